@@ -1,0 +1,30 @@
+# make run: trains on the embedded digits with 4 processes.   make test: everything that is checked.
+# Needs Python 3.11 or later with pip; all else goes into .venv, which `make clean` removes.
+PYTHON ?= python3
+BIN := .venv/bin
+
+run: .venv/run
+	$(BIN)/mpirun -n 4 $(BIN)/dptrain
+
+test: .venv/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+.venv/run: pyproject.toml | .venv/bin/python
+	$(BIN)/pip install --quiet --editable '.[mpi]'
+	touch $@
+
+.venv/test: pyproject.toml | .venv/bin/python
+	$(BIN)/pip install --quiet --editable '.[mpi,test]'
+	touch $@ .venv/run
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; v >= (3, 11) or sys.exit("dptrain needs Python 3.11 or later, but $(PYTHON) is %d.%d; say make PYTHON=python3.11" % v)'
+	$(PYTHON) -m venv .venv
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+.PHONY: run test clean
