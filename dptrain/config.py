@@ -1,0 +1,161 @@
+"""The settings of a run: names, defaults, help and validity, each said once and only here."""
+
+import difflib
+import math
+from collections.abc import Iterable
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, Literal, get_args, get_origin
+
+
+class InputError(ValueError):
+    """A person's mistake: says what was found, what was needed and what to do.
+
+    `everywhere` is True once every rank is known to raise the same error, so that each may end by
+    itself; `local` marks what may differ from machine to machine, such as a missing file.
+    """
+
+    def __init__(self, message: str, *, local: bool = False) -> None:
+        super().__init__(message)
+        self.local = local
+        self.everywhere = False
+
+
+def nearest(found: str, valid: Iterable[str]) -> str:
+    """Return "valid: a, b; did you mean 'b'?" for a name that is not one of `valid`."""
+    names = list(valid)
+    close = difflib.get_close_matches(found, names, n=1, cutoff=0.5)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+    return f"valid: {shown}{hint}"
+
+
+Task = Literal["classification", "multilabel", "regression"]
+TaskChoice = Literal["auto", "classification", "multilabel", "regression"]
+Scale = Literal["standard", "minmax", "none"]
+Activation = Literal["relu", "tanh", "sigmoid", "gelu", "identity"]
+Init = Literal["auto", "he", "glorot"]
+Loss = Literal["cross-entropy", "binary-cross-entropy", "mean-squared-error", "huber"]
+LossChoice = Literal["auto", "cross-entropy", "binary-cross-entropy", "mean-squared-error", "huber"]
+DType = Literal["float32", "float64"]
+Rule = Literal["sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop"]
+Schedule = Literal["constant", "step", "cosine"]
+Reduction = Literal["tree", "allreduce"]
+
+
+def setting(default: Any, help: str, **metadata: Any) -> Any:  # noqa: A002 (click's own word)
+    """Declare a field that is an option of the command line, a key of the TOML file, a variable."""
+    return field(default=default, metadata={"help": help, **metadata})
+
+
+def option_name(item: "Field[Any]") -> str:
+    """Return a setting's name as people write it: on the command line and in the TOML file."""
+    return item.name.replace("_", "-")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Validates a frozen dataclass where it is built, so that no invalid settings can exist."""
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if get_origin(item.type) is Literal:
+                _check_choice(option_name(item), value, get_args(item.type))
+            elif "low" in item.metadata and value is not None:
+                for number in value if isinstance(value, tuple) else (value,):
+                    _check_number(option_name(item), number, item.metadata)
+
+
+def _check_choice(name: str, value: object, valid: tuple[str, ...]) -> None:
+    if value not in valid:
+        raise InputError(f"{name} is {value!r}; {nearest(str(value), valid)}")
+
+
+def _check_number(name: str, value: float, bounds: Any) -> None:
+    low, high, above = bounds["low"], bounds.get("high", math.inf), bounds.get("above", False)
+    large_enough = value > low if above else value >= low
+    if not (large_enough and value < high):  # also refuses NaN
+        needed = f"{'above' if above else 'at least'} {low}"
+        needed += f" and below {high}" if high < math.inf else " and finite"
+        raise InputError(f"{name} is {value}; it must be {needed}")
+
+
+@dataclass(frozen=True)
+class DataConfig(Checked):
+    """What is learned from, and how raw rows become input."""
+
+    test_data: tuple[str, ...] = setting(
+        (), "Test data, where DATA holds none; twice for a pair of .npy files.", metavar="FILE"
+    )
+    target: tuple[str, ...] = setting(
+        (), "CSV column to predict; repeat it for several.", metavar="NAME"
+    )
+    task: TaskChoice = setting("auto", "What the target is; auto decides from its type.")
+    scale: Scale = setting("standard", "How inputs are scaled, by the training rows' statistics.")
+    validation: float = setting(
+        0.0, "Share of the training rows held out, chosen by seed.", low=0, high=1
+    )
+
+
+@dataclass(frozen=True)
+class ModelConfig(Checked):
+    """The multilayer perceptron that the command line trains."""
+
+    hidden: tuple[int, ...] = setting(
+        (128,), "Units of each hidden layer, such as 512,512; none for no hidden layer.", low=1
+    )
+    activation: Activation = setting("relu", "Activation of the hidden layers.")
+    dropout: float = setting(0.0, "Probability to drop a hidden unit in training.", low=0, high=1)
+    init: Init = setting("auto", "Initial weights; auto is he for relu and gelu, else glorot.")
+    loss: LossChoice = setting("auto", "Loss; auto decides from the task.")
+    dtype: DType = setting("float32", "Type of parameters, activations and gradients.")
+
+
+@dataclass(frozen=True)
+class TrainConfig(Checked):
+    """How a model is trained; together with the data and the model it decides every byte."""
+
+    shards: int | None = setting(
+        None, "Parts V of each minibatch; the number of ranks unless given.", low=1
+    )
+    batch_size: int = setting(64, "Examples in a minibatch of the whole.", low=1)
+    epochs: int | None = setting(None, "Passes over the training rows.  [default: 20]", low=1)
+    steps: int | None = setting(None, "Stop after this many steps, in place of --epochs.", low=1)
+    seed: int = setting(0, "Decides order, initial weights, dropout, held-out rows.", low=0)
+    optimizer: Rule = setting("adam", "Rule of the update.")
+    learning_rate: float = setting(0.001, "Step size, before the schedule.", low=0, above=True)
+    momentum: float = setting(0.9, "Of momentum and nesterov.", low=0, high=1)
+    weight_decay: float = setting(0.0, "L2 penalty; decoupled for adamw.", low=0)
+    clip_norm: float | None = setting(
+        None, "Scale the gradient down to this global norm.", low=0, above=True
+    )
+    clip_value: float | None = setting(
+        None, "Cut each entry of the gradient to this size.", low=0, above=True
+    )
+    schedule: Schedule = setting("constant", "Learning rate over the run.")
+    decay_epochs: int = setting(10, "Of the step schedule: epochs between two decays.", low=1)
+    decay_factor: float = setting(
+        0.1, "Of the step schedule: what each decay multiplies by.", low=0, above=True
+    )
+    warmup: int = setting(0, "Steps of linear warm-up before the schedule.", low=0)
+    patience: int | None = setting(
+        None,
+        "Stop after so many epochs without a better validation loss, and keep the best.",
+        low=1,
+    )
+    reduce: Reduction = setting(
+        "tree", "How gradients are added: tree (bits free of the ranks) or MPI's own allreduce."
+    )
+    threads: int = setting(1, "BLAS threads a rank; part of what decides the bytes.", low=1)
+    log_every: int | None = setting(
+        None, "Also write a line of metrics every so many steps.", low=1
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.epochs is not None and self.steps is not None:
+            raise InputError("epochs and steps are both given; give one of them")
+
+    def num_steps(self, steps_per_epoch: int) -> int:
+        """Return the number of steps of the whole run, given those of one epoch."""
+        return self.steps if self.steps is not None else (self.epochs or 20) * steps_per_epoch

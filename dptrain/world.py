@@ -1,0 +1,175 @@
+"""The processes of a run: who they are, what each holds, and how they fail together.
+
+MPI is imported when a world is connected, not before, so that `--help` needs none.
+"""
+
+import contextlib
+import functools
+import os
+import socket
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from dptrain.config import InputError
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+
+def cut(n: int, parts: int, part: int) -> range:
+    """Return piece number `part` of 0 .. n-1 cut into contiguous parts, sizes at most one apart.
+
+    The one rule by which minibatches are cut into shards, shards and blocks are dealt to ranks,
+    and the parameter vector is cut into slices. A piece is empty where n < parts.
+    """
+    return range(part * n // parts, (part + 1) * n // parts)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What a launcher's environment announces: its name, this process's rank, how many ranks."""
+
+    launcher: str
+    rank: int
+    size: int
+
+
+def announced(environ: Mapping[str, str] = os.environ) -> Launch | None:
+    """Return what the environment says of the launch; None where no launcher is known.
+
+    Slurm's variables come last and only within a step: in a batch script they announce tasks that
+    nobody has started, and mpirun inside a job has its own processes started by Slurm.
+    """
+    for launcher, rank, size in (
+        ("Open MPI's mpirun", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+        ("MPICH's or Intel MPI's mpiexec", "PMI_RANK", "PMI_SIZE"),
+        ("Slurm's srun", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
+    ):
+        if environ.get(rank, "").isdigit() and environ.get(size, "").isdigit():
+            return Launch(launcher, int(environ[rank]), int(environ[size]))
+    return None
+
+
+class World:
+    """The ranks of a communicator, or one process alone where `comm` is None."""
+
+    def __init__(self, comm: "MPI.Intracomm | None" = None) -> None:
+        self.comm = comm
+        self.rank = comm.rank if comm else 0
+        self.size = comm.size if comm else 1
+
+    def mine(self, n: int) -> range:
+        """Return the numbers among 0 .. n-1 (shards, blocks) that this rank holds."""
+        return cut(n, self.size, self.rank)
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return every rank's value, in rank order. Collective: every rank must call this."""
+        return self.comm.allgather(value) if self.comm else [value]
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Make one rank's InputError every rank's: who leaves this block, leaves with all others.
+
+        Raises the error of the lowest rank that has one. Collective: every rank must enter this.
+        """
+        error: InputError | None = None
+        try:
+            yield
+        except InputError as found:
+            error = found
+        verdicts = self.gather((socket.gethostname(), error and str(error), error and error.local))
+        wrong = [rank for rank, (_, message, _) in enumerate(verdicts) if message]
+        if not wrong:
+            return
+        host, message, local = verdicts[wrong[0]]
+        if local and len(wrong) < self.size:
+            others = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+            message = f"on rank {wrong[0]} (host {host}){others}, not on all: {message}"
+        failure = InputError(message)
+        failure.everywhere = True
+        raise failure from error
+
+    def abort(self, status: int) -> None:
+        """End every rank at once with this exit status, where there are others to end."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if self.comm and self.size > 1:
+            self.comm.Abort(status)
+
+
+def _load_mpi(launch: Launch | None) -> Any:
+    """Import and start MPI; None where this machine has no MPI library."""
+    import mpi4py
+
+    mpi4py.rc.initialize = False  # look at the library before it looks at the launcher
+    mpi4py.rc.finalize = True
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:  # no libmpi: mpi4py raises RuntimeError
+        if launch and launch.size > 1:
+            raise InputError(_mismatch(launch, f"there is no MPI library here ({error})")) from None
+        return None
+    if not MPI.Is_initialized():
+        library = MPI.Get_library_version().split("\n")[0].strip("\x00 ")
+        if launch and launch.launcher.startswith("Open MPI") and library.startswith("MPICH"):
+            raise InputError(_mismatch(launch, f"the MPI library is {library}"))
+        MPI.Init_thread(MPI.THREAD_FUNNELED)
+    return MPI
+
+
+def _mismatch(launch: Launch, found: str) -> str:
+    return (
+        f"{launch.launcher} announces {launch.size} ranks, but {found}, so each process would "
+        "think that it is alone. Start dptrain with the launcher of the MPI library that it uses "
+        "(under Slurm: srun --mpi=pmi2 for MPICH, srun --mpi=pmix for Open MPI)"
+    )
+
+
+@functools.cache
+def connect() -> World:
+    """Start MPI where there is one and return the world of all ranks, the same at every call.
+
+    With more than one rank, an exception that nobody catches ends the whole job: see
+    `end_all_ranks`. Collective: every rank must call this.
+
+    Raises
+    ------
+    InputError
+        The launcher announces more ranks than MPI has.
+    """
+    launch = announced()
+    mpi = _load_mpi(launch)
+    size = mpi.COMM_WORLD.size if mpi else 1
+    if launch and launch.size > size:
+        library = mpi.Get_library_version().split("\n")[0].strip("\x00 ") if mpi else "none"
+        raise InputError(_mismatch(launch, f"the MPI library ({library}) sees {size}"))
+    if size == 1:
+        return World(mpi.COMM_SELF if mpi else None)
+    world = World(mpi.COMM_WORLD.Dup())
+    sys.excepthook = functools.partial(end_all_ranks, world)
+    return world
+
+
+def end_all_ranks(
+    world: World,
+    kind: type[BaseException],
+    error: BaseException,
+    trace: TracebackType | None,
+) -> None:
+    """Print an exception with its rank and end the job, as `sys.excepthook` or by a call.
+
+    Without it the other ranks would wait for ever in their next collective call.
+    """
+    if isinstance(error, InputError) and error.everywhere:
+        if world.rank == 0:  # every rank is on its way out with the same message
+            traceback.print_exception(kind, error, trace)
+        return
+    if not isinstance(error, KeyboardInterrupt):
+        lines = "".join(traceback.format_exception(kind, error, trace))
+        where = f"rank {world.rank} of {world.size} on {socket.gethostname()}"
+        print(f"\ndptrain: {where} failed and ends the run:\n{lines}", end="", file=sys.stderr)
+    world.abort(130 if isinstance(error, KeyboardInterrupt) else 1)
