@@ -1,0 +1,61 @@
+"""Which examples each step sees, and in which shard: a pure function of (seed, epoch)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.keys import Purpose, generator, permutation
+from dptrain.world import cut
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A minibatch of the whole, before anyone asks who computes what of it.
+
+    `step` counts from 0 over the whole run; `rows` are example numbers, shape [size].
+    """
+
+    seed: int
+    epoch: int
+    step: int
+    rows: NDArray[np.intp]
+    num_shards: int
+
+    @property
+    def size(self) -> int:
+        """The number of examples m that the gradient's sum is divided by."""
+        return len(self.rows)
+
+    def shard(self, number: int) -> NDArray[np.intp]:
+        """Return the example numbers of a shard: contiguous in `rows`, possibly none."""
+        piece = cut(self.size, self.num_shards, number)
+        return self.rows[piece.start : piece.stop]
+
+    def rng(self, shard: int) -> np.random.Generator:
+        """Return the random generator of a shard of this step, whichever rank computes it."""
+        return generator(self.seed, Purpose.DROPOUT, self.epoch, self.step, shard)
+
+
+@dataclass(frozen=True)
+class Order:
+    """The minibatches of every epoch; the last of an epoch may be smaller."""
+
+    num_examples: int
+    batch_size: int
+    num_shards: int
+    seed: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """The number of minibatches that an epoch has."""
+        return -(-self.num_examples // self.batch_size)
+
+    def steps(self, epoch: int) -> Iterator[Batch]:
+        """Yield the minibatches of an epoch: each example is in one of them, once."""
+        rows = permutation(self.num_examples, self.seed, Purpose.ORDER, epoch)
+        for number, start in enumerate(range(0, self.num_examples, self.batch_size)):
+            step = epoch * self.steps_per_epoch + number
+            batch = rows[start : start + self.batch_size]
+            yield Batch(self.seed, epoch, step, batch, self.num_shards)
