@@ -1,0 +1,1 @@
+"""From files to examples: what a run learns from."""
