@@ -1,0 +1,51 @@
+"""Data-parallel minibatch training on CPUs with MPI: the same bytes on any number of processes."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dptrain.config import DataConfig, InputError, ModelConfig, TrainConfig
+    from dptrain.data.prepare import Data
+    from dptrain.model import Model
+    from dptrain.model.mlp import MLP
+    from dptrain.train.fit import fit, load, mlp_for
+    from dptrain.train.trained import Trained, load_trained
+    from dptrain.version import __version__
+    from dptrain.world import World, connect
+
+__all__ = [
+    "MLP",
+    "Data",
+    "DataConfig",
+    "InputError",
+    "Model",
+    "ModelConfig",
+    "TrainConfig",
+    "Trained",
+    "World",
+    "__version__",
+    "connect",
+    "fit",
+    "load",
+    "load_trained",
+    "mlp_for",
+]
+
+_HOMES = {
+    "dptrain.config": ("DataConfig", "InputError", "ModelConfig", "TrainConfig"),
+    "dptrain.data.prepare": ("Data",),
+    "dptrain.model": ("Model",),
+    "dptrain.model.mlp": ("MLP",),
+    "dptrain.train.fit": ("fit", "load", "mlp_for"),
+    "dptrain.train.trained": ("Trained", "load_trained"),
+    "dptrain.version": ("__version__",),
+    "dptrain.world": ("World", "connect"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that `dptrain --help` needs no NumPy."""
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(home), name)
+    raise AttributeError(f"module 'dptrain' has no attribute {name!r}")

@@ -1,0 +1,95 @@
+"""How a run shows itself while it goes on: a bar where people watch, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+
+def duration(seconds: float) -> str:
+    """Return a time for people: 0.8 s, 42 s, 3 min 20 s, 2 h 5 min."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def measures(values: Mapping[str, Any]) -> str:
+    """Return metrics in one line, such as "train loss 0.123  validation accuracy 0.97"."""
+    shown = {k: v for k, v in values.items() if k.endswith(("loss", "accuracy", "rmse", "r2"))}
+    return "  ".join(f"{key.replace('_', ' ')} {value:.4g}" for key, value in shown.items())
+
+
+class Silence:
+    """No progress at all: ranks above 0, and --quiet."""
+
+    def step(self, step: int, loss: float) -> None:
+        """Say that a step, counted from 1, has been done, with its mean loss."""
+
+    def epoch(self, metrics: Mapping[str, Any]) -> None:
+        """Say that an epoch, counted from 1, has been done, with its metrics."""
+
+    def close(self) -> None:
+        """End the progress; nothing may be said after."""
+
+
+class Lines(Silence):
+    """Plain lines: the first and last epoch and one in half a second, or a step in ten seconds."""
+
+    def __init__(self, num_steps: int, stream: TextIO | None = None) -> None:
+        self.num_steps = num_steps
+        self.stream = stream or sys.stderr
+        self.start = self.last = time.monotonic()
+
+    def _say(self, step: int, text: str) -> None:
+        self.last = time.monotonic()
+        left = duration((self.last - self.start) / step * (self.num_steps - step))
+        width = len(str(self.num_steps))
+        line = f"step {step:{width}}/{self.num_steps}  {text}  {left} left"
+        print(line, file=self.stream, flush=True)
+
+    def step(self, step: int, loss: float) -> None:
+        """See `Silence.step`."""
+        if time.monotonic() - self.last >= 10:
+            self._say(step, f"loss {loss:.4g}")
+
+    def epoch(self, metrics: Mapping[str, Any]) -> None:
+        """See `Silence.epoch`."""
+        step, epoch = metrics["step"], metrics["epoch"]
+        if epoch == 1 or step == self.num_steps or time.monotonic() - self.last >= 0.5:
+            self._say(step, f"epoch {epoch}  {measures(metrics)}")
+
+
+class Bar(Silence):
+    """A bar with the time left, for a terminal."""
+
+    def __init__(self, num_steps: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+        columns = ("step", MofNCompleteColumn(), BarColumn(), TimeRemainingColumn(compact=True))
+        self.bar = Progress(*columns, "{task.description}", console=Console(stderr=True))
+        self.task = self.bar.add_task("", total=num_steps)
+        self.bar.start()
+
+    def step(self, step: int, loss: float) -> None:  # noqa: ARG002 (the epoch's loss is steadier)
+        """See `Silence.step`."""
+        self.bar.update(self.task, completed=step)
+
+    def epoch(self, metrics: Mapping[str, Any]) -> None:
+        """See `Silence.epoch`."""
+        self.bar.update(self.task, description=f"epoch {metrics['epoch']}  {measures(metrics)}")
+
+    def close(self) -> None:
+        """See `Silence.close`."""
+        self.bar.stop()
+
+
+def progress(num_steps: int, *, quiet: bool) -> Silence:
+    """Return the progress that fits: none, a bar where standard error is a terminal, lines."""
+    if quiet:
+        return Silence()
+    return Bar(num_steps) if sys.stderr.isatty() else Lines(num_steps)

@@ -1,0 +1,1 @@
+"""From data to a trained model: the loop, and what stands before and after it."""

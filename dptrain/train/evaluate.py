@@ -1,0 +1,104 @@
+"""Loss and metrics of all examples, each counted once, shared among the ranks."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.config import InputError
+from dptrain.data.prepare import Rows
+from dptrain.model import Model
+from dptrain.reduce import total, total_count
+from dptrain.world import World
+
+Array = NDArray[Any]
+Floats = NDArray[np.floating]
+
+
+def evaluate(model: Model, params: Floats, rows: Rows, world: World) -> dict[str, Any]:
+    """Return the mean loss and the metrics of the task over all rows, the same on every rank.
+
+    classification: accuracy. multilabel: accuracy (all labels of an example right) and
+    label_accuracy. regression: rmse, mae, and r2, the mean over outputs. Sums go over blocks of
+    rows in the tree, so that they are free of the number of ranks. Collective: every rank must
+    call this.
+
+    Raises
+    ------
+    InputError
+        The loss is not finite.
+    """
+    task = rows.encoding.task
+    center = _target_mean(rows, world) if task == "regression" else np.zeros(0)
+    own = []
+    for block in rows.blocks(world):
+        x, y = rows.gather(block, model.dtype)
+        outputs = model.outputs(params, x)
+        values = outputs.reshape(len(x), -1)
+        if task == "classification":
+            found = [np.sum(predicted_classes(values) == y)]
+        elif task == "multilabel":
+            right = (values > 0) == y.reshape(values.shape)
+            found = [np.sum(right.all(axis=1)), np.sum(right)]
+        else:
+            target = y.reshape(values.shape).astype(np.float64)
+            error = values - target
+            spread = np.square(target - center).sum(axis=0)
+            found = [*np.abs(error).sum(axis=0), *np.square(error).sum(axis=0), *spread]
+        own.append([model.loss_sum(outputs, y), *found])
+    width = {"classification": 2, "multilabel": 3, "regression": 1 + 3 * rows.encoding.outputs}
+    sums = total(world, np.array(own, np.float64).reshape(-1, width[task]), rows.num_blocks)
+    if not np.isfinite(sums[0]):
+        failure = InputError(
+            f"the loss of {rows.table.source} is {sums[0]}: the parameters have left all bounds; "
+            "try a smaller --learning-rate, or --clip-norm 1"
+        )
+        failure.everywhere = True
+        raise failure
+    return {"loss": float(sums[0] / len(rows)), **_metrics(sums[1:], rows)}
+
+
+def _metrics(sums: Array, rows: Rows) -> dict[str, float]:
+    """Return the metrics from the sums over all examples."""
+    task, outputs, num = rows.encoding.task, rows.encoding.outputs, len(rows)
+    if task == "classification":
+        return {"accuracy": float(sums[0] / num)}
+    if task == "multilabel":
+        return {"accuracy": float(sums[0] / num), "label_accuracy": float(sums[1] / num / outputs)}
+    absolute, square, spread = sums.reshape(3, outputs)
+    explained = 1 - square / np.where(spread > 0, spread, np.nan)  # undefined where y never changes
+    metrics = {
+        "rmse": math.sqrt(square.sum() / num / outputs),
+        "mae": float(absolute.sum() / num / outputs),
+    }
+    return metrics | ({"r2": float(explained.mean())} if np.isfinite(explained).all() else {})
+
+
+def _target_mean(rows: Rows, world: World) -> Array:
+    """Return the mean target [outputs] over all rows. Collective."""
+    own = [rows.raw_y(block).astype(np.float64).sum(axis=0) for block in rows.blocks(world)]
+    sums = np.array(own, np.float64).reshape(-1, rows.encoding.outputs)
+    return total(world, sums, rows.num_blocks) / len(rows)
+
+
+def predicted_classes(values: Floats) -> NDArray[np.intp]:
+    """Return class numbers [m] from outputs [m, classes], or [m, 1] for two classes."""
+    if values.shape[1] == 1:
+        return (values[:, 0] > 0).astype(np.intp)
+    best: NDArray[np.intp] = values.argmax(axis=1)
+    return best
+
+
+def confusion(model: Model, params: Floats, rows: Rows, world: World) -> NDArray[np.int64]:
+    """Return how often each class (row) was taken for each (column), int64 [classes, classes].
+
+    Collective: every rank must call this.
+    """
+    num_classes = len(rows.encoding.classes)
+    counts = np.zeros((num_classes, num_classes), np.int64)
+    for block in rows.blocks(world):
+        x, y = rows.gather(block, model.dtype)
+        predicted = predicted_classes(model.outputs(params, x).reshape(len(x), -1))
+        np.add.at(counts, (y, predicted), 1)
+    return total_count(world, counts)

@@ -1,0 +1,232 @@
+"""The whole way from files to a trained model, for Python and for the command line alike."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import threadpoolctl
+
+from dptrain.config import (
+    DataConfig,
+    InputError,
+    Loss,
+    ModelConfig,
+    Task,
+    TrainConfig,
+    option_name,
+)
+from dptrain.data.prepare import Data, prepare
+from dptrain.data.read import read
+from dptrain.model import Model
+from dptrain.model.mlp import MLP
+from dptrain.record import rundir
+from dptrain.record.progress import progress
+from dptrain.reduce import total
+from dptrain.train.evaluate import evaluate
+from dptrain.train.loop import Training, begin, train
+from dptrain.train.trained import Trained
+from dptrain.version import software
+from dptrain.world import World, connect
+
+
+def load(
+    paths: str | Sequence[str] = (),
+    config: DataConfig | None = None,
+    *,
+    seed: int = 0,
+    world: World | None = None,
+) -> Data:
+    """Read files and make them ready for training: checked, split and scaled.
+
+    Parameters
+    ----------
+    paths
+        One .npz, .npy or CSV file, two .npy files (x and y), or nothing for the embedded digits.
+    config
+        Which columns, which task, what is held out, how inputs are scaled.
+    seed
+        Chooses the rows held out; give `fit` the same.
+    world
+        The ranks; all that MPI started unless given.
+
+    Collective: every rank must call this; each checks and adds up its own share of the rows.
+
+    Raises
+    ------
+    InputError
+        A file or what it holds is not what is needed, on any rank; every rank raises the same.
+    """
+    config = config or DataConfig()
+    world = world or connect()
+    paths = tuple(
+        str(Path(path).absolute()) for path in ([paths] if isinstance(paths, str) else paths)
+    )
+    with world.together():
+        table, test = read(paths, config.target)
+        if config.test_data:
+            table_of_test, preferred = read(config.test_data, config.target, table.features)
+            test = preferred or table_of_test
+    data = prepare(table, test, config, seed, world, lambda own, n: total(world, own, n))
+    return replace(data, paths=paths, config=config, seed=seed)
+
+
+def mlp_for(data: Data, config: ModelConfig | None = None) -> MLP:
+    """Return the multilayer perceptron for some data: as wide as its inputs, a loss for its task.
+
+    Raises
+    ------
+    InputError
+        The loss that is asked for does not fit the task.
+    """
+    config = config or ModelConfig()
+    task, num_classes = data.encoding.task, len(data.encoding.classes)
+    fits: dict[Task, tuple[Loss, ...]] = {
+        "classification": ("cross-entropy",)
+        if num_classes != 2
+        else ("cross-entropy", "binary-cross-entropy"),
+        "multilabel": ("binary-cross-entropy",),
+        "regression": ("mean-squared-error", "huber"),
+    }
+    fitting = fits[task]
+    loss = fitting[0] if config.loss == "auto" else config.loss
+    if loss not in fitting:
+        about = f"{task} of {num_classes} classes" if num_classes else task
+        raise InputError(f"loss is {loss!r}; for {about} it can be {' or '.join(fitting)}")
+    outputs = {"cross-entropy": num_classes, "binary-cross-entropy": data.encoding.outputs}
+    sizes = [len(data.encoding.shift), *config.hidden, outputs.get(loss, data.encoding.outputs)]
+    return MLP(
+        sizes,
+        activation=config.activation,
+        dropout=config.dropout,
+        init=config.init,
+        loss=loss,
+        dtype=config.dtype,
+    )
+
+
+def fit(
+    model: Model,
+    data: Data,
+    config: TrainConfig | None = None,
+    *,
+    out: str | Path | None = None,
+    quiet: bool = True,
+    world: World | None = None,
+) -> Trained:
+    """Train a model and return it, with the same bytes on any number of ranks.
+
+    Parameters
+    ----------
+    model
+        An `MLP`, or anything that keeps the `Model` protocol.
+    data
+        From `load`.
+    config
+        Shards, batch size, optimizer and so on.
+    out
+        The run directory to write; must not exist or be empty. None: nothing is written.
+    quiet
+        Show no progress.
+    world
+        The ranks; all that MPI started unless given.
+
+    Collective: every rank must call this, with equal arguments.
+
+    Raises
+    ------
+    InputError
+        Settings, model and data don't fit each other; the run directory can't be written; a loss
+        is not finite. Every rank raises the same.
+    """
+    config = config or TrainConfig()
+    world = world or connect()
+    settings = _settings(model, data, config, world)
+    with world.together():
+        _check(model, data, config)
+        _check_equal(world.gather(repr((settings, model.num_params, len(data.train)))))
+    with world.together():
+        if out is not None and world.rank == 0:
+            rundir.create(Path(out))
+            comment = f"{software()}; {world.size} ranks; dptrain train --config repeats the run"
+            rundir.write_whole(Path(out) / rundir.CONFIG, rundir.toml(settings, comment))
+
+    def write(metrics: dict[str, Any]) -> None:
+        with world.together():
+            if out is not None and world.rank == 0:
+                rundir.append_line(Path(out) / rundir.METRICS, metrics)
+
+    with threadpoolctl.threadpool_limits(config.threads, "blas"):
+        run = begin(model, data, config, world)
+        show = progress(run.num_steps, quiet=quiet or world.rank > 0)
+        try:
+            train(run, data, config, world, show, write)
+        finally:
+            show.close()
+        test = {} if data.test is None else evaluate(model, run.params, data.test, world)
+    summary = _summary(run, test, config, world, out)
+    trained = Trained(model, run.params, data.encoding, summary, run.history)
+    with world.together():
+        if out is not None and world.rank == 0:
+            trained.save(Path(out))
+    return trained
+
+
+def _settings(model: Model, data: Data, config: TrainConfig, world: World) -> dict[str, Any]:
+    """Return every setting of a run under its option's name, with what was decided by default."""
+    settings: dict[str, Any] = {"data": list(data.paths)}
+    for part in (data.config, *([model.config] if isinstance(model, MLP) else []), config):
+        settings |= {option_name(item): getattr(part, item.name) for item in fields(part)}
+    settings["test-data"] = [str(Path(path).absolute()) for path in data.config.test_data]
+    settings["shards"] = config.shards or world.size
+    return {key: value for key, value in settings.items() if value not in ((), [])}
+
+
+def _check(model: Model, data: Data, config: TrainConfig) -> None:
+    """Raise InputError where model, data and settings don't fit."""
+    if config.patience is not None and data.validation is None:
+        raise InputError(
+            f"patience is {config.patience}, but no rows are held out to watch; "
+            "give --validation, such as 0.1"
+        )
+    if data.validation is not None and data.seed != config.seed:
+        raise InputError(f"the data was split with seed {data.seed}; training has {config.seed}")
+    if isinstance(model, MLP):
+        needed = mlp_for(data, model.config).sizes
+        if model.sizes != needed:
+            raise InputError(f"the model's sizes are {model.sizes}; this data needs {needed}")
+
+
+def _check_equal(everyone: Sequence[str]) -> None:
+    """Raise InputError where a rank was started with something else."""
+    for rank, other in enumerate(everyone):
+        if other != everyone[0]:
+            raise InputError(
+                f"rank {rank} was started with other settings than rank 0: "
+                f"{other}, not {everyone[0]}; start all ranks with the same"
+            )
+
+
+def _summary(
+    run: Training, test: dict[str, Any], config: TrainConfig, world: World, out: object
+) -> dict[str, Any]:
+    """Return what a run came to, as `train --json` prints it."""
+    last = run.history[-1]
+    return {
+        "params_sha256": hashlib.sha256(run.params.tobytes()).hexdigest(),
+        "num_params": len(run.params),
+        "shards": run.order.num_shards,
+        "ranks": world.size,
+        "threads": config.threads,
+        "reduce": config.reduce,
+        "steps": run.step,
+        "epochs": math.ceil(run.step / run.order.steps_per_epoch),
+        "stopped": run.stopped,
+        **{key: value for key, value in last.items() if key.startswith(("train_", "validation_"))},
+        **{f"test_{name}": value for name, value in test.items()},
+        "seconds": run.seconds,
+        "samples_per_second": run.examples / run.seconds,
+        "run": None if out is None else str(out),
+    }

@@ -1,0 +1,107 @@
+"""What a stored run can be asked: how good it is on some rows, and what it predicts for others."""
+
+import csv
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import threadpoolctl
+from numpy.typing import NDArray
+
+from dptrain.config import InputError
+from dptrain.data.prepare import Rows, check_rows
+from dptrain.data.read import Table, read
+from dptrain.record import rundir
+from dptrain.train.evaluate import confusion, evaluate
+from dptrain.train.trained import Trained, load_trained
+from dptrain.world import World
+
+
+def evaluate_run(
+    run: str, paths: Sequence[str], target: Sequence[str], world: World
+) -> dict[str, Any]:
+    """Return the loss and the metrics of a stored model on the rows of some files.
+
+    Without files: on the run's own test rows. Of a file that holds test rows these are taken.
+    Classification adds `classes` and `confusion`, whose row i counts what class i was taken for.
+    Collective: every rank must call this.
+
+    Raises
+    ------
+    InputError
+        The run or the files can't be read, have no targets, or don't fit each other.
+    """
+    with world.together():
+        trained, config = load_trained(run), rundir.read_config(Path(run))
+        target = target or config.get("target", ())
+        own = config.get("test-data") or config.get("data", ())
+        table, test = read(paths or own, target, trained.encoding.features)
+        if not paths and not test and "test-data" not in config:
+            raise InputError(f"the data of {run} has no test rows; name the DATA to evaluate on")
+        rows = Rows(test or table, trained.encoding)
+        rows.raw_y(slice(0, 0))  # there must be targets
+    check_rows(rows, world)
+    with threadpoolctl.threadpool_limits(config.get("threads", 1), "blas"):
+        found = evaluate(trained.model, trained.params, rows, world)
+        result = {"run": run, "data": rows.table.source, "examples": len(rows), **found}
+        if trained.encoding.task != "classification":
+            return result
+        counts = confusion(trained.model, trained.params, rows, world)
+    return {**result, "classes": trained.encoding.classes.tolist(), "confusion": counts.tolist()}
+
+
+def predict_run(
+    run: str, paths: Sequence[str], *, probabilities: bool, world: World
+) -> tuple[list[str], NDArray[Any]] | None:
+    """Return names of columns and predictions [rows, columns] on rank 0, None on the others.
+
+    Each rank predicts its own blocks of rows. Collective: every rank must call this.
+
+    Raises
+    ------
+    InputError
+        The run or the files can't be read or don't fit each other; regression has no
+        probabilities.
+    """
+    with world.together():
+        trained, config = load_trained(run), rundir.read_config(Path(run))
+        table, test = read(paths, (), trained.encoding.features)
+        rows = Rows(test or table, trained.encoding)
+        ask = trained.probabilities if probabilities else trained.predict
+        ask(rows.raw_x(slice(0, 1)))  # what can't be asked is said before the work
+    check_rows(Rows(Table(rows.table.x, None, rows.table.source), trained.encoding), world)
+    with threadpoolctl.threadpool_limits(config.get("threads", 1), "blas"):
+        own = [ask(rows.raw_x(block)) for block in rows.blocks(world)]
+    found = [block for blocks in world.gather(own) for block in blocks]
+    if world.rank > 0:
+        return None
+    return _columns(trained, probabilities), np.concatenate(found)
+
+
+def _columns(trained: Trained, probabilities: bool) -> list[str]:
+    """Return the names of the columns that predictions have."""
+    if probabilities and trained.encoding.task == "classification":
+        return [f"probability_{name}" for name in trained.encoding.classes.tolist()]
+    stem = "probability" if probabilities else "prediction"
+    outputs = trained.encoding.outputs
+    return [stem] if outputs == 1 else [f"{stem}_{number}" for number in range(outputs)]
+
+
+def write_predictions(out: str | None, names: Sequence[str], found: NDArray[Any]) -> None:
+    """Write predictions [rows] or [rows, columns] to a .csv or .npy file, or as CSV to stdout."""
+    if out is not None and Path(out).suffix == ".npy":
+        content = io.BytesIO()
+        np.save(content, found)
+        rundir.write_whole(Path(out), content.getvalue())
+        return
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows(found.reshape(len(found), -1).tolist())
+    if out is None:
+        sys.stdout.write(text.getvalue())
+    else:
+        rundir.write_whole(Path(out), text.getvalue().encode())

@@ -1,0 +1,118 @@
+"""A trained model: parameters and the encoding of its data, stored and loaded as one file."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.config import InputError
+from dptrain.data.prepare import BLOCK, Encoding
+from dptrain.data.read import Table
+from dptrain.model import Model
+from dptrain.model.mlp import MLP
+from dptrain.record import rundir
+from dptrain.train.evaluate import predicted_classes
+from dptrain.version import __version__
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model, its parameters [n], how its inputs are encoded, and what its run came to."""
+
+    model: Model
+    params: NDArray[np.floating]
+    encoding: Encoding
+    summary: dict[str, Any] = field(default_factory=dict)
+    """As `train --json` prints it."""
+    history: list[dict[str, Any]] = field(default_factory=list)
+    """The metrics of every epoch, as in metrics.jsonl."""
+
+    def outputs(self, x: Array) -> Array:
+        """Return the model's outputs [m, outputs] for raw rows x [m, features]."""
+        self.encoding.check(Table(x, None, "x"))
+        rows = x.reshape(len(x), -1)
+        blocks = [rows[start : start + BLOCK] for start in range(0, len(rows), BLOCK)]
+        found = [
+            self.model.outputs(self.params, self.encoding.inputs(block, self.model.dtype))
+            for block in blocks
+        ]
+        return np.concatenate(found).reshape(len(rows), -1)
+
+    def predict(self, x: Array) -> Array:
+        """Return labels [m], 0 or 1 for each label [m, labels], or values [m] or [m, outputs].
+
+        `x` are raw rows [m, features]: scaling belongs to the model. Local: any rank may call it.
+        """
+        outputs = self.outputs(x)
+        if self.encoding.task == "classification":
+            return self.encoding.classes[predicted_classes(outputs)]
+        if self.encoding.task == "multilabel":
+            return (outputs > 0).astype(np.int64)
+        return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+
+    def probabilities(self, x: Array) -> Array:
+        """Return probabilities [m, classes] or [m, labels] for raw rows x [m, features].
+
+        Raises
+        ------
+        InputError
+            The task is regression, or the model does not say what its outputs mean.
+        """
+        if self.encoding.task == "regression" or not isinstance(self.model, MLP):
+            raise InputError("only an MLP that classifies has probabilities; use predict")
+        found = self.model.probabilities(self.outputs(x))
+        if self.encoding.task == "classification" and found.shape[1] == 1:
+            return np.hstack([1 - found, found])
+        return found
+
+    def save(self, directory: Path) -> None:
+        """Write model.safetensors and summary.json; InputError where that fails."""
+        mlp = self.model if isinstance(self.model, MLP) else None
+        tensors = {"params": self.params} if mlp is None else mlp.tensors(self.params)
+        encoding = {
+            "task": self.encoding.task,
+            "features": self.encoding.features,
+            "classes": self.encoding.classes.tolist(),
+            "outputs": self.encoding.outputs,
+        }
+        scale = {"input.shift": self.encoding.shift, "input.factor": self.encoding.factor}
+        about = {"version": __version__, "encoding": encoding, "mlp": mlp and mlp.spec()}
+        rundir.write_tensors(directory / rundir.MODEL, tensors | scale, about)
+        content = json.dumps(self.summary, indent=2) + "\n"
+        rundir.write_whole(directory / rundir.SUMMARY, content.encode())
+
+
+def load_trained(directory: str | Path) -> Trained:
+    """Return the model that a run directory holds. Local: every rank reads for itself.
+
+    Raises
+    ------
+    InputError
+        There is no stored model, it is damaged, or its class is not dptrain's.
+    """
+    path = Path(directory) / rundir.MODEL
+    tensors, about = rundir.read_tensors(path)
+    if about["mlp"] is None:
+        raise InputError(f"{path} holds a model of one's own class; use it from Python")
+    try:
+        model = MLP(**about["mlp"])
+        encoding = about["encoding"]
+        return Trained(
+            model,
+            model.params_from(tensors),
+            Encoding(
+                task=encoding["task"],
+                features=tuple(encoding["features"]),
+                shift=tensors["input.shift"],
+                factor=tensors["input.factor"],
+                classes=np.array(encoding["classes"]),
+                outputs=encoding["outputs"],
+            ),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} does not hold what it should ({error!r})") from None
