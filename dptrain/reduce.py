@@ -51,7 +51,8 @@ def siblings(left: range, right: range, num_leaves: int) -> bool:
 class Fold:
     """A stack of partial sums, whole subtrees each: siblings are added as soon as both are there.
 
-    Nodes are pushed from left to right. V leaves in a row never need more than 1 + log2(V) sums.
+    Nodes are pushed from left to right. L leaves in a row need about log2(L) sums at a time, and
+    up to twice that where they don't begin at a multiple of a power of two.
     """
 
     def __init__(self, num_leaves: int) -> None:

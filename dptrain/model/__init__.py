@@ -27,7 +27,7 @@ class Model(Protocol):
         """Return the parameters to start from, shape [n]."""
 
     def loss_and_grad_sum(
-        self, params: Floats, x: Floats, y: NDArray[Any], out: Floats, rng: np.random.Generator
+        self, params: Floats, x: Floats, y: NDArray[Any], out: Floats, rng: np.random.Generator, /
     ) -> float:
         """Return the loss summed over a shard's examples, and write its gradient to `out` [n].
 

@@ -213,7 +213,7 @@ def _summary(
     run: Training, test: dict[str, Any], config: TrainConfig, world: World, out: object
 ) -> dict[str, Any]:
     """Return what a run came to, as `train --json` prints it."""
-    last = run.history[-1]
+    kept = run.history[run.kept]
     return {
         "params_sha256": hashlib.sha256(run.params.tobytes()).hexdigest(),
         "num_params": len(run.params),
@@ -224,7 +224,7 @@ def _summary(
         "steps": run.step,
         "epochs": math.ceil(run.step / run.order.steps_per_epoch),
         "stopped": run.stopped,
-        **{key: value for key, value in last.items() if key.startswith(("train_", "validation_"))},
+        **{key: value for key, value in kept.items() if key.startswith(("train_", "validation_"))},
         **{f"test_{name}": value for name, value in test.items()},
         "seconds": run.seconds,
         "samples_per_second": run.examples / run.seconds,

@@ -75,6 +75,8 @@ class Training:
     """Why the run ended before its last step, if it did."""
     history: list[dict[str, Any]] = field(default_factory=list)
     """The metrics of every epoch."""
+    kept: int = 0
+    """Which epoch, counted from 0, the parameters are of: the last, or with patience the best."""
 
 
 def begin(model: Model, data: Data, config: TrainConfig, world: World) -> Training:
@@ -111,7 +113,7 @@ def train(
     InputError
         A loss is not finite. The parameters are then those before the step at fault.
     """
-    best_loss, best_epoch, best_params = math.inf, 0, run.params
+    best_loss, best_params = math.inf, run.params
     stop = Stop()
     with stop.on_interrupt(), np.errstate(all="ignore"):  # what is not finite ends the run by name
         while run.step < run.num_steps and not run.stopped:
@@ -123,12 +125,12 @@ def train(
             write(metrics)
             progress.epoch(metrics)
             if config.patience is None:
-                continue
-            if metrics["validation_loss"] < best_loss:
-                best_loss, best_epoch = metrics["validation_loss"], metrics["epoch"]
-                best_params = run.params.copy()
-            elif metrics["epoch"] - best_epoch >= config.patience:
-                run.stopped = f"no better validation loss since epoch {best_epoch}"
+                run.kept = len(run.history) - 1
+            elif metrics["validation_loss"] < best_loss:
+                run.kept = len(run.history) - 1
+                best_loss, best_params = metrics["validation_loss"], run.params.copy()
+            elif len(run.history) - 1 - run.kept >= config.patience:
+                run.stopped = f"no better validation loss since epoch {run.kept + 1}"
     if config.patience is not None:
         run.params[:] = best_params
 

@@ -1,0 +1,151 @@
+"""Shows the one idea: the same bytes on any number of ranks, for everything that can be set."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import BIN, Start, start
+
+import dptrain as package
+from dptrain import DataConfig, ModelConfig, TrainConfig
+
+ROOT = Path(__file__).parent.parent
+DIGITS = ("train", "--shards", "4", "--epochs", "2", "--json", "--out", "run")
+TIMES = ("seconds", "samples_per_second")
+
+
+def metrics(run: Path) -> list[dict[str, Any]]:
+    """Return the lines of metrics.jsonl, times aside."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in TIMES} for line in lines]
+
+
+def test_the_command_gives_the_same_bytes_on_1_to_6_ranks(dptrain: Start, tmp_path: Path) -> None:
+    found = {}
+    for ranks in (None, 1, 2, 3, 4, 5, 6):
+        folder = tmp_path / f"{ranks}"
+        folder.mkdir()
+        summary = dptrain(*DIGITS, ranks=ranks, cwd=folder).json
+        assert summary["ranks"] == (ranks or 1)
+        assert (summary["shards"], summary["steps"], summary["epochs"]) == (4, 120, 2)
+        model = (folder / "run" / "model.safetensors").read_bytes()
+        found[ranks] = (summary["params_sha256"], metrics(folder / "run"), model)
+    assert all(result == found[None] for result in found.values())
+
+
+def test_without_shards_their_number_is_the_number_of_ranks(dptrain: Start) -> None:
+    summary = dptrain("--steps", "3", "--json", ranks=3).json
+    assert summary["shards"] == 3
+    alone = dptrain("--steps", "3", "--json", "--shards", "3").json
+    assert summary["params_sha256"] == alone["params_sha256"]
+
+
+@pytest.fixture(scope="module")
+def many_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[int | None, list[dict[str, Any]]]:
+    """Return what the runs of many_runs.py came to, for each number of ranks."""
+    folder = tmp_path_factory.mktemp("many")
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2500, 6)) * [1, 10, 100, 1, 1, 1] + [0, 0, 1000, 0, 0, 0]
+    y = np.stack([np.sin(x[:, 0]) + x[:, 1] / 10, np.abs(x[:, 3])], axis=1)
+    np.savez(folder / "regression.npz", x=x, y=y, x_test=x[:99], y_test=y[:99])
+    np.savez(folder / "multilabel.npz", x=x, y=(y > 0.5).astype(np.int64))
+    found = {}
+    for ranks in (None, 1, 2, 3, 4, 6):
+        env = {"PYTHONPATH": str(ROOT / "examples")}
+        script = ROOT / "tests" / "many_runs.py"
+        done = start("python", script, ranks=ranks, cwd=folder, env=env, timeout=90)
+        assert done.status == 0, done.stderr
+        found[ranks] = [json.loads(line) for line in done.stdout.splitlines()]
+    return found
+
+
+def test_every_kind_of_run_gives_the_same_bytes(
+    many_runs: dict[int | None, list[dict[str, Any]]],
+) -> None:
+    assert len(many_runs[None]) == 14
+    for ranks, found in many_runs.items():
+        for one, other in zip(many_runs[None], found, strict=True):
+            assert one == other, f"{one['name']} on {ranks} ranks"
+
+
+def test_runs_of_different_settings_give_different_bytes(
+    many_runs: dict[int | None, list[dict[str, Any]]],
+) -> None:
+    """Without this, the test above could not fail."""
+    digests = [run["params_sha256"] for run in many_runs[None]]
+    assert len(set(digests)) == len(digests)
+
+
+def test_early_stopping_stops_early(many_runs: dict[int | None, list[dict[str, Any]]]) -> None:
+    (run,) = [run for run in many_runs[None] if run["name"] == "early stopping"]
+    best = min(run["history"], key=lambda line: float(line["validation_loss"]))
+    assert run["epochs"] == best["epoch"] + 1 < 9
+    assert run["stopped"] == f"no better validation loss since epoch {best['epoch']}"
+    assert run["validation_loss"] == best["validation_loss"]
+
+
+def test_the_number_of_shards_is_part_of_the_result(dptrain: Start) -> None:
+    digests = {
+        dptrain("--steps", "9", "--json", "--shards", str(v)).json["params_sha256"]
+        for v in (1, 2, 3)
+    }
+    assert len(digests) == 3
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "adam"])
+def test_allreduce_agrees_with_the_tree_within_rounding(optimizer: str, tmp_path: Path) -> None:
+    """The parameters after 16 steps, in float64, differ by no more than sums in another order."""
+    found = {}
+    for way in ("tree", "allreduce"):
+        args = ("--dtype", "float64", "--optimizer", optimizer, "--batch-size", "250")
+        more = ("--shards", "9", "--steps", "16", "--reduce", way, "--json", "--out", way)
+        assert start("dptrain", *args, *more, ranks=4, cwd=tmp_path).json["reduce"] == way
+        found[way] = package.load_trained(tmp_path / way).params
+    difference = float(np.abs(found["tree"] - found["allreduce"]).max())
+    print(f"tree and allreduce differ by {difference:.1e} at most")
+    assert 0 < difference < 1e-14
+
+
+def test_one_process_without_mpi_gives_the_same_bytes(dptrain: Start) -> None:
+    with_mpi = dptrain("--steps", "5", "--shards", "3", "--json").json
+    env = {"MPI4PY_LIBMPI": "/nonexistent/libmpi.so"}
+    without = dptrain("--steps", "5", "--shards", "3", "--json", env=env).json
+    assert with_mpi["params_sha256"] == without["params_sha256"]
+
+
+def test_evaluate_gives_the_same_numbers_on_any_number_of_ranks(dptrain: Start) -> None:
+    trained = dptrain("--epochs", "1", "--json", "--out", "run").json
+    alone = dptrain("evaluate", "run", "--json").json
+    assert alone["loss"] == trained["test_loss"]
+    assert alone["accuracy"] == trained["test_accuracy"]
+    assert sum(map(sum, alone["confusion"])) == alone["examples"] == 1797
+    right = sum(row[number] for number, row in enumerate(alone["confusion"]))
+    assert alone["accuracy"] == right / 1797
+    assert dptrain("evaluate", "run", "--json", ranks=3).json == alone
+
+
+def test_the_library_and_the_command_give_the_same_bytes(dptrain: Start) -> None:
+    data = package.load(config=DataConfig(validation=0.1), seed=3)
+    model = package.mlp_for(data, ModelConfig(hidden=(20,)))
+    trained = package.fit(model, data, TrainConfig(shards=2, steps=9, seed=3))
+    line = ("--validation", "0.1", "--seed", "3", "--hidden", "20", "--shards", "2")
+    assert (
+        dptrain(*line, "--steps", "9", "--json").json["params_sha256"]
+        == trained.summary["params_sha256"]
+    )
+
+
+def test_one_s_own_model_trains_from_python_under_mpirun(tmp_path: Path) -> None:
+    script = ROOT / "examples" / "own_model.py"
+    outputs = {start("python", script, ranks=r, cwd=tmp_path).stdout for r in (None, 1, 3)}
+    assert len(outputs) == 1
+    assert "test accuracy 0.9" in outputs.pop()
+
+
+def test_the_environment_of_the_tests_is_what_people_have() -> None:
+    """One BLAS thread is dptrain's doing, not this suite's."""
+    assert (BIN / "dptrain").exists()
+    assert "OPENBLAS_NUM_THREADS" not in os.environ
