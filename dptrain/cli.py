@@ -3,6 +3,7 @@
 Nothing heavy is imported before a command runs: `dptrain --help` needs neither NumPy nor MPI.
 """
 
+import contextlib
 import json
 import os
 import sys
@@ -309,12 +310,18 @@ def _evaluation_text(found: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Run the command line, and end every rank the same way."""
+    """Run the command line, and end every rank the same way; only the first one prints."""
     launch = worlds.announced()
-    if launch and launch.rank > 0:
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 (until the process ends)
+    if launch is None or launch.rank == 0:
+        sys.exit(_run())
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+        sys.exit(_run())
+
+
+def _run() -> int:
+    """Run the command line and return the exit status: 0, 2 for a mistake, 130 for Ctrl-C."""
     try:
-        status = command.main(prog_name="dptrain", standalone_mode=False) or 0
+        status: int = command.main(prog_name="dptrain", standalone_mode=False) or 0
     except click.exceptions.Exit as done:
         status = done.exit_code
     except click.ClickException as error:
@@ -324,7 +331,7 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         worlds.connect().abort(130)
         status = 130
-    sys.exit(status)
+    return status
 
 
 def _fail(error: InputError) -> int:

@@ -42,13 +42,16 @@ def announced(environ: Mapping[str, str] = os.environ) -> Launch | None:
     """Return what the environment says of the launch; None where no launcher is known.
 
     Slurm's variables come last and only within a step: in a batch script they announce tasks that
-    nobody has started, and mpirun inside a job has its own processes started by Slurm.
+    nobody has started, mpirun inside a job has its own processes started by Slurm, and a step with
+    a terminal (srun --pty) is a person's shell.
     """
     for launcher, rank, size in (
         ("Open MPI's mpirun", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
         ("MPICH's or Intel MPI's mpiexec", "PMI_RANK", "PMI_SIZE"),
         ("Slurm's srun", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
     ):
+        if launcher == "Slurm's srun" and "SLURM_PTY_PORT" in environ:
+            continue
         if environ.get(rank, "").isdigit() and environ.get(size, "").isdigit():
             return Launch(launcher, int(environ[rank]), int(environ[size]))
     return None

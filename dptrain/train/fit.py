@@ -181,7 +181,7 @@ def _settings(model: Model, data: Data, config: TrainConfig, world: World) -> di
         settings |= {option_name(item): getattr(part, item.name) for item in fields(part)}
     settings["test-data"] = [str(Path(path).absolute()) for path in data.config.test_data]
     settings["shards"] = config.shards or world.size
-    return {key: value for key, value in settings.items() if value not in ((), [])}
+    return settings
 
 
 def _check(model: Model, data: Data, config: TrainConfig) -> None:

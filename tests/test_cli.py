@@ -1,0 +1,205 @@
+"""Shows that the command line is what people expect: help, settings, output, files, Ctrl-C."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import BIN, Start
+
+QUICK = ("--steps", "3", "--json")
+
+
+@pytest.mark.parametrize("command", [(), ("train",), ("evaluate",), ("predict",)])
+def test_help_needs_neither_mpi_nor_numpy(command: tuple[str, ...], dptrain: Start) -> None:
+    done = dptrain(*command, "--help", env={"PYTHONPROFILEIMPORTTIME": "1"})
+    assert (done.status, done.stdout[:6]) == (0, "Usage:")
+    imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
+    assert "click" in imported
+    assert imported.isdisjoint({"numpy", "mpi4py", "mpi4py.MPI", "rich", "threadpoolctl"})
+
+
+def test_help_is_printed_once_under_mpirun(dptrain: Start) -> None:
+    assert dptrain("--help", ranks=3).stdout.count("Usage:") == 1
+    assert dptrain("--version", ranks=3).stdout == "dptrain, version 0.1.0\n"
+
+
+def test_every_option_has_a_help_text(dptrain: Start) -> None:
+    text = dptrain("train", "--help").stdout
+    for option in ("--shards", "--hidden", "--clip-norm", "--scale", "--warmup", "--reduce"):
+        assert option in text
+    for line in text.splitlines():
+        assert len(line) <= 100
+
+
+def test_an_option_goes_before_a_variable_before_a_file_before_the_default(
+    dptrain: Start, tmp_path: Path
+) -> None:
+    (tmp_path / "run.toml").write_text('batch-size = 10\nhidden = [7]\nreduce = "allreduce"\n')
+
+    def settings(*line: str, **env: str) -> dict[str, object]:
+        run = dptrain("--config", "run.toml", *line, *QUICK, env=env).json["run"]
+        return tomllib.loads((tmp_path / run / "config.toml").read_text())
+
+    from_file = settings()
+    assert [from_file[key] for key in ("batch-size", "hidden", "reduce")] == [10, [7], "allreduce"]
+    assert from_file["seed"] == 0
+    assert settings(DPTRAIN_BATCH_SIZE="20")["batch-size"] == 20
+    assert settings("--batch-size", "30", DPTRAIN_BATCH_SIZE="20")["batch-size"] == 30
+
+
+def test_the_config_of_a_run_repeats_it(dptrain: Start, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    lines = ["a,b,c,kind"]
+    lines += [f"{a},{b},{c},{'yes' if a > b else 'no'}" for a, b, c in rng.random((60, 3))]
+    (tmp_path / "rows.csv").write_text("\n".join(lines))
+    args = ("train", "rows.csv", "--target", "kind", "--test-data", "rows.csv", "--hidden", "none")
+    more = ("--clip-value", "0.1", "--validation", "0.2", "--epochs", "2", "--out", "first")
+    first = dptrain(*args, *more, "--json", ranks=2).json
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    again = dptrain("--config", "../first/config.toml", "--json", cwd=elsewhere).json
+    assert again["params_sha256"] == first["params_sha256"]
+    assert again["test_accuracy"] == first["test_accuracy"]
+
+
+def test_train_json_says_what_the_design_names(dptrain: Start) -> None:
+    done = dptrain(*QUICK)
+    named = "params_sha256 shards ranks steps epochs train_loss test_loss test_accuracy"
+    assert set(f"{named} samples_per_second run".split()) <= set(done.json)
+    assert done.stdout.count("\n") == 1
+
+
+def test_a_run_directory_holds_whole_files(dptrain: Start, tmp_path: Path) -> None:
+    summary = dptrain("--epochs", "2", "--log-every", "50", "--json", "--clip-norm", "9").json
+    run = tmp_path / summary["run"]
+    assert run.parent == tmp_path / "runs"
+    assert run.name.endswith("-digits")
+    files = {path.name for path in run.iterdir()}
+    assert files == {"config.toml", "metrics.jsonl", "model.safetensors", "summary.json"}
+    assert json.loads((run / "summary.json").read_text()) == summary
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [50, 60, 100, 120]
+    assert lines[0].keys() == {
+        "epoch", "step", "examples", "loss", "learning_rate", "gradient_norm",
+    }  # fmt: skip
+    assert lines[-1]["train_loss"] == summary["train_loss"]
+    assert lines[-1]["examples"] == 2 * 3823
+
+
+def test_progress_is_plain_lines_in_a_pipe_and_nothing_when_quiet(dptrain: Start) -> None:
+    done = dptrain("--epochs", "2", ranks=2)
+    lines = done.stderr.splitlines()
+    assert lines[-1].startswith("step 120/120  epoch 2  train loss 0.")
+    assert lines[-1].endswith("0.0 s left")
+    assert "\x1b" not in done.stderr
+    assert "test        loss" in done.stdout
+    assert done.stdout.count("sha256") == 1
+    assert dptrain("--epochs", "2", "--quiet").stderr == ""
+
+
+def test_progress_is_a_bar_on_a_terminal(tmp_path: Path) -> None:
+    terminal, theirs = pty.openpty()
+    args = [str(BIN / "dptrain"), "--epochs", "3"]
+    env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"}
+    done = subprocess.run(
+        args, cwd=tmp_path, env=env, stderr=theirs, stdout=subprocess.PIPE, timeout=60, check=True
+    )
+    shown = os.read(terminal, 1 << 20).decode()
+    os.close(terminal)
+    os.close(theirs)
+    assert "180/180" in shown
+    assert "epoch 3" in shown
+    assert b"sha256" in done.stdout
+
+
+@pytest.mark.parametrize("ranks", [None, 3])
+def test_ctrl_c_ends_all_ranks_cleanly_and_stores_the_model(
+    ranks: int | None, tmp_path: Path, dptrain: Start
+) -> None:
+    launcher = [] if ranks is None else [str(BIN / "mpirun"), "-n", str(ranks)]
+    args = ["--steps", "10000000", "--log-every", "1", "--json", "--out", "run"]
+    with subprocess.Popen(
+        [*launcher, str(BIN / "dptrain"), *args],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        metrics = tmp_path / "run" / "metrics.jsonl"
+        while not metrics.exists() or metrics.stat().st_size == 0:
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130, stderr
+    summary = json.loads(stdout.splitlines()[-1])  # the launcher speaks first
+    assert summary["stopped"] == "Ctrl-C"
+    assert 0 < summary["steps"] < 10000000
+    assert "Traceback" not in stderr
+    steps = summary["steps"]
+    again = dptrain("--steps", str(steps), "--shards", str(ranks or 1), "--json").json
+    assert again["params_sha256"] == summary["params_sha256"]
+    assert dptrain("evaluate", "run", "--json").json["accuracy"] == summary["test_accuracy"]
+
+
+def test_evaluate_shows_the_confusion_matrix(dptrain: Start) -> None:
+    dptrain("--epochs", "3", "--out", "run", "--quiet")
+    lines = dptrain("evaluate", "run").stdout.splitlines()
+    assert lines[0] == "the test rows of the embedded digits: 1797 examples"
+    assert lines[1].startswith("loss 0.")
+    assert lines[4].split() == list("0123456789")
+    counts = [[0 if c == "." else int(c) for c in line.split()[1:]] for line in lines[5:]]
+    assert sum(map(sum, counts)) == 1797
+
+
+@pytest.fixture
+def regression(dptrain: Start, tmp_path: Path) -> Path:
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((1500, 3))
+    np.savez(tmp_path / "r.npz", x=x, y=x @ [1.0, 2.0, 3.0], x_test=x[:40], y_test=x[:40].sum(1))
+    np.save(tmp_path / "x.npy", x)
+    dptrain("train", "r.npz", "--hidden", "none", "--epochs", "1", "--out", "run", "--quiet")
+    return tmp_path
+
+
+def test_evaluate_gives_rmse_mae_and_r2(regression: Path, dptrain: Start) -> None:
+    found = dptrain("evaluate", "run", "--json").json
+    done = dptrain("predict", "run", "r.npz", "--out", "p.npy")
+    assert (done.status, done.stdout) == (0, "")
+    error = np.load(regression / "p.npy") - np.load(regression / "r.npz")["y_test"]
+    target = np.load(regression / "r.npz")["y_test"]
+    spread = np.sum((target - target.mean()) ** 2)
+    assert found["examples"] == 40
+    assert found["rmse"] == pytest.approx(np.sqrt(np.mean(error**2)))
+    assert found["loss"] == pytest.approx(found["rmse"] ** 2)
+    assert found["mae"] == pytest.approx(np.mean(np.abs(error)))
+    assert found["r2"] == pytest.approx(1 - np.sum(error**2) / spread)
+
+
+def test_predict_gives_the_same_on_any_number_of_ranks(regression: Path, dptrain: Start) -> None:
+    alone = dptrain("predict", "run", "x.npy")
+    assert alone.stdout.splitlines()[0] == "prediction"
+    assert len(alone.stdout.splitlines()) == 1501
+    assert dptrain("predict", "run", "x.npy", ranks=3).stdout == alone.stdout
+    dptrain("predict", "run", "x.npy", "--out", "p.csv", ranks=2)
+    assert (regression / "p.csv").read_text() == alone.stdout
+
+
+def test_predict_takes_the_columns_by_name(dptrain: Start, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("u,v,kind\n" + "0,1,low\n5,1,high\n" * 20)
+    (tmp_path / "b.csv").write_text("name,v,u\nAnn,1,5\nBob,1,0\n")
+    args = ("--target", "kind", "--learning-rate", "0.05", "--out", "run", "--quiet")
+    assert dptrain("train", "a.csv", *args).status == 0
+    assert dptrain("predict", "run", "b.csv").stdout == "prediction\nhigh\nlow\n"
+    lines = dptrain("predict", "run", "b.csv", "--probabilities").stdout.splitlines()
+    assert lines[0] == "probability_high,probability_low"
+    assert sum(map(float, lines[1].split(","))) == pytest.approx(1)
+
+
+def test_the_embedded_digits_are_learned(dptrain: Start) -> None:
+    assert dptrain("--json", "--shards", "4", ranks=2).json["test_accuracy"] >= 0.96
