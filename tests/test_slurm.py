@@ -1,0 +1,70 @@
+"""Shows the job scripts on a real Slurm with two nodes; skipped where none answers.
+
+By hand: start a Slurm of two nodes with the shared file system of this folder, then run this file.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import BIN, Start
+
+ROOT = Path(__file__).parent.parent
+ENV = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
+
+
+def slurm_answers() -> bool:
+    """Return whether a Slurm with at least two idle nodes answers."""
+    if shutil.which("sbatch") is None:
+        return False
+    sinfo = ["sinfo", "--noheader", "--states=idle", "--format=%D"]
+    try:
+        done = subprocess.run(sinfo, capture_output=True, text=True, timeout=3, check=False)
+    except subprocess.TimeoutExpired:  # installed, but its controller does not run
+        return False
+    return done.returncode == 0 and sum(map(int, done.stdout.split())) >= 2
+
+
+@pytest.fixture(autouse=True, scope="module")
+def slurm() -> None:
+    if not slurm_answers():
+        pytest.skip("no Slurm with two idle nodes answers here")
+
+
+@pytest.mark.parametrize("script", ["slurm-srun.sbatch", "slurm-mpirun.sbatch"])
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_a_job_gives_the_bytes_of_one_process(
+    script: str, nodes: int, tmp_path: Path, dptrain: Start
+) -> None:
+    layout = [f"--nodes={nodes}", f"--ntasks-per-node={4 // nodes}"]
+    line = ["sbatch", "--wait", "--parsable", *layout, str(ROOT / "launch" / script)]
+    settings = ["--shards", "4", "--epochs", "2"]
+    done = subprocess.run(
+        [*line, *settings],
+        cwd=tmp_path,
+        env=ENV,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    (folder,) = tmp_path.glob("dptrain-*")
+    log = (folder / "log.txt").read_text()
+    assert done.returncode == 0, log
+    summary = json.loads((folder / "run" / "summary.json").read_text())
+    assert summary["ranks"] == 4
+    alone = dptrain(*settings, "--json").json
+    assert summary["params_sha256"] == alone["params_sha256"]
+
+
+def test_four_processes_that_each_think_they_are_alone_are_refused(tmp_path: Path) -> None:
+    line = ["srun", "--mpi=none", "-n", "4", str(BIN / "dptrain")]
+    done = subprocess.run(
+        line, cwd=tmp_path, env=ENV, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("dptrain: Slurm's srun announces 4 ranks") == 1
+    assert not (tmp_path / "runs").exists()
