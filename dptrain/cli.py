@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 
 import click
+from click.core import ParameterSource
 
 from dptrain import world as worlds
 from dptrain.config import (
@@ -33,6 +34,21 @@ Command = Callable[..., int]
 Config = TypeVar("Config", DataConfig, ModelConfig, TrainConfig)
 
 
+class Whole(click.ParamType[int]):
+    """A whole number; a file's 3.9 or true is none, where click would round it."""
+
+    name = "integer"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number from text, or from a file."""
+        try:
+            if isinstance(value, (bool, float)):
+                raise TypeError
+            return int(value)
+        except (TypeError, ValueError):
+            self.fail(f"{value!r} is not a whole number", param, ctx)
+
+
 class Numbers(click.ParamType[tuple[int, ...]]):
     """Whole numbers with commas between them, such as 512,512; or the word none."""
 
@@ -46,8 +62,8 @@ class Numbers(click.ParamType[tuple[int, ...]]):
         if parts in (["none"], [""]):
             return ()
         try:
-            return tuple(int(part) for part in ([parts] if isinstance(parts, int) else parts))
-        except (TypeError, ValueError):
+            return tuple(Whole().convert(part, None, None) for part in parts)
+        except (TypeError, click.BadParameter):
             self.fail(f"{value!r} is not whole numbers with commas between, or none", param, ctx)
 
 
@@ -92,7 +108,7 @@ def _option(item: "Field[Any]") -> Callable[[Command], Command]:
     return click.option(
         f"--{option_name(item)}",
         item.name,
-        type=kind,
+        type=Whole() if kind is int else kind,
         metavar=metavar,
         multiple=multiple,
         default=item.default,
@@ -127,12 +143,29 @@ def _read_config(ctx: click.Context, param: click.Parameter, path: str | None) -
         raise click.BadParameter(f"{path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise click.BadParameter(f"{path} is no TOML file: {error}") from None
-    valid = {(p.name or "").replace("_", "-"): p.name for p in ctx.command.params if p is not param}
-    for key in values:
+    valid = {p.opts[-1].lstrip("-"): p for p in ctx.command.params if p is not param}
+    ctx.default_map = {}
+    for key, value in values.items():
         if key not in valid:
             raise click.BadParameter(f"{path} sets {key!r}; {nearest(key, valid)}")
-    ctx.default_map = {valid[key]: value for key, value in values.items()}
+        several = valid[key].multiple or valid[key].nargs == -1
+        ctx.default_map[valid[key].name] = [value] if several and isinstance(value, str) else value
     return path
+
+
+def _set_debug(ctx: click.Context, param: click.Parameter, debug: bool) -> None:  # noqa: ARG001
+    """Note for `_fail`, which stands outside of any command, that tracebacks are wanted."""
+    os.environ["DPTRAIN_DEBUG"] = "1" if debug else ""
+
+
+def _one_length(ctx: click.Context, values: dict[str, Any]) -> None:
+    """Of --epochs and --steps leave only the one from the nearer source: line, variable, file."""
+    order = list(ParameterSource)  # from the nearest to the farthest
+    sources = {key: ctx.get_parameter_source(key) for key in ("epochs", "steps")}
+    nearness = {key: order.index(source) for key, source in sources.items() if source}
+    for key, other in (("epochs", "steps"), ("steps", "epochs")):
+        if values[other] is not None and nearness[other] < nearness[key]:
+            values[key] = None
 
 
 _config_option = click.option(
@@ -152,6 +185,7 @@ _debug_option = click.option(
     is_flag=True,
     envvar="DPTRAIN_DEBUG",
     expose_value=False,
+    callback=_set_debug,
     help="Show the traceback of every error.",
 )
 
@@ -192,6 +226,7 @@ def train(data: tuple[str, ...], out: str | None, as_json: bool, quiet: bool, **
     Every option can also be set by a TOML file (--config) and by a variable, DPTRAIN_BATCH_SIZE for
     --batch-size; the line goes before the variable, the variable before the file.
     """
+    _one_length(click.get_current_context(), values)
     config = _build(TrainConfig, values)
     model_config, data_config = _build(ModelConfig, values), _build(DataConfig, values)
     world = worlds.connect()
@@ -269,6 +304,10 @@ def _show(values: dict[str, Any], as_json: bool, text: Callable[[dict[str, Any]]
     click.echo(json.dumps(values) if as_json else text(values))
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def _measures(values: dict[str, Any], prefix: str) -> str:
     """Return the metrics of one set of rows in a line; empty where there are none."""
     names = ("loss", "accuracy", "label_accuracy", "rmse", "mae", "r2")
@@ -282,11 +321,12 @@ def _training_text(summary: dict[str, Any]) -> str:
     rows += [
         (
             "work",
-            f"{summary['steps']} steps, {summary['epochs']} epochs in {summary['seconds']:.2f} s; "
+            f"{_count(summary['steps'], 'step')}, {_count(summary['epochs'], 'epoch')} in "
+            f"{summary['seconds']:.2f} s; "
             f"{summary['samples_per_second']:,.0f} examples a second",
         ),
         ("stopped", summary["stopped"] or ""),
-        ("ranks", f"{summary['ranks']} ranks, {summary['shards']} shards"),
+        ("ranks", f"{_count(summary['ranks'], 'rank')}, {_count(summary['shards'], 'shard')}"),
         ("model", f"{summary['num_params']:,} parameters"),
         ("sha256", summary["params_sha256"]),
         ("run", summary["run"]),
@@ -346,7 +386,7 @@ def _fail(error: InputError) -> int:
                 raise error
     except InputError as agreed:  # what all ranks agree on, or that they don't make one world
         error = agreed
-    if "--debug" in sys.argv:
+    if "--debug" in sys.argv or os.environ.get("DPTRAIN_DEBUG"):
         traceback.print_exception(error)
     if first:
         print(f"dptrain: {error}", file=sys.stderr)

@@ -34,8 +34,14 @@ class Transform(Protocol):
     num_slots: int
     """The number of state vectors, each as long as the parameters."""
 
-    def __call__(self, update: Floats, params: Floats, state: Floats, step: Step) -> None:
-        """Change `update` [n] in place, given `params` [n] and `state` [num_slots, n]."""
+    def __call__(
+        self, update: Floats, params: Floats, state: Floats, work: Floats, step: Step, /
+    ) -> Floats:
+        """Return the update [n], given the one so far, `params` [n] and `state` [num_slots, n].
+
+        `update` may be changed in place, and `work` [n] is memory to compute in; what is returned
+        is one of the arrays given.
+        """
 
 
 @dataclass(frozen=True)
@@ -45,10 +51,13 @@ class ClipNorm:
     limit: float
     num_slots = 0
 
-    def __call__(self, update: Floats, params: Floats, state: Floats, step: Step) -> None:  # noqa: ARG002
-        """Scale in place; see `Transform`."""
+    def __call__(
+        self, update: Floats, params: Floats, state: Floats, work: Floats, step: Step
+    ) -> Floats:
+        """See `Transform`."""
         if step.norm > self.limit:
             update *= self.limit / step.norm
+        return update
 
 
 @dataclass(frozen=True)
@@ -58,9 +67,12 @@ class ClipValue:
     limit: float
     num_slots = 0
 
-    def __call__(self, update: Floats, params: Floats, state: Floats, step: Step) -> None:  # noqa: ARG002
-        """Cut in place; see `Transform`."""
+    def __call__(
+        self, update: Floats, params: Floats, state: Floats, work: Floats, step: Step
+    ) -> Floats:
+        """See `Transform`."""
         np.clip(update, -self.limit, self.limit, out=update)
+        return update
 
 
 @dataclass(frozen=True)
@@ -70,9 +82,13 @@ class WeightDecay:
     decay: float
     num_slots = 0
 
-    def __call__(self, update: Floats, params: Floats, state: Floats, step: Step) -> None:  # noqa: ARG002
-        """Add in place; see `Transform`."""
-        update += self.decay * params
+    def __call__(
+        self, update: Floats, params: Floats, state: Floats, work: Floats, step: Step
+    ) -> Floats:
+        """See `Transform`."""
+        np.multiply(params, self.decay, out=work)
+        update += work
+        return update
 
 
 @dataclass(frozen=True)
@@ -86,15 +102,18 @@ class Momentum:
     nesterov: bool = False
     num_slots = 1
 
-    def __call__(self, update: Floats, params: Floats, state: Floats, step: Step) -> None:  # noqa: ARG002
-        """Replace the gradient by the velocity in place; see `Transform`."""
-        velocity = state[0]
+    def __call__(
+        self, update: Floats, params: Floats, state: Floats, work: Floats, step: Step
+    ) -> Floats:
+        """See `Transform`."""
+        velocity: Floats = state[0]
         velocity *= self.momentum
         velocity += update
-        if self.nesterov:
-            update += self.momentum * velocity
-        else:
-            update[:] = velocity
+        if not self.nesterov:
+            return velocity
+        np.multiply(velocity, self.momentum, out=work)
+        update += work
+        return update
 
 
 @dataclass(frozen=True)
@@ -106,18 +125,24 @@ class Adam:
     epsilon: float = 1e-8
     num_slots = 2
 
-    def __call__(self, update: Floats, params: Floats, state: Floats, step: Step) -> None:  # noqa: ARG002
-        """Replace the gradient by the corrected ratio in place; see `Transform`."""
+    def __call__(
+        self, update: Floats, params: Floats, state: Floats, work: Floats, step: Step
+    ) -> Floats:
+        """See `Transform`."""
         mean, square = state
         mean *= self.beta1
-        mean += (1 - self.beta1) * update
+        np.multiply(update, 1 - self.beta1, out=work)
+        mean += work
         square *= self.beta2
-        square += (1 - self.beta2) * np.square(update)
+        np.multiply(update, update, out=work)
+        work *= 1 - self.beta2
+        square += work
         np.sqrt(square, out=update)
         update *= 1 / math.sqrt(1 - self.beta2**step.number)
         update += self.epsilon
         np.divide(mean, update, out=update)
         update *= 1 / (1 - self.beta1**step.number)
+        return update
 
 
 @dataclass(frozen=True)
@@ -128,12 +153,19 @@ class RMSProp:
     epsilon: float = 1e-8
     num_slots = 1
 
-    def __call__(self, update: Floats, params: Floats, state: Floats, step: Step) -> None:  # noqa: ARG002
-        """Divide by the running root mean square in place; see `Transform`."""
+    def __call__(
+        self, update: Floats, params: Floats, state: Floats, work: Floats, step: Step
+    ) -> Floats:
+        """See `Transform`."""
         square = state[0]
         square *= self.decay
-        square += (1 - self.decay) * np.square(update)
-        update /= np.sqrt(square) + self.epsilon
+        np.multiply(update, update, out=work)
+        work *= 1 - self.decay
+        square += work
+        np.sqrt(square, out=work)
+        work += self.epsilon
+        update /= work
+        return update
 
 
 def transforms(config: TrainConfig) -> list[Transform]:
@@ -199,17 +231,41 @@ class Optimizer:
         self.transforms = transforms
         self.rate = rate
         self.state = [np.zeros((transform.num_slots, size), dtype) for transform in transforms]
+        self._work = np.empty(min(size, CACHED), dtype)
+        self._vectors: tuple[Floats, Floats] | None = None
+        self._blocks: list[tuple[Floats, Floats, Floats, list[tuple[Transform, Floats]]]] = []
 
     def update(self, params: Floats, gradient: Floats, step: int, norm: float) -> None:
         """Update `params` [size] in place by the mean `gradient` [size], which is used up.
 
         `norm` is the whole gradient's Euclidean norm; only clipping by norm looks at it.
         """
-        info = Step(step + 1, norm)
-        for start in range(0, len(params), CACHED):
-            block = slice(start, start + CACHED)
-            update, values = gradient[block], params[block]
-            for transform, state in zip(self.transforms, self.state, strict=True):
-                transform(update, values, state[:, block], info)
-            update *= self.rate(step)
-            values -= update
+        info, rate = Step(step + 1, norm), self.rate(step)
+        for values, update, work, pieces in self._in_blocks(params, gradient):
+            found = update
+            for transform, state in pieces:
+                found = transform(found, values, state, work, info)
+            np.multiply(found, rate, out=update)
+            np.subtract(values, update, out=values)
+
+    def _in_blocks(
+        self, params: Floats, gradient: Floats
+    ) -> list[tuple[Floats, Floats, Floats, list[tuple[Transform, Floats]]]]:
+        """Return views of a block each; they are kept, as the vectors come back step after step."""
+        if self._vectors is None or any(
+            a is not b for a, b in zip(self._vectors, (params, gradient), strict=True)
+        ):
+            self._vectors = params, gradient
+            self._blocks = [
+                (
+                    params[start : start + CACHED],
+                    gradient[start : start + CACHED],
+                    self._work[: len(params) - start],
+                    [
+                        (transform, state[:, start : start + CACHED])
+                        for transform, state in zip(self.transforms, self.state, strict=True)
+                    ],
+                )
+                for start in range(0, len(params), CACHED)
+            ]
+        return self._blocks

@@ -58,12 +58,35 @@ def announced(environ: Mapping[str, str] = os.environ) -> Launch | None:
 
 
 class World:
-    """The ranks of a communicator, or one process alone where `comm` is None."""
+    """The ranks of a communicator, node by node, or one process alone where `comm` is None.
 
-    def __init__(self, comm: "MPI.Intracomm | None" = None) -> None:
-        self.comm = comm
-        self.rank = comm.rank if comm else 0
-        self.size = comm.size if comm else 1
+    Ranks are numbered so that those of a node follow each other: `nodes` are the ranks of each
+    node, `node` is this rank's. Ranks of a node share memory; `ranks_per_node` makes the world
+    pretend that fewer do, for tests. Collective: every rank of `comm` must make one.
+    """
+
+    def __init__(self, comm: "MPI.Comm | None" = None, ranks_per_node: int | None = None) -> None:
+        self.comm: Any = None
+        self.node_comm: Any = None
+        self.rank, self.size = 0, 1
+        self.nodes = [range(1)]
+        if comm is None or comm.size == 1:
+            return
+        from mpi4py import MPI
+
+        sharing = comm.Split_type(MPI.COMM_TYPE_SHARED, comm.rank)
+        part = sharing.rank // (ranks_per_node or sharing.size)
+        self.node_comm = sharing.Split(part, comm.rank)
+        leader = self.node_comm.bcast(comm.rank)
+        self.comm = comm = comm.Split(0, leader * comm.size + comm.rank)
+        self.rank, self.size = comm.rank, comm.size
+        starts = sorted(set(comm.allgather(comm.rank - self.node_comm.rank)))
+        self.nodes = [range(*ends) for ends in zip(starts, [*starts[1:], self.size], strict=True)]
+
+    @property
+    def ranks_here(self) -> range:
+        """The ranks of this rank's node."""
+        return next(ranks for ranks in self.nodes if self.rank in ranks)
 
     def mine(self, n: int) -> range:
         """Return the numbers among 0 .. n-1 (shards, blocks) that this rank holds."""
@@ -114,14 +137,26 @@ def _load_mpi(launch: Launch | None) -> Any:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:  # no libmpi: mpi4py raises RuntimeError
         if launch and launch.size > 1:
-            raise InputError(_mismatch(launch, f"there is no MPI library here ({error})")) from None
+            raise InputError(
+                _mismatch(launch, f"there is no MPI library here ({' '.join(str(error).split())})")
+            ) from None
         return None
     if not MPI.Is_initialized():
-        library = MPI.Get_library_version().split("\n")[0].strip("\x00 ")
-        if launch and launch.launcher.startswith("Open MPI") and library.startswith("MPICH"):
+        library = _library(MPI)
+        if (
+            launch
+            and launch.size > 1
+            and launch.launcher.startswith("Open MPI")
+            and library.startswith("MPICH")
+        ):
             raise InputError(_mismatch(launch, f"the MPI library is {library}"))
         MPI.Init_thread(MPI.THREAD_FUNNELED)
     return MPI
+
+
+def _library(mpi: Any) -> str:
+    """Return the name and version of the MPI library in one line."""
+    return " ".join(mpi.Get_library_version().split("\n")[0].strip("\x00").split())
 
 
 def _mismatch(launch: Launch, found: str) -> str:
@@ -148,11 +183,11 @@ def connect() -> World:
     mpi = _load_mpi(launch)
     size = mpi.COMM_WORLD.size if mpi else 1
     if launch and launch.size > size:
-        library = mpi.Get_library_version().split("\n")[0].strip("\x00 ") if mpi else "none"
+        library = _library(mpi) if mpi else "none"
         raise InputError(_mismatch(launch, f"the MPI library ({library}) sees {size}"))
     if size == 1:
-        return World(mpi.COMM_SELF if mpi else None)
-    world = World(mpi.COMM_WORLD.Dup())
+        return World()
+    world = World(mpi.COMM_WORLD)
     sys.excepthook = functools.partial(end_all_ranks, world)
     return world
 

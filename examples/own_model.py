@@ -32,9 +32,12 @@ class SoftmaxRegression:
         return 0.01 * rng.standard_normal(self.num_params)
 
     def loss_and_grad_sum(
-        self, params: Floats, x: Floats, y: NDArray[Any], out: Floats, _: np.random.Generator
+        self, params: Floats, x: Floats, y: NDArray[Any], out: Floats, _: object
     ) -> float:
-        """Return the sum of the losses, and write the sum of their gradients to out."""
+        """Return the sum of the losses, and write the sum of their gradients to out.
+
+        The last argument makes random numbers for the shard, for a model that wants some.
+        """
         scores = self.outputs(params, x)
         delta = np.exp(scores - scores.max(axis=1, keepdims=True))
         delta /= delta.sum(axis=1, keepdims=True)  # one column of deltas per class, a row each

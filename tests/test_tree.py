@@ -6,17 +6,27 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from dptrain.reduce import BLOCK, Fold, block_slices, block_square_sums, subtrees, tree_sum
+from dptrain.reduce.layout import (
+    BLOCK,
+    block_slices,
+    block_square_sums,
+    holding,
+    rank_slices,
+)
+from dptrain.reduce.tree import plan, tree_sum
 from dptrain.world import cut
 
 LEAVES = st.integers(1, 100)
+Floats = NDArray[np.float32]
 
 
-def leaves(v: int, width: int = 3) -> np.ndarray:
+def leaves(v: int, width: int = 3) -> Floats:
     """Return numbers of very different sizes, whose float32 sum shows every change of order."""
     rng = np.random.default_rng(v)
-    return (rng.standard_normal((v, width)) * 10.0 ** rng.integers(-4, 5, (v, width))).astype("f")
+    numbers = rng.standard_normal((v, width)) * 10.0 ** rng.integers(-4, 5, (v, width))
+    return numbers.astype(np.float32)
 
 
 def brackets(v: int) -> str:
@@ -35,24 +45,32 @@ def test_the_tree_adds_neighbours_then_neighbours_of_those() -> None:
     assert tree_sum(x).tobytes() == expected.tobytes()
 
 
-def folded(v: int, p: int) -> np.ndarray:
-    """Add v leaves held by p ranks: each its own, then all ranks' subtrees in order."""
+def added_by_ranks(v: int, p: int) -> Floats:
+    """Add v leaves held by p ranks: each its own in its buffers, then what all ranks leave."""
     x = leaves(v)
-    everyone = Fold(v)
+    sums: list[Floats] = []
+    nodes: list[range] = []
     for rank in range(p):
-        own = Fold(v)
-        for leaf in cut(v, p, rank):
-            own.push(range(leaf, leaf + 1), x[leaf].copy())
-        assert own.nodes == subtrees(cut(v, p, rank), v)
-        for node, value in zip(own.nodes, own.sums, strict=True):
-            everyone.push(node, value)
-    assert everyone.nodes == [range(v)]
-    return everyone.sums[0]
+        shards = cut(v, p, rank)
+        own = holding(shards, v)
+        buffers = [np.full_like(x[0], np.nan) for _ in range(own.num_buffers)]
+        for shard, slot, adds in zip(shards, own.slots, own.adds, strict=True):
+            buffers[slot][:] = x[shard]
+            for into, what in adds:
+                buffers[into] += buffers[what]
+        sums += [buffers[slot] for slot, _ in own.left]
+        nodes += [leaves_below for _, leaves_below in own.left]
+    whole = plan(nodes, v)
+    for pairs in whole.adds:
+        for into, what in pairs:
+            sums[into] += sums[what]
+    assert whole.rest == [(0, range(v))]
+    return sums[0]
 
 
 @given(v=LEAVES, p=st.integers(1, 20))
 def test_the_sum_is_the_same_whoever_holds_the_leaves(v: int, p: int) -> None:
-    assert folded(v, p).tobytes() == tree_sum(leaves(v)).tobytes()
+    assert added_by_ranks(v, p).tobytes() == tree_sum(leaves(v)).tobytes()
 
 
 def test_another_grouping_gives_other_bits() -> None:
@@ -67,19 +85,22 @@ def test_another_grouping_gives_other_bits() -> None:
 @given(v=st.integers(1, 300), p=st.integers(1, 9))
 def test_a_rank_never_keeps_more_than_a_logarithm_of_sums(v: int, p: int) -> None:
     for rank in range(p):
-        own = Fold(v)
-        held = cut(v, p, rank)
-        for leaf in held:
-            own.push(range(leaf, leaf + 1), np.zeros(1))
-            assert len(own.sums) <= 1 + 2 * math.log2(len(held) + 1)
+        own = holding(cut(v, p, rank), v)
+        assert own.num_buffers <= 2 + 2 * math.log2(max(1, v / p))
+        if v % p == 0 and (v // p).bit_count() == 1:
+            assert own.num_buffers <= 2 + math.log2(v / p)
 
 
-@given(n=st.integers(1, 20 * BLOCK), p=st.integers(1, 30))
-def test_slices_partition_the_vector_in_whole_blocks(n: int, p: int) -> None:
-    slices = block_slices(n, p)
-    assert [part.start for part in slices] == [0, *(part.stop for part in slices[:-1])]
-    assert slices[-1].stop == n
-    assert all(part.start % BLOCK == 0 for part in slices)
+@given(n=st.integers(1, 20 * BLOCK), sizes=st.lists(st.integers(1, 5), min_size=1, max_size=5))
+def test_slices_partition_the_vector_in_whole_blocks(n: int, sizes: list[int]) -> None:
+    stops = np.cumsum(sizes).tolist()
+    nodes = [range(stop - size, stop) for stop, size in zip(stops, sizes, strict=True)]
+    slices = rank_slices(n, nodes)
+    assert len(slices) == sum(sizes)
+    owned = sorted((part.start, part.stop) for part in slices if part.stop > part.start)
+    assert [start for start, _ in owned] == [0, *(stop for _, stop in owned[:-1])]
+    assert owned[-1][1] == n
+    assert all(start % BLOCK == 0 for start, _ in owned)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -88,6 +109,6 @@ def test_square_sums_of_blocks_do_not_depend_on_the_slices(n: int, dtype: str) -
     vector = np.random.default_rng(n).standard_normal(n).astype(dtype)
     whole = block_square_sums(vector)
     for p in (1, 2, 3, 7):
-        parts = [block_square_sums(vector[part]) for part in block_slices(n, p)]
+        parts = [block_square_sums(vector[part]) for part in block_slices(0, n, p)]
         assert np.concatenate(parts).tobytes() == whole.tobytes()
     assert float(tree_sum(whole)) == pytest.approx(float(np.dot(vector, vector)), rel=1e-4)

@@ -21,6 +21,11 @@ Total = Callable[[Array, int], Array]
 """Adds blocks: takes a rank's own [held, ...] of so many, returns the sum [...] on every rank."""
 
 
+def _like(y: Array, classes: Array) -> Array:
+    """Return labels in the classes' type: a file whose labels all look like numbers has names."""
+    return y.astype(np.str_) if classes.dtype.kind == "U" else y
+
+
 @dataclass(frozen=True)
 class Encoding:
     """How raw rows become inputs and targets become numbers; it belongs to the stored model.
@@ -46,7 +51,7 @@ class Encoding:
     def targets(self, y: Array, dtype: Any) -> Array:
         """Return class numbers [m], or values [m] or [m, outputs]."""
         if self.task == "classification":
-            return np.searchsorted(self.classes, y)
+            return np.searchsorted(self.classes, _like(y, self.classes))
         values: Array = y.astype(dtype)
         return values
 
@@ -104,6 +109,36 @@ class Rows:
         return -(-len(self) // BLOCK)
 
 
+class Feed:
+    """Examples as the model takes them, gathered into memory that is used again and again.
+
+    Rows that are in memory are encoded once; those of a mapped file are read when asked for.
+    """
+
+    def __init__(self, rows: Rows, dtype: Any) -> None:
+        self._rows = rows
+        self._dtype = np.dtype(dtype)
+        self._memory: dict[int, Array] = {}
+        self._all: tuple[Array, Array] | None = None
+        if not rows.table.mapped:
+            blocks = [slice(start, start + BLOCK) for start in range(0, len(rows), BLOCK)]
+            x = np.empty((len(rows), rows.table.x.shape[1]), dtype)
+            for block in blocks:
+                x[block] = rows.encoding.inputs(rows.raw_x(block), dtype)
+            self._all = x, rows.encoding.targets(rows.raw_y(slice(None)), dtype)
+
+    def __getitem__(self, examples: NDArray[np.intp]) -> tuple[Array, Array]:
+        """Return inputs [m, features], valid until as many are asked for again, and targets."""
+        if self._all is None:
+            return self._rows.gather(examples, self._dtype)
+        x, y = self._all
+        out = self._memory.get(len(examples))
+        if out is None:
+            out = self._memory[len(examples)] = np.empty((len(examples), x.shape[1]), self._dtype)
+        x.take(examples, axis=0, out=out, mode="clip")
+        return out, y.take(examples, axis=0)
+
+
 @dataclass(frozen=True)
 class Data:
     """Everything a run learns from: training rows, and perhaps held-out and test rows."""
@@ -138,6 +173,8 @@ def prepare(
             what = "give --target NAME" if table.features else "store y beside x"
             names = f"; its columns are {', '.join(table.features)}" if table.features else ""
             raise InputError(f"{table.source} has no target: {what}{names}")
+        if test is not None and test.y is None:
+            raise InputError(f"{test.source} have x and no y; store y_test beside x_test")
         task = _task(table, config)
         train, validation = _split(len(table), config.validation, seed)
     width = table.x.shape[1]
@@ -216,10 +253,10 @@ def check_rows(rows: Rows, world: World) -> None:
 def _check_labels(y: Array, start: int, source: str, task: Task, classes: Array) -> None:
     """Raise InputError for the first label that can't be one."""
     if task == "multilabel":
-        wrong, needed = ~np.isin(y, (0, 1)), "0 or 1"
+        wrong, needed = ~np.isin(y, (0, 1)), "0 or 1; or is it --task regression?"
     elif task == "classification" and len(classes):
-        known = y.dtype.kind == "U" or classes.dtype.kind != "U"
-        wrong = ~np.isin(y, classes) if known else np.ones(len(y), bool)
+        known = y.dtype.kind != "U" or classes.dtype.kind == "U"
+        wrong = ~np.isin(_like(y, classes), classes) if known else np.ones(len(y), bool)
         needed = f"one of the training rows' labels ({nearest('', map(str, classes))})"
     elif task == "classification" and y.dtype.kind == "f":
         wrong, needed = y != np.floor(y), "a whole number; or is it --task regression?"
@@ -268,14 +305,22 @@ def _scale(
 
     if scale == "none":
         return np.zeros(width), np.ones(width)
-    if scale == "minmax":
-        lows = world.gather(over_blocks(lambda x: x.min(axis=0)))
-        highs = world.gather(over_blocks(lambda x: x.max(axis=0)))
-        shift = np.concatenate(lows).min(axis=0)
-        spread = np.concatenate(highs).max(axis=0) - shift
-    else:
-        sums = over_blocks(lambda x: x.sum(axis=0, dtype=np.float64))
-        shift = total(sums, rows.num_blocks) / len(rows)
-        squares = over_blocks(lambda x: np.square(x - shift).sum(axis=0))
-        spread = np.sqrt(total(squares, rows.num_blocks) / len(rows))
+    with np.errstate(over="ignore"):
+        if scale == "minmax":
+            lows = world.gather(over_blocks(lambda x: x.min(axis=0)))
+            highs = world.gather(over_blocks(lambda x: x.max(axis=0)))
+            shift = np.concatenate(lows).min(axis=0)
+            spread = np.concatenate(highs).max(axis=0) - shift
+        else:
+            sums = over_blocks(lambda x: x.sum(axis=0, dtype=np.float64))
+            shift = total(sums, rows.num_blocks) / len(rows)
+            squares = over_blocks(lambda x: np.square(x - shift).sum(axis=0))
+            spread = np.sqrt(total(squares, rows.num_blocks) / len(rows))
+    with world.together():
+        if not np.isfinite(spread).all():
+            column = int(np.argmin(np.isfinite(spread)))
+            raise InputError(
+                f"{rows.table.source}: the numbers of x in column {column} are too large to scale; "
+                "give them in another unit"
+            )
     return shift, 1 / np.where(spread > 1e-12 * np.abs(shift), spread, 1)

@@ -3,6 +3,7 @@
 import csv
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,13 +23,15 @@ Array = NDArray[Any]
 class Table:
     """Rows as a file holds them: x [rows, features], y [rows] or [rows, outputs] or None.
 
-    `source` says where they are from; `features` are a CSV file's column names, else empty.
+    `source` says where they are from; `features` are a CSV file's column names, else empty;
+    `mapped` says that x is a memory-mapped file.
     """
 
     x: Array
     y: Array | None
     source: str
     features: tuple[str, ...] = ()
+    mapped: bool = False
 
     def __post_init__(self) -> None:
         for name, array in (("x", self.x), ("y", self.y)):
@@ -39,8 +42,9 @@ class Table:
                     f"{self.source}: {name} has dtype {array.dtype} and shape {array.shape}; "
                     f"needed are rows of numbers{' or names' if name == 'y' else ''}"
                 )
-        if len(self.x) == 0 or self.x.size == 0:
-            raise InputError(f"{self.source}: x has shape {self.x.shape}, so there is no example")
+        if self.x.size == 0:
+            what = "no example" if len(self.x) == 0 else "no input beside the target"
+            raise InputError(f"{self.source}: x has shape {self.x.shape}, so there is {what}")
         if self.y is not None and len(self.x) != len(self.y):
             raise InputError(
                 f"{self.source}: x has {len(self.x)} rows and y has {len(self.y)}; "
@@ -53,6 +57,11 @@ class Table:
 
     def __len__(self) -> int:
         return len(self.x)
+
+    def shapes(self) -> str:
+        """Return shapes and types, by which ranks see whether they have read the same."""
+        y = "no y" if self.y is None else f"y {self.y.shape} {self.y.dtype}"
+        return f"x {self.x.shape} {self.x.dtype}, {y}"
 
 
 def read(
@@ -91,11 +100,11 @@ def read(
                     f"{path} is no .npy file; two data files must both be .npy, x and y"
                 )
         x, y = _read_npy(paths[0]), _read_npy(paths[1])
-        return Table(x, y, f"{paths[0]} and {paths[1]}"), None
+        return Table(x, y, f"{paths[0]} and {paths[1]}", mapped=True), None
     if kinds[0] == "npz":
         return _read_npz(paths[0], paths[0])
     if kinds[0] == "npy":
-        return Table(_read_npy(paths[0]), None, paths[0]), None
+        return Table(_read_npy(paths[0]), None, paths[0], mapped=True), None
     return _read_csv(paths[0], target, features), None
 
 
@@ -125,11 +134,11 @@ def _no_traceback(path: str) -> Iterator[None]:
     """Turn what NumPy and the file system say of a broken file into an InputError."""
     try:
         yield
-    except (OSError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
         raise InputError(f"{path} can't be read: {error}", local=True) from None
     except ValueError as error:
         why = str(error)
-        if "pickle" in why.lower() or "object array" in why.lower():
+        if "pickle" in why.lower() or "object" in why.lower():
             why = "it holds Python objects (a pickle), which are never loaded; store plain numbers"
         raise InputError(f"{path} can't be read: {why}") from None
 
@@ -144,6 +153,9 @@ def _read_npz(file: Any, source: str) -> tuple[Table, Table | None]:
     with _no_traceback(source), np.load(file, allow_pickle=False) as archive:
         names = set(archive.files)
         arrays = {name: archive[name] for name in names if name[:2] in ("x", "y", "x_", "y_")}
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise InputError(f"{source}: {name} is no array; needed is what numpy.savez writes")
     x, y = ("x_train", "y_train") if "x_train" in arrays else ("x", "y")
     if x not in arrays:
         raise InputError(
@@ -156,29 +168,40 @@ def _read_npz(file: Any, source: str) -> tuple[Table, Table | None]:
     return table, Table(arrays["x_test"], arrays.get("y_test"), f"the test rows of {source}")
 
 
+def has_names(paths: Sequence[str]) -> bool:
+    """Return whether the files are a CSV file, whose columns have names."""
+    return len(paths) == 1 and _kind(paths[0]) == "csv"
+
+
 def _read_csv(path: str, target: Sequence[str], features: Sequence[str]) -> Table:
     with _no_traceback(path), Path(path).open(newline="", encoding="utf-8-sig") as file:
         names = [name.strip() for name in next(csv.reader(file), [])]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"{path} has two columns named {name!r}; each needs its own name")
     for name in (*target, *features):
         if name not in names:
             raise InputError(f"{path} has no column {name!r}; {nearest(name, names)}")
     features = features or [name for name in names if name not in target]
-    x = _read_columns(path, names, features, np.float64)
-    y = _as_numbers(_read_columns(path, names, target, np.str_)) if target else None
+    columns = _read_columns(path, names, features)
+    x = np.stack([columns[name] for name in features], axis=1) if features else np.empty((1, 0))
+    y = _as_numbers(np.stack([columns[name] for name in target], axis=1)) if target else None
     return Table(x, y, path, tuple(features))
 
 
-def _read_columns(path: str, names: list[str], wanted: Sequence[str], dtype: Any) -> Array:
-    """Return the wanted columns of a CSV file as [rows, columns]."""
-    columns = [names.index(name) for name in wanted]
+def _read_columns(path: str, names: list[str], numbers: Sequence[str]) -> dict[str, Array]:
+    """Return the columns of a CSV file: those of numbers as float64, the others as text."""
+    dtype = [(f"{column}", "f8" if name in numbers else "O") for column, name in enumerate(names)]
     try:
         with warnings.catch_warnings(category=UserWarning, action="ignore"):  # a file with no row
-            return np.loadtxt(
-                path, dtype, comments=None, delimiter=",", skiprows=1, usecols=columns, ndmin=2,
+            rows = np.loadtxt(
+                path, dtype, comments=None, delimiter=",", skiprows=1, ndmin=1,
                 quotechar='"', encoding="utf-8-sig",
             )  # fmt: skip
     except (ValueError, UnicodeDecodeError) as error:
+        columns = [names.index(name) for name in numbers]
         raise _csv_error(path, names, columns, error) from None
+    return {name: rows[f"{column}"] for column, name in enumerate(names)}
 
 
 def _csv_error(path: str, names: list[str], columns: list[int], error: Exception) -> InputError:
@@ -204,10 +227,10 @@ def _csv_error(path: str, names: list[str], columns: list[int], error: Exception
 
 
 def _as_numbers(cells: Array) -> Array:
-    """Return a target's cells as integers where all are, else as floats, else as names."""
+    """Return a target's texts as integers where all are, else as floats, else as names."""
     for dtype in (np.int64, np.float64):
         try:
             return cells.astype(dtype)
         except (ValueError, OverflowError):
             continue
-    return np.char.strip(cells)
+    return np.char.strip(cells.astype(np.str_))

@@ -1,5 +1,6 @@
 """What the training loop knows of a model: a small protocol, and the networks that keep it."""
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,7 +28,13 @@ class Model(Protocol):
         """Return the parameters to start from, shape [n]."""
 
     def loss_and_grad_sum(
-        self, params: Floats, x: Floats, y: NDArray[Any], out: Floats, rng: np.random.Generator, /
+        self,
+        params: Floats,
+        x: Floats,
+        y: NDArray[Any],
+        out: Floats,
+        rng: Callable[[], np.random.Generator],
+        /,
     ) -> float:
         """Return the loss summed over a shard's examples, and write its gradient to `out` [n].
 
@@ -42,7 +49,7 @@ class Model(Protocol):
         out
             Receives the gradient of the sum; all n entries must be written.
         rng
-            Random numbers for this shard of this step, such as for dropout.
+            Call it for random numbers of this shard of this step, such as for dropout.
         """
 
     def outputs(self, params: Floats, x: Floats) -> Floats:

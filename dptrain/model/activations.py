@@ -56,8 +56,7 @@ def gelu(z: Floats, slope: Floats | None) -> None:
         np.multiply(z, z, out=slope)
         slope *= 3 * 0.044715 * c
         slope += c
-        slope *= z
-        slope *= 1 - t * t
+        slope *= z * (1 - t * t)  # 0 where z is large: before z * z * z would overflow
         slope += 1
         slope += t
         slope *= 0.5

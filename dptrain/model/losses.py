@@ -18,88 +18,110 @@ Floats = NDArray[np.floating]
 
 
 class LossFunction(ABC):
-    """The loss of outputs z [m, outputs] for targets y, in two ways: alone, and with its delta."""
+    """The loss of outputs z [m, outputs] for targets y."""
 
     @abstractmethod
+    def loss_sum_and_delta(self, z: Floats, y: NDArray[Any], work: Floats) -> float:
+        """Return the loss summed over examples, and replace z by d loss_sum / dz [m, outputs].
+
+        `work` [m, outputs] is memory to compute in.
+        """
+
     def loss_sum(self, z: Floats, y: NDArray[Any]) -> float:
         """Return the loss summed over examples; z is left as it is."""
+        return self.loss_sum_and_delta(z.copy(), y, np.empty_like(z))
 
-    @abstractmethod
-    def loss_sum_and_delta(self, z: Floats, y: NDArray[Any]) -> float:
-        """Return the loss summed over examples, and replace z by d loss_sum / dz [m, outputs]."""
-
-
-def _mean_over_outputs(losses: Floats) -> float:
-    """Return the sum over examples of each one's mean over its outputs, from [m, outputs]."""
-    return float(np.sum(losses, dtype=np.float64)) / int(losses.shape[1])
+    def probabilities(self, z: Floats) -> Floats:
+        """Return what outputs mean, as a new array [m, outputs]: values unless said otherwise."""
+        return z.copy()
 
 
 class CrossEntropy(LossFunction):
     """-log softmax(z)[y], z [m, classes], y class numbers [m]."""
 
-    def loss_sum(self, z: Floats, y: NDArray[Any]) -> float:
-        """See `LossFunction.loss_sum`."""
-        return self.loss_sum_and_delta(z.copy(), y)
-
-    def loss_sum_and_delta(self, z: Floats, y: NDArray[Any]) -> float:
+    def loss_sum_and_delta(self, z: Floats, y: NDArray[Any], work: Floats) -> float:
         """See `LossFunction.loss_sum_and_delta`: the delta is softmax(z) - onehot(y)."""
-        rows = np.arange(len(y))
-        z -= z.max(axis=1, keepdims=True)  # softmax stays the same, and exp can't overflow
-        picked = z[rows, y]
+        peaks, sums = work[:, :1], work[:, -1:]  # there are two classes or more
+        np.maximum.reduce(z, axis=1, keepdims=True, out=peaks)
+        np.subtract(z, peaks, out=z)  # softmax stays the same, and exp can't overflow
+        flat, picked = z.reshape(-1), np.arange(0, z.size, z.shape[1])
+        picked += y
+        loss_sum = -float(np.add.reduce(flat[picked], dtype=np.float64))
         np.exp(z, out=z)
-        sums = z.sum(axis=1, keepdims=True)
-        z /= sums
-        z[rows, y] -= 1
-        return float(np.sum(np.log(sums[:, 0]) - picked, dtype=np.float64))
+        np.add.reduce(z, axis=1, keepdims=True, out=sums)
+        np.divide(z, sums, out=z)
+        flat[picked] -= 1
+        return loss_sum + float(np.add.reduce(np.log(sums), axis=None, dtype=np.float64))
+
+    def probabilities(self, z: Floats) -> Floats:
+        """See `LossFunction.probabilities`: softmax."""
+        powers: Floats = np.exp(z - z.max(axis=1, keepdims=True))
+        powers /= powers.sum(axis=1, keepdims=True)
+        return powers
 
 
 class BinaryCrossEntropy(LossFunction):
     """-(y log s + (1 - y) log(1 - s)), s = sigmoid(z), the mean over outputs; y 0 or 1."""
 
-    def loss_sum(self, z: Floats, y: NDArray[Any]) -> float:
-        """See `LossFunction.loss_sum`: max(z, 0) - z y + log(1 + exp(-|z|))."""
-        losses = np.maximum(z, 0) - z * y.reshape(z.shape) + np.log1p(np.exp(-np.abs(z)))
-        return _mean_over_outputs(losses)
+    def loss_sum_and_delta(self, z: Floats, y: NDArray[Any], work: Floats) -> float:
+        """See `LossFunction.loss_sum_and_delta`: the delta is (sigmoid(z) - y) / outputs.
 
-    def loss_sum_and_delta(self, z: Floats, y: NDArray[Any]) -> float:
-        """See `LossFunction.loss_sum_and_delta`: the delta is (sigmoid(z) - y) / outputs."""
-        loss_sum = self.loss_sum(z, y)
+        The loss is max(z, 0) - z y + log(1 + exp(-|z|)), which can't overflow.
+        """
+        targets = y.reshape(z.shape)
+        np.multiply(z, targets, out=work)
+        loss_sum = -_sum(work)
+        np.maximum(z, 0, out=work)
+        loss_sum += _sum(work)
+        np.abs(z, out=work)
+        np.negative(work, out=work)
+        np.exp(work, out=work)
+        np.log1p(work, out=work)
+        loss_sum += _sum(work)
         sigmoid(z, None)
-        z -= y.reshape(z.shape)
+        z -= targets
         z /= z.shape[1]
-        return loss_sum
+        return loss_sum / int(z.shape[1])
+
+    def probabilities(self, z: Floats) -> Floats:
+        """See `LossFunction.probabilities`: the sigmoid of each output."""
+        result = z.copy()
+        sigmoid(result, None)
+        return result
 
 
 class MeanSquaredError(LossFunction):
     """(z - y)^2, the mean over outputs, without a factor 1/2."""
 
-    def loss_sum(self, z: Floats, y: NDArray[Any]) -> float:
-        """See `LossFunction.loss_sum`."""
-        return self.loss_sum_and_delta(z.copy(), y)
-
-    def loss_sum_and_delta(self, z: Floats, y: NDArray[Any]) -> float:
+    def loss_sum_and_delta(self, z: Floats, y: NDArray[Any], work: Floats) -> float:
         """See `LossFunction.loss_sum_and_delta`: the delta is 2 (z - y) / outputs."""
         z -= y.reshape(z.shape)
-        loss_sum = _mean_over_outputs(np.square(z))
+        np.multiply(z, z, out=work)
         z *= 2 / z.shape[1]
-        return loss_sum
+        return _sum(work) / int(z.shape[1])
 
 
 class Huber(LossFunction):
     """e^2 / 2 where |e| <= 1, else |e| - 1/2, for e = z - y (Huber, 1964); mean over outputs."""
 
-    def loss_sum(self, z: Floats, y: NDArray[Any]) -> float:
-        """See `LossFunction.loss_sum`."""
-        return self.loss_sum_and_delta(z.copy(), y)
+    def loss_sum_and_delta(self, z: Floats, y: NDArray[Any], work: Floats) -> float:
+        """See `LossFunction.loss_sum_and_delta`: the delta is e cut to [-1, 1], over outputs.
 
-    def loss_sum_and_delta(self, z: Floats, y: NDArray[Any]) -> float:
-        """See `LossFunction.loss_sum_and_delta`: the delta is e cut to [-1, 1], over outputs."""
+        With c = e cut to [-1, 1], the loss is c e - c c / 2.
+        """
         z -= y.reshape(z.shape)
-        size = np.abs(z)
+        np.copyto(work, z)
         np.clip(z, -1, 1, out=z)
-        losses = np.abs(z) * (size - 0.5 * np.abs(z))
+        work *= z
+        loss_sum = _sum(work)
+        np.multiply(z, z, out=work)
         z /= z.shape[1]
-        return _mean_over_outputs(losses)
+        return (loss_sum - _sum(work) / 2) / int(z.shape[1])
+
+
+def _sum(values: Floats) -> float:
+    """Return the sum of all entries, added in float64."""
+    return float(np.add.reduce(values, axis=None, dtype=np.float64))
 
 
 LOSSES: dict[Loss, LossFunction] = {

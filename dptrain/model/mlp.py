@@ -2,18 +2,28 @@
 reduced."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.config import Activation, DType, Init, InputError, Loss, ModelConfig, nearest
-from dptrain.model.activations import ACTIVATIONS, sigmoid
+from dptrain.config import (
+    Activation,
+    DType,
+    Init,
+    InputError,
+    Loss,
+    LossChoice,
+    ModelConfig,
+    nearest,
+)
+from dptrain.model.activations import ACTIVATIONS
 from dptrain.model.losses import LOSSES
 
 Floats = NDArray[np.floating]
+MakeGenerator = Callable[[], np.random.Generator]
 
 
 class MLP:
@@ -45,22 +55,21 @@ class MLP:
         activation: Activation = "relu",
         dropout: float = 0.0,
         init: Init = "auto",
-        loss: Loss = "cross-entropy",
+        loss: LossChoice = "cross-entropy",
         dtype: DType = "float32",
     ) -> None:
         if len(sizes) < 2 or min(sizes) < 1:
             raise InputError(f"sizes is {list(sizes)}; it must be at least two numbers above 0")
-        for name, found, valid in (("activation", activation, ACTIVATIONS), ("loss", loss, LOSSES)):
-            if found not in valid:
-                raise InputError(f"{name} is {found!r}; {nearest(found, valid)}")
-        self.sizes = tuple(sizes)
-        self.activation: Activation = activation
-        self.dropout = dropout
-        self.init: Init = init
+        self.config = ModelConfig(tuple(sizes[1:-1]), activation, dropout, init, loss, dtype)
+        """The settings that make this model again, given the data; checks them."""
+        if loss == "auto":
+            raise InputError(f"loss is 'auto', which needs data to decide; {nearest('', LOSSES)}")
+        self.sizes = tuple(map(int, sizes))
         self.loss: Loss = loss
         self.dtype = np.dtype(dtype)
         self._shapes = list(zip(self.sizes[:-1], self.sizes[1:], strict=True))
-        self._memory: list[tuple[Floats, Floats]] = []  # of each layer: units, slopes
+        self._memory: dict[int, Memory] = {}
+        self._views: dict[int, tuple[Floats, list[tuple[Floats, Floats]]]] = {}
 
     @property
     def num_params(self) -> int:
@@ -68,18 +77,29 @@ class MLP:
         return sum((inputs + 1) * outputs for inputs, outputs in self._shapes)
 
     def layers(self, vector: Floats) -> list[tuple[Floats, Floats]]:
-        """Return views of a flat vector: a layer's weights [inputs, outputs], biases [outputs]."""
+        """Return views of a flat vector: a layer's weights [inputs, outputs], biases [outputs].
+
+        Those of the vectors that come back step after step are kept.
+        """
+        known = self._views.get(id(vector))
+        if known is not None and known[0] is vector:
+            return known[1]
         views, start = [], 0
         for inputs, outputs in self._shapes:
             middle, stop = start + inputs * outputs, start + (inputs + 1) * outputs
             views.append((vector[start:middle].reshape(inputs, outputs), vector[middle:stop]))
             start = stop
+        if len(self._views) == 64:
+            self._views.clear()
+        self._views[id(vector)] = vector, views
         return views
 
     def initial_params(self, rng: np.random.Generator) -> Floats:
         """Return random weights and zero biases, shape [num_params]; see `Model`."""
         params = np.zeros(self.num_params, self.dtype)
-        he = self.init == "he" or (self.init == "auto" and self.activation in ("relu", "gelu"))
+        he = self.config.init == "he" or (
+            self.config.init == "auto" and self.config.activation in ("relu", "gelu")
+        )
         for weight, _ in self.layers(params):
             inputs, outputs = weight.shape
             if he:
@@ -89,7 +109,7 @@ class MLP:
         return params
 
     def loss_and_grad_sum(
-        self, params: Floats, x: Floats, y: NDArray[Any], out: Floats, rng: np.random.Generator
+        self, params: Floats, x: Floats, y: NDArray[Any], out: Floats, rng: MakeGenerator
     ) -> float:
         """Return the shard's loss sum and write the gradient's sum to `out`; see `Model`.
 
@@ -97,25 +117,27 @@ class MLP:
         to example i, and nothing else is added across examples.
         """
         layers, gradients = self.layers(params), self.layers(out)
-        units, slopes = self._forward(layers, x, rng)
-        delta = units.pop()
-        loss_sum = LOSSES[self.loss].loss_sum_and_delta(delta, y)
-        ones = np.ones(len(x), self.dtype)
-        for number in reversed(range(len(layers))):
+        memory = self._memory_for(len(x))
+        self._forward(layers, x, memory, rng)
+        delta = memory.units[-1]
+        loss_sum = LOSSES[self.loss].loss_sum_and_delta(delta, y, memory.slopes[-1])
+        for number in range(len(layers) - 1, -1, -1):
+            below = memory.units[number - 1] if number > 0 else x
             weight_grad, bias_grad = gradients[number]
-            np.matmul(units[number].T, delta, out=weight_grad)
-            np.matmul(ones, delta, out=bias_grad)
+            np.matmul(below.T, delta, out=weight_grad)
+            np.matmul(memory.ones, delta, out=bias_grad)
             if number > 0:
-                weight, _ = layers[number]
-                # the units of this layer have done their work: the deltas below take their place
-                delta = np.matmul(delta, weight.T, out=units[number])
-                delta *= slopes[number - 1]
+                # the units below have done their work: their deltas take their place
+                np.matmul(delta, layers[number][0].T, out=below)
+                np.multiply(below, memory.slopes[number - 1], out=below)
+                delta = below
         return loss_sum
 
     def outputs(self, params: Floats, x: Floats) -> Floats:
         """Return the outputs [m, outputs] before softmax or sigmoid; see `Model`."""
-        units, _ = self._forward(self.layers(params), x, None)
-        return units[-1].copy()
+        memory = self._memory_for(len(x))
+        self._forward(self.layers(params), x, memory, None)
+        return memory.units[-1].copy()
 
     def loss_sum(self, outputs: Floats, y: NDArray[Any]) -> float:
         """Return the loss summed over examples; see `Model`."""
@@ -123,48 +145,44 @@ class MLP:
 
     def probabilities(self, outputs: Floats) -> Floats:
         """Return what outputs [m, outputs] mean: probabilities of classes or labels, or values."""
-        result = outputs.copy()
-        if self.loss == "cross-entropy":
-            result -= result.max(axis=1, keepdims=True)
-            np.exp(result, out=result)
-            result /= result.sum(axis=1, keepdims=True)
-        elif self.loss == "binary-cross-entropy":
-            sigmoid(result, None)
-        return result
+        return LOSSES[self.loss].probabilities(outputs)
 
     def _forward(
-        self, layers: list[tuple[Floats, Floats]], x: Floats, rng: np.random.Generator | None
-    ) -> tuple[list[Floats], list[Floats]]:
-        """Return every layer's units, x first, and the hidden layers' slopes (with dropout in).
+        self,
+        layers: list[tuple[Floats, Floats]],
+        x: Floats,
+        memory: "Memory",
+        rng: MakeGenerator | None,
+    ) -> None:
+        """Compute every layer's units, and for training the hidden layers' slopes, with dropout.
 
-        All but x are this model's working memory, valid until its next call. Without a generator
-        there is no training: no slopes, no dropout.
+        Without a generator there is no training: no slopes, no dropout.
         """
-        units, slopes = [x], []
+        activate = ACTIVATIONS[self.config.activation]
+        below, last = x, len(layers) - 1
+        random = rng() if rng is not None and self.config.dropout > 0 else None
         for number, (weight, bias) in enumerate(layers):
-            z, slope = self._working_memory(number, len(x))
-            np.matmul(units[-1], weight, out=z)
-            z += bias
-            if number < len(layers) - 1:
-                ACTIVATIONS[self.activation](z, None if rng is None else slope)
-                if rng is not None and self.dropout > 0:
-                    keep = rng.random(z.shape, dtype=np.float32) >= self.dropout
-                    for array in (z, slope):
-                        array *= keep
-                        array *= 1 / (1 - self.dropout)
-                slopes.append(slope)
-            units.append(z)
-        return units, slopes
+            z = memory.units[number]
+            np.matmul(below, weight, out=z)
+            np.add(z, bias, out=z)
+            if number < last:
+                slope = None if rng is None else memory.slopes[number]
+                activate(z, slope)
+                if random is not None and slope is not None:
+                    memory.drop(number, random, self.config.dropout)
+            below = z
 
-    def _working_memory(self, number: int, rows: int) -> tuple[Floats, Floats]:
-        """Return two arrays [rows, units] of a layer, made anew only when more rows are asked."""
-        if number == len(self._memory):
-            self._memory.append((np.empty((0, 0)), np.empty((0, 0))))
-        if len(self._memory[number][0]) < rows:
-            shape = (rows, self.sizes[number + 1])
-            self._memory[number] = (np.empty(shape, self.dtype), np.empty(shape, self.dtype))
-        units, slopes = self._memory[number]
-        return units[:rows], slopes[:rows]
+    def _memory_for(self, rows: int) -> "Memory":
+        """Return the working memory for so many rows, made once; valid until the next call."""
+        memory = self._memory.get(rows)
+        if memory is None:
+            largest = max(self._memory.values(), key=lambda memory: memory.rows, default=None)
+            if largest is None or largest.rows < rows:
+                self._memory.clear()
+                largest = None
+            memory = Memory(rows, self.sizes, self.dtype, largest)
+            self._memory[rows] = memory
+        return memory
 
     def tensors(self, params: Floats) -> dict[str, Floats]:
         """Return named arrays for storing: layers.I.weight [outputs, inputs], layers.I.bias.
@@ -180,25 +198,48 @@ class MLP:
     def params_from(self, tensors: Mapping[str, Floats]) -> Floats:
         """Return the parameter vector [num_params] from arrays as `tensors` returns them."""
         params = np.empty(self.num_params, self.dtype)
+        for name, array in self.tensors(params).items():
+            if tensors[name].shape != array.shape:
+                raise ValueError(f"{name} has shape {tensors[name].shape}, not {array.shape}")
         for number, (weight, bias) in enumerate(self.layers(params)):
             weight[:] = tensors[f"layers.{number}.weight"].T
             bias[:] = tensors[f"layers.{number}.bias"]
         return params
-
-    @property
-    def config(self) -> ModelConfig:
-        """The settings that make this model again, given the data."""
-        return ModelConfig(
-            hidden=self.sizes[1:-1],
-            activation=self.activation,
-            dropout=self.dropout,
-            init=self.init,
-            loss=self.loss,
-            dtype="float32" if self.dtype == np.float32 else "float64",
-        )
 
     def spec(self) -> dict[str, Any]:
         """Return the keyword arguments that make this model again, as plain values."""
         settings = asdict(self.config)
         del settings["hidden"]
         return {"sizes": list(self.sizes), **settings}
+
+
+class Memory:
+    """What a network computes in for a number of rows: each layer's units and slopes [rows, units].
+
+    With fewer rows it is the first rows of a larger one's arrays.
+    """
+
+    def __init__(
+        self, rows: int, sizes: tuple[int, ...], dtype: Any, larger: "Memory | None"
+    ) -> None:
+        self.rows = rows
+        self._keep: Floats | None = None
+        if larger is None:
+            self.units = [np.empty((rows, units), dtype) for units in sizes[1:]]
+            self.slopes = [np.empty((rows, units), dtype) for units in sizes[1:]]
+            self.ones = np.ones(rows, dtype)
+        else:
+            self.units = [array[:rows] for array in larger.units]
+            self.slopes = [array[:rows] for array in larger.slopes]
+            self.ones = larger.ones[:rows]
+
+    def drop(self, number: int, random: np.random.Generator, dropout: float) -> None:
+        """Set units of a hidden layer to 0 at random, their slopes too, and scale the others."""
+        units, slopes = self.units[number], self.slopes[number]
+        if self._keep is None or self._keep.shape != units.shape:
+            self._keep = np.empty(units.shape, np.float32)
+        random.random(dtype=np.float32, out=self._keep)
+        np.greater_equal(self._keep, dropout, out=self._keep, casting="unsafe")
+        self._keep *= 1 / (1 - dropout)
+        units *= self._keep
+        slopes *= self._keep

@@ -32,7 +32,9 @@ def default_path(name: str) -> Path:
 
 def check_free(path: Path) -> None:
     """Raise InputError where a run directory exists and is not empty: nothing is overwritten."""
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file; --out needs a new or an empty directory")
+    if path.exists() and any(path.iterdir()):
         raise InputError(f"{path} exists and is not empty; give another --out, or remove it")
 
 
@@ -75,7 +77,8 @@ def read_config(directory: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text())
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}", local=True) from None
+        message = f"{path}: {error.strerror}; needed is the directory of a run"
+        raise InputError(message, local=True) from None
     except ValueError as error:
         raise InputError(f"{path} is no TOML file: {error}") from None
 
@@ -109,7 +112,13 @@ def read_tensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         )
     try:
         with safetensors.safe_open(path, "numpy") as file:
-            metadata = json.loads((file.metadata() or {})["dptrain"])
+            metadata = json.loads((file.metadata() or {}).get("dptrain", "null"))
+            if not isinstance(metadata, dict):
+                raise InputError(
+                    f"{path} is no model that dptrain stored: it lacks what dptrain adds"
+                )
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError, KeyError, ValueError) as error:
+    except InputError:
+        raise
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path} is no stored model of dptrain, or damaged: {error}") from None

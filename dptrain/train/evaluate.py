@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from dptrain.config import InputError
 from dptrain.data.prepare import Rows
 from dptrain.model import Model
-from dptrain.reduce import total, total_count
+from dptrain.reduce.sums import total, total_count
 from dptrain.world import World
 
 Array = NDArray[Any]
@@ -51,8 +51,8 @@ def evaluate(model: Model, params: Floats, rows: Rows, world: World) -> dict[str
     sums = total(world, np.array(own, np.float64).reshape(-1, width[task]), rows.num_blocks)
     if not np.isfinite(sums[0]):
         failure = InputError(
-            f"the loss of {rows.table.source} is {sums[0]}: the parameters have left all bounds; "
-            "try a smaller --learning-rate, or --clip-norm 1"
+            f"the loss of {rows.table.source} is {sums[0]}: the parameters are not finite or far "
+            "too large; train with a smaller --learning-rate, or with --clip-norm 1"
         )
         failure.everywhere = True
         raise failure

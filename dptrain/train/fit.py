@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from dptrain.model import Model
 from dptrain.model.mlp import MLP
 from dptrain.record import rundir
 from dptrain.record.progress import progress
-from dptrain.reduce import total
+from dptrain.reduce.sums import total
 from dptrain.train.evaluate import evaluate
 from dptrain.train.loop import Training, begin, train
 from dptrain.train.trained import Trained
@@ -33,7 +33,7 @@ from dptrain.world import World, connect
 
 
 def load(
-    paths: str | Sequence[str] = (),
+    paths: str | Path | Sequence[str | Path] = (),
     config: DataConfig | None = None,
     *,
     seed: int = 0,
@@ -61,16 +61,18 @@ def load(
     """
     config = config or DataConfig()
     world = world or connect()
-    paths = tuple(
-        str(Path(path).absolute()) for path in ([paths] if isinstance(paths, str) else paths)
-    )
+    listed = [paths] if isinstance(paths, (str, Path)) else paths
+    files = tuple(str(Path(path).absolute()) for path in listed)
     with world.together():
-        table, test = read(paths, config.target)
+        table, test = read(files, config.target)
         if config.test_data:
             table_of_test, preferred = read(config.test_data, config.target, table.features)
             test = preferred or table_of_test
+    found = asdict(config) | {"seed": seed, "data": table.shapes(), "test": test and test.shapes()}
+    with world.together():
+        _check_equal(world.gather(found))
     data = prepare(table, test, config, seed, world, lambda own, n: total(world, own, n))
-    return replace(data, paths=paths, config=config, seed=seed)
+    return replace(data, paths=files, config=config, seed=seed)
 
 
 def mlp_for(data: Data, config: ModelConfig | None = None) -> MLP:
@@ -146,7 +148,9 @@ def fit(
     settings = _settings(model, data, config, world)
     with world.together():
         _check(model, data, config)
-        _check_equal(world.gather(repr((settings, model.num_params, len(data.train)))))
+        places = ("data", "test-data")  # which may differ from node to node; `load` has compared
+        same = {key: value for key, value in settings.items() if key not in places}
+        _check_equal(world.gather(same | {"number of parameters": model.num_params}))
     with world.together():
         if out is not None and world.rank == 0:
             rundir.create(Path(out))
@@ -165,9 +169,9 @@ def fit(
             train(run, data, config, world, show, write)
         finally:
             show.close()
-        test = {} if data.test is None else evaluate(model, run.params, data.test, world)
+        test = {} if data.test is None else evaluate(model, run.reducer.params, data.test, world)
     summary = _summary(run, test, config, world, out)
-    trained = Trained(model, run.params, data.encoding, summary, run.history)
+    trained = Trained(model, run.reducer.close(), data.encoding, summary, run.history)
     with world.together():
         if out is not None and world.rank == 0:
             trained.save(Path(out))
@@ -199,14 +203,15 @@ def _check(model: Model, data: Data, config: TrainConfig) -> None:
             raise InputError(f"the model's sizes are {model.sizes}; this data needs {needed}")
 
 
-def _check_equal(everyone: Sequence[str]) -> None:
-    """Raise InputError where a rank was started with something else."""
+def _check_equal(everyone: Sequence[dict[str, Any]]) -> None:
+    """Raise InputError where a rank has something else than the first one."""
     for rank, other in enumerate(everyone):
-        if other != everyone[0]:
-            raise InputError(
-                f"rank {rank} was started with other settings than rank 0: "
-                f"{other}, not {everyone[0]}; start all ranks with the same"
-            )
+        for name, value in everyone[0].items():
+            if other[name] != value:
+                raise InputError(
+                    f"{name} is {other[name]} on rank {rank} and {value} on rank 0; "
+                    "start all ranks with the same settings and files"
+                )
 
 
 def _summary(
@@ -215,8 +220,8 @@ def _summary(
     """Return what a run came to, as `train --json` prints it."""
     kept = run.history[run.kept]
     return {
-        "params_sha256": hashlib.sha256(run.params.tobytes()).hexdigest(),
-        "num_params": len(run.params),
+        "params_sha256": hashlib.sha256(run.reducer.params.data).hexdigest(),
+        "num_params": len(run.reducer.params),
         "shards": run.order.num_shards,
         "ranks": world.size,
         "threads": config.threads,

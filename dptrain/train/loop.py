@@ -7,19 +7,21 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.config import InputError, TrainConfig
-from dptrain.data.prepare import Data, Rows
+from dptrain.data.prepare import Data, Feed
 from dptrain.keys import Purpose, generator
 from dptrain.model import Model
 from dptrain.optim import Optimizer, learning_rate, transforms
 from dptrain.order import Batch, Order
 from dptrain.record.progress import Silence
-from dptrain.reduce import REDUCERS, Reducer, tree_sum
+from dptrain.reduce.reducer import REDUCERS, Reducer
+from dptrain.reduce.tree import tree_sum
 from dptrain.train.evaluate import evaluate
 from dptrain.world import World
 
@@ -57,16 +59,13 @@ class Stop:
 
 @dataclass
 class Training:
-    """A run in progress: what its steps read, and what they have come to so far.
-
-    `params` [n] is whole and the same on every rank between steps.
-    """
+    """A run in progress: what its steps read, and what they have come to so far."""
 
     model: Model
+    feed: Feed
     order: Order
     reducer: Reducer
     optimizer: Optimizer
-    params: Floats
     num_steps: int
     step: int = 0
     seconds: float = 0.0
@@ -77,6 +76,13 @@ class Training:
     """The metrics of every epoch."""
     kept: int = 0
     """Which epoch, counted from 0, the parameters are of: the last, or with patience the best."""
+
+    def line(self, seen: int, norm: float) -> dict[str, Any]:
+        """Return where the run is and how it steps, with `seen` examples in this epoch so far."""
+        step = {"step": self.step, "examples": self.examples + seen}
+        rate = {"learning_rate": self.optimizer.rate(self.step - 1)}
+        epoch = {"epoch": 1 + (self.step - 1) // self.order.steps_per_epoch}
+        return epoch | step | rate | ({} if math.isnan(norm) else {"gradient_norm": norm})
 
 
 def begin(model: Model, data: Data, config: TrainConfig, world: World) -> Training:
@@ -90,9 +96,9 @@ def begin(model: Model, data: Data, config: TrainConfig, world: World) -> Traini
         reducer.slice.stop - reducer.slice.start,
         model.dtype,
     )
-    params = model.initial_params(generator(config.seed, Purpose.PARAMS))
-    num_steps = config.num_steps(order.steps_per_epoch)
-    return Training(model, order, reducer, optimizer, params, num_steps)
+    reducer.start(lambda: model.initial_params(generator(config.seed, Purpose.PARAMS)))
+    feed = Feed(data.train, model.dtype)
+    return Training(model, feed, order, reducer, optimizer, config.num_steps(order.steps_per_epoch))
 
 
 def train(
@@ -113,13 +119,14 @@ def train(
     InputError
         A loss is not finite. The parameters are then those before the step at fault.
     """
-    best_loss, best_params = math.inf, run.params
+    best_loss, mine = math.inf, run.reducer.params[run.reducer.slice]
+    best = mine.copy()
     stop = Stop()
     with stop.on_interrupt(), np.errstate(all="ignore"):  # what is not finite ends the run by name
         while run.step < run.num_steps and not run.stopped:
-            metrics = train_epoch(run, data.train, config, world, progress, write, stop)
+            metrics = train_epoch(run, config, world, progress, write, stop)
             if data.validation is not None:
-                found = evaluate(run.model, run.params, data.validation, world)
+                found = evaluate(run.model, run.reducer.params, data.validation, world)
                 metrics |= {f"validation_{name}": value for name, value in found.items()}
             run.history.append(metrics)
             write(metrics)
@@ -128,16 +135,16 @@ def train(
                 run.kept = len(run.history) - 1
             elif metrics["validation_loss"] < best_loss:
                 run.kept = len(run.history) - 1
-                best_loss, best_params = metrics["validation_loss"], run.params.copy()
+                best_loss, best = metrics["validation_loss"], mine.copy()
             elif len(run.history) - 1 - run.kept >= config.patience:
                 run.stopped = f"no better validation loss since epoch {run.kept + 1}"
     if config.patience is not None:
-        run.params[:] = best_params
+        mine[:] = best
+        run.reducer.share()
 
 
 def train_epoch(
     run: Training,
-    rows: Rows,
     config: TrainConfig,
     world: World,
     progress: Silence,
@@ -150,57 +157,59 @@ def train_epoch(
     added in the fixed tree and divided once by the size of the minibatch, and the update is
     applied, each slice of the vector by its owner. Nothing but the gradient is averaged.
     """
-    model, reducer, params = run.model, run.reducer, run.params
-    loss_sum, examples, norm, start = 0.0, 0, math.nan, time.perf_counter()
-    epoch = run.step // run.order.steps_per_epoch
+    reducer, optimizer, norm = run.reducer, run.optimizer, math.nan
+    params, own_params = reducer.params, reducer.params[reducer.slice]
+    epoch, start, seen, loss_sum = (
+        run.step // run.order.steps_per_epoch,
+        time.perf_counter(),
+        0,
+        0.0,
+    )
     for batch in run.order.steps(epoch):
         losses = [
-            shard_loss_and_grad_sum(model, params, rows, batch, shard, reducer.buffer(shard))
+            shard_loss_and_grad_sum(run, params, batch, shard, out=reducer.buffer(shard))
             for shard in world.mine(batch.num_shards)
         ]
         all_losses, stopping = reducer.report(losses, stop.asked_at is not None)
-        check_finite(all_losses, batch, run)
+        batch_loss_sum = finite_sum(all_losses, batch, run)
         gradient = reducer.sum()
         gradient /= batch.size
         if config.clip_norm is not None:
             norm = reducer.norm(gradient)
-        run.optimizer.update(params[reducer.slice], gradient, batch.step, norm)
-        reducer.share(params)
+        optimizer.update(own_params, gradient, batch.step, norm)
+        reducer.share()
 
-        run.step += 1
-        batch_loss_sum = float(tree_sum(all_losses))
-        loss_sum, examples = loss_sum + batch_loss_sum, examples + batch.size
-        line = {"epoch": epoch + 1, "step": run.step, "examples": run.examples + examples}
-        rate = run.optimizer.rate(batch.step)
-        more = {"learning_rate": rate} | ({} if math.isnan(norm) else {"gradient_norm": norm})
-        if config.log_every is not None and run.step % config.log_every == 0:
-            write({**line, "loss": batch_loss_sum / batch.size, **more})
+        run.step, seen, loss_sum = run.step + 1, seen + batch.size, loss_sum + batch_loss_sum
         progress.step(run.step, batch_loss_sum / batch.size)
+        if config.log_every is not None and run.step % config.log_every == 0:
+            write(run.line(seen, norm) | {"loss": batch_loss_sum / batch.size})
         if stopping:
             run.stopped = "Ctrl-C"
         if stopping or run.step == run.num_steps:
             break
     run.seconds += time.perf_counter() - start
-    run.examples += examples
-    return {**line, "train_loss": loss_sum / examples, **more, "seconds": run.seconds}
+    metrics = run.line(seen, norm) | {"train_loss": loss_sum / seen, "seconds": run.seconds}
+    run.examples += seen
+    return metrics
 
 
 def shard_loss_and_grad_sum(
-    model: Model, params: Floats, rows: Rows, batch: Batch, shard: int, out: Floats
+    run: Training, params: Floats, batch: Batch, shard: int, out: Floats
 ) -> float:
     """Return a shard's loss sum and write its gradient sum to `out` [n]; zeros for no example."""
     examples = batch.shard(shard)
     if len(examples) == 0:
         out[:] = 0
         return 0.0
-    x, y = rows.gather(examples, model.dtype)
-    return model.loss_and_grad_sum(params, x, y, out, batch.rng(shard))
+    x, y = run.feed[examples]
+    return run.model.loss_and_grad_sum(params, x, y, out, partial(batch.rng, shard))
 
 
-def check_finite(losses: Floats, batch: Batch, run: Training) -> None:
-    """Raise InputError, on every rank alike, where a shard's loss is not finite."""
-    if np.isfinite(losses).all():
-        return
+def finite_sum(losses: Floats, batch: Batch, run: Training) -> float:
+    """Return the sum of the shards' losses; raise InputError, on every rank, if it isn't finite."""
+    loss_sum = float(tree_sum(losses))
+    if math.isfinite(loss_sum):
+        return loss_sum
     shard = int(np.argmin(np.isfinite(losses)))
     error = InputError(
         f"the loss of step {batch.step + 1} (epoch {batch.epoch + 1}), shard {shard} is "

@@ -4,6 +4,7 @@ import csv
 import io
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from dptrain.config import InputError
 from dptrain.data.prepare import Rows, check_rows
-from dptrain.data.read import Table, read
+from dptrain.data.read import has_names, read
 from dptrain.record import rundir
 from dptrain.train.evaluate import confusion, evaluate
 from dptrain.train.trained import Trained, load_trained
@@ -36,10 +37,11 @@ def evaluate_run(
     """
     with world.together():
         trained, config = load_trained(run), rundir.read_config(Path(run))
-        target = target or config.get("target", ())
-        own = config.get("test-data") or config.get("data", ())
-        table, test = read(paths or own, target, trained.encoding.features)
-        if not paths and not test and "test-data" not in config:
+        files = paths or config.get("test-data") or config.get("data", ())
+        if not target and has_names(files):
+            target = config.get("target", ())
+        table, test = read(files, target, trained.encoding.features)
+        if not paths and not test and not config.get("test-data"):
             raise InputError(f"the data of {run} has no test rows; name the DATA to evaluate on")
         rows = Rows(test or table, trained.encoding)
         rows.raw_y(slice(0, 0))  # there must be targets
@@ -70,9 +72,10 @@ def predict_run(
         trained, config = load_trained(run), rundir.read_config(Path(run))
         table, test = read(paths, (), trained.encoding.features)
         rows = Rows(test or table, trained.encoding)
+    check_rows(Rows(replace(rows.table, y=None), trained.encoding), world)
+    with world.together():
         ask = trained.probabilities if probabilities else trained.predict
         ask(rows.raw_x(slice(0, 1)))  # what can't be asked is said before the work
-    check_rows(Rows(Table(rows.table.x, None, rows.table.source), trained.encoding), world)
     with threadpoolctl.threadpool_limits(config.get("threads", 1), "blas"):
         own = [ask(rows.raw_x(block)) for block in rows.blocks(world)]
     found = [block for blocks in world.gather(own) for block in blocks]

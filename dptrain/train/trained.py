@@ -97,11 +97,13 @@ def load_trained(directory: str | Path) -> Trained:
     """
     path = Path(directory) / rundir.MODEL
     tensors, about = rundir.read_tensors(path)
-    if about["mlp"] is None:
-        raise InputError(f"{path} holds a model of one's own class; use it from Python")
     try:
-        model = MLP(**about["mlp"])
-        encoding = about["encoding"]
+        encoding, mlp = about["encoding"], about["mlp"]
+        if mlp is None:
+            raise InputError(f"{path} holds a model of one's own class; use it from Python")
+        model, shape = MLP(**mlp), (mlp["sizes"][0],)
+        if tensors["input.shift"].shape != shape or tensors["input.factor"].shape != shape:
+            raise ValueError(f"the scale of the inputs has not the shape {shape}")
         return Trained(
             model,
             model.params_from(tensors),
@@ -114,5 +116,7 @@ def load_trained(directory: str | Path) -> Trained:
                 outputs=encoding["outputs"],
             ),
         )
+    except InputError:
+        raise
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} does not hold what it should ({error!r})") from None

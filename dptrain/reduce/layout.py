@@ -1,0 +1,94 @@
+"""Who holds what: shards in buffers, the vector in slices. Pure arithmetic, known to every rank."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.reduce.tree import plan
+from dptrain.world import cut
+
+Floats = NDArray[np.floating]
+
+BLOCK = 1024
+"""Entries in a block of the vector. Slices are whole blocks and norms are added block by block, so
+neither depends on the number of ranks; the number is part of what decides the bytes."""
+
+KEPT = 4
+"""A rank with so many shards keeps each one's sum; with more it adds as it goes, to save memory."""
+
+
+@dataclass(frozen=True)
+class Holding:
+    """A rank's shards and the buffers that their gradient sums are written to.
+
+    `slots[i]` is the buffer of shard i of the rank's. `adds[i]` are the pairs of buffers (into,
+    what) to be added once it is written. `left` are the buffers that then remain, and their leaves.
+    """
+
+    slots: list[int]
+    adds: list[list[tuple[int, int]]]
+    left: list[tuple[int, range]]
+
+    @property
+    def num_buffers(self) -> int:
+        """How many buffers are needed: as many as shards, or about log2 of that."""
+        return max(self.slots, default=-1) + 1
+
+
+def holding(shards: range, num_shards: int) -> Holding:
+    """Return where a rank writes the gradient sums of its shards, and what it adds as it goes."""
+    leaves = [range(shard, shard + 1) for shard in shards]
+    if len(leaves) <= KEPT:
+        slots = list(range(len(leaves)))
+        return Holding(slots, [[] for _ in leaves], list(zip(slots, leaves, strict=True)))
+    own = plan(leaves, num_shards)
+    free: list[int] = []
+    slots = []
+    for pairs in own.adds:
+        slots.append(free.pop() if free else len(set(slots)))
+        free += [slots[what] for _, what in pairs]
+    adds = [[(slots[into], slots[what]) for into, what in pairs] for pairs in own.adds]
+    return Holding(slots, adds, [(slots[node], leaves) for node, leaves in own.rest])
+
+
+def block_slices(start: int, stop: int, parts: int) -> list[slice]:
+    """Return start .. stop cut into slices of whole blocks, some perhaps empty.
+
+    `start` is a multiple of the block, and so is the start of every slice.
+    """
+    num_blocks = -(-(stop - start) // BLOCK)
+    pieces = [cut(num_blocks, parts, part) for part in range(parts)]
+    return [slice(start + p.start * BLOCK, min(start + p.stop * BLOCK, stop)) for p in pieces]
+
+
+def areas(num_params: int, nodes: Sequence[range]) -> list[slice]:
+    """Return the areas that a node adds up, one for each of its first ranks.
+
+    All nodes have the same areas: as many as the smallest node has ranks.
+    """
+    return block_slices(0, num_params, min(map(len, nodes)))
+
+
+def rank_slices(num_params: int, nodes: Sequence[range]) -> list[slice]:
+    """Return the slice of the vector that each rank updates: its node's part of its area.
+
+    Ranks beyond those of the smallest node update nothing.
+    """
+    slices = [slice(0, 0)] * nodes[-1].stop
+    for owner, area in enumerate(areas(num_params, nodes)):
+        for ranks, part in zip(nodes, block_slices(area.start, area.stop, len(nodes)), strict=True):
+            slices[ranks[owner]] = part
+    return slices
+
+
+def block_square_sums(vector: Floats) -> NDArray[np.float64]:
+    """Return the sum of squares of each block of a vector, float64, shape [blocks]."""
+    sums = [np.empty(0)]
+    for start in range(0, len(vector), 64 * BLOCK):
+        chunk = vector[start : start + 64 * BLOCK]
+        squares = np.zeros((-(-len(chunk) // BLOCK), BLOCK))
+        np.square(chunk, out=squares.reshape(-1)[: len(chunk)], dtype=np.float64)
+        sums.append(squares.sum(axis=1))
+    return np.concatenate(sums)

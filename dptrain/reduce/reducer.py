@@ -1,0 +1,330 @@
+"""The gradient's way: from the shards' sums, over all ranks, to the slice that a rank updates."""
+
+import math
+import socket
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.config import Reduction
+from dptrain.reduce.layout import BLOCK, areas, block_square_sums, holding, rank_slices
+from dptrain.reduce.memory import NodeMemory, free_bytes
+from dptrain.reduce.sums import all_losses
+from dptrain.reduce.tree import plan, tree_sum
+from dptrain.world import World, cut
+
+Floats = NDArray[np.floating]
+
+CACHED = 16384
+"""Entries that are added at a time: few enough for those of all shards to stay in cache."""
+
+LARGEST = 2**30
+"""Entries in a message, below the 2**31 - 1 that some MPI libraries can count."""
+
+
+class Reducer(ABC):
+    """Holds parameters and gradients, adds the shards' sums, says which slice a rank updates."""
+
+    params: Floats
+    """The parameters [num_params], of which ranks that share memory have one copy."""
+
+    slice: slice
+    """The part of the vector that this rank updates."""
+
+    def __init__(self, world: World, num_params: int, num_shards: int) -> None:
+        self.world = world
+        self.num_params = num_params
+        self.num_shards = num_shards
+
+    @abstractmethod
+    def start(self, initial: Callable[[], Floats]) -> None:
+        """Set the parameters to start from, computed once for each copy.
+
+        Collective: every rank must call this.
+        """
+
+    @abstractmethod
+    def buffer(self, shard: int) -> Floats:
+        """Return where to write a shard's gradient sum, shape [num_params], contents undefined.
+
+        To be asked for each of the rank's shards in ascending order, once a step.
+        """
+
+    @abstractmethod
+    def report(self, losses: list[float], stop: bool) -> tuple[NDArray[np.float64], bool]:
+        """Say that this rank's shards are done, and wait for the others.
+
+        Takes the loss sums of this rank's shards; returns those of all shards [num_shards], and
+        whether any rank asks to stop. Collective: every rank must call this.
+        """
+
+    @abstractmethod
+    def sum(self) -> Floats:
+        """Return the sum over all shards of this rank's slice, to be changed at will until `share`.
+
+        Collective: every rank must call this, after `report`.
+        """
+
+    @abstractmethod
+    def share(self) -> None:
+        """Let every rank have the slices of the parameters that the others have updated.
+
+        Collective: every rank must call this.
+        """
+
+    @abstractmethod
+    def norm(self, gradient: Floats) -> float:
+        """Return the Euclidean norm of the whole vector of which `gradient` is this rank's slice.
+
+        Collective: every rank must call this.
+        """
+
+    @abstractmethod
+    def close(self) -> Floats:
+        """Give shared memory back, and return the parameters as an array of this rank's own.
+
+        Nothing else of the reducer may be used after. Collective: every rank must call this.
+        """
+
+
+class AllReduce(Reducer):
+    """The reference: MPI's own Allreduce on the whole vector. Its bits depend on the ranks."""
+
+    def __init__(self, world: World, num_params: int, num_shards: int, dtype: Any) -> None:
+        super().__init__(world, num_params, num_shards)
+        self.params = np.empty(num_params, dtype)
+        self.slice = slice(0, num_params)
+        self._shards = np.empty((len(world.mine(num_shards)), num_params), dtype)
+        self._total = np.empty(num_params, dtype)
+
+    def start(self, initial: Callable[[], Floats]) -> None:
+        """See `Reducer.start`: every rank has its own copy."""
+        self.params[:] = initial()
+
+    def buffer(self, shard: int) -> Floats:
+        """See `Reducer.buffer`."""
+        out: Floats = self._shards[shard - self.world.mine(self.num_shards).start]
+        return out
+
+    def report(self, losses: list[float], stop: bool) -> tuple[NDArray[np.float64], bool]:
+        """See `Reducer.report`."""
+        return all_losses(self.world, losses, stop, self.num_shards)
+
+    def sum(self) -> Floats:
+        """See `Reducer.sum`: of the whole vector."""
+        np.sum(self._shards, axis=0, out=self._total)
+        if self.world.comm is not None:
+            from mpi4py import MPI
+
+            self.world.comm.Allreduce(MPI.IN_PLACE, self._total)
+        return self._total
+
+    def share(self) -> None:
+        """See `Reducer.share`: every rank has updated the whole vector."""
+
+    def norm(self, gradient: Floats) -> float:
+        """See `Reducer.norm`: every rank has the gradient whole."""
+        return math.sqrt(float(tree_sum(block_square_sums(gradient))))
+
+    def close(self) -> Floats:
+        """See `Reducer.close`."""
+        return self.params
+
+
+class Tree(Reducer):
+    """The fixed tree: one SHA-256 of the parameters, whoever holds the shards.
+
+    Within a node nothing is copied: models write into memory that the node's ranks share, the
+    vector is cut into one area a rank, and its owner adds the area of all shards of the node,
+    straight from where the models wrote them. Between nodes the owners of one area exchange these
+    sums, each for its slice of the area, add them in tree order, and update the slice; the updated
+    slices go back the same way. That is a reduce-scatter, an optimizer divided among all ranks
+    (ZeRO, stage 1) and an allgather. Where no memory is shared, each rank is a node of its own.
+    """
+
+    def __init__(self, world: World, num_params: int, num_shards: int, dtype: Any) -> None:
+        super().__init__(world, num_params, num_shards)
+        held = [cut(num_shards, world.size, rank) for rank in range(world.size)]
+        self._holdings = [holding(shards, num_shards) for shards in held]
+        self._held = held[world.rank]
+        self._nodes = self._nodes_that_share(np.dtype(dtype).itemsize)
+        self._node = next(ranks for ranks in self._nodes if world.rank in ranks)
+        self._slices = rank_slices(num_params, self._nodes)
+        self.slice = self._slices[world.rank]
+        self._allocate(dtype)
+        self._plan_within_the_node()
+        self._plan_between_nodes(dtype)
+
+    def _nodes_that_share(self, itemsize: int) -> list[range]:
+        """Return the ranks that share memory: those of each node, or each alone if it is short."""
+        needed = sum(self._holdings[rank].num_buffers for rank in self.world.ranks_here) + 1
+        num_bytes = needed * self.num_params * itemsize
+        found = self.world.gather((socket.gethostname(), num_bytes, free_bytes()))
+        alone = [range(rank, rank + 1) for rank in range(self.world.size)]
+        short = [line for line in found if line[1] > line[2]]
+        if not short or self.world.nodes == alone:
+            return self.world.nodes
+        if self.world.rank == 0:
+            host, num_bytes, free = short[0]
+            print(
+                f"dptrain: gradients go by messages, which is slower: /dev/shm of {host} has "
+                f"{free / 1e6:,.0f} MB free, and {num_bytes / 1e6:,.0f} MB are needed. More: "
+                "mount -o remount,size=... /dev/shm, or docker run --shm-size=...",
+                file=sys.stderr,
+            )
+        return alone
+
+    def _allocate(self, dtype: Any) -> None:
+        """Make the node's memory: parameters once, a buffer for each gradient sum that is kept."""
+        comm = self.world.node_comm if len(self._node) > 1 else None
+        counts = {rank: self._holdings[rank].num_buffers for rank in self._node}
+        vector = self.num_params * np.dtype(dtype).itemsize + NodeMemory.ALIGNMENT
+        small = 8 * (self.num_shards + len(self._node)) + 2 * NodeMemory.ALIGNMENT
+        self._memory = NodeMemory(comm, small + sum(counts.values()) * vector)
+        self._params_memory = NodeMemory(comm, vector)
+        self.params = self._params_memory.array((self.num_params,), dtype)
+        self._losses = self._memory.array((self.num_shards,), np.float64)
+        self._stops = self._memory.array((len(self._node),), np.int64)
+        self._gradients = {
+            rank: [self._memory.array((self.num_params,), dtype) for _ in range(count)]
+            for rank, count in counts.items()
+        }
+
+    def _plan_within_the_node(self) -> None:
+        """Find the sums that the node's ranks leave, and what of them this rank adds."""
+        self._left = [
+            (self._gradients[rank][slot], leaves)
+            for rank in self._node
+            for slot, leaves in self._holdings[rank].left
+        ]
+        of_node = plan([leaves for _, leaves in self._left], self.num_shards)
+        self._node_sums = [(self._left[index][0], leaves) for index, leaves in of_node.rest]
+        own_areas = dict(zip(self._node, areas(self.num_params, self._nodes), strict=False))
+        area = own_areas.get(self.world.rank, slice(0, 0))
+        self._node_adds = [
+            (self._left[into][0][start:stop], self._left[what][0][start:stop])
+            for start in range(area.start, area.stop, CACHED)
+            for stop in [min(start + CACHED, area.stop)]
+            for pairs in of_node.adds
+            for into, what in pairs
+        ]
+
+    def _plan_between_nodes(self, dtype: Any) -> None:
+        """Find what goes to and comes from the owners of this rank's area on the other nodes."""
+        owner = self.world.rank - self._node.start
+        owners = min(map(len, self._nodes))
+        peers = [(ranks[owner], ranks) for ranks in self._nodes if owner < owners]
+        sums: list[tuple[Floats, range]] = []
+        self._sends: list[tuple[Floats, int]] = []
+        self._receives: list[tuple[Floats, int]] = []
+        for peer, ranks in peers:
+            if peer == self.world.rank:
+                sums += [(array[self.slice], leaves) for array, leaves in self._node_sums]
+                continue
+            self._sends += [(array[self._slices[peer]], peer) for array, _ in self._node_sums]
+            left = [leaves for rank in ranks for _, leaves in self._holdings[rank].left]
+            for _, leaves in plan(left, self.num_shards).rest:
+                array = np.empty(self.slice.stop - self.slice.start, dtype)
+                self._receives.append((array, peer))
+                sums.append((array, leaves))
+        across = plan([leaves for _, leaves in sums], self.num_shards)
+        self._last_adds = [(sums[i][0], sums[j][0]) for pairs in across.adds for i, j in pairs]
+        self._sum = sums[0][0] if sums else np.empty(0, dtype)
+        others = [peer for peer, _ in peers if peer != self.world.rank]
+        self._updated = [(self.params[self.slice], peer) for peer in others]
+        self._updates = [(self.params[self._slices[peer]], peer) for peer in others]
+
+    def start(self, initial: Callable[[], Floats]) -> None:
+        """See `Reducer.start`: a node's first rank does it for all of them."""
+        if self.world.rank == self._node.start:
+            self.params[:] = initial()
+        self._memory.barrier()
+
+    def buffer(self, shard: int) -> Floats:
+        """See `Reducer.buffer`."""
+        number = shard - self._held.start
+        if number > 0:
+            self._add_own(number - 1)
+        return self._gradients[self.world.rank][self._holdings[self.world.rank].slots[number]]
+
+    def _add_own(self, number: int) -> None:
+        """Add what can be added once the rank's shard of this number is there."""
+        buffers = self._gradients[self.world.rank]
+        for into, what in self._holdings[self.world.rank].adds[number]:
+            buffers[into] += buffers[what]
+
+    def report(self, losses: list[float], stop: bool) -> tuple[NDArray[np.float64], bool]:
+        """See `Reducer.report`."""
+        if self._held:
+            self._add_own(len(self._held) - 1)
+        if len(self._nodes) > 1:
+            found = all_losses(self.world, losses, stop, self.num_shards)
+            self._memory.barrier()
+            return found
+        self._losses[self._held.start : self._held.stop] = losses
+        self._stops[self.world.rank] = stop
+        self._memory.barrier()
+        return self._losses.copy(), bool(self._stops.any())
+
+    def sum(self) -> Floats:
+        """See `Reducer.sum`."""
+        for into, what in self._node_adds:
+            np.add(into, what, out=into)
+        self._exchange(self._sends, self._receives)
+        for into, what in self._last_adds:
+            np.add(into, what, out=into)
+        return self._sum
+
+    def share(self) -> None:
+        """See `Reducer.share`."""
+        self._exchange(self._updated, self._updates)
+        self._memory.barrier()
+
+    def _exchange(
+        self, sends: list[tuple[Floats, int]], receives: list[tuple[Floats, int]]
+    ) -> None:
+        """Send arrays to ranks and receive arrays from ranks, in messages of a size MPI can count.
+
+        Between two ranks messages keep their order, which both know.
+        """
+        if self.world.comm is None:
+            return
+        pending = [
+            start(array[first : first + LARGEST], peer)
+            for start, messages in (
+                (self.world.comm.Irecv, receives),
+                (self.world.comm.Isend, sends),
+            )
+            for array, peer in messages
+            for first in range(0, len(array), LARGEST)
+        ]
+        for message in pending:
+            message.Wait()
+
+    def norm(self, gradient: Floats) -> float:
+        """See `Reducer.norm`: from the blocks of all slices, added in the tree over blocks."""
+        own = block_square_sums(gradient)
+        if self.world.comm is not None:
+            counts = [-(-(part.stop - part.start) // BLOCK) for part in self._slices]
+            starts = [part.start // BLOCK for part in self._slices]
+            blocks = np.empty(sum(counts))
+            self.world.comm.Allgatherv(own, (blocks, (counts, starts)))
+            own = blocks
+        return math.sqrt(float(tree_sum(own)))
+
+    def close(self) -> Floats:
+        """See `Reducer.close`."""
+        self._left, self._node_sums, self._node_adds, self._last_adds = [], [], [], []
+        self._gradients, self._sends, self._updated, self._updates = {}, [], [], []
+        self._memory.free()
+        params = self.params.copy()
+        self._params_memory.free()
+        self.params = params
+        return params
+
+
+REDUCERS: dict[Reduction, type[AllReduce] | type[Tree]] = {"tree": Tree, "allreduce": AllReduce}

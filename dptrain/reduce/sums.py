@@ -1,0 +1,60 @@
+"""Small sums over all ranks (losses, counts, statistics), through the tree like everything else."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.reduce.tree import tree_sum
+from dptrain.world import World, cut
+
+Floats = NDArray[np.floating]
+
+
+def gather_leaves(world: World, own: Floats, num_leaves: int) -> Floats:
+    """Return all leaves [num_leaves, ...] on every rank, from each rank's own [held, ...].
+
+    Rank r holds the leaves `world.mine(num_leaves)`. Collective: every rank must call this.
+    """
+    if world.comm is None:
+        return own
+    width = math.prod(own.shape[1:])
+    counts = [width * len(cut(num_leaves, world.size, rank)) for rank in range(world.size)]
+    leaves = np.empty((num_leaves, *own.shape[1:]), own.dtype)
+    world.comm.Allgatherv(np.ascontiguousarray(own), (leaves, counts))
+    return leaves
+
+
+def total(world: World, own: Floats, num_leaves: int) -> Floats:
+    """Return the sum [...] of all leaves in the tree, on every rank; see `gather_leaves`.
+
+    For what is small, such as losses, counts and statistics of the data; gradients go through a
+    `Reducer`. Collective: every rank must call this.
+    """
+    return tree_sum(gather_leaves(world, own, num_leaves))
+
+
+def total_count(world: World, own: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the sum [...] of every rank's integers, which are exact in any order. Collective."""
+    if world.comm is None:
+        return own
+    everyone = np.empty_like(own)
+    world.comm.Allreduce(own, everyone)
+    return everyone
+
+
+def all_losses(
+    world: World, losses: list[float], stop: bool, num_shards: int
+) -> tuple[NDArray[np.float64], bool]:
+    """Return the losses of all shards [num_shards], and whether any rank asks to stop.
+
+    Takes those of this rank's shards. Collective: every rank must call this.
+    """
+    own = np.array([*losses, stop], np.float64)
+    if world.comm is None:
+        return own[:-1], stop
+    counts = [len(cut(num_shards, world.size, rank)) + 1 for rank in range(world.size)]
+    everyone = np.empty(sum(counts))
+    world.comm.Allgatherv(own, (everyone, counts))
+    stops = np.cumsum(counts) - 1
+    return np.delete(everyone, stops), bool(everyone[stops].any())

@@ -1,0 +1,69 @@
+"""The fixed tree over leaves: pure arithmetic, the same on every rank.
+
+The tree over leaves 0 .. V-1 adds neighbours, then neighbours of those, until one is left. Who
+holds a leaf does not matter: whole subtrees among neighbouring leaves can be added by anyone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating]
+
+
+def tree_sum(leaves: Floats) -> Floats:
+    """Return the sum over axis 0, shape [...] of [V, ...], added in the fixed tree.
+
+    This is the definition of the tree; `plan` leads to the same additions for parts of the leaves.
+    """
+    nodes = leaves
+    while len(nodes) > 1:
+        parents = nodes[0::2].copy()
+        parents[: len(nodes) // 2] += nodes[1::2]
+        nodes = parents
+    root: Floats = nodes[0]
+    return root
+
+
+def siblings(left: range, right: range, num_leaves: int) -> bool:
+    """Return whether two nodes, given as the leaves under them, have one parent in the tree."""
+    width = len(left)
+    return (
+        width.bit_count() == 1
+        and left.start % (2 * width) == 0
+        and left.stop == right.start
+        and right.stop == min(left.stop + width, num_leaves)
+    )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The additions that a row of neighbouring nodes allows, in the order in which to do them.
+
+    `adds[i]` are the pairs (into, what), as indices of nodes, to be added once node i is there.
+    `rest` are the largest subtrees that remain: the node whose array holds the sum, and its leaves.
+    """
+
+    adds: list[list[tuple[int, int]]]
+    rest: list[tuple[int, range]]
+
+
+def plan(nodes: Sequence[range], num_leaves: int) -> Plan:
+    """Return how nodes of the tree, neighbours from left to right, are added up.
+
+    Siblings are added as soon as both are there, so that few sums are kept: about log2(L) for L
+    leaves in a row, and up to twice that where they don't begin at a multiple of a power of two.
+    """
+    adds: list[list[tuple[int, int]]] = []
+    rest: list[tuple[int, range]] = []
+    for index, node in enumerate(nodes):
+        adds.append([])
+        rest.append((index, node))
+        while len(rest) > 1 and siblings(rest[-2][1], rest[-1][1], num_leaves):
+            what, right = rest.pop()
+            into, left = rest.pop()
+            adds[-1].append((into, what))
+            rest.append((into, range(left.start, right.stop)))
+    return Plan(adds, rest)

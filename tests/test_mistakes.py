@@ -1,0 +1,634 @@
+"""Shows that a person's mistake is said once, at once and on every rank, and writes nothing."""
+
+import json
+import pickle
+import re
+import shutil
+import struct
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from conftest import BIN, Finished, Start, start
+from numpy.typing import NDArray
+
+SECONDS = 10  # a mistake is said within one or two; a busy machine takes a little longer
+
+Content = str | bytes | NDArray[Any] | Mapping[str, Any]
+Mistake = Callable[..., None]
+
+
+def write(folder: Path, files: Mapping[str, Content]) -> None:
+    """Write files: text, bytes, an array (.npy) or named arrays (.npz); folders as they come."""
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, str):
+            path.write_text(content)
+        elif isinstance(content, bytes):
+            path.write_bytes(content)
+        elif isinstance(content, np.ndarray):
+            np.save(path, content, allow_pickle=True)
+        else:
+            np.savez(path, **content)
+
+
+def contents(folder: Path) -> dict[str, bytes | None]:
+    """Return every file's bytes, and None for every folder, by name."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
+
+
+def check_mistake(done: Finished, words: str) -> None:
+    """Assert that a process ended as a mistake does: one message with these words, status 2."""
+    assert done.status == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    messages = [line for line in done.stderr.splitlines() if line.startswith("dptrain: ")]
+    assert len(messages) == 1, done.stderr
+    assert re.search(words, messages[0]), messages[0]
+
+
+@pytest.fixture
+def mistake(dptrain: Start, tmp_path: Path) -> Mistake:
+    """Check that `dptrain ARGS` is a mistake, changing no file: mistake("train", words="...")."""
+
+    def check(*args: str | Path, words: str, ranks: int | None = 2, **options: Any) -> None:
+        before = contents(tmp_path)
+        check_mistake(dptrain(*args, ranks=ranks, timeout=SECONDS, **options), words)
+        assert contents(tmp_path) == before
+
+    return check
+
+
+# Data
+
+RANDOM = np.random.Generator(np.random.Philox(0))
+X = RANDOM.normal(size=(60, 3))
+Y = (X[:, 0] > 0).astype(np.int64)
+GOOD = {"x": X, "y": Y}
+CSV = "width,height,label\n" + "".join(f"{row},{row % 7},{row % 2}\n" for row in range(60))
+
+
+def put(array: NDArray[Any], value: float, *places: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return a copy with a value put in some places."""
+    changed = array.astype(np.float64)
+    for place in places:
+        changed[place] = value
+    return changed
+
+
+class WritesAFile:
+    """Leaves a trace where someone loads the pickle that it is in."""
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return (Path.touch, (Path("loaded"),))
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the folder holds, what is typed, what is answered; on some ranks, or without mpirun."""
+
+    files: Mapping[str, Content]
+    line: str
+    words: str
+    ranks: int | None = 2
+
+
+BLOCKS = RANDOM.normal(size=(3000, 3))  # 3 blocks, so that each of 3 ranks checks one
+
+DATA = {
+    "a missing file": Case({}, "nope.npz", r"/nope\.npz: No such file"),
+    "a missing file of test data": Case(
+        {"d.npz": GOOD}, "d.npz --test-data nope.npz", r"nope\.npz: No such file"
+    ),
+    "a folder": Case({"d.npz/x.npy": X}, "d.npz", "Is a directory"),
+    "an empty file": Case(
+        {"d.npz": b""}, "d.npz", r"d\.npz is empty; needed is a \.npz, \.npy or", ranks=None
+    ),
+    "text named npz": Case({"d.npz": CSV}, "d.npz", r"named \.npz but begins with b'width.*\.csv"),
+    "binary named csv": Case(
+        {"d.csv": b"\x7fELF\0\0"}, "d.csv --target y", r"d\.csv is binary; needed is", ranks=None
+    ),
+    "npy in place of npz": Case(
+        {"x.npy": X}, "x.npy", r"x\.npy has no target: store y beside x", ranks=None
+    ),
+    "a truncated npz": Case(
+        {"d.npz": b"PK\x03\x04" + bytes(200)}, "d.npz", r"d\.npz can't be read: "
+    ),
+    "a pickle": Case(
+        {"x.npy": pickle.dumps([WritesAFile()]), "y.npy": Y},
+        "x.npy y.npy",
+        r"x\.npy can't be read: .*pickle.* never loaded",
+    ),
+    "an npy of Python objects": Case(
+        {"x.npy": np.array([WritesAFile(), None]), "y.npy": Y[:2]},
+        "x.npy y.npy",
+        r"x\.npy can't be read: .*Python objects",
+    ),
+    "an npz of Python objects": Case(
+        {"d.npz": {"x": np.array([WritesAFile(), None]), "y": Y[:2]}},
+        "d.npz",
+        r"d\.npz can't be read: it holds Python objects \(a pickle\), which are never loaded",
+        ranks=None,
+    ),
+    "x and y of different lengths": Case(
+        {"d.npz": {"x": X, "y": Y[:50]}}, "d.npz", r"x has 60 rows and y has 50; they must"
+    ),
+    "x and y of different lengths in two files": Case(
+        {"x.npy": X, "y.npy": Y[:50]},
+        "x.npy y.npy",
+        r"/x\.npy and \S*/y\.npy: x has 60 rows and y has 50",
+    ),
+    "NaN in x": Case(
+        {"d.npz": {"x": put(BLOCKS, np.nan, (2900, 0), (1500, 2)), "y": BLOCKS[:, 0]}},
+        "d.npz",
+        r"x has nan in row 1500, column 2",
+        ranks=3,
+    ),
+    "infinity in x": Case(
+        {"d.npz": {"x": put(BLOCKS, -np.inf, (2999, 1)), "y": BLOCKS[:, 0]}},
+        "d.npz",
+        r"x has -inf in row 2999, column 1",
+        ranks=3,
+    ),
+    "NaN in y": Case(
+        {"d.npz": {"x": X, "y": put(X[:, 0], np.nan, (7,), (9,))}}, "d.npz", r"y has nan in row 7"
+    ),
+    "NaN in the test rows": Case(
+        {"d.npz": {**GOOD, "x_test": put(X, np.nan, (4, 1)), "y_test": Y}},
+        "d.npz",
+        r"test rows of \S*d\.npz: x has nan in row 4, column 1",
+    ),
+    "an empty cell": Case(
+        {"d.csv": CSV + "7,,1\n"}, "d.csv --target label", r"line 62 has '' in column 'height'"
+    ),
+    "labels that training has not": Case(
+        {"d.npz": {**GOOD, "x_test": X, "y_test": 2 * Y}},
+        "d.npz",
+        rf"y has label 2 in row {np.argmax(Y)}; needed is one of the training rows' .*valid: 0, 1",
+    ),
+    "labels all equal": Case(
+        {"d.npz": {"x": X, "y": 0 * Y}}, "d.npz", r"all 60 labels are 0; .*at least two classes"
+    ),
+    "test rows of another width": Case(
+        {"d.npz": {**GOOD, "x_test": X[:, :2], "y_test": Y}},
+        "d.npz",
+        r"test rows of \S*d\.npz: x has 2 columns; the training data has 3",
+    ),
+    "test data of another width": Case(
+        {"d.npz": GOOD, "other.npz": {"x": X[:, :2], "y": Y}},
+        "d.npz --test-data other.npz",
+        r"other\.npz: x has 2 columns; the training data has 3",
+    ),
+    "test rows without targets": Case(
+        {"d.npz": {**GOOD, "x_test": X}},
+        "d.npz",
+        r"test rows of \S*d\.npz have x and no y",
+        ranks=3,
+    ),
+    "an unknown column": Case(
+        {"d.csv": CSV}, "d.csv --target lable", r"no column 'lable'; .*did you mean 'label'"
+    ),
+    "no target": Case(
+        {"d.csv": CSV}, "d.csv", r"no target: give --target NAME; .*width, height, label"
+    ),
+    "three files": Case(
+        {"d.npz": GOOD}, "d.npz d.npz d.npz", r"3 data files are given; needed", ranks=None
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DATA.values(), ids=DATA)
+def test_data_that_can_not_be_learned_from(case: Case, mistake: Mistake, tmp_path: Path) -> None:
+    write(tmp_path, case.files)
+    mistake("train", *case.line.split(), words=case.words, ranks=case.ranks)
+
+
+def zip_of_text(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x", "not an array")
+        archive.writestr("y", "nor this")
+
+
+def damaged_zip(path: Path) -> None:
+    """Write arrays whose first compressed block says that it is of a kind that does not exist."""
+    np.savez_compressed(path, x=X, y=Y)
+    content = bytearray(path.read_bytes())
+    name, extra = struct.unpack_from("<HH", content, 26)
+    content[30 + name + extra] = 0xFF
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [zip_of_text, damaged_zip])
+def test_an_npz_file_that_only_begins_like_one(
+    damage: Callable[[Path], None], mistake: Mistake, tmp_path: Path
+) -> None:
+    damage(tmp_path / "d.npz")
+    mistake("train", "d.npz", words=r"d\.npz")
+
+
+# Settings
+
+TYPED = {  # found before there are ranks that could differ: one process shows it
+    "a word for a number": ("--epochs two", r"--epochs.*'two' is not a whole number"),
+    "a word among layers": ("--hidden 3,x", r"--hidden.*'3,x' is not whole numbers"),
+    "an option without its value": ("--seed", r"--seed.*requires an argument"),
+    "a learning rate that is no number": ("--learning-rate nan", r"learning-rate is nan; it must"),
+    "no shards": ("--shards 0", r"shards is 0; it must be at least 1"),
+    "a layer without units": ("--hidden 3,0", r"hidden is 0; it must be at least 1"),
+    "everything held out": ("--validation 1", r"validation is 1\.0; it must be .* below 1"),
+    "a loss misspelt": ("--loss huver", r"loss is 'huver'; .*did you mean 'huber'"),
+    "a missing settings file": ("--config nope.toml", r"nope\.toml: No such file"),
+    "a settings file that is none": ("--config d.npz", r"d\.npz is no TOML file"),
+}
+SETTINGS = {
+    "an unknown option": ("--bath-size 3", r"'--bath-size'.*[Dd]id you mean '--batch-size'"),
+    "an unknown value": ("--optimizer adma", r"optimizer is 'adma'; .*did you mean 'adam'"),
+    "a batch of 0": ("--batch-size 0", r"batch-size is 0; it must be at least 1"),
+    "nothing held out": ("--validation 0.001", r"of 60 rows that holds out 0; needed is at least"),
+    "epochs and steps": ("--epochs 2 --steps 3", r"epochs and steps are both given; give one"),
+    "patience with nothing to watch": ("--patience 3", r"patience is 3.*; give --validation"),
+    "a loss for another task": (
+        "--loss huber",
+        r"loss is 'huber'; for classification of 2 classes .* cross-entropy or binary-cross-e",
+    ),
+    "a target without names": ("--target y", r"target 'y' is given, but \S*d\.npz is no CSV file"),
+    "an unknown key of the settings file": (
+        "--config bad.toml",
+        r"bad\.toml sets 'bath-size'; .*did you mean 'batch-size'",
+    ),
+    "a run directory in use": ("--out used", r"used exists and is not empty; give another --out"),
+    "a run directory that is a file": ("--out d.npz", r"d\.npz is a file; --out needs"),
+    "a run directory in a file": ("--out d.npz/run", r"d\.npz/run can't be written: "),
+}
+
+
+@pytest.mark.parametrize(
+    ("line", "words", "ranks"),
+    [(*case, None) for case in TYPED.values()] + [(*case, 2) for case in SETTINGS.values()],
+    ids=[*TYPED, *SETTINGS],
+)
+def test_settings_that_can_not_be(
+    line: str, words: str, ranks: int | None, mistake: Mistake, tmp_path: Path
+) -> None:
+    write(tmp_path, {"d.npz": GOOD, "used/mine.txt": "mine", "bad.toml": "bath-size = 3\n"})
+    mistake("train", "d.npz", *line.split(), words=words, ranks=ranks)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("batch-size = 3.9", r"batch-size.*3\.9"),
+        ("hidden = [3.7]", r"hidden.*3\.7"),
+        ("epochs = true", r"epochs.*[Tt]rue"),
+        ("optimizer = 3", r"optimizer is '?3'?; valid"),
+        ("batch-size = 0", r"batch-size is 0"),
+        ("[train]\nepochs = 1", r"sets 'train'"),
+    ],
+    ids=["fraction", "fraction in a list", "boolean", "number for a name", "bounds", "section"],
+)
+def test_a_settings_file_with_a_value_of_the_wrong_type(
+    content: str, words: str, mistake: Mistake, tmp_path: Path
+) -> None:
+    write(tmp_path, {"d.npz": GOOD, "run.toml": content})
+    mistake("train", "d.npz", "--config", "run.toml", words=words, ranks=None)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("DPTRAIN_BATCH_SIZE", "abc", r"batch-size.*'abc' is not a whole number"),
+        ("DPTRAIN_BATCH_SIZE", "0", r"batch-size is 0; it must be at least 1"),
+        ("DPTRAIN_OPTIMIZER", "adma", r"optimizer is 'adma'; .*did you mean 'adam'"),
+    ],
+)
+def test_a_variable_with_a_value_that_can_not_be(
+    variable: str, value: str, words: str, mistake: Mistake, tmp_path: Path
+) -> None:
+    write(tmp_path, {"d.npz": GOOD})
+    mistake("train", "d.npz", words=words, env={variable: value})
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("trian d.npz", r"no command 'trian'; .*did you mean 'train'"),
+        ("d.npz", r"no command 'd\.npz'; .*to train on a file: dptrain train d\.npz"),
+    ],
+)
+def test_a_command_that_is_none(line: str, words: str, mistake: Mistake, tmp_path: Path) -> None:
+    write(tmp_path, {"d.npz": GOOD})
+    mistake(*line.split(), words=words)
+
+
+def test_a_mistake_prints_its_message_and_nothing_else(dptrain: Start) -> None:
+    done = dptrain("train", "nope.npz", ranks=3, timeout=SECONDS)
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+@pytest.mark.parametrize("ask", [("--debug",), ()], ids=["option", "variable"])
+def test_debug_shows_the_traceback_of_a_mistake(ask: Sequence[str], dptrain: Start) -> None:
+    env = {} if ask else {"DPTRAIN_DEBUG": "1"}
+    done = dptrain("train", "nope.npz", *ask, env=env, timeout=SECONDS)
+    assert done.status == 2
+    assert done.stderr.startswith("Traceback (most recent call last):")
+    assert 'dptrain/data/read.py", line' in done.stderr
+    assert done.stderr.count("\ndptrain: ") == 1
+
+
+# Ranks that differ from each other
+
+
+def start_two(folder: Path, first: Sequence[str | Path], second: Sequence[str | Path]) -> Finished:
+    """Run two ranks with mpirun options and a command line each."""
+    parts = ["-n", "1", *first, ":", "-n", "1", *second]
+    return start("mpirun", *parts, cwd=folder, timeout=SECONDS)
+
+
+TRAIN = (BIN / "dptrain", "train")
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_file_that_only_one_rank_can_not_read(rank: int, tmp_path: Path) -> None:
+    write(tmp_path, {"d.npz": GOOD, "other/empty": b""})
+    lines: list[Sequence[str | Path]] = [(*TRAIN, "d.npz"), (*TRAIN, "d.npz")]
+    lines[rank] = ("-wdir", tmp_path / "other", *TRAIN, "d.npz")
+    before = contents(tmp_path)
+    done = start_two(tmp_path, lines[0], lines[1])
+    words = rf"on rank {rank} \(host \S+\), not on all: \S*/other/d\.npz: No such file"
+    check_mistake(done, words)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "words"),
+    [
+        ("", "--learning-rate 0.5", r"learning-rate.*0\.5"),
+        ("--seed 1", "--seed 2", r"seed"),
+        ("", "--hidden 7", r"hidden.*7"),
+        ("--batch-size 8", "--batch-size 0", r"batch-size is 0; it must"),
+        ("", "--batch-size abc", r"batch-size.*'abc' is not a whole number"),
+        ("--validation 0.1", "--validation 0.2", r"validation.*0\.2"),
+        ("", "--scale none", r"scale.*none"),
+        ("", "--task regression", r"task.*regression"),
+    ],
+)
+def test_ranks_with_different_options(first: str, second: str, words: str, tmp_path: Path) -> None:
+    write(tmp_path, {"d.npz": GOOD})
+    before = contents(tmp_path)
+    lines: list[Sequence[str | Path]] = [
+        (*TRAIN, "d.npz", *options.split()) for options in (first, second)
+    ]
+    check_mistake(start_two(tmp_path, lines[0], lines[1]), words)
+    assert contents(tmp_path) == before
+
+
+def test_ranks_that_find_different_data_under_one_name(tmp_path: Path) -> None:
+    write(tmp_path, {"d.npz": GOOD, "other/d.npz": {"x": BLOCKS, "y": BLOCKS[:, 0]}})
+    before = contents(tmp_path)
+    second = ("-wdir", tmp_path / "other", *TRAIN, "d.npz")
+    check_mistake(start_two(tmp_path, (*TRAIN, "d.npz"), second), r"data is x \(3000, 3\)")
+    assert contents(tmp_path) == before
+
+
+# A stored model
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a classifier of d.csv, with 2 features and a label, in run."""
+    folder = tmp_path_factory.mktemp("trained")
+    write(folder, {"d.csv": CSV})
+    line = ("train", "d.csv", "--target", "label", "--epochs", "1", "--out", "run", "--quiet")
+    assert start("dptrain", *line, cwd=folder).status == 0
+    return folder / "run"
+
+
+STORED = {
+    "predict without a run": Case({}, "predict nope d.csv", r"nope/model\.safetensors does not ex"),
+    "evaluate with a file for a run": Case({}, "evaluate d.csv d.csv", r"finished run", ranks=None),
+    "evaluate without test rows": Case({}, "evaluate run", r"no test rows; name the DATA"),
+    "predict of another width": Case(
+        {"w.npz": {"x": X}}, "predict run w.npz", r"w\.npz: x has 3 columns; .* has 2"
+    ),
+    "evaluate of another width": Case(
+        {"x.npy": X, "y.npy": Y}, "evaluate run x.npy y.npy", r"x has 3 columns; .* has 2"
+    ),
+    "evaluate without a feature": Case(
+        {"f.csv": "width,label\n1,0\n"}, "evaluate run f.csv", r"f\.csv has no column 'height'"
+    ),
+    "predict without a feature": Case(
+        {"f.csv": "width,heigth\n1,0\n"}, "predict run f.csv", r"'height'; .*did you mean 'heigth'"
+    ),
+    "evaluate without the target": Case(
+        {"f.csv": "width,height\n1,0\n"}, "evaluate run f.csv", r"f\.csv has no column 'label'"
+    ),
+    "evaluate on labels never seen": Case(
+        {"f.csv": "width,height,label\n1,0,0\n1,0,2\n"},
+        "evaluate run f.csv",
+        r"f\.csv: y has label 2 in row 1; needed is one of the training rows' labels",
+    ),
+    "evaluate without targets": Case(
+        {"x.npy": X[:, :2]}, "evaluate run x.npy", r"x\.npy has no y; needed is a target"
+    ),
+    "predict from NaN": Case(
+        {"x.npy": put(X[:, :2], np.nan, (4, 1))}, "predict run x.npy", r"nan in row 4, column 1"
+    ),
+    "predict from infinity": Case(
+        {"x.npy": put(X[:, :2], np.inf, (0, 1))}, "predict run x.npy", r"inf in row 0, column 1"
+    ),
+    "predict into a text file": Case(
+        {},
+        "predict run d.csv --out p.txt",
+        r"out is p\.txt; .* to a \.csv or \.npy file",
+        ranks=None,
+    ),
+    "predict nothing": Case({}, "predict run", r"Missing argument 'DATA", ranks=None),
+}
+
+
+@pytest.mark.parametrize("case", STORED.values(), ids=STORED)
+def test_a_stored_model_and_data_that_do_not_fit(
+    case: Case, mistake: Mistake, trained: Path, tmp_path: Path
+) -> None:
+    write(tmp_path, {"d.csv": CSV, **case.files})
+    shutil.copytree(trained, tmp_path / "run")
+    mistake(*case.line.split(), words=case.words, ranks=case.ranks)
+
+
+def test_a_regression_has_no_probabilities(
+    mistake: Mistake, dptrain: Start, tmp_path: Path
+) -> None:
+    write(tmp_path, {"d.npz": {"x": X, "y": X[:, 0]}})
+    done = dptrain("train", "d.npz", "--epochs", "1", "--out", "run", "--quiet")
+    assert done.status == 0
+    mistake("predict", "run", "d.npz", "--probabilities", words=r"probabilities; use predict")
+
+
+def one_row(content: bytes) -> bytes:
+    """Return a stored model with one unit's weights, where the model has 128 units."""
+    size = int.from_bytes(content[:8], "little")
+    metadata = json.loads(content[8 : 8 + size])["__metadata__"]
+    tensors = safetensors.numpy.load(content)
+    tensors["layers.0.weight"] = np.ascontiguousarray(tensors["layers.0.weight"][:1])
+    return safetensors.numpy.save(tensors, metadata)
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "truncated": lambda content: content[:-10],
+    "empty": lambda _: b"",
+    "a header of nonsense": lambda content: content[:8] + b"?" * 40 + content[48:],
+    "a length of nonsense": lambda content: b"\xff" * 8 + content[8:],
+    "of another program": lambda content: content.replace(b'"dptrain"', b'"another"', 1),
+    "of another shape": one_row,
+}
+
+
+@pytest.mark.parametrize(
+    ("command", "damage"),
+    [("evaluate", damage) for damage in DAMAGES.values()] + [("predict", DAMAGES["truncated"])],
+    ids=[*DAMAGES, "truncated for predict"],
+)
+def test_a_stored_model_that_is_damaged(
+    command: str,
+    damage: Callable[[bytes], bytes],
+    mistake: Mistake,
+    trained: Path,
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, {"d.csv": CSV})
+    shutil.copytree(trained, tmp_path / "run")
+    path = tmp_path / "run" / "model.safetensors"
+    path.write_bytes(damage(path.read_bytes()))
+    mistake(command, "run", "d.csv", words=r"run/model\.safetensors (is no|does not)")
+
+
+# While a run goes on
+
+
+def test_a_loss_that_becomes_nan_ends_the_run_before_the_update(
+    dptrain: Start, tmp_path: Path
+) -> None:
+    write(tmp_path, {"d.npz": GOOD})
+    line = ("--learning-rate", "1e25", "--batch-size", "30", "--log-every", "1", "--out", "run")
+    done = dptrain("train", "d.npz", *line, "--quiet", ranks=3, timeout=SECONDS)
+    check_mistake(done, r"the loss of step \d+ \(epoch \d+\), shard \d+ is (nan|inf): stopped bef")
+    step = re.search(r"step (\d+) \(epoch (\d+)\)", done.stderr)
+    assert step
+    assert int(step[2]) == (int(step[1]) + 1) // 2  # two steps an epoch
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert len([line for line in lines if '"loss"' in line]) == int(step[1]) - 1
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+MODEL = """
+import dptrain
+from dptrain import MLP, InputError, TrainConfig
+
+
+class Model(MLP):
+    def loss_and_grad_sum(self, params, x, y, out, rng):
+        loss_sum = super().loss_and_grad_sum(params, x, y, out, rng)
+        FAULT
+        return loss_sum
+
+
+rank = dptrain.connect().rank
+data = dptrain.load("d.npz")
+dptrain.fit(Model([3, 8, 2]), data, TrainConfig(epochs=3), out="run")
+"""
+
+
+def test_an_exception_on_one_rank_ends_all_with_its_traceback(tmp_path: Path) -> None:
+    fault = 'if rank == 1: raise RuntimeError("the disk of rank 1 is on fire")'
+    write(tmp_path, {"d.npz": GOOD, "train.py": MODEL.replace("FAULT", fault)})
+    done = start("python", "train.py", ranks=3, cwd=tmp_path, timeout=SECONDS)
+    assert done.status not in (0, 2)
+    assert done.stderr.count("Traceback") == 1, done.stderr
+    assert re.search(r"\ndptrain: rank 1 of 3 on \S+ failed and ends the run:\n", done.stderr)
+    assert "RuntimeError: the disk of rank 1 is on fire" in done.stderr
+    assert 'train.py", line 9' in done.stderr
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_a_nan_loss_of_a_model_of_ones_own_names_step_and_shard(tmp_path: Path) -> None:
+    fault = 'if rank == 1: loss_sum = float("nan")'
+    write(tmp_path, {"d.npz": GOOD, "train.py": MODEL.replace("FAULT", fault)})
+    done = start("python", "train.py", ranks=3, cwd=tmp_path, timeout=SECONDS)
+    assert done.status not in (0, None)
+    assert done.stderr.count("the loss of step 1 (epoch 1), shard 1 is nan") == 1, done.stderr
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+# Launchers and libraries
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """A launcher that announces ranks, by its variables for rank and size, and its name."""
+
+    rank: str
+    size: str
+    name: str
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, rank: int, size: int) -> dict[str, str]:
+        return {**self.env, self.rank: str(rank), self.size: str(size)}
+
+
+NO_MPI = {"MPI4PY_LIBMPI": "/nonexistent/libmpi.so"}
+OPEN_MPI = ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "Open MPI's mpirun")
+SLURM = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "Slurm's srun")
+ALONE = {
+    "Open MPI's mpirun": Launcher(*OPEN_MPI),
+    "MPICH's mpiexec": Launcher("PMI_RANK", "PMI_SIZE", "MPICH's or Intel MPI's mpiexec"),
+    "srun": Launcher(*SLURM),
+    "Open MPI's mpirun and no library": Launcher(*OPEN_MPI, NO_MPI),
+    "srun and no library": Launcher(*SLURM, NO_MPI),
+}
+
+
+@pytest.mark.parametrize("launcher", ALONE.values(), ids=ALONE)
+def test_ranks_that_would_each_think_they_are_alone_are_refused(
+    launcher: Launcher, mistake: Mistake
+) -> None:
+    found = r"no MPI library" if launcher.env else r"the MPI library .*MPICH"
+    words = rf"{launcher.name} announces 4 ranks, but .*{found}"
+    mistake("train", words=words, ranks=None, env=launcher.of(0, 4))
+
+
+@pytest.mark.parametrize("launcher", ALONE.values(), ids=ALONE)
+def test_of_ranks_that_would_think_they_are_alone_only_the_first_says_so(
+    launcher: Launcher, dptrain: Start, tmp_path: Path
+) -> None:
+    done = dptrain("train", env=launcher.of(1, 4), timeout=SECONDS)
+    assert done == Finished(2, "", "")
+    assert contents(tmp_path) == {}
+
+
+def test_ranks_without_an_mpi_library_are_refused_once_under_mpirun(mistake: Mistake) -> None:
+    mistake("train", words=r"announces 3 ranks, but there is no MPI library", ranks=3, env=NO_MPI)
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        NO_MPI,
+        Launcher(*SLURM, NO_MPI).of(0, 1),
+        Launcher(*SLURM).of(0, 1),
+        {"SLURM_PROCID": "0", "SLURM_NTASKS": "4"},  # in a batch script no step runs
+    ],
+    ids=["no library", "no library and srun -n 1", "srun -n 1", "a batch script"],
+)
+def test_one_process_alone_works(env: Mapping[str, str], dptrain: Start, tmp_path: Path) -> None:
+    write(tmp_path, {"d.npz": GOOD})
+    done = dptrain("train", "d.npz", "--epochs", "1", "--json", env=env, timeout=SECONDS)
+    assert done.json["ranks"] == 1
