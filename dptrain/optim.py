@@ -232,7 +232,8 @@ class Optimizer:
         self.rate = rate
         self.state = [np.zeros((transform.num_slots, size), dtype) for transform in transforms]
         self._work = np.empty(min(size, CACHED), dtype)
-        self._vectors: tuple[Floats, Floats] | None = None
+        self._params: Floats | None = None
+        self._gradient: Floats | None = None
         self._blocks: list[tuple[Floats, Floats, Floats, list[tuple[Transform, Floats]]]] = []
 
     def update(self, params: Floats, gradient: Floats, step: int, norm: float) -> None:
@@ -252,10 +253,8 @@ class Optimizer:
         self, params: Floats, gradient: Floats
     ) -> list[tuple[Floats, Floats, Floats, list[tuple[Transform, Floats]]]]:
         """Return views of a block each; they are kept, as the vectors come back step after step."""
-        if self._vectors is None or any(
-            a is not b for a, b in zip(self._vectors, (params, gradient), strict=True)
-        ):
-            self._vectors = params, gradient
+        if self._params is not params or self._gradient is not gradient:
+            self._params, self._gradient = params, gradient
             self._blocks = [
                 (
                     params[start : start + CACHED],

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 
+CPUS = os.cpu_count() or 1
+
+
 def cut(n: int, parts: int, part: int) -> range:
     """Return piece number `part` of 0 .. n-1 cut into contiguous parts, sizes at most one apart.
 
@@ -95,6 +98,21 @@ class World:
     def gather(self, value: Any) -> list[Any]:
         """Return every rank's value, in rank order. Collective: every rank must call this."""
         return self.comm.allgather(value) if self.comm else [value]
+
+    def crowded(self, threads: int) -> str | None:
+        """Return what to say where a node has fewer cores than its ranks have threads.
+
+        Counts the cores that its ranks may use. Collective: every rank must call this.
+        """
+        own = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {*range(CPUS)}
+        found = self.gather((socket.gethostname(), own))
+        for ranks in self.nodes:
+            cores = len(set().union(*(found[rank][1] for rank in ranks)))
+            if len(ranks) * threads > cores:
+                each = "" if threads == 1 else f" of {threads} threads"
+                host = found[ranks.start][0]
+                return f"{len(ranks)} ranks{each} share {cores} cores of {host} and wait for them"
+        return None
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:

@@ -55,10 +55,10 @@ class Reducer(ABC):
         """
 
     @abstractmethod
-    def report(self, losses: list[float], stop: bool) -> tuple[NDArray[np.float64], bool]:
+    def report(self, losses: list[float], stop: bool) -> tuple[list[float], bool]:
         """Say that this rank's shards are done, and wait for the others.
 
-        Takes the loss sums of this rank's shards; returns those of all shards [num_shards], and
+        Takes the loss sums of this rank's shards; returns those of all shards, and
         whether any rank asks to stop. Collective: every rank must call this.
         """
 
@@ -110,7 +110,7 @@ class AllReduce(Reducer):
         out: Floats = self._shards[shard - self.world.mine(self.num_shards).start]
         return out
 
-    def report(self, losses: list[float], stop: bool) -> tuple[NDArray[np.float64], bool]:
+    def report(self, losses: list[float], stop: bool) -> tuple[list[float], bool]:
         """See `Reducer.report`."""
         return all_losses(self.world, losses, stop, self.num_shards)
 
@@ -128,7 +128,7 @@ class AllReduce(Reducer):
 
     def norm(self, gradient: Floats) -> float:
         """See `Reducer.norm`: every rank has the gradient whole."""
-        return math.sqrt(float(tree_sum(block_square_sums(gradient))))
+        return math.sqrt(tree_sum(block_square_sums(gradient).tolist()))
 
     def close(self) -> Floats:
         """See `Reducer.close`."""
@@ -257,7 +257,7 @@ class Tree(Reducer):
         for into, what in self._holdings[self.world.rank].adds[number]:
             buffers[into] += buffers[what]
 
-    def report(self, losses: list[float], stop: bool) -> tuple[NDArray[np.float64], bool]:
+    def report(self, losses: list[float], stop: bool) -> tuple[list[float], bool]:
         """See `Reducer.report`."""
         if self._held:
             self._add_own(len(self._held) - 1)
@@ -268,7 +268,7 @@ class Tree(Reducer):
         self._losses[self._held.start : self._held.stop] = losses
         self._stops[self.world.rank] = stop
         self._memory.barrier()
-        return self._losses.copy(), bool(self._stops.any())
+        return self._losses.tolist(), any(self._stops.tolist())
 
     def sum(self) -> Floats:
         """See `Reducer.sum`."""
@@ -291,7 +291,7 @@ class Tree(Reducer):
 
         Between two ranks messages keep their order, which both know.
         """
-        if self.world.comm is None:
+        if not sends and not receives:
             return
         pending = [
             start(array[first : first + LARGEST], peer)
@@ -314,7 +314,7 @@ class Tree(Reducer):
             blocks = np.empty(sum(counts))
             self.world.comm.Allgatherv(own, (blocks, (counts, starts)))
             own = blocks
-        return math.sqrt(float(tree_sum(own)))
+        return math.sqrt(tree_sum(own.tolist()))
 
     def close(self) -> Floats:
         """See `Reducer.close`."""

@@ -45,16 +45,15 @@ def total_count(world: World, own: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def all_losses(
     world: World, losses: list[float], stop: bool, num_shards: int
-) -> tuple[NDArray[np.float64], bool]:
-    """Return the losses of all shards [num_shards], and whether any rank asks to stop.
+) -> tuple[list[float], bool]:
+    """Return the losses of all shards, and whether any rank asks to stop.
 
     Takes those of this rank's shards. Collective: every rank must call this.
     """
-    own = np.array([*losses, stop], np.float64)
     if world.comm is None:
-        return own[:-1], stop
+        return losses, stop
     counts = [len(cut(num_shards, world.size, rank)) + 1 for rank in range(world.size)]
     everyone = np.empty(sum(counts))
-    world.comm.Allgatherv(own, (everyone, counts))
+    world.comm.Allgatherv(np.array([*losses, stop], np.float64), (everyone, counts))
     stops = np.cumsum(counts) - 1
-    return np.delete(everyone, stops), bool(everyone[stops].any())
+    return np.delete(everyone, stops).tolist(), bool(everyone[stops].any())

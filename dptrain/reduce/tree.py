@@ -4,27 +4,26 @@ The tree over leaves 0 .. V-1 adds neighbours, then neighbours of those, until o
 holds a leaf does not matter: whole subtrees among neighbouring leaves can be added by anyone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.floating]
+T = TypeVar("T", float, NDArray[np.floating])
 
 
-def tree_sum(leaves: Floats) -> Floats:
-    """Return the sum over axis 0, shape [...] of [V, ...], added in the fixed tree.
+def tree_sum(leaves: Iterable[T]) -> T:
+    """Return the sum of numbers, or of arrays of one shape, added in the fixed tree.
 
     This is the definition of the tree; `plan` leads to the same additions for parts of the leaves.
     """
-    nodes = leaves
+    nodes = list(leaves)
     while len(nodes) > 1:
-        parents = nodes[0::2].copy()
-        parents[: len(nodes) // 2] += nodes[1::2]
-        nodes = parents
-    root: Floats = nodes[0]
-    return root
+        parents = [left + right for left, right in zip(nodes[0::2], nodes[1::2], strict=False)]
+        nodes = parents + nodes[2 * len(parents) :]
+    return nodes[0]
 
 
 def siblings(left: range, right: range, num_leaves: int) -> bool:

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -162,6 +163,9 @@ def fit(
             if out is not None and world.rank == 0:
                 rundir.append_line(Path(out) / rundir.METRICS, metrics)
 
+    crowded = world.crowded(config.threads)
+    if crowded and not quiet and world.rank == 0:
+        print(f"dptrain: {crowded}", file=sys.stderr)
     with threadpoolctl.threadpool_limits(config.threads, "blas"):
         run = begin(model, data, config, world)
         show = progress(run.num_steps, quiet=quiet or world.rank > 0)

@@ -205,9 +205,9 @@ def shard_loss_and_grad_sum(
     return run.model.loss_and_grad_sum(params, x, y, out, partial(batch.rng, shard))
 
 
-def finite_sum(losses: Floats, batch: Batch, run: Training) -> float:
+def finite_sum(losses: list[float], batch: Batch, run: Training) -> float:
     """Return the sum of the shards' losses; raise InputError, on every rank, if it isn't finite."""
-    loss_sum = float(tree_sum(losses))
+    loss_sum = tree_sum(losses)
     if math.isfinite(loss_sum):
         return loss_sum
     shard = int(np.argmin(np.isfinite(losses)))
