@@ -109,9 +109,9 @@ class World:
         for ranks in self.nodes:
             cores = len(set().union(*(found[rank][1] for rank in ranks)))
             if len(ranks) * threads > cores:
-                each = "" if threads == 1 else f" of {threads} threads"
-                host = found[ranks.start][0]
-                return f"{len(ranks)} ranks{each} share {cores} cores of {host} and wait for them"
+                needed = f"{len(ranks)} rank{'s' * (len(ranks) > 1)}"
+                needed += f" of {threads} threads" * (threads > 1)
+                return f"{found[ranks.start][0]} has {cores} cores for {needed}; expect waiting"
         return None
 
     @contextlib.contextmanager

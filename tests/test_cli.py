@@ -103,6 +103,13 @@ def test_progress_is_plain_lines_in_a_pipe_and_nothing_when_quiet(dptrain: Start
     assert dptrain("--epochs", "2", "--quiet").stderr == ""
 
 
+def test_more_threads_than_cores_are_said_once(dptrain: Start) -> None:
+    cores = len(os.sched_getaffinity(0))
+    said = f" has {cores} cores for {cores + 1} ranks; expect waiting"
+    assert dptrain("--steps", "1", ranks=cores + 1).stderr.count(said) == 1
+    assert "cores" not in dptrain("--steps", "1").stderr
+
+
 def test_progress_is_a_bar_on_a_terminal(tmp_path: Path) -> None:
     terminal, theirs = pty.openpty()
     args = [str(BIN / "dptrain"), "--epochs", "3"]

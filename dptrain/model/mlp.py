@@ -89,7 +89,7 @@ class MLP:
             middle, stop = start + inputs * outputs, start + (inputs + 1) * outputs
             views.append((vector[start:middle].reshape(inputs, outputs), vector[middle:stop]))
             start = stop
-        if len(self._views) == 64:
+        if len(self._views) == 16:
             self._views.clear()
         self._views[id(vector)] = vector, views
         return views

@@ -1,5 +1,6 @@
 """The whole way from files to a trained model, for Python and for the command line alike."""
 
+import contextlib
 import hashlib
 import math
 import sys
@@ -70,8 +71,9 @@ def load(
             table_of_test, preferred = read(config.test_data, config.target, table.features)
             test = preferred or table_of_test
     found = asdict(config) | {"seed": seed, "data": table.shapes(), "test": test and test.shapes()}
+    everyone = world.gather(found)
     with world.together():
-        _check_equal(world.gather(found))
+        _check_equal(everyone)
     data = prepare(table, test, config, seed, world, lambda own, n: total(world, own, n))
     return replace(data, paths=files, config=config, seed=seed)
 
@@ -147,12 +149,12 @@ def fit(
     config = config or TrainConfig()
     world = world or connect()
     settings = _settings(model, data, config, world)
+    places = ("data", "test-data")  # which may differ from node to node; `load` has compared
+    same = {key: value for key, value in settings.items() if key not in places}
+    everyone = world.gather(same | {"number of parameters": model.num_params})
     with world.together():
+        _check_equal(everyone)
         _check(model, data, config)
-        places = ("data", "test-data")  # which may differ from node to node; `load` has compared
-        same = {key: value for key, value in settings.items() if key not in places}
-        _check_equal(world.gather(same | {"number of parameters": model.num_params}))
-    with world.together():
         if out is not None and world.rank == 0:
             rundir.create(Path(out))
             comment = f"{software()}; {world.size} ranks; dptrain train --config repeats the run"
@@ -170,10 +172,13 @@ def fit(
         run = begin(model, data, config, world)
         show = progress(run.num_steps, quiet=quiet or world.rank > 0)
         try:
-            train(run, data, config, world, show, write)
-        finally:
-            show.close()
-        test = {} if data.test is None else evaluate(model, run.reducer.params, data.test, world)
+            with contextlib.closing(show):
+                train(run, data, config, world, show, write)
+            params = run.reducer.params
+            test = {} if data.test is None else evaluate(model, params, data.test, world)
+        except InputError:  # on every rank, so that all give their memory back
+            run.reducer.close()
+            raise
     summary = _summary(run, test, config, world, out)
     trained = Trained(model, run.reducer.close(), data.encoding, summary, run.history)
     with world.together():

@@ -159,13 +159,8 @@ def train_epoch(
     """
     reducer, optimizer, norm = run.reducer, run.optimizer, math.nan
     params, own_params = reducer.params, reducer.params[reducer.slice]
-    epoch, start, seen, loss_sum = (
-        run.step // run.order.steps_per_epoch,
-        time.perf_counter(),
-        0,
-        0.0,
-    )
-    for batch in run.order.steps(epoch):
+    loss_sum, seen, start = 0.0, 0, time.perf_counter()
+    for batch in run.order.steps(run.step // run.order.steps_per_epoch):
         losses = [
             shard_loss_and_grad_sum(run, params, batch, shard, out=reducer.buffer(shard))
             for shard in world.mine(batch.num_shards)
