@@ -10,7 +10,7 @@ import sys
 import tomllib
 import traceback
 from collections.abc import Callable
-from dataclasses import Field, fields
+from dataclasses import Field, asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 
@@ -19,19 +19,33 @@ from click.core import ParameterSource
 
 from dptrain import world as worlds
 from dptrain.config import (
+    Checked,
     DataConfig,
     InputError,
     ModelConfig,
     TrainConfig,
     nearest,
     option_name,
+    setting,
 )
 
 if TYPE_CHECKING:
     pass
 
 Command = Callable[..., int]
-Config = TypeVar("Config", DataConfig, ModelConfig, TrainConfig)
+
+
+@dataclass(frozen=True)
+class BenchConfig(Checked):
+    """What `bench` makes up to measure, and how often."""
+
+    inputs: int = setting(784, "Inputs of an example.", low=1)
+    outputs: int = setting(10, "Classes, or values to predict.", low=1)
+    task: Literal["classification", "regression"] = setting("classification", "What the target is.")
+    rounds: int = setting(5, "Times that everything is measured; medians are shown.", low=5)
+
+
+Config = TypeVar("Config", DataConfig, ModelConfig, TrainConfig, BenchConfig)
 
 
 class Whole(click.ParamType[int]):
@@ -94,8 +108,9 @@ def _variable(name: str) -> str:
     return f"DPTRAIN_{name.upper()}"
 
 
-def _option(item: "Field[Any]") -> Callable[[Command], Command]:
+def _option(item: "Field[Any]", default: Any = ...) -> Callable[[Command], Command]:
     """Return the option of a setting; its values are checked where the settings are built."""
+    default = item.default if default is ... else default
     kind, metavar, multiple = item.type, item.metadata.get("metavar"), False
     if get_origin(kind) is Literal:
         kind, metavar = str, f"[{'|'.join(get_args(kind))}]"
@@ -111,9 +126,9 @@ def _option(item: "Field[Any]") -> Callable[[Command], Command]:
         type=Whole() if kind is int else kind,
         metavar=metavar,
         multiple=multiple,
-        default=item.default,
+        default=default,
         envvar=_variable(item.name),
-        show_default=item.default not in (None, ()),
+        show_default=default not in (None, ()),
         help=item.metadata["help"],
     )
 
@@ -129,8 +144,15 @@ def _settings(*configs: type) -> Callable[[Command], Command]:
     return add
 
 
+def _setting(config: type, name: str, default: Any = ...) -> Callable[[Command], Command]:
+    """Return the option of one setting of a configuration, perhaps with a default of its own."""
+    return _option(next(item for item in fields(config) if item.name == name), default)
+
+
 def _build(config: type[Config], values: dict[str, Any]) -> Config:
-    return config(**{item.name: values[item.name] for item in fields(config)})
+    """Return a configuration of the options that a command has."""
+    found = {item.name: values[item.name] for item in fields(config) if item.name in values}
+    return config(**found)
 
 
 def _read_config(ctx: click.Context, param: click.Parameter, path: str | None) -> str | None:
@@ -175,7 +197,7 @@ _config_option = click.option(
     is_eager=True,
     expose_value=False,
     callback=_read_config,
-    help="TOML file with any of these options; a run's config.toml repeats the run.",
+    help="TOML file with any of these options, such as a run's config.toml.",
 )
 _json_option = click.option(
     "--json", "as_json", is_flag=True, envvar="DPTRAIN_JSON", help="Print one JSON object instead."
@@ -193,7 +215,11 @@ _debug_option = click.option(
 @click.group(
     cls=TrainByDefault,
     no_args_is_help=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+        "auto_envvar_prefix": "DPTRAIN",  # DPTRAIN_PREDICT_OUT; train has short names
+    },
     epilog="Without a command: dptrain train. See dptrain COMMAND --help.",
 )
 @click.version_option(package_name="dptrain")
@@ -258,6 +284,7 @@ def train(data: tuple[str, ...], out: str | None, as_json: bool, quiet: bool, **
     metavar="NAME",
     help="CSV column to compare with; repeat it for several.",
 )
+@_config_option
 @_json_option
 @_debug_option
 def evaluate(run: str, data: tuple[str, ...], target: tuple[str, ...], as_json: bool) -> int:
@@ -281,6 +308,7 @@ def evaluate(run: str, data: tuple[str, ...], target: tuple[str, ...], as_json: 
     "--out", metavar="FILE", help="A .csv or .npy file; standard output, as CSV, unless given."
 )
 @click.option("--probabilities", is_flag=True, help="Probabilities of the classes or labels.")
+@_config_option
 @_debug_option
 def predict(run: str, data: tuple[str, ...], out: str | None, probabilities: bool) -> int:
     """Predictions of the model in RUN for the rows of DATA: classes, labels or values.
@@ -297,6 +325,53 @@ def predict(run: str, data: tuple[str, ...], out: str | None, probabilities: boo
     with world.together():
         if found is not None:
             write_predictions(out, *found)
+    return 0
+
+
+@command.command()
+@_settings(BenchConfig)
+@_setting(ModelConfig, "hidden", (512, 512))
+@_setting(ModelConfig, "activation")
+@_setting(ModelConfig, "dropout")
+@_setting(ModelConfig, "dtype")
+@_setting(TrainConfig, "shards")
+@_setting(TrainConfig, "batch_size", 256)
+@_setting(TrainConfig, "optimizer")
+@_setting(TrainConfig, "threads")
+@_setting(TrainConfig, "seed")
+@click.option(
+    "--plot", metavar="FILE", envvar="DPTRAIN_PLOT", help="Draw it: a .png, .svg or .pdf file."
+)
+@_config_option
+@_json_option
+@click.option("--quiet", is_flag=True, envvar="DPTRAIN_QUIET", help="Show no progress.")
+@_debug_option
+def bench(plot: str | None, as_json: bool, quiet: bool, **values: Any) -> int:
+    """Where a step's time goes on this machine, beside the least that it could take.
+
+    Each part of the step has a floor, measured in the same run: the same products alone, or the
+    bytes that must be moved over the bandwidth of memory and, between nodes, of the network. Then
+    the tree beside MPI's own Allreduce, and four shards a rank beside one. The data is made up.
+    """
+    settings, config = _build(BenchConfig, values), _build(TrainConfig, values)
+    model_config = _build(ModelConfig, values)
+    world = worlds.connect()
+    from dptrain.train import bench, bench_plot
+
+    with world.together():
+        if plot is not None and world.rank == 0:
+            bench_plot.check(Path(plot))
+
+    def say(text: str) -> None:
+        if world.rank == 0 and not quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    found = bench.bench(model_config, config, **asdict(settings), world=world, say=say)
+    with world.together():
+        if world.rank == 0:
+            if plot is not None:
+                bench_plot.draw(found, Path(plot))
+            _show(found, as_json, bench_plot.text)
     return 0
 
 

@@ -231,27 +231,29 @@ class Optimizer:
         self.transforms = transforms
         self.rate = rate
         self.state = [np.zeros((transform.num_slots, size), dtype) for transform in transforms]
-        self._work = np.empty(min(size, CACHED), dtype)
+        self._work = np.empty((2, min(size, CACHED)), dtype)
         self._params: Floats | None = None
         self._gradient: Floats | None = None
-        self._blocks: list[tuple[Floats, Floats, Floats, list[tuple[Transform, Floats]]]] = []
+        self._blocks: list[Block] = []
 
-    def update(self, params: Floats, gradient: Floats, step: int, norm: float) -> None:
-        """Update `params` [size] in place by the mean `gradient` [size], which is used up.
+    def update(
+        self, params: Floats, gradient_sum: Floats, step: int, norm: float, num_examples: int = 1
+    ) -> None:
+        """Update `params` [size] in place by the mean gradient, gradient_sum / num_examples [size].
 
-        `norm` is the whole gradient's Euclidean norm; only clipping by norm looks at it.
+        This is the one division, done block by block where the block is in cache anyway. `norm` is
+        the whole mean gradient's Euclidean norm; only clipping by norm looks at it.
         """
         info, rate = Step(step + 1, norm), self.rate(step)
-        for values, update, work, pieces in self._in_blocks(params, gradient):
+        for values, gradient, update, work, pieces in self._in_blocks(params, gradient_sum):
+            np.divide(gradient, num_examples, out=update)
             found = update
             for transform, state in pieces:
                 found = transform(found, values, state, work, info)
-            np.multiply(found, rate, out=update)
-            np.subtract(values, update, out=values)
+            np.multiply(found, rate, out=work)
+            np.subtract(values, work, out=values)
 
-    def _in_blocks(
-        self, params: Floats, gradient: Floats
-    ) -> list[tuple[Floats, Floats, Floats, list[tuple[Transform, Floats]]]]:
+    def _in_blocks(self, params: Floats, gradient: Floats) -> "list[Block]":
         """Return views of a block each; they are kept, as the vectors come back step after step."""
         if self._params is not params or self._gradient is not gradient:
             self._params, self._gradient = params, gradient
@@ -259,7 +261,8 @@ class Optimizer:
                 (
                     params[start : start + CACHED],
                     gradient[start : start + CACHED],
-                    self._work[: len(params) - start],
+                    self._work[0, : len(params) - start],
+                    self._work[1, : len(params) - start],
                     [
                         (transform, state[:, start : start + CACHED])
                         for transform, state in zip(self.transforms, self.state, strict=True)
@@ -268,3 +271,7 @@ class Optimizer:
                 for start in range(0, len(params), CACHED)
             ]
         return self._blocks
+
+
+Block = tuple[Floats, Floats, Floats, Floats, list[tuple[Transform, Floats]]]
+"""A block of parameters and of the gradient, memory for its update and for work, and the state."""

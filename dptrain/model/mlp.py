@@ -1,6 +1,7 @@
 """The multilayer perceptron over one flat vector: layers are views, gradients go where they are
 reduced."""
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -69,7 +70,6 @@ class MLP:
         self.dtype = np.dtype(dtype)
         self._shapes = list(zip(self.sizes[:-1], self.sizes[1:], strict=True))
         self._memory: dict[int, Memory] = {}
-        self._views: dict[int, tuple[Floats, list[tuple[Floats, Floats]]]] = {}
 
     @property
     def num_params(self) -> int:
@@ -77,21 +77,12 @@ class MLP:
         return sum((inputs + 1) * outputs for inputs, outputs in self._shapes)
 
     def layers(self, vector: Floats) -> list[tuple[Floats, Floats]]:
-        """Return views of a flat vector: a layer's weights [inputs, outputs], biases [outputs].
-
-        Those of the vectors that come back step after step are kept.
-        """
-        known = self._views.get(id(vector))
-        if known is not None and known[0] is vector:
-            return known[1]
+        """Return views of a flat vector: a layer's weights [inputs, outputs], biases [outputs]."""
         views, start = [], 0
         for inputs, outputs in self._shapes:
             middle, stop = start + inputs * outputs, start + (inputs + 1) * outputs
             views.append((vector[start:middle].reshape(inputs, outputs), vector[middle:stop]))
             start = stop
-        if len(self._views) == 16:
-            self._views.clear()
-        self._views[id(vector)] = vector, views
         return views
 
     def initial_params(self, rng: np.random.Generator) -> Floats:
@@ -216,22 +207,28 @@ class MLP:
 class Memory:
     """What a network computes in for a number of rows: each layer's units and slopes [rows, units].
 
-    With fewer rows it is the first rows of a larger one's arrays.
+    With fewer rows it is the first rows of a larger one's arrays. Slopes are for training only.
     """
 
     def __init__(
         self, rows: int, sizes: tuple[int, ...], dtype: Any, larger: "Memory | None"
     ) -> None:
         self.rows = rows
+        self._larger = larger
         self._keep: Floats | None = None
         if larger is None:
             self.units = [np.empty((rows, units), dtype) for units in sizes[1:]]
-            self.slopes = [np.empty((rows, units), dtype) for units in sizes[1:]]
             self.ones = np.ones(rows, dtype)
         else:
             self.units = [array[:rows] for array in larger.units]
-            self.slopes = [array[:rows] for array in larger.slopes]
             self.ones = larger.ones[:rows]
+
+    @functools.cached_property
+    def slopes(self) -> list[Floats]:
+        """The slopes of each layer's units; those of the outputs are memory for the loss."""
+        if self._larger is None:
+            return [np.empty_like(array) for array in self.units]
+        return [array[: self.rows] for array in self._larger.slopes]
 
     def drop(self, number: int, random: np.random.Generator, dropout: float) -> None:
         """Set units of a hidden layer to 0 at random, their slopes too, and scale the others."""

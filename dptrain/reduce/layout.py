@@ -85,10 +85,12 @@ def rank_slices(num_params: int, nodes: Sequence[range]) -> list[slice]:
 
 def block_square_sums(vector: Floats) -> NDArray[np.float64]:
     """Return the sum of squares of each block of a vector, float64, shape [blocks]."""
-    sums = [np.empty(0)]
-    for start in range(0, len(vector), 64 * BLOCK):
-        chunk = vector[start : start + 64 * BLOCK]
-        squares = np.zeros((-(-len(chunk) // BLOCK), BLOCK))
+    sums = np.empty(-(-len(vector) // BLOCK))
+    squares = np.empty((4, BLOCK))
+    for start in range(0, len(vector), squares.size):
+        chunk = vector[start : start + squares.size]
+        squares.reshape(-1)[len(chunk) :] = 0
         np.square(chunk, out=squares.reshape(-1)[: len(chunk)], dtype=np.float64)
-        sums.append(squares.sum(axis=1))
-    return np.concatenate(sums)
+        found = sums[start // BLOCK : start // BLOCK + len(squares)]
+        found[:] = squares.sum(axis=1)[: len(found)]
+    return sums

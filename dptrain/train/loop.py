@@ -120,7 +120,7 @@ def train(
         A loss is not finite. The parameters are then those before the step at fault.
     """
     best_loss, mine = math.inf, run.reducer.params[run.reducer.slice]
-    best = mine.copy()
+    best = mine[:0] if config.patience is None else mine.copy()
     stop = Stop()
     with stop.on_interrupt(), np.errstate(all="ignore"):  # what is not finite ends the run by name
         while run.step < run.num_steps and not run.stopped:
@@ -167,11 +167,10 @@ def train_epoch(
         ]
         all_losses, stopping = reducer.report(losses, stop.asked_at is not None)
         batch_loss_sum = finite_sum(all_losses, batch, run)
-        gradient = reducer.sum()
-        gradient /= batch.size
+        gradient_sum = reducer.sum()
         if config.clip_norm is not None:
-            norm = reducer.norm(gradient)
-        optimizer.update(own_params, gradient, batch.step, norm)
+            norm = reducer.norm(gradient_sum) / batch.size
+        optimizer.update(own_params, gradient_sum, batch.step, norm, num_examples=batch.size)
         reducer.share()
 
         run.step, seen, loss_sum = run.step + 1, seen + batch.size, loss_sum + batch_loss_sum

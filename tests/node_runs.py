@@ -1,0 +1,249 @@
+"""Trains and adds on pretended nodes and prints what came of it; started with ranks by the tests.
+
+    mpirun -n 5 python node_runs.py fits 0 2      0: the real nodes; 2: two ranks a node, pretended
+
+One start of MPI for many runs: a line of JSON each, printed by rank 0.
+"""
+
+import functools
+import hashlib
+import json
+import pickle
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+import dptrain
+from dptrain import DataConfig, ModelConfig, TrainConfig, World
+from dptrain.config import Rule
+from dptrain.reduce import reducer
+from dptrain.reduce.memory import free_bytes
+from dptrain.reduce.tree import tree_sum
+from dptrain.train.loop import begin
+
+SHARDS = (1, 3, 4, 7, 16)
+HIDDEN = ModelConfig(hidden=(100,))
+"""With the digits 7510 parameters: 7 blocks of 1024 and a third."""
+
+TRAINING = {
+    "momentum": TrainConfig(batch_size=100, steps=5, optimizer="momentum", learning_rate=0.02),
+    "adam": TrainConfig(batch_size=60, steps=5, clip_norm=0.5),
+}
+SIZES = (1, 1023, 1024, 5000, 70001)
+Floats = NDArray[np.floating]
+
+
+class RoundRobin(MPI.Intracomm):
+    """A communicator whose ranks are dealt to two nodes in turn, as `mpirun --map-by node` does."""
+
+    def Split_type(self, split_type: int, key: int = 0, info: Any = None) -> Any:  # noqa: ARG002, N802
+        """Return the ranks of this rank's node."""
+        return self.Split(self.rank % 2, key)
+
+
+def worlds(names: list[str]) -> Iterator[tuple[str, World]]:
+    """Make the worlds that are asked for, one after the other."""
+    for name in names:
+        if name == "turn":
+            yield name, World(RoundRobin(MPI.COMM_WORLD))
+        elif name == "turn2":
+            yield name, World(RoundRobin(MPI.COMM_WORLD), ranks_per_node=2)
+        elif name == "reversed":
+            comm = MPI.COMM_WORLD.Split(0, key=-MPI.COMM_WORLD.rank)
+            yield name, World(comm, ranks_per_node=2)
+        else:
+            yield name, World(MPI.COMM_WORLD, ranks_per_node=int(name) or None)
+
+
+def say(world: World, /, **found: Any) -> None:
+    """Print a line of JSON, once."""
+    if world.rank == 0:
+        print(json.dumps({"nodes": [len(ranks) for ranks in world.nodes], **found}), flush=True)
+
+
+def fits(
+    names: list[str],
+    shards: tuple[int, ...] = SHARDS,
+    rules: tuple[str, ...] = ("momentum", "adam"),
+) -> None:
+    """Train with each number of shards, validation on, in each of the worlds."""
+    for name, world in worlds(names):
+        data = dptrain.load(config=DataConfig(validation=0.2), world=world)
+        for v in shards:
+            for rule in rules:
+                config = replace(TRAINING[rule], shards=v)
+                model = dptrain.mlp_for(data, HIDDEN)
+                trained = dptrain.fit(model, data, config, world=world)
+                digest = hashlib.sha256(trained.params.data).hexdigest()
+                assert {digest} == set(world.gather(digest))
+                assert digest == trained.summary["params_sha256"]
+                (line,) = trained.history
+                del line["seconds"]
+                say(world, world=name, shards=v, rule=rule, digest=digest, metrics=line)
+
+
+@functools.cache
+def leaves_of(v: int, n: int) -> Floats:
+    """Return shards' gradients of very different sizes: their sum shows every change of order."""
+    rng = np.random.default_rng((v, n))
+    numbers = rng.standard_normal((v, n), np.float32)
+    numbers *= 10.0 ** rng.integers(-4, 5, (v, 1)).astype(np.float32)
+    return numbers
+
+
+@functools.cache
+def sum_of(v: int, n: int) -> Floats:
+    """Return what the tree is defined to make of these gradients."""
+    return tree_sum(leaves_of(v, n))
+
+
+def step_of(tree: reducer.Tree, world: World, v: int, ask: bool) -> float:
+    """Do a step with shards' gradients that are known, and check what each part of it returns."""
+    leaves, expected, own = leaves_of(v, tree.num_params), sum_of(v, tree.num_params), tree.slice
+    losses = []
+    for shard in world.mine(v):
+        out = tree.buffer(shard)
+        assert out.shape == leaves[shard].shape
+        out[:] = leaves[shard]
+        losses.append(float(shard + 1))
+    all_losses, stop = tree.report(losses, ask and world.rank == world.size - 1)
+    assert list(all_losses) == [shard + 1 for shard in range(v)]
+    assert stop is ask
+    total = tree.sum()
+    assert total.tobytes() == expected[own].tobytes(), (world.nodes, leaves.shape)
+    norm = tree.norm(total)
+    tree.params[own] += total
+    tree.share()
+    return norm
+
+
+def sums(names: list[str]) -> None:
+    """Send random gradients through the tree and compare with its definition, on every rank."""
+    for name, world in worlds(names):
+        for n in SIZES:
+            for v in (*SHARDS, 31):
+                tree = reducer.Tree(world, n, v, np.float32)
+                tree.start(lambda n=n: np.arange(n, dtype=np.float32))  # type: ignore[misc]
+                owned = sorted((own.start, own.stop) for own in world.gather(tree.slice))
+                owned = [ends for ends in owned if ends[1] > ends[0]]
+                assert [start for start, _ in owned] == [0, *(stop for _, stop in owned[:-1])]
+                assert owned[-1][1] == n
+                norms = {step_of(tree, world, v, ask) for ask in (False, True)}
+                expected = np.arange(n, dtype=np.float32) + sum_of(v, n) + sum_of(v, n)
+                assert tree.params.tobytes() == expected.tobytes()
+                (norm,) = {norm for found in world.gather(norms) for norm in found}
+                digest = hashlib.sha256(tree.close().data).hexdigest()
+                say(world, world=name, shards=v, n=n, digest=digest, norm=norm.hex())
+
+
+def copies(names: list[str]) -> None:
+    """Write to the parameters on one rank and look on all: on those of its node, and after."""
+    for name, world in worlds(names):
+        tree = reducer.Tree(world, 3000, 2, np.float32)
+        tree.start(lambda: np.zeros(3000, np.float32))
+        world.gather(None)
+        if world.rank == 0:
+            tree.params[2999] = 5
+        world.gather(None)
+        seen = world.gather(float(tree.params[2999]))
+        params = tree.close()
+        params[0] = world.rank
+        world.gather(None)
+        private = world.gather(float(params[0]))
+        params[0] = 0
+        say(world, world=name, seen=seen, private=private, here=list(world.ranks_here))
+
+
+def shared_memory() -> tuple[int, int]:
+    """Return how many shared mappings this process has, and how many bytes of memory they are."""
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    shared = [line for line in lines if re.match(r"\S+ ...s ", line)]
+    ends = [line.split()[0].split("-") for line in shared]
+    return len(shared), sum(int(stop, 16) - int(start, 16) for start, stop in ends)
+
+
+def leaks(names: list[str]) -> None:
+    """Train again and again, and say what memory is shared before and after."""
+    for name, world in worlds(names):
+        data = dptrain.load(world=world)
+        tree = reducer.Tree(world, 100_000, 1, np.float32)
+        found, inside = [], shared_memory()
+        tree.close()
+        for number in range(33):
+            model = dptrain.mlp_for(data, HIDDEN)
+            dptrain.fit(model, data, TrainConfig(steps=1, shards=4, batch_size=20), world=world)
+            if number in (2, 32):
+                found.append(shared_memory())
+        say(world, world=name, before=found[0], after=found[1], inside=inside)
+
+
+def short(names: list[str]) -> None:
+    """Train where the world's last rank finds little memory to share."""
+    last = MPI.COMM_WORLD.rank == MPI.COMM_WORLD.size - 1
+    vars(reducer)["free_bytes"] = lambda: 5000 if last else free_bytes()
+    fits(names, (4,), ("adam",))
+
+
+def cut_messages(names: list[str]) -> None:
+    """Train and add with messages of at most 1000 entries."""
+    reducer.LARGEST = 1000
+    fits(names, (4, 7))
+    sums(names)
+
+
+def large(names: list[str]) -> None:
+    """Train with more parameters than a /dev/shm of 16 MB has room for."""
+    for name, world in worlds(names):
+        data = dptrain.load(world=world)
+        model = dptrain.mlp_for(data, ModelConfig(hidden=(1400, 1400)))
+        trained = dptrain.fit(model, data, TrainConfig(steps=2, shards=2), world=world)
+        say(world, world=name, digest=trained.summary["params_sha256"], n=model.num_params)
+
+
+def after(_: list[str]) -> None:
+    """Train, and copy the model with all that it holds."""
+    world = World(MPI.COMM_WORLD)
+    data = dptrain.load(world=world)
+    model = dptrain.mlp_for(data, HIDDEN)
+    trained = dptrain.fit(model, data, TrainConfig(steps=2, shards=2), world=world)
+    copied = pickle.loads(pickle.dumps(trained.model))  # noqa: S301 (made here)
+    inputs = np.ones((3, 64), np.float32)
+    outputs = [own.outputs(trained.params, inputs).tobytes() for own in (copied, model)]
+    say(world, equal=outputs[0] == outputs[1])
+
+
+def state(_: list[str]) -> None:
+    """Say how much state each rank's optimizer has."""
+    world = World(MPI.COMM_WORLD)
+    data = dptrain.load(world=world)
+    for rule in get_args(Rule):
+        model = dptrain.mlp_for(data, HIDDEN)
+        run = begin(model, data, TrainConfig(optimizer=rule), world)
+        sizes = world.gather(sum(piece.size for piece in run.optimizer.state))
+        slots = sum(piece.num_slots for piece in run.optimizer.transforms)
+        run.reducer.close()
+        say(world, rule=rule, sizes=sizes, slots=slots, num_params=model.num_params)
+
+
+WAYS: dict[str, Callable[[list[str]], None]] = {
+    "fits": fits,
+    "sums": sums,
+    "copies": copies,
+    "leaks": leaks,
+    "short": short,
+    "cut": cut_messages,
+    "large": large,
+    "after": after,
+    "state": state,
+}
+
+if __name__ == "__main__":
+    dptrain.connect()  # from here on one rank's failed assertion ends them all
+    WAYS[sys.argv[1]](sys.argv[2:])

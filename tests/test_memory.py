@@ -1,0 +1,250 @@
+"""Shows that memory is allocated once: a step allocates nothing as large as what it computes with.
+
+NumPy reports its arrays to tracemalloc, so the peak of what is traced over many steps counts every
+temporary. What stays is small and does not grow with the network: views, the targets of a batch,
+and the 8192 entries that NumPy adds a row of biases through.
+"""
+
+import gc
+import json
+import tracemalloc
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import threadpoolctl
+from conftest import start
+from numpy.typing import NDArray
+
+import dptrain
+from dptrain import DataConfig, ModelConfig, TrainConfig, World
+from dptrain.config import Activation, Loss, Rule, Task
+from dptrain.optim import Optimizer, learning_rate, transforms
+from dptrain.record.progress import Silence
+from dptrain.train.loop import Stop, begin, train, train_epoch
+
+ROOT = Path(__file__).parent.parent
+ROWS, INPUTS, WIDTH, OUTPUTS, BATCH = 1024, 64, 256, 10, 128
+HIDDEN_LAYER = BATCH * WIDTH * 4
+"""Bytes of the smallest hidden activations; the whole gradient is larger."""
+
+TASKS: dict[Loss, Task] = {
+    "cross-entropy": "classification",
+    "binary-cross-entropy": "multilabel",
+    "mean-squared-error": "regression",
+    "huber": "regression",
+}
+RULES: tuple[Rule, ...] = get_args(Rule)
+ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
+ADAM = TrainConfig(shards=1, batch_size=BATCH, epochs=2)
+
+
+class Meter(Silence):
+    """Traces what the steps of the second epoch allocate, from the end of its first step on."""
+
+    def __init__(self, steps_per_epoch: int) -> None:
+        self.first, self.last = steps_per_epoch + 1, 2 * steps_per_epoch
+        self.peak = -1
+
+    def step(self, step: int, loss: float) -> None:  # noqa: ARG002 (the loop says both)
+        if step == self.first:
+            tracemalloc.start()
+        if step == self.last:
+            self.peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Compute with one thread a process, as `fit` does."""
+    with threadpoolctl.threadpool_limits(1, "blas"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("memory")
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((ROWS, INPUTS)).astype(np.float32)
+    targets: dict[Task, NDArray[Any]] = {
+        "classification": rng.integers(0, OUTPUTS, ROWS),
+        "multilabel": rng.integers(0, 2, (ROWS, OUTPUTS)),
+        "regression": rng.standard_normal((ROWS, OUTPUTS)),
+    }
+    for task, y in targets.items():
+        np.savez(folder / f"{task}.npz", x=x, y=y)
+    return folder
+
+
+def peak_of_steps(files: Path, settings: ModelConfig, config: TrainConfig) -> int:
+    """Return how many bytes the steps after the first epoch allocate at most at one time."""
+    assert settings.loss != "auto"
+    task = TASKS[settings.loss]
+    data = dptrain.load(files / f"{task}.npz", DataConfig(task=task))
+    world = World()
+    run = begin(dptrain.mlp_for(data, settings), data, config, world)
+    meter = Meter(run.order.steps_per_epoch)
+    for _ in range(2):
+        train_epoch(run, config, world, meter, lambda _: None, Stop())
+    print(f"at most {meter.peak:,} bytes at one time, a hidden layer has {HIDDEN_LAYER:,}")
+    assert meter.peak > 0
+    return meter.peak
+
+
+def network(**settings: Any) -> ModelConfig:
+    return ModelConfig(**{"hidden": (WIDTH, WIDTH), "loss": "cross-entropy", **settings})
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_a_step_allocates_less_than_a_hidden_layer(
+    activation: Activation, dropout: float, files: Path
+) -> None:
+    settings = network(activation=activation, dropout=dropout)
+    assert peak_of_steps(files, settings, ADAM) < HIDDEN_LAYER
+
+
+@pytest.mark.parametrize("loss", TASKS)
+def test_so_it_does_with_every_loss(loss: Loss, files: Path) -> None:
+    assert peak_of_steps(files, network(loss=loss), ADAM) < HIDDEN_LAYER
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"clip_value": 0.1, "weight_decay": 0.01}, {"clip_norm": 0.1}],
+    ids=["plain", "clip_value", "clip_norm"],
+)
+@pytest.mark.parametrize("rule", RULES)
+def test_so_it_does_with_every_optimizer(rule: Rule, more: dict[str, Any], files: Path) -> None:
+    config = replace(ADAM, optimizer=rule, schedule="cosine", warmup=3, **more)
+    assert peak_of_steps(files, network(), config) < HIDDEN_LAYER
+
+
+@pytest.mark.parametrize(("shards", "batch"), [(2, 2 * BATCH), (3, 200), (7, 900)])
+def test_so_it_does_with_several_shards_of_uneven_sizes(
+    shards: int, batch: int, files: Path
+) -> None:
+    """Also where a rank adds as it goes, and where the last batch of an epoch is smaller."""
+    config = replace(ADAM, shards=shards, batch_size=batch)
+    assert peak_of_steps(files, network(), config) < HIDDEN_LAYER * batch // shards // BATCH
+
+
+def test_a_temporary_as_large_as_a_hidden_layer_would_be_seen(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without this, the tests above could not fail."""
+    matmul = np.matmul
+
+    def with_a_copy(a: Any, b: Any, out: NDArray[Any]) -> NDArray[Any]:
+        out[...] = matmul(a, b)
+        return out
+
+    monkeypatch.setattr(np, "matmul", with_a_copy)
+    assert peak_of_steps(files, network(), ADAM) > HIDDEN_LAYER
+
+
+class WholeMeter(Meter):
+    """Notes the peak of all that is traced, from the end of the first step to the last."""
+
+    def step(self, step: int, loss: float) -> None:  # noqa: ARG002 (the loop says both)
+        if step == 1:
+            tracemalloc.reset_peak()
+        self.peak = tracemalloc.get_traced_memory()[1]
+
+
+LARGE = network(hidden=(700, 700))
+SMALL_BATCH = TrainConfig(batch_size=16, steps=9)
+
+
+@pytest.mark.parametrize(("shards", "buffers"), [(1, 1), (4, 4), (16, 5)])
+@pytest.mark.parametrize(("rule", "slots"), [("sgd", 0), ("momentum", 1), ("adam", 2)])
+def test_a_run_holds_parameters_gradient_sums_and_state_and_no_more(
+    rule: Rule, slots: int, shards: int, buffers: int, files: Path
+) -> None:
+    """In vectors as long as the parameters; what else there is comes to less than half of one."""
+    data = dptrain.load(files / "classification.npz")
+    model, world = dptrain.mlp_for(data, LARGE), World()
+    config = replace(SMALL_BATCH, optimizer=rule, shards=shards)
+    meter = WholeMeter(9)
+    tracemalloc.start()
+    train(begin(model, data, config, world), data, config, world, meter, lambda _: None)
+    tracemalloc.stop()
+    vectors = meter.peak / (4 * model.num_params)
+    print(f"{vectors:.2f} vectors")
+    assert 1 + buffers + slots <= vectors < 1 + buffers + slots + 0.5
+
+
+def test_after_a_fit_the_parameters_are_all_that_is_left(files: Path) -> None:
+    data = dptrain.load(files / "classification.npz")
+    model = dptrain.mlp_for(data, LARGE)
+    tracemalloc.start()
+    trained = dptrain.fit(model, data, replace(SMALL_BATCH, shards=4), world=World())
+    gc.collect()
+    left = tracemalloc.get_traced_memory()[0] / trained.params.nbytes
+    for _ in range(3):
+        model.outputs(trained.params.copy(), np.ones((3, INPUTS), np.float32))
+    then = tracemalloc.get_traced_memory()[0] / trained.params.nbytes
+    tracemalloc.stop()
+    assert 1 <= left < 1.5
+    assert then < 1.5
+
+
+@pytest.mark.parametrize("num_hidden", [0, 1, 3])
+def test_the_gradient_with_respect_to_the_inputs_is_not_computed(
+    num_hidden: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """3L - 1 products for L layers: one forward and two back, but for the first layer one back."""
+    sizes = [7, *range(11, 11 + num_hidden), 5]
+    model = dptrain.MLP(sizes)
+    x = np.random.default_rng(0).standard_normal((13, 7)).astype(np.float32)
+    params = model.initial_params(np.random.default_rng(0))
+    matmul, shapes = np.matmul, []
+
+    def counted(a: Any, b: Any, **more: Any) -> Any:
+        if min(np.ndim(a), np.ndim(b)) == 2:  # sums of biases aside
+            shapes.append((np.shape(a), np.shape(b)))
+        return matmul(a, b, **more)
+
+    monkeypatch.setattr(np, "matmul", counted)
+    y = np.zeros(13, np.intp)
+    model.loss_and_grad_sum(params, x, y, np.empty_like(params), lambda: np.random.default_rng(0))
+    assert len(shapes) == 3 * (num_hidden + 1) - 1
+    assert all((a[0], b[1]) != x.shape for a, b in shapes)
+
+
+def peak_of(work: Callable[[], None]) -> int:
+    """Return how many bytes some work allocates at most at one time."""
+    tracemalloc.start()
+    work()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_an_update_of_a_million_allocates_next_to_nothing(rule: Rule) -> None:
+    """In blocks, in place: the vector alone has 4 MB."""
+    config = replace(ADAM, optimizer=rule, weight_decay=0.01, clip_value=0.5, clip_norm=1.0)
+    size = 1_000_003
+    optimizer = Optimizer(transforms(config), learning_rate(config, 1), size, np.float32)
+    rng = np.random.default_rng(0)
+    params = rng.standard_normal(size, np.float32)
+    gradient = rng.standard_normal(size, np.float32)
+    first = peak_of(lambda: optimizer.update(params, gradient, 0, 2.0))
+    then = peak_of(lambda: optimizer.update(params, gradient, 1, 2.0))
+    print(f"{rule}: {first:,} bytes at first, then {then:,}")
+    assert first < 100_000
+    assert then < 5_000
+
+
+def test_ranks_divide_the_optimizer_s_state_among_them(tmp_path: Path) -> None:
+    done = start("python", ROOT / "tests" / "node_runs.py", "state", ranks=3, cwd=tmp_path)
+    assert done.status == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {line["rule"] for line in found} == set(RULES)
+    for line in found:
+        assert sum(line["sizes"]) == line["slots"] * line["num_params"], line
+        assert max(line["sizes"]) <= line["slots"] * (line["num_params"] // 3 + 1024), line

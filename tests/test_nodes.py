@@ -1,0 +1,216 @@
+"""Shows that the bytes do not depend on how they moved: in shared memory, in messages, over nodes.
+
+On one machine several nodes are pretended: node_runs.py makes worlds with few ranks a node. On
+separate hosts, by hand: DPTRAIN_TEST_HOSTS names a program, called as `PROGRAM run 4 2 COMMAND`,
+that runs a command as four ranks on two hosts.
+"""
+
+import json
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import BIN, Finished, start
+
+SCRIPT = Path(__file__).parent / "node_runs.py"
+PATIENT = {"MPIR_CVAR_ENABLE_HEAVY_YIELD": "1", "MPIR_CVAR_POLLS_BEFORE_YIELD": "10"}
+"""MPICH's ranks then leave the processor to others while they wait: there are more than cores."""
+
+WORLDS: dict[int | None, Sequence[str]] = {
+    None: ("0",),
+    1: ("0",),
+    2: ("0", "1"),
+    3: ("1", "2", "3"),
+    4: ("1", "2", "3", "reversed"),
+    5: ("1", "2", "3", "turn"),
+    6: ("2", "3", "turn2"),
+}
+"""For each number of ranks: 0 for real nodes, or how many of them a node pretends to have."""
+
+PLACE = ("ranks", "world", "nodes")
+"""What tells worlds apart, and should make no difference."""
+
+Lines = list[dict[str, Any]]
+
+
+def finished(ranks: int | None, *args: str, cwd: Path) -> Finished:
+    return start("python", SCRIPT, *args, ranks=ranks, cwd=cwd, env=PATIENT, timeout=60)
+
+
+def lines_of(done: Finished) -> Lines:
+    assert done.status == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def fits(tmp_path_factory: pytest.TempPathFactory) -> Lines:
+    """What every run came to in every world."""
+    folder = tmp_path_factory.mktemp("fits")
+    return [
+        {"ranks": ranks, **line}
+        for ranks, worlds in WORLDS.items()
+        for line in lines_of(finished(ranks, "fits", *worlds, cwd=folder))
+    ]
+
+
+def check_one_result_each(lines: Lines, *case: str) -> dict[tuple[Any, ...], Any]:
+    """Check that runs of one case came to one result, and return the result of each case."""
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for line in lines:
+        key = tuple(line[name] for name in case)
+        result = {name: value for name, value in line.items() if name not in PLACE}
+        assert found.setdefault(key, result) == result, line
+    return found
+
+
+def test_the_worlds_are_what_they_pretend_to_be(fits: Lines) -> None:
+    nodes = {(line["ranks"], line["world"]): line["nodes"] for line in fits}
+    assert nodes[2, "0"] == [2]
+    assert nodes[2, "1"] == [1, 1]
+    assert nodes[5, "1"] == [1, 1, 1, 1, 1]
+    assert nodes[5, "2"] == [2, 2, 1]
+    assert nodes[5, "3"] == [3, 2]
+    assert nodes[5, "turn"] == [3, 2]
+    assert nodes[6, "3"] == [3, 3]
+    assert nodes[6, "turn2"] == [2, 2, 1, 1]
+    assert nodes[4, "reversed"] == [2, 2]
+
+
+def test_a_run_gives_the_same_bytes_in_every_world(fits: Lines) -> None:
+    """Parameters and metrics of momentum, and of Adam with clipping by norm, with validation."""
+    found = check_one_result_each(fits, "shards", "rule")
+    assert {shards for shards, _ in found} == {1, 3, 4, 7, 16}
+    assert len(fits) == 2 * 5 * sum(map(len, WORLDS.values()))
+    assert len({result["digest"] for result in found.values()}) == len(found) == 10
+
+
+def test_known_gradients_come_to_the_sum_that_the_tree_defines(tmp_path: Path) -> None:
+    """On every rank, bit for bit, from one parameter to 70001; slices partition the vector.
+
+    Norms and updated parameters are one and the same in all worlds; node_runs.py compares the sums.
+    """
+    alone = lines_of(finished(None, "sums", "0", cwd=tmp_path))
+    two = lines_of(finished(2, "sums", "0", "1", cwd=tmp_path))
+    five = lines_of(finished(5, "sums", "2", "3", "turn", cwd=tmp_path))
+    found = check_one_result_each([*alone, *two, *five], "shards", "n")
+    assert {n for _, n in found} == {1, 1023, 1024, 5000, 70001}
+    assert len(found) == len(alone) == len(two) / 2 == len(five) / 3
+
+
+def test_messages_cut_in_pieces_give_the_same_bytes(fits: Lines, tmp_path: Path) -> None:
+    lines = lines_of(finished(3, "cut", "1", "2", cwd=tmp_path))
+    assert len([line for line in lines if "rule" in line]) == 2 * 2 * 2
+    check_one_result_each([*fits, *(line for line in lines if "rule" in line)], "shards", "rule")
+    check_one_result_each([line for line in lines if "n" in line], "shards", "n")
+
+
+def test_a_node_has_one_copy_of_the_parameters_and_leaves_each_rank_its_own(
+    tmp_path: Path,
+) -> None:
+    """Rank 0 writes 5: its node sees it at once, other nodes don't; after `close` nobody would."""
+    lines = lines_of(finished(4, "copies", "0", "1", "2", "3", "turn", "reversed", cwd=tmp_path))
+    assert [sum(line["nodes"]) for line in lines] == [4] * 6
+    for line in lines:
+        node = range(line["nodes"][0])
+        assert line["seen"] == [5 if rank in node else 0 for rank in range(4)], line
+        assert line["private"] == [0, 1, 2, 3], line
+
+
+def test_many_fits_leave_no_shared_memory_behind(tmp_path: Path) -> None:
+    (line,) = lines_of(finished(2, "leaks", "0", cwd=tmp_path))
+    assert line["inside"][0] > line["before"][0]  # shared memory would be seen
+    assert line["inside"][1] > line["before"][1]
+    assert line["after"] == line["before"]
+
+
+def test_a_trained_model_holds_no_memory_that_was_given_back(tmp_path: Path) -> None:
+    """Copying all that it holds would be the end by SIGSEGV."""
+    (line,) = lines_of(finished(2, "after", cwd=tmp_path))
+    assert line["equal"]
+
+
+# ---- a node that can not share enough memory
+
+
+def check_one_warning(stderr: str) -> None:
+    assert stderr.count("dptrain: ") == 1, stderr
+    assert "gradients go by messages, which is slower: /dev/shm of " in stderr
+    assert "are needed. More: mount -o remount,size=... /dev/shm, or docker run --shm" in stderr
+
+
+def test_where_one_rank_finds_too_little_memory_all_go_by_messages(
+    fits: Lines, tmp_path: Path
+) -> None:
+    done = finished(3, "short", "0", cwd=tmp_path)
+    check_one_warning(done.stderr)
+    (line,) = lines_of(done)
+    check_one_result_each([*fits, line], "shards", "rule")
+
+
+def test_where_no_memory_is_shared_nothing_is_said(tmp_path: Path) -> None:
+    assert finished(2, "short", "1", cwd=tmp_path).stderr == ""
+
+
+def with_shm_of(size: str, folder: Path) -> Finished:
+    """Train 2 million parameters on 2 ranks in a namespace with a small /dev/shm of its own."""
+    small = f'mount -t tmpfs -o size={size} tmpfs /dev/shm && exec "$@"'
+    line: list[str | Path] = [
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--mount",
+        "sh",
+        "-c",
+        small,
+        "sh",
+    ]
+    try:
+        possible = subprocess.run([*line, "true"], capture_output=True, timeout=10, check=False)
+    except FileNotFoundError:
+        pytest.skip("there is no unshare here")
+    if possible.returncode != 0:
+        pytest.skip(f"no small /dev/shm is possible here: {possible.stderr.decode()}")
+    command: list[str | Path] = [BIN / "mpirun", "-n", "2", BIN / "python", SCRIPT, "large", "0"]
+    done = subprocess.run(
+        [*line, *command],
+        cwd=folder,
+        env={**os.environ, **PATIENT},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return Finished(done.returncode, done.stdout, done.stderr)
+
+
+def test_a_small_dev_shm_is_found_before_it_is_touched(tmp_path: Path) -> None:
+    """It would be the end by SIGBUS: 25 MB are needed."""
+    small, enough = with_shm_of("20m", tmp_path), with_shm_of("64m", tmp_path)
+    assert lines_of(small) == lines_of(enough)
+    check_one_warning(small.stderr)
+    assert " MB free, and 24.8 MB are needed" in small.stderr
+    assert enough.stderr == ""
+
+
+# ---- hosts of their own
+
+
+def test_two_separate_hosts_give_the_same_bytes(fits: Lines, tmp_path: Path) -> None:
+    program = os.environ.get("DPTRAIN_TEST_HOSTS")
+    if not program or not Path(program).exists():
+        pytest.skip("DPTRAIN_TEST_HOSTS names no program that runs ranks on separate hosts")
+    done = subprocess.run(
+        [program, "run", "4", "2", str(BIN / "python"), str(SCRIPT), "fits", "0", "1"],
+        cwd=tmp_path,
+        env={**os.environ, **PATIENT, "PATH": f"{BIN}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    lines = lines_of(Finished(done.returncode, done.stdout, done.stderr))
+    assert [line["nodes"] for line in lines] == [[2, 2]] * 10 + [[1, 1, 1, 1]] * 10
+    check_one_result_each([*fits, *lines], "shards", "rule")
