@@ -10,7 +10,7 @@ import sys
 import tomllib
 import traceback
 from collections.abc import Callable
-from dataclasses import Field, asdict, dataclass, fields
+from dataclasses import Field, asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 
@@ -19,30 +19,19 @@ from click.core import ParameterSource
 
 from dptrain import world as worlds
 from dptrain.config import (
-    Checked,
+    BenchConfig,
     DataConfig,
     InputError,
     ModelConfig,
     TrainConfig,
     nearest,
     option_name,
-    setting,
 )
 
 if TYPE_CHECKING:
     pass
 
 Command = Callable[..., int]
-
-
-@dataclass(frozen=True)
-class BenchConfig(Checked):
-    """What `bench` makes up to measure, and how often."""
-
-    inputs: int = setting(784, "Inputs of an example.", low=1)
-    outputs: int = setting(10, "Classes, or values to predict.", low=1)
-    task: Literal["classification", "regression"] = setting("classification", "What the target is.")
-    rounds: int = setting(5, "Times that everything is measured; medians are shown.", low=5)
 
 
 Config = TypeVar("Config", DataConfig, ModelConfig, TrainConfig, BenchConfig)
@@ -356,22 +345,22 @@ def bench(plot: str | None, as_json: bool, quiet: bool, **values: Any) -> int:
     settings, config = _build(BenchConfig, values), _build(TrainConfig, values)
     model_config = _build(ModelConfig, values)
     world = worlds.connect()
-    from dptrain.train import bench, bench_plot
+    from dptrain.bench import measure, show
 
     with world.together():
         if plot is not None and world.rank == 0:
-            bench_plot.check(Path(plot))
+            show.check(Path(plot))
 
     def say(text: str) -> None:
         if world.rank == 0 and not quiet:
             print(text, file=sys.stderr, flush=True)
 
-    found = bench.bench(model_config, config, **asdict(settings), world=world, say=say)
+    found = measure.bench(model_config, config, **asdict(settings), world=world, say=say)
     with world.together():
         if world.rank == 0:
             if plot is not None:
-                bench_plot.draw(found, Path(plot))
-            _show(found, as_json, bench_plot.text)
+                show.draw(found, Path(plot))
+            _show(found, as_json, show.text)
     return 0
 
 

@@ -159,3 +159,13 @@ class TrainConfig(Checked):
     def num_steps(self, steps_per_epoch: int) -> int:
         """Return the number of steps of the whole run, given those of one epoch."""
         return self.steps if self.steps is not None else (self.epochs or 20) * steps_per_epoch
+
+
+@dataclass(frozen=True)
+class BenchConfig(Checked):
+    """What `bench` makes up to measure, and how often."""
+
+    inputs: int = setting(784, "Inputs of an example.", low=1)
+    outputs: int = setting(10, "Classes, or values to predict.", low=1)
+    task: Literal["classification", "regression"] = setting("classification", "What the target is.")
+    rounds: int = setting(5, "Times that everything is measured; medians are shown.", low=5)

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from conftest import BIN, Start
 
+from dptrain.bench import measure as bench
+from dptrain.bench import show
+from dptrain.bench.clock import PARTS, Clock
+from dptrain.bench.floors import traffic
 from dptrain.config import ModelConfig, TrainConfig
 from dptrain.model.mlp import MLP
 from dptrain.optim import Optimizer, transforms
-from dptrain.train import bench, bench_plot
-from dptrain.train.bench import PARTS, Clock, traffic
 from dptrain.world import World
 
 SMALL = ("--inputs", "20", "--outputs", "3", "--hidden", "16,8", "--batch-size", "24")
@@ -80,8 +82,8 @@ PRETENDING = """
 import json, sys
 from mpi4py import MPI
 from dptrain.config import ModelConfig, TrainConfig
-from dptrain.train.bench import bench
-from dptrain.train.bench_plot import text
+from dptrain.bench.measure import bench
+from dptrain.bench.show import text
 from dptrain.world import World
 
 world = World(MPI.COMM_WORLD, ranks_per_node=1)
@@ -160,8 +162,8 @@ def test_plot_draws_a_picture(
     name: str, begins: bytes, found: dict[str, Any], tmp_path: Path
 ) -> None:
     path = tmp_path / name
-    bench_plot.check(path)
-    bench_plot.draw(found, path)
+    show.check(path)
+    show.draw(found, path)
     assert path.read_bytes().startswith(begins)
     assert [file.name for file in tmp_path.iterdir()] == [name]
 

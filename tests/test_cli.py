@@ -15,7 +15,7 @@ from conftest import BIN, Start
 QUICK = ("--steps", "3", "--json")
 
 
-@pytest.mark.parametrize("command", [(), ("train",), ("evaluate",), ("predict",)])
+@pytest.mark.parametrize("command", [(), ("train",), ("evaluate",), ("predict",), ("bench",)])
 def test_help_needs_neither_mpi_nor_numpy(command: tuple[str, ...], dptrain: Start) -> None:
     done = dptrain(*command, "--help", env={"PYTHONPROFILEIMPORTTIME": "1"})
     assert (done.status, done.stdout[:6]) == (0, "Usage:")

@@ -4,13 +4,12 @@ The steps are those of `train_epoch`: a clock is put around what they call, and 
 Everything is measured in turn, round by round, so that a busy moment of the machine hits all alike.
 """
 
-import contextlib
 import os
 import socket
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -18,20 +17,17 @@ import numpy as np
 import threadpoolctl
 from numpy.typing import NDArray
 
+from dptrain.bench.clock import PARTS, Clock, Products, clocked
+from dptrain.bench.floors import traffic
 from dptrain.config import InputError, ModelConfig, Reduction, TrainConfig
-from dptrain.data.prepare import Data, Encoding, Feed, Rows
+from dptrain.data.prepare import Data, Encoding, Rows
 from dptrain.data.read import Table
 from dptrain.model.mlp import MLP
-from dptrain.optim import Optimizer
 from dptrain.record.progress import Silence
-from dptrain.reduce.layout import areas, rank_slices
-from dptrain.reduce.tree import plan
 from dptrain.train.fit import mlp_for
 from dptrain.train.loop import Stop, Training, begin, train_epoch
 from dptrain.version import software
-from dptrain.world import CPUS, World, cut
-
-PARTS = ("products", "other_arithmetic", "waiting", "reducing", "optimizer", "data", "loop")
+from dptrain.world import CPUS, World
 
 EXCHANGE = ("waiting", "reducing", "optimizer")
 """What it takes to reduce and update."""
@@ -44,143 +40,6 @@ STREAM = 2**20
 
 LEARNING_RATE = 1e-6
 """Small enough that no number of steps, nor what is written into buffers here, makes a NaN."""
-
-
-@dataclass
-class Clock:
-    """Seconds of each part; at any instant the time goes to exactly one of them."""
-
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
-    part: str = "loop"
-    since: float = field(default_factory=time.perf_counter)
-
-    def switch(self, part: str) -> None:
-        """From now on the time goes to this part."""
-        now = time.perf_counter()
-        self.seconds[self.part] += now - self.since
-        self.part, self.since = part, now
-
-    def around(self, function: Callable[..., Any], part: str, then: str) -> Callable[..., Any]:
-        """Return a function whose time goes to `part`, and what follows it to `then`."""
-
-        def clocked(*args: Any, **options: Any) -> Any:
-            self.switch(part)
-            result = function(*args, **options)
-            self.switch(then)
-            return result
-
-        return clocked
-
-
-@contextlib.contextmanager
-def replaced(owner: Any, name: str, by: Callable[..., Any]) -> Iterator[None]:
-    """Let a module or a class have another function under a name, for a while."""
-    before = getattr(owner, name)
-    setattr(owner, name, by)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)
-
-
-@contextlib.contextmanager
-def clocked(run: Training, clock: Clock, world: World) -> Iterator[None]:
-    """Put a clock around what a step calls.
-
-    To share is to wait within a node; between nodes the new parameters are sent.
-    """
-    sharing = "waiting" if len(world.nodes) == 1 else "reducing"
-    reducer = type(run.reducer)
-    with contextlib.ExitStack() as stack:
-        for owner, name, part, then in (
-            (np, "matmul", "products", "other_arithmetic"),
-            (type(run.model), "loss_and_grad_sum", "other_arithmetic", "loop"),
-            (reducer, "buffer", "reducing", "loop"),
-            (reducer, "report", "waiting", "loop"),
-            (reducer, "sum", "reducing", "loop"),
-            (reducer, "norm", "reducing", "loop"),
-            (reducer, "share", sharing, "loop"),
-            (Optimizer, "update", "optimizer", "loop"),
-            (Feed, "__getitem__", "data", "loop"),
-        ):
-            by = clock.around(getattr(owner, name), part, then)
-            stack.enter_context(replaced(owner, name, by))
-        yield
-
-
-@dataclass(frozen=True)
-class Products:
-    """The products of one epoch's steps on this rank, with the very arrays they were made of."""
-
-    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = field(default_factory=list)
-
-    @contextlib.contextmanager
-    def noted(self) -> Iterator[None]:
-        """Note every product that is computed, for a while."""
-        matmul = np.matmul
-
-        def note(*args: Any, **options: Any) -> Any:
-            self.calls.append((args, options))
-            return matmul(*args, **options)
-
-        with replaced(np, "matmul", note):
-            yield
-
-    def compute(self, times: int) -> None:
-        """Compute them again, nothing else."""
-        for _ in range(times):
-            for args, options in self.calls:
-                np.matmul(*args, **options)
-
-    @property
-    def flop(self) -> int:
-        """How many additions and multiplications they are."""
-        return sum(2 * np.size(a) * np.shape(b)[-1] for (a, b, *_), _ in self.calls)
-
-
-def traffic(model: MLP, optimizer: Optimizer, config: TrainConfig, world: World) -> dict[str, int]:
-    """Return the bytes that this rank must move in a step at the least: in memory, by part, and
-    those that it sends to other nodes, as "network".
-
-    Reducing reads the shards' sums and writes theirs, where there are several. The optimizer reads
-    the gradient, and reads and writes parameters and state. The arithmetic beside the products
-    reads and writes what they made of each unit, once forward and, outputs aside, once back. Data
-    reads and writes the rows.
-    """
-    shards, node, nodes = config.shards or world.size, world.ranks_here, world.nodes
-    rows = sum(len(cut(config.batch_size, shards, shard)) for shard in world.mine(shards))
-    slices = [s.stop - s.start for s in rank_slices(model.num_params, nodes)]
-    held = {ranks: _held(ranks, shards, world.size) for ranks in nodes}
-    sums = {ranks: _sums(held[ranks], shards) for ranks in nodes}
-    owner, own = world.rank - node.start, slices[world.rank]
-    area = dict(enumerate(areas(model.num_params, nodes))).get(owner, slice(0, 0))
-    adds, sent = len(held[node]) > sums[node], 0
-    reducing = (area.stop - area.start) * (len(held[node]) + sums[node]) * adds
-    if len(nodes) > 1 and area.stop > area.start:
-        reducing += own * (sum(sums.values()) + 1)
-        others = [ranks for ranks in nodes if ranks != node]
-        sent = sum(own + slices[ranks[owner]] * sums[node] for ranks in others)
-    units = 2 * sum(model.sizes[1:-1]) + model.sizes[-1]
-    states = sum(len(state) for state in optimizer.state)
-    entries = {
-        "other_arithmetic": 2 * rows * units,
-        "reducing": reducing,
-        "optimizer": (3 + 2 * states) * own,
-        "data": 2 * rows * model.sizes[0],
-        "network": sent,
-    }
-    return {part: count * model.dtype.itemsize for part, count in entries.items()}
-
-
-def _held(ranks: range, num_shards: int, num_ranks: int) -> range:
-    """Return the shards that some ranks hold together."""
-    first, last = (cut(num_shards, num_ranks, rank) for rank in (ranks[0], ranks[-1]))
-    return range(first.start, last.stop)
-
-
-def _sums(shards: range, num_shards: int) -> int:
-    """Return how many sums a node that holds these shards sends to each other node."""
-    return len(plan([range(shard, shard + 1) for shard in shards], num_shards).rest)
 
 
 def synthetic(

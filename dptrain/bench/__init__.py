@@ -1,0 +1,1 @@
+"""Where a step's time goes on this machine, beside the least that it could take here."""
