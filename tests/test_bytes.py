@@ -138,6 +138,20 @@ def test_the_library_and_the_command_give_the_same_bytes(dptrain: Start) -> None
     )
 
 
+def test_mapped_files_give_the_bytes_of_an_archive(dptrain: Start, tmp_path: Path) -> None:
+    """Rows of a mapped file are encoded when they are gathered, those of an archive beforehand."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((1500, 5)) * 7 + 3, rng.integers(0, 3, 1500)
+    np.savez(tmp_path / "d.npz", x=x, y=y)
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", y)
+    line = ("--epochs", "2", "--shards", "3", "--validation", "0.1", "--json")
+    mapped = dptrain("train", "x.npy", "y.npy", *line, ranks=2).json
+    archive = dptrain("train", "d.npz", *line).json
+    assert mapped["params_sha256"] == archive["params_sha256"]
+    assert mapped["validation_loss"] == archive["validation_loss"]
+
+
 def test_one_s_own_model_trains_from_python_under_mpirun(tmp_path: Path) -> None:
     script = ROOT / "examples" / "own_model.py"
     outputs = {start("python", script, ranks=r, cwd=tmp_path).stdout for r in (None, 1, 3)}

@@ -1,0 +1,42 @@
+"""So that dptrain is timed as its peers are: one run on every rank of MPI, one JSON line.
+
+The first epoch is the warm-up; the time is that of the steps of all later epochs, with all that
+belongs to a step: gathering the rows, the sum over the ranks, the update.
+
+    mpirun -n 2 python run_dptrain.py JOB      (what a job holds is in compare.py)
+"""
+
+import json
+import sys
+
+import dptrain
+
+
+def main() -> None:
+    job = json.loads(sys.argv[1])
+    world = dptrain.connect()
+    data = dptrain.load(job["data"], dptrain.DataConfig(task=job["task"], scale="none"))
+    model = dptrain.mlp_for(data, dptrain.ModelConfig(hidden=tuple(job["hidden"])))
+    config = dptrain.TrainConfig(
+        shards=world.size,
+        batch_size=job["batch_size"],
+        epochs=job["epochs"],
+        optimizer="momentum",
+        momentum=job["momentum"],
+        learning_rate=job["learning_rate"],
+        threads=1,
+    )
+    first, *_, last = dptrain.fit(model, data, config).history
+    if world.rank == 0:
+        steps = last["step"] - first["step"]
+        found = {
+            "ms": 1000 * (last["seconds"] - first["seconds"]) / steps,
+            "steps": steps,
+            "first_loss": first["train_loss"],
+            "loss": last["train_loss"],
+        }
+        print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
