@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -168,7 +169,8 @@ def _load_mpi(launch: Launch | None) -> Any:
             and library.startswith("MPICH")
         ):
             raise InputError(_mismatch(launch, f"the MPI library is {library}"))
-        MPI.Init_thread(MPI.THREAD_FUNNELED)
+        with warnings.catch_warnings(category=RuntimeWarning, action="ignore"):
+            MPI.Init_thread(MPI.THREAD_FUNNELED)  # its doubts of the launcher are `connect`'s too
     return MPI
 
 
