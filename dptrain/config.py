@@ -14,10 +14,10 @@ class InputError(ValueError):
     itself; `local` marks what may differ from machine to machine, such as a missing file.
     """
 
-    def __init__(self, message: str, *, local: bool = False) -> None:
+    def __init__(self, message: str, *, local: bool = False, everywhere: bool = False) -> None:
         super().__init__(message)
         self.local = local
-        self.everywhere = False
+        self.everywhere = everywhere
 
 
 def nearest(found: str, valid: Iterable[str]) -> str:

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 CPUS = os.cpu_count() or 1
 
 
+def usable_cores() -> set[int]:
+    """Return the numbers of the cores that this process may use; all where that isn't known."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {*range(CPUS)}
+
+
 def cut(n: int, parts: int, part: int) -> range:
     """Return piece number `part` of 0 .. n-1 cut into contiguous parts, sizes at most one apart.
 
@@ -105,8 +110,7 @@ class World:
 
         Counts the cores that its ranks may use. Collective: every rank must call this.
         """
-        own = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {*range(CPUS)}
-        found = self.gather((socket.gethostname(), own))
+        found = self.gather((socket.gethostname(), usable_cores()))
         for ranks in self.nodes:
             cores = len(set().union(*(found[rank][1] for rank in ranks)))
             if len(ranks) * threads > cores:
@@ -134,9 +138,7 @@ class World:
         if local and len(wrong) < self.size:
             others = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
             message = f"on rank {wrong[0]} (host {host}){others}, not on all: {message}"
-        failure = InputError(message)
-        failure.everywhere = True
-        raise failure from error
+        raise InputError(message, everywhere=True) from error
 
     def abort(self, status: int) -> None:
         """End every rank at once with this exit status, where there are others to end."""

@@ -4,7 +4,6 @@ The steps are those of `train_epoch`: a clock is put around what they call, and 
 Everything is measured in turn, round by round, so that a busy moment of the machine hits all alike.
 """
 
-import os
 import socket
 import statistics
 import time
@@ -27,7 +26,7 @@ from dptrain.record.progress import Silence
 from dptrain.train.fit import mlp_for
 from dptrain.train.loop import Stop, Training, begin, train_epoch
 from dptrain.version import software
-from dptrain.world import CPUS, World
+from dptrain.world import CPUS, World, usable_cores
 
 EXCHANGE = ("waiting", "reducing", "optimizer")
 """What it takes to reduce and update."""
@@ -255,10 +254,8 @@ def _mean(ranks: Sequence[Mapping[str, float]]) -> dict[str, float]:
 def _about(trial: Bench, model_config: ModelConfig) -> dict[str, Any]:
     """Return what was measured, and where. Collective."""
     world, config = trial.world, trial.config
-    own = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {*range(CPUS)}
-    cores = {
-        (host, core) for host, cores in world.gather((socket.gethostname(), own)) for core in cores
-    }
+    found = world.gather((socket.gethostname(), usable_cores()))
+    cores = {(host, core) for host, cores in found for core in cores}
     return {
         "sizes": list(trial.model.sizes),
         "num_params": trial.model.num_params,

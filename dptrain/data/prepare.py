@@ -56,7 +56,7 @@ class Encoding:
         return values
 
     def check(self, table: Table) -> None:
-        """Raise InputError where a table does not fit: another width, or labels never seen."""
+        """Raise InputError where a table does not fit: another number of inputs or of targets."""
         width = table.x.shape[1]
         if width != len(self.shift):
             raise InputError(

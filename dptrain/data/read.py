@@ -18,6 +18,9 @@ from dptrain.config import InputError, nearest
 
 Array = NDArray[Any]
 
+NPZ_NAMES = ("x", "y", "x_train", "y_train", "x_test", "y_test")
+"""Which arrays of a .npz file are read."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -152,7 +155,7 @@ def _read_npy(path: str) -> Array:
 def _read_npz(file: Any, source: str) -> tuple[Table, Table | None]:
     with _no_traceback(source), np.load(file, allow_pickle=False) as archive:
         names = set(archive.files)
-        arrays = {name: archive[name] for name in names if name[:2] in ("x", "y", "x_", "y_")}
+        arrays = {name: archive[name] for name in names if name in NPZ_NAMES}
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray):
             raise InputError(f"{source}: {name} is no array; needed is what numpy.savez writes")

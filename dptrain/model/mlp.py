@@ -215,7 +215,7 @@ class Memory:
     ) -> None:
         self.rows = rows
         self._larger = larger
-        self._keep: Floats | None = None
+        self._keep: dict[int, Floats] = {}
         if larger is None:
             self.units = [np.empty((rows, units), dtype) for units in sizes[1:]]
             self.ones = np.ones(rows, dtype)
@@ -233,10 +233,11 @@ class Memory:
     def drop(self, number: int, random: np.random.Generator, dropout: float) -> None:
         """Set units of a hidden layer to 0 at random, their slopes too, and scale the others."""
         units, slopes = self.units[number], self.slopes[number]
-        if self._keep is None or self._keep.shape != units.shape:
-            self._keep = np.empty(units.shape, np.float32)
-        random.random(dtype=np.float32, out=self._keep)
-        np.greater_equal(self._keep, dropout, out=self._keep, casting="unsafe")
-        self._keep *= 1 / (1 - dropout)
-        units *= self._keep
-        slopes *= self._keep
+        if number not in self._keep:
+            self._keep[number] = np.empty(units.shape, np.float32)
+        keep = self._keep[number]
+        random.random(dtype=np.float32, out=keep)
+        np.greater_equal(keep, dropout, out=keep, casting="unsafe")
+        keep *= 1 / (1 - dropout)
+        units *= keep
+        slopes *= keep

@@ -16,13 +16,20 @@ Array = NDArray[Any]
 Floats = NDArray[np.floating]
 
 
-def evaluate(model: Model, params: Floats, rows: Rows, world: World) -> dict[str, Any]:
+def evaluate(
+    model: Model,
+    params: Floats,
+    rows: Rows,
+    world: World,
+    confusion: NDArray[np.int64] | None = None,
+) -> dict[str, Any]:
     """Return the mean loss and the metrics of the task over all rows, the same on every rank.
 
     classification: accuracy. multilabel: accuracy (all labels of an example right) and
     label_accuracy. regression: rmse, mae, and r2, the mean over outputs. Sums go over blocks of
-    rows in the tree, so that they are free of the number of ranks. Collective: every rank must
-    call this.
+    rows in the tree, so that they are free of the number of ranks. `confusion` [classes, classes],
+    where given, is set to how often each class (row) was taken for each (column). Collective:
+    every rank must call this.
 
     Raises
     ------
@@ -32,12 +39,16 @@ def evaluate(model: Model, params: Floats, rows: Rows, world: World) -> dict[str
     task = rows.encoding.task
     center = _target_mean(rows, world) if task == "regression" else np.zeros(0)
     own = []
+    counts = np.zeros((len(rows.encoding.classes),) * 2, np.int64)
     for block in rows.blocks(world):
         x, y = rows.gather(block, model.dtype)
         outputs = model.outputs(params, x)
         values = outputs.reshape(len(x), -1)
         if task == "classification":
-            found = [np.sum(predicted_classes(values) == y)]
+            predicted = predicted_classes(values)
+            found = [np.sum(predicted == y)]
+            if confusion is not None:
+                np.add.at(counts, (y, predicted), 1)
         elif task == "multilabel":
             right = (values > 0) == y.reshape(values.shape)
             found = [np.sum(right.all(axis=1)), np.sum(right)]
@@ -50,12 +61,13 @@ def evaluate(model: Model, params: Floats, rows: Rows, world: World) -> dict[str
     width = {"classification": 2, "multilabel": 3, "regression": 1 + 3 * rows.encoding.outputs}
     sums = total(world, np.array(own, np.float64).reshape(-1, width[task]), rows.num_blocks)
     if not np.isfinite(sums[0]):
-        failure = InputError(
+        raise InputError(
             f"the loss of {rows.table.source} is {sums[0]}: the parameters are not finite or far "
-            "too large; train with a smaller --learning-rate, or with --clip-norm 1"
+            "too large; train with a smaller --learning-rate, or with --clip-norm 1",
+            everywhere=True,
         )
-        failure.everywhere = True
-        raise failure
+    if confusion is not None:
+        confusion[:] = total_count(world, counts)
     return {"loss": float(sums[0] / len(rows)), **_metrics(sums[1:], rows)}
 
 
@@ -88,17 +100,3 @@ def predicted_classes(values: Floats) -> NDArray[np.intp]:
         return (values[:, 0] > 0).astype(np.intp)
     best: NDArray[np.intp] = values.argmax(axis=1)
     return best
-
-
-def confusion(model: Model, params: Floats, rows: Rows, world: World) -> NDArray[np.int64]:
-    """Return how often each class (row) was taken for each (column), int64 [classes, classes].
-
-    Collective: every rank must call this.
-    """
-    num_classes = len(rows.encoding.classes)
-    counts = np.zeros((num_classes, num_classes), np.int64)
-    for block in rows.blocks(world):
-        x, y = rows.gather(block, model.dtype)
-        predicted = predicted_classes(model.outputs(params, x).reshape(len(x), -1))
-        np.add.at(counts, (y, predicted), 1)
-    return total_count(world, counts)

@@ -205,10 +205,9 @@ def finite_sum(losses: list[float], batch: Batch, run: Training) -> float:
     if math.isfinite(loss_sum):
         return loss_sum
     shard = int(np.argmin(np.isfinite(losses)))
-    error = InputError(
+    raise InputError(
         f"the loss of step {batch.step + 1} (epoch {batch.epoch + 1}), shard {shard} is "
         f"{losses[shard]}: stopped before the update. Try a learning rate below "
-        f"{run.optimizer.rate(batch.step):g}, --clip-norm 1, or targets on a smaller scale"
+        f"{run.optimizer.rate(batch.step):g}, --clip-norm 1, or targets on a smaller scale",
+        everywhere=True,
     )
-    error.everywhere = True
-    raise error

@@ -16,7 +16,7 @@ from dptrain.config import InputError
 from dptrain.data.prepare import Rows, check_rows
 from dptrain.data.read import has_names, read
 from dptrain.record import rundir
-from dptrain.train.evaluate import confusion, evaluate
+from dptrain.train.evaluate import evaluate
 from dptrain.train.trained import Trained, load_trained
 from dptrain.world import World
 
@@ -46,13 +46,14 @@ def evaluate_run(
         rows = Rows(test or table, trained.encoding)
         rows.raw_y(slice(0, 0))  # there must be targets
     check_rows(rows, world)
+    classes = trained.encoding.classes
+    counts = np.zeros((len(classes), len(classes)), np.int64)
     with threadpoolctl.threadpool_limits(config.get("threads", 1), "blas"):
-        found = evaluate(trained.model, trained.params, rows, world)
-        result = {"run": run, "data": rows.table.source, "examples": len(rows), **found}
-        if trained.encoding.task != "classification":
-            return result
-        counts = confusion(trained.model, trained.params, rows, world)
-    return {**result, "classes": trained.encoding.classes.tolist(), "confusion": counts.tolist()}
+        found = evaluate(trained.model, trained.params, rows, world, counts)
+    result = {"run": run, "data": rows.table.source, "examples": len(rows), **found}
+    if trained.encoding.task != "classification":
+        return result
+    return {**result, "classes": classes.tolist(), "confusion": counts.tolist()}
 
 
 def predict_run(
