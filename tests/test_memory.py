@@ -107,6 +107,11 @@ def test_a_step_allocates_less_than_a_hidden_layer(
     assert peak_of_steps(files, settings, ADAM) < HIDDEN_LAYER
 
 
+def test_so_it_does_where_dropout_meets_layers_of_different_widths(files: Path) -> None:
+    settings = network(hidden=(2 * WIDTH, WIDTH), dropout=0.2)
+    assert peak_of_steps(files, settings, ADAM) < HIDDEN_LAYER
+
+
 @pytest.mark.parametrize("loss", TASKS)
 def test_so_it_does_with_every_loss(loss: Loss, files: Path) -> None:
     assert peak_of_steps(files, network(loss=loss), ADAM) < HIDDEN_LAYER
