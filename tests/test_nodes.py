@@ -174,15 +174,19 @@ def with_shm_of(size: str, folder: Path) -> Finished:
     if possible.returncode != 0:
         pytest.skip(f"no small /dev/shm is possible here: {possible.stderr.decode()}")
     command: list[str | Path] = [BIN / "mpirun", "-n", "2", BIN / "python", SCRIPT, "large", "0"]
-    done = subprocess.run(
-        [*line, *command],
-        cwd=folder,
-        env={**os.environ, **PATIENT},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    for _ in range(6):
+        done = subprocess.run(
+            [*line, *command],
+            cwd=folder,
+            env={**os.environ, **PATIENT, "PYTHONFAULTHANDLER": "1"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        # MPICH 5.0.2 crashes in MPI_Init in one of some ten such namespaces, before dptrain runs
+        if done.returncode != 11 or "in _handle_fromlist" not in done.stderr:
+            break
     return Finished(done.returncode, done.stdout, done.stderr)
 
 
