@@ -1,0 +1,60 @@
+"""dptrain bench."""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dptrain import world as worlds
+from dptrain.cli.options import build, config_option, debug_option, json_option, setting, settings
+from dptrain.cli.results import print_result
+from dptrain.config import BenchConfig, ModelConfig, TrainConfig
+
+
+@click.command()
+@settings(BenchConfig)
+@setting(ModelConfig, "hidden", (512, 512))
+@setting(ModelConfig, "activation")
+@setting(ModelConfig, "dropout")
+@setting(ModelConfig, "dtype")
+@setting(TrainConfig, "shards")
+@setting(TrainConfig, "batch_size", 256)
+@setting(TrainConfig, "optimizer")
+@setting(TrainConfig, "threads")
+@setting(TrainConfig, "seed")
+@click.option(
+    "--plot", metavar="FILE", envvar="DPTRAIN_PLOT", help="Draw it: a .png, .svg or .pdf file."
+)
+@config_option
+@json_option
+@click.option("--quiet", is_flag=True, envvar="DPTRAIN_QUIET", help="Show no progress.")
+@debug_option
+def bench(plot: str | None, as_json: bool, quiet: bool, **values: Any) -> int:
+    """Where a step's time goes on this machine, beside the least that it could take.
+
+    Each part of the step has a floor, measured in the same run: the same products alone, or the
+    bytes that must be moved over the bandwidth of memory and, between nodes, of the network. Then
+    the tree beside MPI's own Allreduce, and four shards a rank beside one. The data is made up.
+    """
+    settings, config = build(BenchConfig, values), build(TrainConfig, values)
+    model_config = build(ModelConfig, values)
+    world = worlds.connect()
+    from dptrain.bench import measure, show
+
+    with world.together():
+        if plot is not None and world.rank == 0:
+            show.check(Path(plot))
+
+    def say(text: str) -> None:
+        if world.rank == 0 and not quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    found = measure.bench(model_config, config, **asdict(settings), world=world, say=say)
+    with world.together():
+        if world.rank == 0:
+            if plot is not None:
+                show.draw(found, Path(plot))
+            print_result(found, as_json, show.text)
+    return 0

@@ -1,0 +1,79 @@
+"""dptrain evaluate and dptrain predict: what a stored run can be asked."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dptrain import world as worlds
+from dptrain.cli.options import config_option, debug_option, json_option
+from dptrain.cli.results import measures, print_result
+from dptrain.config import InputError
+
+
+@click.command()
+@click.argument("run")
+@click.argument("data", nargs=-1, metavar="[DATA]...")
+@click.option(
+    "--target",
+    multiple=True,
+    metavar="NAME",
+    help="CSV column to compare with; repeat it for several.",
+)
+@config_option
+@json_option
+@debug_option
+def evaluate(run: str, data: tuple[str, ...], target: tuple[str, ...], as_json: bool) -> int:
+    """Loss and metrics of the model in RUN on DATA, or on the run's own test data.
+
+    Of a file with x_test and y_test these are taken, else x and y.
+    """
+    world = worlds.connect()
+    from dptrain.train.stored import evaluate_run
+
+    found = evaluate_run(run, data, target, world)
+    if world.rank == 0:
+        print_result(found, as_json, _evaluation_text)
+    return 0
+
+
+@click.command()
+@click.argument("run")
+@click.argument("data", nargs=-1, required=True, metavar="DATA...")
+@click.option(
+    "--out", metavar="FILE", help="A .csv or .npy file; standard output, as CSV, unless given."
+)
+@click.option("--probabilities", is_flag=True, help="Probabilities of the classes or labels.")
+@config_option
+@debug_option
+def predict(run: str, data: tuple[str, ...], out: str | None, probabilities: bool) -> int:
+    """Predictions of the model in RUN for the rows of DATA: classes, labels or values.
+
+    DATA needs no targets. Of a CSV file the columns that the model was trained on are taken.
+    """
+    world = worlds.connect()
+    from dptrain.train.stored import predict_run, write_predictions
+
+    with world.together():
+        if out is not None and Path(out).suffix not in (".csv", ".npy"):
+            raise InputError(f"out is {out}; predictions are written to a .csv or .npy file")
+    found = predict_run(run, data, probabilities=probabilities, world=world)
+    with world.together():
+        if found is not None:
+            write_predictions(out, *found)
+    return 0
+
+
+def _evaluation_text(found: dict[str, Any]) -> str:
+    """Return an evaluation for people, with the confusion matrix where there is one."""
+    lines = [f"{found['data']}: {found['examples']} examples", measures(found, "")]
+    if "confusion" not in found:
+        return "\n".join(lines)
+    classes = [str(name) for name in found["classes"]]
+    largest = max(max(row) for row in found["confusion"])
+    width = 2 + max(len(str(largest)), *map(len, classes))
+    lines += ["", "confusion (row: true class, column: predicted class)"]
+    lines.append(" " * width + "".join(f"{name:>{width}}" for name in classes))
+    for name, row in zip(classes, found["confusion"], strict=True):
+        lines.append(f"{name:>{width}}" + "".join(f"{count or '.':>{width}}" for count in row))
+    return "\n".join(lines)

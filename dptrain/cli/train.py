@@ -1,0 +1,86 @@
+"""dptrain train."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from dptrain import world as worlds
+from dptrain.cli.options import build, config_option, debug_option, json_option, settings
+from dptrain.cli.results import count, measures, print_result
+from dptrain.config import DataConfig, ModelConfig, TrainConfig
+
+
+def _one_length(ctx: click.Context, values: dict[str, Any]) -> None:
+    """Of --epochs and --steps leave only the one from the nearer source: line, variable, file."""
+    order = list(ParameterSource)  # from the nearest to the farthest
+    sources = {key: ctx.get_parameter_source(key) for key in ("epochs", "steps")}
+    nearness = {key: order.index(source) for key, source in sources.items() if source}
+    for key, other in (("epochs", "steps"), ("steps", "epochs")):
+        if values[other] is not None and nearness[other] < nearness[key]:
+            values[key] = None
+
+
+@click.command()
+@click.argument("data", nargs=-1, metavar="[DATA]...", envvar="DPTRAIN_DATA")
+@settings(TrainConfig, ModelConfig, DataConfig)
+@click.option(
+    "--out",
+    metavar="DIR",
+    envvar="DPTRAIN_OUT",
+    help="Run directory.  [default: runs/<time>-<name>]",
+)
+@config_option
+@json_option
+@click.option("--quiet", is_flag=True, envvar="DPTRAIN_QUIET", help="Show no progress.")
+@debug_option
+def train(data: tuple[str, ...], out: str | None, as_json: bool, quiet: bool, **values: Any) -> int:
+    """Train on DATA, or on the embedded handwritten digits.
+
+    DATA is a .npz file with x and y (and x_test, y_test if there are any; x_train and y_train do
+    as well), two .npy files x and y, or a CSV file with a header, with --target.
+
+    Every option can also be set by a TOML file (--config) and by a variable, DPTRAIN_BATCH_SIZE for
+    --batch-size; the line goes before the variable, the variable before the file.
+    """
+    _one_length(click.get_current_context(), values)
+    config = build(TrainConfig, values)
+    model_config, data_config = build(ModelConfig, values), build(DataConfig, values)
+    world = worlds.connect()
+    from dptrain.record import rundir
+    from dptrain.train.fit import fit, load, mlp_for
+
+    with world.together():
+        if world.rank == 0:
+            path = (
+                Path(out) if out else rundir.default_path(Path(data[0]).stem if data else "digits")
+            )
+            rundir.check_free(path)
+    out = world.gather(str(path) if world.rank == 0 else None)[0]
+    loaded = load(data, data_config, seed=config.seed, world=world)
+    with world.together():
+        model = mlp_for(loaded, model_config)
+    trained = fit(model, loaded, config, out=out, quiet=quiet, world=world)
+    if world.rank == 0:
+        print_result(trained.summary, as_json, _training_text)
+    return 130 if trained.summary["stopped"] == "Ctrl-C" else 0
+
+
+def _training_text(summary: dict[str, Any]) -> str:
+    """Return what a run came to, for people."""
+    rows = [(name, measures(summary, f"{name}_")) for name in ("train", "validation", "test")]
+    rows += [
+        (
+            "work",
+            f"{count(summary['steps'], 'step')}, {count(summary['epochs'], 'epoch')} in "
+            f"{summary['seconds']:.2f} s; "
+            f"{summary['samples_per_second']:,.0f} examples a second",
+        ),
+        ("stopped", summary["stopped"] or ""),
+        ("ranks", f"{count(summary['ranks'], 'rank')}, {count(summary['shards'], 'shard')}"),
+        ("model", f"{summary['num_params']:,} parameters"),
+        ("sha256", summary["params_sha256"]),
+        ("run", summary["run"]),
+    ]
+    return "\n".join(f"{name:<12}{value}" for name, value in rows if value)
