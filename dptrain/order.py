@@ -52,10 +52,13 @@ class Order:
         """The number of minibatches that an epoch has."""
         return -(-self.num_examples // self.batch_size)
 
-    def steps(self, epoch: int) -> Iterator[Batch]:
-        """Yield the minibatches of an epoch: each example is in one of them, once."""
+    def steps(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """Yield the minibatches of an epoch: each example is in one of them, once.
+
+        Steps before `first`, counted from 0 over the whole run, are left out: they are done.
+        """
         rows = permutation(self.num_examples, self.seed, Purpose.ORDER, epoch)
-        for number, start in enumerate(range(0, self.num_examples, self.batch_size)):
-            step = epoch * self.steps_per_epoch + number
-            batch = rows[start : start + self.batch_size]
+        start = epoch * self.steps_per_epoch
+        for step in range(max(start, first), start + self.steps_per_epoch):
+            batch = rows[(step - start) * self.batch_size :][: self.batch_size]
             yield Batch(self.seed, epoch, step, batch, self.num_shards)

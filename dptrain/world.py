@@ -142,8 +142,9 @@ class World:
 
     def abort(self, status: int) -> None:
         """End every rank at once with this exit status, where there are others to end."""
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
         if self.comm and self.size > 1:
             self.comm.Abort(status)
 
@@ -231,5 +232,6 @@ def end_all_ranks(
     if not isinstance(error, KeyboardInterrupt):
         lines = "".join(traceback.format_exception(kind, error, trace))
         where = f"rank {world.rank} of {world.size} on {socket.gethostname()}"
-        print(f"\ndptrain: {where} failed and ends the run:\n{lines}", end="", file=sys.stderr)
+        with contextlib.suppress(OSError):  # the launcher that would show it may be gone
+            print(f"\ndptrain: {where} failed and ends the run:\n{lines}", end="", file=sys.stderr)
     world.abort(130 if isinstance(error, KeyboardInterrupt) else 1)

@@ -23,8 +23,8 @@ import dptrain
 from dptrain import DataConfig, ModelConfig, TrainConfig, World
 from dptrain.config import Activation, Loss, Rule, Task
 from dptrain.optim import Optimizer, learning_rate, transforms
-from dptrain.record.progress import Silence
-from dptrain.train.loop import Stop, begin, train, train_epoch
+from dptrain.order import Batch
+from dptrain.train.loop import Recorder, begin, train, train_epoch
 
 ROOT = Path(__file__).parent.parent
 ROWS, INPUTS, WIDTH, OUTPUTS, BATCH = 1024, 64, 256, 10, 128
@@ -42,17 +42,17 @@ ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 ADAM = TrainConfig(shards=1, batch_size=BATCH, epochs=2)
 
 
-class Meter(Silence):
+class Meter(Recorder):
     """Traces what the steps of the second epoch allocate, from the end of its first step on."""
 
     def __init__(self, steps_per_epoch: int) -> None:
         self.first, self.last = steps_per_epoch + 1, 2 * steps_per_epoch
         self.peak = -1
 
-    def step(self, step: int, loss: float) -> None:  # noqa: ARG002 (the loop says both)
-        if step == self.first:
+    def step(self, batch: Batch, loss: float, asked: int) -> None:  # noqa: ARG002
+        if batch.step + 1 == self.first:
             tracemalloc.start()
-        if step == self.last:
+        if batch.step + 1 == self.last:
             self.peak = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
 
@@ -88,7 +88,8 @@ def peak_of_steps(files: Path, settings: ModelConfig, config: TrainConfig) -> in
     run = begin(dptrain.mlp_for(data, settings), data, config, world)
     meter = Meter(run.order.steps_per_epoch)
     for _ in range(2):
-        train_epoch(run, config, world, meter, lambda _: None, Stop())
+        train_epoch(run, config, world, meter)
+        run.next_epoch()
     print(f"at most {meter.peak:,} bytes at one time, a hidden layer has {HIDDEN_LAYER:,}")
     assert meter.peak > 0
     return meter.peak
@@ -154,8 +155,8 @@ def test_a_temporary_as_large_as_a_hidden_layer_would_be_seen(
 class WholeMeter(Meter):
     """Notes the peak of all that is traced, from the end of the first step to the last."""
 
-    def step(self, step: int, loss: float) -> None:  # noqa: ARG002 (the loop says both)
-        if step == 1:
+    def step(self, batch: Batch, loss: float, asked: int) -> None:  # noqa: ARG002
+        if batch.step == 0:
             tracemalloc.reset_peak()
         self.peak = tracemalloc.get_traced_memory()[1]
 
@@ -175,7 +176,7 @@ def test_a_run_holds_parameters_gradient_sums_and_state_and_no_more(
     config = replace(SMALL_BATCH, optimizer=rule, shards=shards)
     meter = WholeMeter(9)
     tracemalloc.start()
-    train(begin(model, data, config, world), data, config, world, meter, lambda _: None)
+    train(begin(model, data, config, world), data, config, world, meter)
     tracemalloc.stop()
     vectors = meter.peak / (4 * model.num_params)
     print(f"{vectors:.2f} vectors")

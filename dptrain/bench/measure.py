@@ -22,9 +22,8 @@ from dptrain.config import InputError, ModelConfig, Reduction, TrainConfig
 from dptrain.data.prepare import Data, Encoding, Rows
 from dptrain.data.read import Table
 from dptrain.model.mlp import MLP
-from dptrain.record.progress import Silence
 from dptrain.train.fit import mlp_for
-from dptrain.train.loop import Stop, Training, begin, train_epoch
+from dptrain.train.loop import Recorder, Training, begin, train_epoch
 from dptrain.version import software
 from dptrain.world import CPUS, World, usable_cores
 
@@ -129,7 +128,8 @@ class Bench:
     def steps(self, run: Training) -> None:
         """Train for a round."""
         for _ in range(self.epochs):
-            train_epoch(run, self.config, self.world, Silence(), lambda _: None, Stop())
+            train_epoch(run, self.config, self.world, Recorder())
+            run.next_epoch()
 
     def round(self) -> dict[str, float]:
         """Measure everything once: milliseconds a step, by name. Collective."""
@@ -159,7 +159,7 @@ class Bench:
         """Wait for the others as often as the steps do, with nothing to wait for."""
         reducer, losses = self.run.reducer, [0.0] * len(self.world.mine(self.shards))
         for _ in range(self.num_steps):
-            reducer.report(losses, False)
+            reducer.report(losses, 0)
             if len(self.world.nodes) == 1:
                 reducer.share()
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dptrain.config import InputError
-from dptrain.record.rundir import write_whole
+from dptrain.record.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -101,4 +101,4 @@ def _fail(error: InputError) -> int:
         traceback.print_exception(error)
     if first:
         print(f"dptrain: {error}", file=sys.stderr)
-    return 2
+    return error.status

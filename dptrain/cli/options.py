@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import click
 
+from dptrain import world as worlds
 from dptrain.config import (
     BenchConfig,
     DataConfig,
@@ -117,6 +118,16 @@ def _read_config(ctx: click.Context, param: click.Parameter, path: str | None) -
         raise click.BadParameter(f"{path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise click.BadParameter(f"{path} is no TOML file: {error}") from None
+    _take_defaults(ctx, param, values, path)
+    return path
+
+
+def _take_defaults(
+    ctx: click.Context, param: click.Parameter, values: dict[str, Any], path: str
+) -> None:
+    """Make a file's values the options' defaults."""
+    if ctx.default_map:
+        raise click.BadParameter("a run goes on with its own settings: give it without --config")
     valid = {p.opts[-1].lstrip("-"): p for p in ctx.command.params if p is not param}
     ctx.default_map = {}
     for key, value in values.items():
@@ -124,7 +135,19 @@ def _read_config(ctx: click.Context, param: click.Parameter, path: str | None) -
             raise click.BadParameter(f"{path} sets {key!r}; {nearest(key, valid)}")
         several = valid[key].multiple or valid[key].nargs == -1
         ctx.default_map[valid[key].name] = [value] if several and isinstance(value, str) else value
-    return path
+
+
+def _read_run(ctx: click.Context, param: click.Parameter, run: str | None) -> str | None:
+    """Take the options' defaults from a run, whose directory only the first rank needs to see."""
+    if run is None:
+        return None
+    world = worlds.connect()
+    from dptrain.record.rundir import read_config
+
+    with world.together():
+        values = read_config(Path(run)) if world.rank == 0 else {}
+    _take_defaults(ctx, param, world.gather(values)[0], run)
+    return run
 
 
 def _set_debug(ctx: click.Context, param: click.Parameter, debug: bool) -> None:  # noqa: ARG001
@@ -140,6 +163,14 @@ config_option = click.option(
     expose_value=False,
     callback=_read_config,
     help="TOML file with any of these options, such as a run's config.toml.",
+)
+resume_option = click.option(
+    "--resume",
+    metavar="RUN",
+    envvar="DPTRAIN_RESUME",
+    is_eager=True,
+    callback=_read_run,
+    help="Go on with the run in this directory, on any number of ranks.",
 )
 json_option = click.option(
     "--json", "as_json", is_flag=True, envvar="DPTRAIN_JSON", help="Print one JSON object instead."

@@ -1,5 +1,7 @@
 """dptrain train."""
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +9,22 @@ import click
 from click.core import ParameterSource
 
 from dptrain import world as worlds
-from dptrain.cli.options import build, config_option, debug_option, json_option, settings
+from dptrain.cli.options import (
+    build,
+    config_option,
+    debug_option,
+    json_option,
+    resume_option,
+    settings,
+)
 from dptrain.cli.results import count, measures, print_result
-from dptrain.config import DataConfig, ModelConfig, TrainConfig
+from dptrain.config import DataConfig, InputError, ModelConfig, TrainConfig
+
+LATER = 75
+"""Exit status of a run that is saved and to go on later, EX_TEMPFAIL of sysexits.h."""
+
+UNWRITTEN = 74
+"""Exit status of a run of which something could not be written, EX_IOERR of sysexits.h."""
 
 
 def _one_length(ctx: click.Context, values: dict[str, Any]) -> None:
@@ -31,12 +46,29 @@ def _one_length(ctx: click.Context, values: dict[str, Any]) -> None:
     envvar="DPTRAIN_OUT",
     help="Run directory.  [default: runs/<time>-<name>]",
 )
+@resume_option
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Resume although data, shards, CPU or software changed; the receipt notes it.",
+)
 @config_option
 @json_option
 @click.option("--quiet", is_flag=True, envvar="DPTRAIN_QUIET", help="Show no progress.")
 @debug_option
-def train(data: tuple[str, ...], out: str | None, as_json: bool, quiet: bool, **values: Any) -> int:
+def train(
+    data: tuple[str, ...],
+    out: str | None,
+    resume: str | None,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+    **values: Any,
+) -> int:
     """Train on DATA, or on the embedded handwritten digits.
+
+    SIGTERM and SIGUSR1 save the run and end it with status 75, Ctrl-C with 130: go on with
+    --resume RUN, which takes the run's own settings, but for --epochs or --steps, which may grow.
 
     DATA is a .npz file with x and y (and x_test, y_test if there are any; x_train and y_train do
     as well), two .npy files x and y, or a CSV file with a header, with --target.
@@ -44,6 +76,8 @@ def train(data: tuple[str, ...], out: str | None, as_json: bool, quiet: bool, **
     Every option can also be set by a TOML file (--config) and by a variable, DPTRAIN_BATCH_SIZE for
     --batch-size; the line goes before the variable, the variable before the file.
     """
+    for number in (signal.SIGTERM, signal.SIGUSR1):  # until the run begins there is nothing to save
+        signal.signal(number, lambda *_: os._exit(LATER))
     _one_length(click.get_current_context(), values)
     config = build(TrainConfig, values)
     model_config, data_config = build(ModelConfig, values), build(DataConfig, values)
@@ -52,23 +86,41 @@ def train(data: tuple[str, ...], out: str | None, as_json: bool, quiet: bool, **
     from dptrain.train.fit import fit, load, mlp_for
 
     with world.together():
+        if force and not resume:
+            raise InputError("force is given without resume: there is nothing to go on with")
+        if out and resume:
+            raise InputError(f"out is {out}, but {resume} goes on where it is: leave --out out")
         if world.rank == 0:
-            path = (
-                Path(out) if out else rundir.default_path(Path(data[0]).stem if data else "digits")
-            )
-            rundir.check_free(path)
+            name = Path(data[0]).stem if data else "digits"
+            path = Path(resume or out or rundir.default_path(name))
+            if not resume:
+                rundir.check_free(path)
     out = world.gather(str(path) if world.rank == 0 else None)[0]
     loaded = load(data, data_config, seed=config.seed, world=world)
     with world.together():
         model = mlp_for(loaded, model_config)
-    trained = fit(model, loaded, config, out=out, quiet=quiet, world=world)
+    trained = fit(
+        model,
+        loaded,
+        config,
+        out=out,
+        resume=resume is not None,
+        force=force,
+        quiet=quiet,
+        world=world,
+    )
     if world.rank == 0:
         print_result(trained.summary, as_json, _training_text)
-    return 130 if trained.summary["stopped"] == "Ctrl-C" else 0
+    if trained.summary["trouble"]:
+        return UNWRITTEN
+    stopped: str = trained.summary["stopped"] or ""
+    return {"Ctrl-C": 130, "SIGTERM": LATER, "SIGUSR1": LATER}.get(stopped, 0)
 
 
 def _training_text(summary: dict[str, Any]) -> str:
     """Return what a run came to, for people."""
+    later = summary["stopped"] in ("Ctrl-C", "SIGTERM", "SIGUSR1")
+    go_on = f"dptrain train --resume {summary['run']}" if later else ""
     rows = [(name, measures(summary, f"{name}_")) for name in ("train", "validation", "test")]
     rows += [
         (
@@ -78,6 +130,8 @@ def _training_text(summary: dict[str, Any]) -> str:
             f"{summary['samples_per_second']:,.0f} examples a second",
         ),
         ("stopped", summary["stopped"] or ""),
+        ("go on", go_on),
+        ("trouble", summary["trouble"] or ""),
         ("ranks", f"{count(summary['ranks'], 'rank')}, {count(summary['shards'], 'shard')}"),
         ("model", f"{summary['num_params']:,} parameters"),
         ("sha256", summary["params_sha256"]),

@@ -85,6 +85,12 @@ class MLP:
             start = stop
         return views
 
+    def name_of(self, entry: int) -> str:
+        """Return the name of the array that an entry of the flat vector belongs to."""
+        ends = np.cumsum([size for n, m in self._shapes for size in (n * m, m)])
+        layer, part = divmod(int(np.searchsorted(ends, entry, side="right")), 2)
+        return f"layers.{layer}.{('weight', 'bias')[part]}"
+
     def initial_params(self, rng: np.random.Generator) -> Floats:
         """Return random weights and zero biases, shape [num_params]; see `Model`."""
         params = np.zeros(self.num_params, self.dtype)

@@ -1,5 +1,6 @@
 """How a run shows itself while it goes on: a bar where people watch, plain lines elsewhere."""
 
+import contextlib
 import sys
 import time
 from collections.abc import Mapping
@@ -32,24 +33,31 @@ class Silence:
     def epoch(self, metrics: Mapping[str, Any]) -> None:
         """Say that an epoch, counted from 1, has been done, with its metrics."""
 
+    def warn(self, text: str) -> None:
+        """Say what went wrong though the run goes on; said always, and by the first rank only."""
+        with contextlib.suppress(OSError):
+            print(f"dptrain: warning: {text}", file=sys.stderr, flush=True)
+
     def close(self) -> None:
-        """End the progress; nothing may be said after."""
+        """End the progress."""
 
 
 class Lines(Silence):
     """Plain lines: the first and last epoch and one in half a second, or a step in ten seconds."""
 
-    def __init__(self, num_steps: int, stream: TextIO | None = None) -> None:
-        self.num_steps = num_steps
+    def __init__(self, num_steps: int, first: int, stream: TextIO | None = None) -> None:
+        self.num_steps, self.first = num_steps, first
         self.stream = stream or sys.stderr
         self.start = self.last = time.monotonic()
 
     def _say(self, step: int, text: str) -> None:
         self.last = time.monotonic()
-        left = duration((self.last - self.start) / step * (self.num_steps - step))
+        pace = (self.last - self.start) / max(1, step - self.first)
+        left = duration(pace * (self.num_steps - step))
         width = len(str(self.num_steps))
         line = f"step {step:{width}}/{self.num_steps}  {text}  {left} left"
-        print(line, file=self.stream, flush=True)
+        with contextlib.suppress(OSError):  # nobody reads any more: no reason to end a run
+            print(line, file=self.stream, flush=True)
 
     def step(self, step: int, loss: float) -> None:
         """See `Silence.step`."""
@@ -66,13 +74,13 @@ class Lines(Silence):
 class Bar(Silence):
     """A bar with the time left, for a terminal."""
 
-    def __init__(self, num_steps: int) -> None:
+    def __init__(self, num_steps: int, first: int) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
         columns = ("step", MofNCompleteColumn(), BarColumn(), TimeRemainingColumn(compact=True))
         self.bar = Progress(*columns, "{task.description}", console=Console(stderr=True))
-        self.task = self.bar.add_task("", total=num_steps)
+        self.task = self.bar.add_task("", total=num_steps, completed=first)
         self.bar.start()
 
     def step(self, step: int, loss: float) -> None:  # noqa: ARG002 (the epoch's loss is steadier)
@@ -83,13 +91,20 @@ class Bar(Silence):
         """See `Silence.epoch`."""
         self.bar.update(self.task, description=f"epoch {metrics['epoch']}  {measures(metrics)}")
 
+    def warn(self, text: str) -> None:
+        """See `Silence.warn`: above the bar."""
+        self.bar.console.print(f"dptrain: warning: {text}", markup=False, highlight=False)
+
     def close(self) -> None:
         """See `Silence.close`."""
         self.bar.stop()
 
 
-def progress(num_steps: int, *, quiet: bool) -> Silence:
-    """Return the progress that fits: none, a bar where standard error is a terminal, lines."""
+def progress(num_steps: int, first: int, *, quiet: bool) -> Silence:
+    """Return the progress that fits: none, a bar where standard error is a terminal, lines.
+
+    `first` steps of all have been done before.
+    """
     if quiet:
         return Silence()
-    return Bar(num_steps) if sys.stderr.isatty() else Lines(num_steps)
+    return Bar(num_steps, first) if sys.stderr.isatty() else Lines(num_steps, first)

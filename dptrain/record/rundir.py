@@ -1,7 +1,7 @@
 """The run directory: every file whole or absent, so that a run can be read at any instant."""
 
+import itertools
 import json
-import os
 import time
 import tomllib
 from collections.abc import Mapping
@@ -14,6 +14,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from dptrain.config import InputError
+from dptrain.record.files import write_whole
 
 CONFIG, METRICS, MODEL, SUMMARY = (
     "config.toml",
@@ -34,8 +35,14 @@ def check_free(path: Path) -> None:
     """Raise InputError where a run directory exists and is not empty: nothing is overwritten."""
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file; --out needs a new or an empty directory")
-    if path.exists() and any(path.iterdir()):
-        raise InputError(f"{path} exists and is not empty; give another --out, or remove it")
+    if path.exists() and any(not name.name.endswith(".tmp") for name in path.iterdir()):
+        again = f"; to go on with the run in it: --resume {path}" if has_run(path) else ""
+        raise InputError(f"{path} exists and is not empty; give another --out, or remove it{again}")
+
+
+def has_run(path: Path) -> bool:
+    """Return whether a run has begun in this directory."""
+    return (path / CONFIG).is_file()
 
 
 def create(path: Path) -> None:
@@ -43,22 +50,7 @@ def create(path: Path) -> None:
     check_free(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        (path / METRICS).touch()
     except OSError as error:
-        raise InputError(f"{path} can't be written: {error.strerror}") from None
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that at any instant it is there in full or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise InputError(f"{path} can't be written: {error.strerror}") from None
 
 
@@ -83,13 +75,24 @@ def read_config(directory: Path) -> dict[str, Any]:
         raise InputError(f"{path} is no TOML file: {error}") from None
 
 
-def append_line(path: Path, values: Mapping[str, Any]) -> None:
-    """Append one JSON object as a line, in one write."""
+def encode_line(values: Mapping[str, Any]) -> bytes:
+    """Return a line of metrics, without its end."""
+    return json.dumps(values).encode()
+
+
+def read_metrics(directory: Path, num_lines: int) -> list[dict[str, Any]]:
+    """Return the first lines of a run's metrics; InputError where there are fewer, or damaged."""
+    path = directory / METRICS
     try:
-        with path.open("ab", buffering=0) as file:
-            file.write(json.dumps(values).encode() + b"\n")
+        with path.open("rb") as file:
+            found = [json.loads(line) for line in itertools.islice(file, num_lines)]
     except OSError as error:
-        raise InputError(f"{path} can't be written: {error.strerror}") from None
+        raise InputError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: {error}") from None
+    if len(found) < num_lines:
+        raise InputError(f"{path} has {len(found)} lines; the checkpoint needs {num_lines}")
+    return found
 
 
 def write_tensors(

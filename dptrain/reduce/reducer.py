@@ -1,6 +1,8 @@
 """The gradient's way: from the shards' sums, over all ranks, to the slice that a rank updates."""
 
+import functools
 import math
+import operator
 import socket
 import sys
 from abc import ABC, abstractmethod
@@ -33,13 +35,21 @@ class Reducer(ABC):
     params: Floats
     """The parameters [num_params], of which ranks that share memory have one copy."""
 
-    slice: slice
-    """The part of the vector that this rank updates."""
+    slices: list[slice]
+    """The part of the vector that each rank updates; `own_slice` is this rank's."""
+
+    copies: list[range]
+    """The ranks that read one and the same copy of the parameters, for each copy."""
 
     def __init__(self, world: World, num_params: int, num_shards: int) -> None:
         self.world = world
         self.num_params = num_params
         self.num_shards = num_shards
+
+    @property
+    def own_slice(self) -> slice:
+        """The part of the vector that this rank updates."""
+        return self.slices[self.world.rank]
 
     @abstractmethod
     def start(self, initial: Callable[[], Floats]) -> None:
@@ -56,11 +66,11 @@ class Reducer(ABC):
         """
 
     @abstractmethod
-    def report(self, losses: list[float], stop: bool) -> tuple[list[float], bool]:
+    def report(self, losses: list[float], asks: int) -> tuple[list[float], int]:
         """Say that this rank's shards are done, and wait for the others.
 
-        Takes the loss sums of this rank's shards; returns those of all shards, and
-        whether any rank asks to stop. Collective: every rank must call this.
+        Takes the loss sums of this rank's shards; returns those of all shards, and what any rank
+        asks for: the bits of all, below 2**32. Collective: every rank must call this.
         """
 
     @abstractmethod
@@ -84,6 +94,39 @@ class Reducer(ABC):
         Collective: every rank must call this.
         """
 
+    def collect(self, part: Floats) -> Floats | None:
+        """Return, on rank 0, a vector [..., num_params] of which each rank has its slice [..., n].
+
+        A copy, which further steps don't change; None on the other ranks. Collective: every rank
+        must call this.
+        """
+        world = self.world
+        if world.rank > 0:
+            for row in np.atleast_2d(part):
+                _send(world, row, 0)
+            return None
+        whole = np.empty((*part.shape[:-1], self.num_params), part.dtype)
+        whole[..., self.own_slice] = part
+        for rank in range(1, world.size):
+            for row in np.atleast_2d(whole):
+                _receive(world, row[self.slices[rank]], rank)
+        return whole
+
+    def deal(self, whole: Floats | None, part: Floats) -> None:
+        """Set each rank's slice [..., n] from rank 0's vector [..., num_params]; see `collect`.
+
+        Collective: every rank must call this.
+        """
+        world = self.world
+        if whole is None:
+            for row in np.atleast_2d(part):
+                _receive(world, row, 0)
+            return
+        for rank in range(1, world.size):
+            for row in np.atleast_2d(whole):
+                _send(world, row[self.slices[rank]], rank)
+        part[:] = whole[..., self.own_slice]
+
     @abstractmethod
     def close(self) -> Floats:
         """Give shared memory back, and return the parameters as an array of this rank's own.
@@ -92,13 +135,26 @@ class Reducer(ABC):
         """
 
 
+def _send(world: World, vector: Floats, rank: int) -> None:
+    """Send a vector in messages of a size that MPI can count; `_receive` takes them."""
+    for first in range(0, len(vector), LARGEST):
+        world.comm.Send(vector[first : first + LARGEST], rank)
+
+
+def _receive(world: World, vector: Floats, rank: int) -> None:
+    """Receive a vector, contiguous, into its place."""
+    for first in range(0, len(vector), LARGEST):
+        world.comm.Recv(vector[first : first + LARGEST], rank)
+
+
 class AllReduce(Reducer):
     """The reference: MPI's own Allreduce on the whole vector. Its bits depend on the ranks."""
 
     def __init__(self, world: World, num_params: int, num_shards: int, dtype: Any) -> None:
         super().__init__(world, num_params, num_shards)
         self.params = np.empty(num_params, dtype)
-        self.slice = slice(0, num_params)
+        self.slices = [slice(0, num_params)] * world.size
+        self.copies = [range(rank, rank + 1) for rank in range(world.size)]
         self._shards = np.empty((len(world.mine(num_shards)), num_params), dtype)
         self._total = np.empty(num_params, dtype)
 
@@ -111,9 +167,9 @@ class AllReduce(Reducer):
         out: Floats = self._shards[shard - self.world.mine(self.num_shards).start]
         return out
 
-    def report(self, losses: list[float], stop: bool) -> tuple[list[float], bool]:
+    def report(self, losses: list[float], asks: int) -> tuple[list[float], int]:
         """See `Reducer.report`."""
-        return all_losses(self.world, losses, stop, self.num_shards)
+        return all_losses(self.world, losses, asks, self.num_shards)
 
     def sum(self) -> Floats:
         """See `Reducer.sum`: of the whole vector."""
@@ -126,6 +182,10 @@ class AllReduce(Reducer):
 
     def share(self) -> None:
         """See `Reducer.share`: every rank has updated the whole vector."""
+
+    def collect(self, part: Floats) -> Floats | None:
+        """See `Reducer.collect`: every rank has it whole."""
+        return part.copy() if self.world.rank == 0 else None
 
     def norm(self, gradient: Floats) -> float:
         """See `Reducer.norm`: every rank has the gradient whole."""
@@ -154,8 +214,8 @@ class Tree(Reducer):
         self._held = held[world.rank]
         self._nodes = self._nodes_that_share(np.dtype(dtype).itemsize)
         self._node = next(ranks for ranks in self._nodes if world.rank in ranks)
-        self._slices = rank_slices(num_params, self._nodes)
-        self.slice = self._slices[world.rank]
+        self.copies = self._nodes
+        self.slices = rank_slices(num_params, self._nodes)
         self._allocate(dtype)
         self._plan_within_the_node()
         self._plan_between_nodes(dtype)
@@ -190,7 +250,7 @@ class Tree(Reducer):
         self._params_memory = NodeMemory(comm, vector)
         self.params = self._params_memory.array((self.num_params,), dtype)
         self._losses = self._memory.array((self.num_shards,), np.float64)
-        self._stops = self._memory.array((len(self._node),), np.int64)
+        self._asks = self._memory.array((len(self._node),), np.int64)
         self._gradients = {
             rank: [self._memory.array((self.num_params,), dtype) for _ in range(count)]
             for rank, count in counts.items()
@@ -225,20 +285,20 @@ class Tree(Reducer):
         self._receives: list[tuple[Floats, int]] = []
         for peer, ranks in peers:
             if peer == self.world.rank:
-                sums += [(array[self.slice], leaves) for array, leaves in self._node_sums]
+                sums += [(array[self.own_slice], leaves) for array, leaves in self._node_sums]
                 continue
-            self._sends += [(array[self._slices[peer]], peer) for array, _ in self._node_sums]
+            self._sends += [(array[self.slices[peer]], peer) for array, _ in self._node_sums]
             left = [leaves for rank in ranks for _, leaves in self._holdings[rank].left]
             for _, leaves in plan(left, self.num_shards).rest:
-                array = np.empty(self.slice.stop - self.slice.start, dtype)
+                array = np.empty(self.own_slice.stop - self.own_slice.start, dtype)
                 self._receives.append((array, peer))
                 sums.append((array, leaves))
         across = plan([leaves for _, leaves in sums], self.num_shards)
         self._last_adds = [(sums[i][0], sums[j][0]) for pairs in across.adds for i, j in pairs]
         self._sum = sums[0][0] if sums else np.empty(0, dtype)
         others = [peer for peer, _ in peers if peer != self.world.rank]
-        self._updated = [(self.params[self.slice], peer) for peer in others]
-        self._updates = [(self.params[self._slices[peer]], peer) for peer in others]
+        self._updated = [(self.params[self.own_slice], peer) for peer in others]
+        self._updates = [(self.params[self.slices[peer]], peer) for peer in others]
 
     def start(self, initial: Callable[[], Floats]) -> None:
         """See `Reducer.start`: a node's first rank does it for all of them."""
@@ -259,18 +319,18 @@ class Tree(Reducer):
         for into, what in self._holdings[self.world.rank].adds[number]:
             buffers[into] += buffers[what]
 
-    def report(self, losses: list[float], stop: bool) -> tuple[list[float], bool]:
+    def report(self, losses: list[float], asks: int) -> tuple[list[float], int]:
         """See `Reducer.report`."""
         if self._held:
             self._add_own(len(self._held) - 1)
         if len(self._nodes) > 1:
-            found = all_losses(self.world, losses, stop, self.num_shards)
+            found = all_losses(self.world, losses, asks, self.num_shards)
             self._memory.barrier()
             return found
         self._losses[self._held.start : self._held.stop] = losses
-        self._stops[self.world.rank] = stop
+        self._asks[self.world.rank] = asks
         self._memory.barrier()
-        return self._losses.tolist(), any(self._stops.tolist())
+        return self._losses.tolist(), functools.reduce(operator.or_, self._asks.tolist())
 
     def sum(self) -> Floats:
         """See `Reducer.sum`."""
@@ -311,8 +371,8 @@ class Tree(Reducer):
         """See `Reducer.norm`: from the blocks of all slices, added in the tree over blocks."""
         own = block_square_sums(gradient)
         if self.world.comm is not None:
-            counts = [-(-(part.stop - part.start) // BLOCK) for part in self._slices]
-            starts = [part.start // BLOCK for part in self._slices]
+            counts = [-(-(part.stop - part.start) // BLOCK) for part in self.slices]
+            starts = [part.start // BLOCK for part in self.slices]
             blocks = np.empty(sum(counts))
             self.world.comm.Allgatherv(own, (blocks, (counts, starts)))
             own = blocks

@@ -1,6 +1,7 @@
 """Small sums over all ranks (losses, counts, statistics), through the tree like everything else."""
 
 import math
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +11,10 @@ from dptrain.world import World, cut
 
 Floats = NDArray[np.floating]
 
+T = TypeVar("T", bound=np.generic)
 
-def gather_leaves(world: World, own: Floats, num_leaves: int) -> Floats:
+
+def gather_leaves(world: World, own: NDArray[T], num_leaves: int) -> NDArray[T]:
     """Return all leaves [num_leaves, ...] on every rank, from each rank's own [held, ...].
 
     Rank r holds the leaves `world.mine(num_leaves)`. Collective: every rank must call this.
@@ -31,7 +34,9 @@ def total(world: World, own: Floats, num_leaves: int) -> Floats:
     For what is small, such as losses, counts and statistics of the data; gradients go through a
     `Reducer`. Collective: every rank must call this.
     """
-    return tree_sum(gather_leaves(world, own, num_leaves))
+    leaves: Floats = gather_leaves(world, own, num_leaves)
+    found: Floats = tree_sum(leaves)
+    return found
 
 
 def total_count(world: World, own: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -44,16 +49,17 @@ def total_count(world: World, own: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def all_losses(
-    world: World, losses: list[float], stop: bool, num_shards: int
-) -> tuple[list[float], bool]:
-    """Return the losses of all shards, and whether any rank asks to stop.
+    world: World, losses: list[float], asks: int, num_shards: int
+) -> tuple[list[float], int]:
+    """Return the losses of all shards, and the bits of what any rank asks for, below 2**32.
 
     Takes those of this rank's shards. Collective: every rank must call this.
     """
     if world.comm is None:
-        return losses, stop
+        return losses, asks
     counts = [len(cut(num_shards, world.size, rank)) + 1 for rank in range(world.size)]
     everyone = np.empty(sum(counts))
-    world.comm.Allgatherv(np.array([*losses, stop], np.float64), (everyone, counts))
-    stops = np.cumsum(counts) - 1
-    return np.delete(everyone, stops).tolist(), bool(everyone[stops].any())
+    world.comm.Allgatherv(np.array([*losses, asks], np.float64), (everyone, counts))
+    places = np.cumsum(counts) - 1
+    found = np.bitwise_or.reduce(everyone[places].astype(np.int64))
+    return np.delete(everyone, places).tolist(), int(found)

@@ -1,6 +1,9 @@
 """Loss and metrics of all examples, each counted once, shared among the ranks."""
 
+import functools
 import math
+import operator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,10 +13,19 @@ from dptrain.config import InputError
 from dptrain.data.prepare import Rows
 from dptrain.model import Model
 from dptrain.reduce.sums import total, total_count
+from dptrain.train.watch import Ask
 from dptrain.world import World
 
 Array = NDArray[Any]
 Floats = NDArray[np.floating]
+
+
+class Interrupted(Exception):  # noqa: N818 (no error: a signal has come)
+    """Raised by every rank where one of them has been asked to stop; says what was asked."""
+
+    def __init__(self, asked: Ask) -> None:
+        super().__init__(asked)
+        self.asked = asked
 
 
 def evaluate(
@@ -21,6 +33,7 @@ def evaluate(
     params: Floats,
     rows: Rows,
     world: World,
+    asked: Callable[[], Ask] | None = None,
     confusion: NDArray[np.int64] | None = None,
 ) -> dict[str, Any]:
     """Return the mean loss and the metrics of the task over all rows, the same on every rank.
@@ -28,11 +41,13 @@ def evaluate(
     classification: accuracy. multilabel: accuracy (all labels of an example right) and
     label_accuracy. regression: rmse, mae, and r2, the mean over outputs. Sums go over blocks of
     rows in the tree, so that they are free of the number of ranks. `confusion` [classes, classes],
-    where given, is set to how often each class (row) was taken for each (column). Collective:
-    every rank must call this.
+    where given, is set to how often each class (row) was taken for each (column). `asked`, where
+    given, is looked at before each block. Collective: every rank must call this.
 
     Raises
     ------
+    Interrupted
+        A rank has been asked to stop.
     InputError
         The loss is not finite.
     """
@@ -41,6 +56,8 @@ def evaluate(
     own = []
     counts = np.zeros((len(rows.encoding.classes),) * 2, np.int64)
     for block in rows.blocks(world):
+        if asked is not None and asked().stop:
+            break
         x, y = rows.gather(block, model.dtype)
         outputs = model.outputs(params, x)
         values = outputs.reshape(len(x), -1)
@@ -58,6 +75,10 @@ def evaluate(
             spread = np.square(target - center).sum(axis=0)
             found = [*np.abs(error).sum(axis=0), *np.square(error).sum(axis=0), *spread]
         own.append([model.loss_sum(outputs, y), *found])
+    if asked is not None:
+        together = functools.reduce(operator.or_, world.gather(asked()))
+        if together.stop:
+            raise Interrupted(together)
     width = {"classification": 2, "multilabel": 3, "regression": 1 + 3 * rows.encoding.outputs}
     sums = total(world, np.array(own, np.float64).reshape(-1, width[task]), rows.num_blocks)
     if not np.isfinite(sums[0]):

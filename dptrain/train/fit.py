@@ -1,6 +1,5 @@
 """The whole way from files to a trained model, for Python and for the command line alike."""
 
-import contextlib
 import hashlib
 import math
 import sys
@@ -24,13 +23,15 @@ from dptrain.data.prepare import Data, prepare
 from dptrain.data.read import read
 from dptrain.model import Model
 from dptrain.model.mlp import MLP
-from dptrain.record import rundir
 from dptrain.record.progress import progress
+from dptrain.record.store import Store
 from dptrain.reduce.sums import total
-from dptrain.train.evaluate import evaluate
+from dptrain.train.evaluate import Interrupted, evaluate
 from dptrain.train.loop import Training, begin, train
+from dptrain.train.open import open_run
+from dptrain.train.recorder import RunRecorder
 from dptrain.train.trained import Trained
-from dptrain.version import software
+from dptrain.train.watch import Watch
 from dptrain.world import World, connect
 
 
@@ -118,10 +119,15 @@ def fit(
     config: TrainConfig | None = None,
     *,
     out: str | Path | None = None,
+    resume: bool = False,
+    force: bool = False,
     quiet: bool = True,
     world: World | None = None,
 ) -> Trained:
     """Train a model and return it, with the same bytes on any number of ranks.
+
+    SIGINT, SIGTERM and SIGUSR1 end the run after the step at hand, saved where there is `out`;
+    `summary["stopped"]` says so.
 
     Parameters
     ----------
@@ -133,6 +139,10 @@ def fit(
         Shards, batch size, optimizer and so on.
     out
         The run directory to write; must not exist or be empty. None: nothing is written.
+    resume
+        Go on with the run in `out`, from its newest checkpoint.
+    force
+        Go on although data, shards, CPU or software have changed; the receipt notes it.
     quiet
         Show no progress.
     world
@@ -143,8 +153,8 @@ def fit(
     Raises
     ------
     InputError
-        Settings, model and data don't fit each other; the run directory can't be written; a loss
-        is not finite. Every rank raises the same.
+        Settings, model and data don't fit each other or the run to go on with; the run directory
+        can't be written; a loss is not finite. Every rank raises the same.
     """
     config = config or TrainConfig()
     world = world or connect()
@@ -155,36 +165,43 @@ def fit(
     with world.together():
         _check_equal(everyone)
         _check(model, data, config)
-        if out is not None and world.rank == 0:
-            rundir.create(Path(out))
-            comment = f"{software()}; {world.size} ranks; dptrain train --config repeats the run"
-            rundir.write_whole(Path(out) / rundir.CONFIG, rundir.toml(settings, comment))
-
-    def write(metrics: dict[str, Any]) -> None:
-        with world.together():
-            if out is not None and world.rank == 0:
-                rundir.append_line(Path(out) / rundir.METRICS, metrics)
-
     crowded = world.crowded(config.threads)
     if crowded and not quiet and world.rank == 0:
         print(f"dptrain: {crowded}", file=sys.stderr)
-    with threadpoolctl.threadpool_limits(config.threads, "blas"):
+    watch = Watch(world, config.stall_timeout)
+    directory = None if out is None else Path(out)
+    with threadpoolctl.threadpool_limits(config.threads, "blas"), watch.on_guard():
         run = begin(model, data, config, world)
-        show = progress(run.num_steps, quiet=quiet or world.rank > 0)
         try:
-            with contextlib.closing(show):
-                train(run, data, config, world, show, write)
-            params = run.reducer.params
-            test = {} if data.test is None else evaluate(model, params, data.test, world)
+            opened = open_run(run, data, config, settings, directory, resume, force, world)
+            show = progress(run.num_steps, run.step, quiet=quiet or world.rank > 0)
+            recorder = RunRecorder(run, config, world, watch, show, *opened)
+            with recorder.closing():
+                train(run, data, config, world, recorder)
+                test = _test(run, data, world, recorder)
         except InputError:  # on every rank, so that all give their memory back
             run.reducer.close()
             raise
-    summary = _summary(run, test, config, world, out)
+    summary = _summary(run, test, config, world, recorder.store)
     trained = Trained(model, run.reducer.close(), data.encoding, summary, run.history)
-    with world.together():
-        if out is not None and world.rank == 0:
-            trained.save(Path(out))
+    if recorder.store is not None:
+        try:
+            trained.save(recorder.store.run)
+        except InputError as error:  # the last checkpoint has it all the same
+            recorder.store.note_trouble(str(error))
+            summary["trouble"] = recorder.store.trouble
     return trained
+
+
+def _test(run: Training, data: Data, world: World, recorder: RunRecorder) -> dict[str, Any]:
+    """Return loss and metrics of the test rows; nothing where there are none, or a signal came."""
+    if data.test is None or run.interrupted:
+        return {}
+    try:
+        return evaluate(run.model, run.reducer.params, data.test, world, recorder.asked)
+    except Interrupted as stop:
+        run.stopped = stop.asked.stop  # the run itself is over, and saved
+        return {}
 
 
 def _settings(model: Model, data: Data, config: TrainConfig, world: World) -> dict[str, Any]:
@@ -194,6 +211,8 @@ def _settings(model: Model, data: Data, config: TrainConfig, world: World) -> di
         settings |= {option_name(item): getattr(part, item.name) for item in fields(part)}
     settings["test-data"] = [str(Path(path).absolute()) for path in data.config.test_data]
     settings["shards"] = config.shards or world.size
+    if config.steps is None:
+        settings["epochs"] = config.num_epochs
     return settings
 
 
@@ -224,10 +243,17 @@ def _check_equal(everyone: Sequence[dict[str, Any]]) -> None:
 
 
 def _summary(
-    run: Training, test: dict[str, Any], config: TrainConfig, world: World, out: object
+    run: Training, test: dict[str, Any], config: TrainConfig, world: World, store: Store | None
 ) -> dict[str, Any]:
-    """Return what a run came to, as `train --json` prints it."""
-    kept = run.history[run.kept]
+    """Return what a run came to, as `train --json` prints it. Collective."""
+    kept = run.history[run.kept] if run.history else {}
+    if run.seen:  # stopped within an epoch
+        kept = {"train_loss": run.loss_sum / run.seen}
+    files = store and {
+        "receipt_sha256": store.head,
+        "trouble": store.trouble,
+        "run": str(store.run),
+    }
     return {
         "params_sha256": hashlib.sha256(run.reducer.params.data).hexdigest(),
         "num_params": len(run.reducer.params),
@@ -241,6 +267,6 @@ def _summary(
         **{key: value for key, value in kept.items() if key.startswith(("train_", "validation_"))},
         **{f"test_{name}": value for name, value in test.items()},
         "seconds": run.seconds,
-        "samples_per_second": run.examples / run.seconds,
-        "run": None if out is None else str(out),
+        "samples_per_second": run.examples / run.seconds if run.seconds else 0.0,
+        **(world.gather(files)[0] or {"run": None}),
     }

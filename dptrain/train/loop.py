@@ -1,11 +1,7 @@
 """The training loop: the step stands in `train_epoch`, to be read in one screen."""
 
-import contextlib
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -19,42 +15,13 @@ from dptrain.keys import Purpose, generator
 from dptrain.model import Model
 from dptrain.optim import Optimizer, learning_rate, transforms
 from dptrain.order import Batch, Order
-from dptrain.record.progress import Silence
 from dptrain.reduce.reducer import REDUCERS, Reducer
 from dptrain.reduce.tree import tree_sum
-from dptrain.train.evaluate import evaluate
+from dptrain.train.evaluate import Interrupted, evaluate
+from dptrain.train.watch import Ask
 from dptrain.world import World
 
 Floats = NDArray[np.floating]
-
-
-@dataclass
-class Stop:
-    """Whether a person has asked, by Ctrl-C, for the run to end after the step at hand."""
-
-    asked_at: float | None = None
-
-    @contextlib.contextmanager
-    def on_interrupt(self) -> Iterator[None]:
-        """Note SIGINT in place of raising; a second one, a second later or more, raises.
-
-        Launchers pass one Ctrl-C on to every rank, sometimes twice. Python only lets the main
-        thread change what a signal does; elsewhere this does nothing.
-        """
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def note(*_: object) -> None:
-            if self.asked_at is not None and time.monotonic() - self.asked_at >= 1:
-                raise KeyboardInterrupt
-            self.asked_at = self.asked_at or time.monotonic()
-
-        before = signal.signal(signal.SIGINT, note)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
 
 
 @dataclass
@@ -67,22 +34,86 @@ class Training:
     reducer: Reducer
     optimizer: Optimizer
     num_steps: int
+    best: Floats
+    """This rank's slice of the best epoch's parameters, where `keeps_best`."""
+    keeps_best: bool
     step: int = 0
-    seconds: float = 0.0
-    examples: int = 0
-    stopped: str | None = None
-    """Why the run ended before its last step, if it did."""
-    history: list[dict[str, Any]] = field(default_factory=list)
-    """The metrics of every epoch."""
+    """Steps done."""
+    seen: int = 0
+    """Examples seen since the last epoch's metrics were written."""
+    loss_sum: float = 0.0
+    """The sum of their losses."""
+    norm: float = math.nan
+    """The Euclidean norm of the last step's gradient, where it is computed."""
+    best_loss: float = math.inf
     kept: int = 0
     """Which epoch, counted from 0, the parameters are of: the last, or with patience the best."""
+    history: list[dict[str, Any]] = field(default_factory=list)
+    """The metrics of every epoch."""
+    stopped: str | None = None
+    """Why the run ended before its last step, if it did."""
+    interrupted: bool = False
+    """Whether that was a signal, so that the run is to go on later."""
+    seconds: float = 0.0
 
-    def line(self, seen: int, norm: float) -> dict[str, Any]:
-        """Return where the run is and how it steps, with `seen` examples in this epoch so far."""
-        step = {"step": self.step, "examples": self.examples + seen}
+    @property
+    def epoch(self) -> int:
+        """The epoch at hand, counted from 0: over only once its metrics have been written."""
+        return (self.step - (self.seen > 0)) // self.order.steps_per_epoch
+
+    @property
+    def epoch_is_over(self) -> bool:
+        """Whether all steps of an epoch, or all that are to be done, have been done."""
+        return self.step == self.num_steps or self.step % self.order.steps_per_epoch == 0
+
+    def stop_without_gain(self, patience: int | None) -> None:
+        """Stop where the validation loss has not fallen for so many epochs."""
+        if patience is not None and len(self.history) - 1 - self.kept >= patience:
+            self.stopped = f"no better validation loss since epoch {self.kept + 1}"
+
+    @property
+    def params(self) -> Floats:
+        """This rank's slice of the parameters."""
+        return self.reducer.params[self.reducer.own_slice]
+
+    def next_epoch(self) -> None:
+        """Begin to count the next epoch's examples and losses."""
+        self.seen, self.loss_sum = 0, 0.0
+
+    def line(self) -> dict[str, Any]:
+        """Return where the run is and how it steps."""
+        where = {"epoch": self.epoch + 1, "step": self.step, "examples": self.examples}
         rate = {"learning_rate": self.optimizer.rate(self.step - 1)}
-        epoch = {"epoch": 1 + (self.step - 1) // self.order.steps_per_epoch}
-        return epoch | step | rate | ({} if math.isnan(norm) else {"gradient_norm": norm})
+        return where | rate | ({} if math.isnan(self.norm) else {"gradient_norm": self.norm})
+
+    @property
+    def examples(self) -> int:
+        """Examples seen since the start of the run."""
+        epochs, steps = divmod(self.step, self.order.steps_per_epoch)
+        return epochs * self.order.num_examples + min(
+            steps * self.order.batch_size, self.order.num_examples
+        )
+
+
+class Recorder:
+    """What the loop tells of a run, and is told: here nothing is kept. See `RunRecorder`."""
+
+    def asks(self) -> int:
+        """Say that this rank waits for the others; return what it asks of all, bits of `Ask`."""
+        return 0
+
+    def asked(self) -> Ask:
+        """Return what this rank has been asked to do so far."""
+        return Ask(0)
+
+    def step(self, batch: Batch, loss: float, asked: int) -> None:
+        """Record a step that is done, its mean loss, and what was asked by any rank."""
+
+    def epoch(self, metrics: dict[str, Any]) -> None:
+        """Record an epoch that is over."""
+
+    def stop(self, asked: Ask) -> None:
+        """Save, and end the run."""
 
 
 def begin(model: Model, data: Data, config: TrainConfig, world: World) -> Training:
@@ -90,101 +121,74 @@ def begin(model: Model, data: Data, config: TrainConfig, world: World) -> Traini
     shards = config.shards or world.size
     order = Order(len(data.train), config.batch_size, shards, config.seed)
     reducer = REDUCERS[config.reduce](world, model.num_params, shards, model.dtype)
-    optimizer = Optimizer(
-        transforms(config),
-        learning_rate(config, order.steps_per_epoch),
-        reducer.slice.stop - reducer.slice.start,
-        model.dtype,
-    )
+    num_own = reducer.own_slice.stop - reducer.own_slice.start
+    rate = learning_rate(config, order.steps_per_epoch)
+    optimizer = Optimizer(transforms(config), rate, num_own, model.dtype)
     reducer.start(lambda: model.initial_params(generator(config.seed, Purpose.PARAMS)))
-    feed = Feed(data.train, model.dtype)
-    return Training(model, feed, order, reducer, optimizer, config.num_steps(order.steps_per_epoch))
+    return Training(
+        model,
+        Feed(data.train, model.dtype),
+        order,
+        reducer,
+        optimizer,
+        config.num_steps(order.steps_per_epoch),
+        best=np.zeros(num_own * (config.patience is not None), model.dtype),
+        keeps_best=config.patience is not None,
+    )
 
 
-def train(
-    run: Training,
-    data: Data,
-    config: TrainConfig,
-    world: World,
-    progress: Silence,
-    write: Callable[[dict[str, Any]], None],
-) -> None:
-    """Train epoch by epoch until the last step, early stopping or Ctrl-C.
+def train(run: Training, data: Data, config: TrainConfig, world: World, recorder: Recorder) -> None:
+    """Train epoch by epoch until the last step, early stopping or a signal.
 
-    With `patience` the parameters end as the best epoch's. `write` gets each line of metrics, on
-    every rank. Collective: every rank must call this.
+    With `patience` the parameters end as the best epoch's. Collective: every rank must call this.
 
     Raises
     ------
     InputError
         A loss is not finite. The parameters are then those before the step at fault.
     """
-    best_loss, mine = math.inf, run.reducer.params[run.reducer.slice]
-    best = mine[:0] if config.patience is None else mine.copy()
-    stop = Stop()
-    with stop.on_interrupt(), np.errstate(all="ignore"):  # what is not finite ends the run by name
-        while run.step < run.num_steps and not run.stopped:
-            metrics = train_epoch(run, config, world, progress, write, stop)
-            if data.validation is not None:
-                found = evaluate(run.model, run.reducer.params, data.validation, world)
-                metrics |= {f"validation_{name}": value for name, value in found.items()}
-            run.history.append(metrics)
-            write(metrics)
-            progress.epoch(metrics)
-            if config.patience is None:
-                run.kept = len(run.history) - 1
-            elif metrics["validation_loss"] < best_loss:
-                run.kept = len(run.history) - 1
-                best_loss, best = metrics["validation_loss"], mine.copy()
-            elif len(run.history) - 1 - run.kept >= config.patience:
-                run.stopped = f"no better validation loss since epoch {run.kept + 1}"
-    if config.patience is not None:
-        mine[:] = best
+    with np.errstate(all="ignore"):  # what is not finite ends the run by name
+        while (run.step < run.num_steps or run.seen) and not run.stopped:
+            train_epoch(run, config, world, recorder)
+            if run.interrupted:
+                break
+            try:
+                close_epoch(run, data, config, world, recorder)
+            except Interrupted as stop:
+                recorder.stop(stop.asked)
+    if run.keeps_best and run.best_loss < math.inf:
+        run.params[:] = run.best
         run.reducer.share()
 
 
-def train_epoch(
-    run: Training,
-    config: TrainConfig,
-    world: World,
-    progress: Silence,
-    write: Callable[[dict[str, Any]], None],
-    stop: Stop,
-) -> dict[str, Any]:
-    """Do the steps of one epoch, or those that are left, and return the epoch's metrics.
+def train_epoch(run: Training, config: TrainConfig, world: World, recorder: Recorder) -> None:
+    """Do the steps that are left of an epoch.
 
     A step: each rank computes the loss and gradient sums of its shards, the sums of all shards are
     added in the fixed tree and divided once by the size of the minibatch, and the update is
     applied, each slice of the vector by its owner. Nothing but the gradient is averaged.
     """
-    reducer, optimizer, norm = run.reducer, run.optimizer, math.nan
-    params, own_params = reducer.params, reducer.params[reducer.slice]
-    loss_sum, seen, start = 0.0, 0, time.perf_counter()
-    for batch in run.order.steps(run.step // run.order.steps_per_epoch):
+    reducer, optimizer, start = run.reducer, run.optimizer, time.perf_counter()
+    params, own_params = reducer.params, run.params
+    for batch in run.order.steps(run.epoch, first=run.step):
         losses = [
             shard_loss_and_grad_sum(run, params, batch, shard, out=reducer.buffer(shard))
             for shard in world.mine(batch.num_shards)
         ]
-        all_losses, stopping = reducer.report(losses, stop.asked_at is not None)
+        all_losses, asked = reducer.report(losses, recorder.asks())
         batch_loss_sum = finite_sum(all_losses, batch, run)
         gradient_sum = reducer.sum()
         if config.clip_norm is not None:
-            norm = reducer.norm(gradient_sum) / batch.size
-        optimizer.update(own_params, gradient_sum, batch.step, norm, num_examples=batch.size)
+            run.norm = reducer.norm(gradient_sum) / batch.size
+        optimizer.update(own_params, gradient_sum, batch.step, run.norm, num_examples=batch.size)
         reducer.share()
 
-        run.step, seen, loss_sum = run.step + 1, seen + batch.size, loss_sum + batch_loss_sum
-        progress.step(run.step, batch_loss_sum / batch.size)
-        if config.log_every is not None and run.step % config.log_every == 0:
-            write(run.line(seen, norm) | {"loss": batch_loss_sum / batch.size})
-        if stopping:
-            run.stopped = "Ctrl-C"
-        if stopping or run.step == run.num_steps:
+        run.step, run.seen = run.step + 1, run.seen + batch.size
+        run.loss_sum += batch_loss_sum
+        recorder.step(batch, batch_loss_sum / batch.size, asked)
+        if run.stopped or run.step == run.num_steps:
             break
     run.seconds += time.perf_counter() - start
-    metrics = run.line(seen, norm) | {"train_loss": loss_sum / seen, "seconds": run.seconds}
-    run.examples += seen
-    return metrics
 
 
 def shard_loss_and_grad_sum(
@@ -211,3 +215,24 @@ def finite_sum(losses: list[float], batch: Batch, run: Training) -> float:
         f"{run.optimizer.rate(batch.step):g}, --clip-norm 1, or targets on a smaller scale",
         everywhere=True,
     )
+
+
+def close_epoch(
+    run: Training, data: Data, config: TrainConfig, world: World, recorder: Recorder
+) -> None:
+    """Measure the epoch that is over, and decide whether the run goes on.
+
+    Raises Interrupted, with nothing changed, where a rank is asked to stop meanwhile.
+    """
+    metrics = run.line() | {"train_loss": run.loss_sum / run.seen, "seconds": run.seconds}
+    if data.validation is not None:
+        found = evaluate(run.model, run.reducer.params, data.validation, world, recorder.asked)
+        metrics |= {f"validation_{name}": value for name, value in found.items()}
+    run.history.append(metrics)
+    run.next_epoch()
+    if not run.keeps_best or metrics["validation_loss"] < run.best_loss:
+        run.kept = len(run.history) - 1
+        if run.keeps_best:
+            run.best_loss, run.best[:] = metrics["validation_loss"], run.params
+    run.stop_without_gain(config.patience)
+    recorder.epoch(metrics)

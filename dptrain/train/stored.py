@@ -16,6 +16,7 @@ from dptrain.config import InputError
 from dptrain.data.prepare import Rows, check_rows
 from dptrain.data.read import has_names, read
 from dptrain.record import rundir
+from dptrain.record.files import write_whole
 from dptrain.train.evaluate import evaluate
 from dptrain.train.trained import Trained, load_trained
 from dptrain.world import World
@@ -49,7 +50,7 @@ def evaluate_run(
     classes = trained.encoding.classes
     counts = np.zeros((len(classes), len(classes)), np.int64)
     with threadpoolctl.threadpool_limits(config.get("threads", 1), "blas"):
-        found = evaluate(trained.model, trained.params, rows, world, counts)
+        found = evaluate(trained.model, trained.params, rows, world, confusion=counts)
     result = {"run": run, "data": rows.table.source, "examples": len(rows), **found}
     if trained.encoding.task != "classification":
         return result
@@ -99,7 +100,7 @@ def write_predictions(out: str | None, names: Sequence[str], found: NDArray[Any]
     if out is not None and Path(out).suffix == ".npy":
         content = io.BytesIO()
         np.save(content, found)
-        rundir.write_whole(Path(out), content.getvalue())
+        write_whole(Path(out), content.getvalue())
         return
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -108,4 +109,4 @@ def write_predictions(out: str | None, names: Sequence[str], found: NDArray[Any]
     if out is None:
         sys.stdout.write(text.getvalue())
     else:
-        rundir.write_whole(Path(out), text.getvalue().encode())
+        write_whole(Path(out), text.getvalue().encode())

@@ -14,6 +14,7 @@ from dptrain.data.read import Table
 from dptrain.model import Model
 from dptrain.model.mlp import MLP
 from dptrain.record import rundir
+from dptrain.record.files import write_whole
 from dptrain.train.evaluate import predicted_classes
 from dptrain.version import __version__
 
@@ -84,7 +85,7 @@ class Trained:
         about = {"version": __version__, "encoding": encoding, "mlp": mlp and mlp.spec()}
         rundir.write_tensors(directory / rundir.MODEL, tensors | scale, about)
         content = json.dumps(self.summary, indent=2) + "\n"
-        rundir.write_whole(directory / rundir.SUMMARY, content.encode())
+        write_whole(directory / rundir.SUMMARY, content.encode())
 
 
 def load_trained(directory: str | Path) -> Trained:

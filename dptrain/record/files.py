@@ -1,0 +1,135 @@
+"""All that dptrain writes goes through here: files whole or absent, and files that only grow."""
+
+import contextlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from dptrain.config import InputError
+
+PIECE = 2**20
+"""Bytes that are written, or read and hashed, at a time."""
+
+
+def replace_file(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
+    """Write a file so that at any instant, a power cut included, it is there in full or as before.
+
+    Raises OSError where that fails, and leaves nothing behind. There can be one writer only.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb", buffering=0) as file:
+            for piece in pieces:
+                _write(file.fileno(), piece)
+            os.fsync(file.fileno())
+        os.replace(temporary, path)  # noqa: PTH105 (beside the other calls that tests make fail)
+        sync_directory(path.parent)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that a person asked for: see `replace_file`; InputError where that fails."""
+    try:
+        replace_file(path, [content])
+    except OSError as error:
+        raise InputError(f"{path} can't be written: {error.strerror}") from None
+
+
+def sync_directory(path: Path) -> None:
+    """Make sure that the names in a directory are on disk."""
+    directory = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _write(file: int, content: bytes | memoryview) -> None:
+    """Write all of it: a nearly full disk, or a signal, may take only some at a time."""
+    rest = memoryview(content).cast("B")
+    while rest:
+        rest = rest[os.write(file, rest[:PIECE]) :]
+
+
+def lock(path: Path) -> int | None:
+    """Return an open file that holds this process's lock on a path; None where another's does.
+
+    The lock goes with the process. On a file system that knows no locks this holds none.
+    """
+    import fcntl
+
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        return None
+    except OSError:
+        pass
+    return file
+
+
+class Journal:
+    """A file that grows by whole lines, written by one rank.
+
+    What the disk refuses is kept in memory and tried again at the next `flush`, so that a disk
+    that was full for a while leaves no gap.
+
+    Parameters
+    ----------
+    path
+        Made if it does not exist.
+    lines
+        How many lines to keep of those that are there; what follows them is cut off.
+
+    Raises
+    ------
+    OSError
+        The file can't be opened or cut.
+    """
+
+    def __init__(self, path: Path, lines: int = 0) -> None:
+        self.path = path
+        self.num_lines = lines
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._written = 0  # bytes of whole lines that are in the file
+        self._pending = bytearray()
+        with path.open("rb") as file:
+            for _ in range(lines):
+                self._written += len(file.readline())
+        os.ftruncate(self._file, self._written)
+
+    def append(self, line: bytes) -> None:
+        """Add a line, given without its end; `flush` writes it."""
+        self._pending += line + b"\n"
+        self.num_lines += 1
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that are not in the file yet."""
+        return len(self._pending)
+
+    def flush(self) -> None:
+        """Write what is waiting; OSError where that fails, with all of it still waiting."""
+        if not self._pending:
+            return
+        try:
+            os.lseek(self._file, self._written, os.SEEK_SET)
+            _write(self._file, bytes(self._pending))
+        except OSError:
+            with contextlib.suppress(OSError):  # no half line where that can be helped
+                os.ftruncate(self._file, self._written)
+            raise
+        self._written += len(self._pending)
+        self._pending.clear()
+
+    def sync(self) -> None:
+        """Make sure that what has been written is on disk; OSError where that fails."""
+        os.fsync(self._file)
+
+    def close(self) -> None:
+        """Close the file; what is still waiting is lost."""
+        os.close(self._file)

@@ -1,0 +1,124 @@
+"""The receipt: a line for the run and one a step, each with the hash of the line before."""
+
+import hashlib
+import json
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dptrain.config import InputError
+
+NAME = "receipt.jsonl"
+
+
+def head_of(line: bytes) -> str:
+    """Return the SHA-256 of a line, by which the next one names it."""
+    return hashlib.sha256(line).hexdigest()
+
+
+def encode(values: Mapping[str, Any], previous: str) -> bytes:
+    """Return a line: values and the hash of the line before, empty for the first."""
+    return json.dumps({**values, "previous": previous}).encode()
+
+
+def step_line(step: int, rows: str, loss: float, params: str | None, previous: str) -> bytes:
+    """Return the line of a step, as `encode` would, in half the time.
+
+    rows: the SHA-256 of the minibatch's example numbers, as 64-bit integers, little-endian. loss:
+    the minibatch's mean. params: the digest of the parameters after the step, where it is taken.
+    """
+    taken = "" if params is None else f'"params": "{params}", '
+    return (
+        f'{{"step": {step}, "rows": "{rows}", "loss": "{loss.hex()}", {taken}'
+        f'"previous": "{previous}"}}'
+    ).encode()
+
+
+@dataclass
+class Receipt:
+    """The lines of a receipt whose chain holds: what the run is, and its steps in order."""
+
+    run: dict[str, Any]
+    """The first line, with what later lines say has changed."""
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[dict[str, Any]] = field(default_factory=list)
+    """Lines that say what a run that went on has changed, and after which step."""
+    num_lines: int = 0
+    head: str = ""
+    """The hash of the last line."""
+    heads: dict[int, str] = field(default_factory=dict)
+    """The hashes of the lines that were asked for, by number from 1."""
+
+    def add(self, line: dict[str, Any]) -> None:
+        """Take the next line; ValueError where it does not follow from the one before."""
+        if line.pop("previous") != self.head:
+            raise ValueError("the chain is broken, by this line or by the one before")
+        if self.num_lines == 0:
+            self.run = {**line, "settings": {**line["settings"]}}
+        elif "changed" in line:
+            self.notes.append(line)
+            self.run = merged(self.run, line["changed"])
+        else:
+            self.steps.append(line)
+        self.num_lines += 1
+
+
+def lines_of(path: Path) -> Iterator[bytes]:
+    """Yield the whole lines of a file, without their ends; a last half line is left out."""
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                if line.endswith(b"\n"):
+                    yield line[:-1]
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}", local=True) from None
+
+
+def read(run: Path, num_lines: int | None = None, marks: Collection[int] = ()) -> Receipt:
+    """Return the receipt of a run, or its first lines, once the chain has been checked.
+
+    `marks` are the numbers of lines, from 1, whose hashes are wanted.
+
+    Raises
+    ------
+    InputError
+        There is no receipt, or a line does not follow from the one before; names it.
+    """
+    path = run / NAME
+    receipt = Receipt({})
+    for number, line in enumerate(lines_of(path), 1):
+        if num_lines is not None and number > num_lines:
+            break
+        try:
+            receipt.add(json.loads(line))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{path}: line {number} is damaged: {error!r}") from None
+        receipt.head = head_of(line)
+        if number in marks:
+            receipt.heads[number] = receipt.head
+    if num_lines is not None and receipt.num_lines < num_lines:
+        raise InputError(f"{path} has {receipt.num_lines} lines; needed are {num_lines}")
+    return receipt
+
+
+def merged(run: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a run is once things have changed; settings by their names."""
+    found = {**run, **changed}
+    found["settings"] = {**run["settings"], **changed.get("settings", {})}
+    return found
+
+
+def differences(run: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of `other` is not as in `run`, in the form that `merged` takes."""
+    settings = {
+        name: value
+        for name, value in other["settings"].items()
+        if run["settings"].get(name) != value
+    }
+    found = {
+        name: value
+        for name, value in other.items()
+        if name != "settings" and run.get(name) != value
+    }
+    return found | ({"settings": settings} if settings else {})

@@ -1,0 +1,162 @@
+"""A run's files while it goes on, written by one rank: what can't be written does not end it."""
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.record import checkpoint, receipt
+from dptrain.record.files import Journal, sync_directory
+from dptrain.record.rundir import METRICS, encode_line
+
+HURRY = 2**16
+"""Bytes of receipt that are written at once; fewer wait for a second."""
+
+
+class Store:
+    """Metrics, receipt and checkpoints of one run. To be made by one rank only.
+
+    Parameters
+    ----------
+    run
+        The run directory.
+    keep
+        How many of the last checkpoints to keep.
+    warn
+        Called with what could not be written, once for each message.
+    num_metrics, num_receipt, head
+        Lines to keep of the files that are there, and the hash of the receipt's last one.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        keep: int,
+        warn: Callable[[str], None],
+        num_metrics: int = 0,
+        num_receipt: int = 0,
+        head: str = "",
+    ) -> None:
+        self.run = run
+        self.head = head
+        self.trouble: str | None = None
+        """The first thing that could not be written, if anything."""
+        self._keep = keep
+        self._warn = warn
+        self._warned: set[str] = set()
+        self._metrics = Journal(run / METRICS, num_metrics)
+        self._receipt = Journal(run / receipt.NAME, num_receipt)
+        self._flushed = time.monotonic()
+        self._writer = ThreadPoolExecutor(1, "dptrain checkpoint")
+        self._writing: Future[None] | None = None
+
+    def metrics(self, values: Mapping[str, Any]) -> None:
+        """Add a line of metrics."""
+        self._metrics.append(encode_line(values))
+        self._try(self._metrics.path, self._metrics.flush)
+
+    def say(self, values: Mapping[str, Any]) -> None:
+        """Add a line to the receipt that is no step's: what the run is, what has changed."""
+        self._add(receipt.encode(values, self.head))
+
+    def step(self, step: int, rows: NDArray[np.intp], loss: float, params: str | None) -> None:
+        """Add a step's line to the receipt; see `receipt.step_line`."""
+        digest = hashlib.sha256(rows.astype("<i8", copy=False).data).hexdigest()
+        self._add(receipt.step_line(step, digest, loss, params, self.head))
+
+    def _add(self, line: bytes) -> None:
+        self.head = receipt.head_of(line)
+        self._receipt.append(line)
+        if self._receipt.waiting > HURRY or time.monotonic() - self._flushed > 1:
+            self.flush()
+
+    def flush(self) -> bool:
+        """Write what waits; return whether all of it has been written."""
+        self._flushed = time.monotonic()
+        metrics = self._try(self._metrics.path, self._metrics.flush)
+        return self._try(self._receipt.path, self._receipt.flush) and metrics
+
+    @property
+    def busy(self) -> bool:
+        """Whether a checkpoint is being written."""
+        return self._writing is not None and not self._writing.done()
+
+    def lines(self) -> dict[str, Any]:
+        """Return where the files stand: what a checkpoint must know to go on with them."""
+        return {
+            "metrics_lines": self._metrics.num_lines,
+            "receipt_lines": self._receipt.num_lines,
+            "receipt_sha256": self.head,
+        }
+
+    def save(
+        self,
+        step: int,
+        tensors: Mapping[str, NDArray[Any]],
+        state: Mapping[str, Any],
+        validation_losses: Mapping[int, float],
+    ) -> None:
+        """Start to write a checkpoint; the arrays must not change any more.
+
+        The lines that it counts on are written first, or else it isn't.
+        """
+        self.wait()
+        if self.flush():
+            self._writing = self._writer.submit(self._save, step, tensors, state, validation_losses)
+
+    def _save(
+        self,
+        step: int,
+        tensors: Mapping[str, NDArray[Any]],
+        state: Mapping[str, Any],
+        validation_losses: Mapping[int, float],
+    ) -> None:
+        path = checkpoint.path_of(self.run, step)
+
+        def write() -> None:
+            self._metrics.sync()
+            self._receipt.sync()
+            if not path.parent.exists():
+                path.parent.mkdir()
+                sync_directory(self.run)
+            checkpoint.write(path, tensors, state)
+
+        if self._try(path, write):
+            self._try(
+                path.parent, lambda: checkpoint.prune(self.run, self._keep, validation_losses)
+            )
+
+    def wait(self) -> None:
+        """Wait until the checkpoint that is being written is on disk."""
+        if self._writing is not None:
+            self._writing.result()
+
+    def close(self) -> None:
+        """Write everything that waits, and close the files."""
+        self.wait()
+        self._writer.shutdown()
+        self.flush()
+        for journal in (self._metrics, self._receipt):
+            self._try(journal.path, journal.sync)
+            journal.close()
+
+    def _try(self, path: Path, action: Callable[[], None]) -> bool:
+        """Return whether an action went well; say what did not, and that the run goes on."""
+        try:
+            action()
+        except OSError as error:
+            self.note_trouble(f"{path} can't be written: {error.strerror or error}")
+            return False
+        return True
+
+    def note_trouble(self, text: str) -> None:
+        """Warn of something that could not be written, once."""
+        self.trouble = self.trouble or text
+        if text not in self._warned:
+            self._warned.add(text)
+            self._warn(f"{text}. The run goes on, and tries again")

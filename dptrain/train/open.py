@@ -1,0 +1,102 @@
+"""How a run gets its directory: a new one, or that of a run which goes on from its checkpoint."""
+
+from pathlib import Path
+from typing import Any
+
+from dptrain.config import InputError, TrainConfig
+from dptrain.data.prepare import Data
+from dptrain.record import rundir
+from dptrain.record.files import write_whole
+from dptrain.record.progress import Silence
+from dptrain.record.receipt import merged
+from dptrain.record.store import Store
+from dptrain.train import resume
+from dptrain.train.identity import changes, identity
+from dptrain.train.loop import Training
+from dptrain.train.state import restore, shapes
+from dptrain.version import software
+from dptrain.world import World
+
+Opened = tuple[Store | None, dict[str, Any] | None]
+"""The files, on rank 0, and what decides the run's bytes; both None for a run without files."""
+
+
+def open_run(
+    run: Training,
+    data: Data,
+    config: TrainConfig,
+    settings: dict[str, Any],
+    directory: Path | None,
+    go_on: bool,
+    force: bool,
+    world: World,
+) -> Opened:
+    """Make a run's directory, or set the run to where the one in it stood, and open its files.
+
+    Collective: every rank must call this.
+
+    Raises
+    ------
+    InputError
+        The directory can't be made, or the run in it can't go on like this.
+    """
+    if directory is None:
+        return None, None
+    now = identity(settings, data, run, config, world)
+    start, changed, store = resume.Start(), {}, None
+    wanted = shapes(run)
+    with world.together():
+        if world.rank == 0:
+            if not go_on:
+                rundir.create(directory)
+            resume.lock(directory)
+            start = resume.find(directory, wanted, Silence().warn)
+            changed = changes(start.run, now, force=force) if start.run else {}
+            _check_length(start, run, settings)
+            comment = f"{software()}; {world.size} ranks; dptrain train --config repeats the run"
+            write_whole(directory / rundir.CONFIG, rundir.toml(settings, comment))
+            store = _open_store(directory, start, changed, now, config)
+    arrays, start.arrays = start.arrays, {}
+    start, changed = world.gather((start, changed) if world.rank == 0 else None)[0]
+    if start.state:
+        restore(run, arrays, start.state, start.history)
+        run.stop_without_gain(config.patience)
+    return store, merged(start.run, changed) if start.run else now
+
+
+def _check_length(start: resume.Start, run: Training, settings: dict[str, Any]) -> None:
+    """Raise InputError where a run has gone on for longer than is asked for."""
+    done = start.state.get("step", 0)
+    if done > run.num_steps:
+        asked = " and ".join(f"{n} {settings[n]}" for n in ("epochs", "steps") if settings[n])
+        raise InputError(
+            f"the run has done {done} steps, and {asked} would be {run.num_steps}; ask for more, "
+            "or evaluate it as it is"
+        )
+
+
+def _open_store(
+    directory: Path,
+    start: resume.Start,
+    changed: dict[str, Any],
+    now: dict[str, Any],
+    config: TrainConfig,
+) -> Store:
+    """Open a run's files at its start, and note in the receipt what it is, or what has changed."""
+    lines = start.lines
+    try:
+        store = Store(
+            directory,
+            config.keep_checkpoints,
+            Silence().warn,
+            lines["metrics_lines"],
+            lines["receipt_lines"],
+            lines["receipt_sha256"],
+        )
+    except OSError as error:
+        raise InputError(f"{directory} can't be written: {error.strerror}") from None
+    if start.run is None:
+        store.say(now)
+    elif changed:
+        store.say({"step": start.state.get("step", 0), "changed": changed})
+    return store

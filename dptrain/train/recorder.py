@@ -1,0 +1,170 @@
+"""What a run leaves behind while it goes on: metrics, receipt, checkpoints, and the ends of it."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from dptrain.config import InputError, TrainConfig, interval
+from dptrain.model.mlp import MLP
+from dptrain.order import Batch
+from dptrain.record.progress import Silence
+from dptrain.record.store import Store
+from dptrain.reduce.digest import digest, first_difference
+from dptrain.train.loop import Recorder, Training
+from dptrain.train.state import snapshot
+from dptrain.train.watch import Ask, Watch
+from dptrain.world import World
+
+
+class DriftError(InputError):
+    """Copies of the parameters that should be equal are not."""
+
+    status = 70
+
+
+class RunRecorder(Recorder):
+    """Every rank has one, and the first one's writes.
+
+    Parameters
+    ----------
+    run, config, world
+        The run, its settings and its ranks.
+    watch
+        Where signals arrive.
+    progress
+        What people see.
+    store
+        The files, on rank 0.
+    identity
+        What decides the run's bytes, for the checkpoints; None for a run that leaves no files.
+    """
+
+    def __init__(
+        self,
+        run: Training,
+        config: TrainConfig,
+        world: World,
+        watch: Watch,
+        progress: Silence,
+        store: Store | None,
+        identity: dict[str, Any] | None,
+    ) -> None:
+        self.run, self.config, self.world = run, config, world
+        self.watch, self.progress, self.store = watch, progress, store
+        self._identity = identity
+        self._every, self._unit = interval(config.checkpoint_every)
+        self._due = False
+        self._saved: tuple[int, int] | None = None
+        self._next = time.monotonic() + self._every
+
+    def asks(self) -> int:
+        """See `Recorder.asks`: on rank 0 also to save, by the clock, one checkpoint at a time."""
+        asked = self.watch.beat()
+        if (
+            self._unit == "seconds"
+            and self.store is not None
+            and time.monotonic() >= self._next
+            and not self.store.busy
+        ):
+            asked |= Ask.SAVE
+        return asked
+
+    def asked(self) -> Ask:
+        """See `Recorder.asked`."""
+        return self.watch.asked
+
+    def step(self, batch: Batch, loss: float, asked: int) -> None:
+        """See `Recorder.step`."""
+        run, number = self.run, self.run.step
+        if self._identity is not None:
+            params = self._digest_if_due()
+            if self.store is not None:
+                self.store.step(number, batch.rows, loss, params)
+        if self.config.log_every is not None and number % self.config.log_every == 0:
+            self._write(run.line() | {"loss": loss})
+        if len(run.reducer.copies) > 1 and number % self.config.audit_every == 0:
+            self.audit()
+        self._due |= bool(asked & Ask.SAVE)
+        self._due |= self._unit == "steps" and number % self._every == 0
+        if asked & ~Ask.SAVE:
+            self.stop(Ask(asked))
+        elif self._due and not run.epoch_is_over:  # else once its metrics are there
+            self.save()
+        self.progress.step(number, loss)
+
+    def _digest_if_due(self) -> str | None:
+        """Return the parameters' hash every k steps and where an epoch ends; None else."""
+        if self.run.step % self.config.steps_between_hashes and not self.run.epoch_is_over:
+            return None
+        return digest(self.world, self.run.reducer.params)
+
+    def epoch(self, metrics: dict[str, Any]) -> None:
+        """See `Recorder.epoch`."""
+        run = self.run
+        self._write(metrics)
+        self.progress.epoch(metrics)
+        by_epochs = self._unit == "epochs" and len(run.history) % self._every == 0
+        if self._due or by_epochs or run.stopped or run.step == run.num_steps:
+            self.save()
+
+    def stop(self, asked: Ask) -> None:
+        """See `Recorder.stop`."""
+        self.run.stopped, self.run.interrupted = asked.stop, True
+        self.save()
+        if self.store is not None:
+            self.store.wait()
+
+    def save(self) -> None:
+        """Start to write a checkpoint of the run as it is. Collective."""
+        run = self.run
+        self._due, self._next = False, time.monotonic() + self._every
+        if self._identity is None or self._saved == (run.step, run.seen):
+            return
+        self._saved = run.step, run.seen
+        if len(run.reducer.copies) > 1:
+            self.audit()
+        tensors, state = snapshot(run)
+        if self.store is not None:
+            state |= self.store.lines() | {"run": self._identity}
+            losses = {line["step"]: line.get("validation_loss") for line in run.history}
+            known = {step: loss for step, loss in losses.items() if loss is not None}
+            self.store.save(run.step, tensors, state, known)
+
+    def audit(self) -> None:
+        """Compare the copies of the parameters. Collective.
+
+        Raises
+        ------
+        DriftError
+            One differs from the first.
+        """
+        run = self.run
+        found = first_difference(self.world, run.reducer.params, run.reducer.copies)
+        if found is None:
+            return
+        ranks, entry = found
+        name = f"parameter {entry}"
+        if isinstance(run.model, MLP):
+            name += f", in {run.model.name_of(entry)}"
+        raise DriftError(
+            f"after step {run.step} the parameters of rank{'s' * (len(ranks) > 1)} "
+            f"{', '.join(map(str, ranks))} are not those of rank 0 (first at {name}): memory or "
+            "network at fault, or a model whose result depends on the rank. The run ends here; go "
+            "on from the last checkpoint, which was compared, with --resume",
+            everywhere=True,
+        )
+
+    def _write(self, metrics: dict[str, Any]) -> None:
+        if self.store is not None:
+            self.store.metrics(metrics)
+
+    @contextlib.contextmanager
+    def closing(self) -> Iterator[None]:
+        """Write and close the files when the block is left, however it is."""
+        try:
+            yield
+        finally:
+            if self.store is not None:
+                self.store.close()
+            self.progress.close()

@@ -1,0 +1,98 @@
+"""Where a run goes on from: its newest checkpoint that is whole, or its beginning."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from dptrain.config import InputError
+from dptrain.record import checkpoint, files, receipt, rundir
+
+PATIENCE = 30
+"""Seconds to wait for a process that still writes to the run, such as one about to end."""
+
+
+@dataclass
+class Start:
+    """What a run goes on from; without arrays, from before its first step."""
+
+    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
+    state: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    run: dict[str, Any] | None = None
+    """What the run was; None where it has not said so yet."""
+    lines: dict[str, Any] = field(default_factory=dict)
+    """Where its files stand."""
+
+
+def lock(run: Path) -> int:
+    """Make sure that no other process writes to a run, for as long as this one lives.
+
+    Returns the file descriptor that holds the lock. InputError where another process has it.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while (held := files.lock(run / receipt.NAME)) is None:
+        if time.monotonic() > deadline:
+            raise InputError(
+                f"{run} is being written by another process; let it finish, or end it, first"
+            )
+        time.sleep(0.2)
+    return held
+
+
+def find(
+    run: Path,
+    shapes: dict[str, tuple[int, ...]],
+    warn: Callable[[str], None],
+    before: int | None = None,
+) -> Start:
+    """Return the newest state of a run that is whole: of its checkpoints, or else its beginning.
+
+    Parameters
+    ----------
+    run
+        The run directory.
+    shapes
+        Those that the state's arrays must have.
+    warn
+        Called with what is wrong with a checkpoint that is passed over.
+    before
+        Only checkpoints after at most so many steps, to look at; None to go on with the run:
+        then damaged ones are renamed.
+
+    Raises
+    ------
+    InputError
+        The metrics or the receipt lack lines that the checkpoint counts on.
+    """
+    steps = [step for step in checkpoint.steps_of(run) if before is None or step <= before]
+    for step in reversed(steps):
+        path = checkpoint.path_of(run, step)
+        try:
+            arrays, state = checkpoint.read(path)
+            found = {name: array.shape for name, array in arrays.items()}
+            if found != shapes:
+                raise checkpoint.DamagedError(f"it holds arrays of shapes {found}, not {shapes}")
+        except checkpoint.DamagedError as error:
+            warn(f"{path} is damaged ({error}); the one before it is used")
+            if before is None:
+                checkpoint.set_aside(path)
+            continue
+        lines = {name: state[name] for name in ("metrics_lines", "receipt_lines", "receipt_sha256")}
+        if receipt.read(run, lines["receipt_lines"]).head != lines["receipt_sha256"]:
+            raise InputError(
+                f"{run / receipt.NAME} is not the receipt of {path.name}: its line "
+                f"{lines['receipt_lines']} is another"
+            )
+        metrics = rundir.read_metrics(run, lines["metrics_lines"])
+        history = [line for line in metrics if "train_loss" in line]
+        return Start(arrays, state, history, state["run"], lines)
+    begun = run / receipt.NAME
+    if begun.exists() and begun.stat().st_size:
+        first = receipt.read(run, 1)
+        start = {"metrics_lines": 0, "receipt_lines": 1, "receipt_sha256": first.head}
+        return Start(run=first.run, lines=start)
+    return Start(lines={"metrics_lines": 0, "receipt_lines": 0, "receipt_sha256": ""})

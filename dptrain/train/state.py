@@ -1,0 +1,61 @@
+"""A run's state, all that its future depends on, to and from arrays and plain values."""
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+from dptrain.train.loop import Training
+
+Array = NDArray[Any]
+
+
+def snapshot(run: Training) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Return copies of a run's arrays, on rank 0, and its plain values, free of the ranks.
+
+    `params` [n]; `optimizer.I` [slots, n] for each transform that has a state; `best` [n] with
+    patience. Collective: every rank must call this.
+    """
+    arrays = {name: run.reducer.collect(part) for name, part in _parts(run).items()}
+    state = {
+        "step": run.step,
+        "seen": run.seen,
+        "loss_sum": run.loss_sum.hex(),
+        "norm": run.norm.hex(),
+        "best_loss": run.best_loss.hex(),
+        "kept": run.kept,
+    }
+    return {name: array for name, array in arrays.items() if array is not None}, state
+
+
+def restore(
+    run: Training, arrays: dict[str, Array], state: dict[str, Any], history: list[dict[str, Any]]
+) -> None:
+    """Set a run to a snapshot; `arrays` are looked at on rank 0 only, and have the right shapes.
+
+    Collective: every rank must call this.
+    """
+    for name, part in _parts(run).items():
+        run.reducer.deal(arrays.get(name), part)
+    run.reducer.share()
+    run.step, run.seen, run.kept = state["step"], state["seen"], state["kept"]
+    for name in ("loss_sum", "norm", "best_loss"):
+        setattr(run, name, float.fromhex(state[name]))
+    run.history = history
+    run.seconds = max((line["seconds"] for line in history), default=0.0)
+
+
+def shapes(run: Training) -> dict[str, tuple[int, ...]]:
+    """Return the shapes that a snapshot's arrays have."""
+    num_params = len(run.reducer.params)
+    return {name: (*part.shape[:-1], num_params) for name, part in _parts(run).items()}
+
+
+def _parts(run: Training) -> dict[str, Array]:
+    """Return this rank's slice [..., m] of each array of the state."""
+    parts: dict[str, Array] = {"params": run.params}
+    for number, state in enumerate(run.optimizer.state):
+        if len(state):
+            parts[f"optimizer.{number}"] = state
+    if run.keeps_best:
+        parts["best"] = run.best
+    return parts
