@@ -3,9 +3,9 @@
 import difflib
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 
 class InputError(ValueError):
@@ -100,6 +100,15 @@ def _check_number(name: str, value: float, bounds: Any) -> None:
         needed = f"{'above' if above else 'at least'} {low}"
         needed += f" and below {high}" if high < math.inf else " and finite"
         raise InputError(f"{name} is {value}; it must be {needed}")
+
+
+C = TypeVar("C", bound=Checked)
+
+
+def from_settings(config: type[C], values: Mapping[str, Any]) -> C:
+    """Return a configuration from settings by their options' names, as a run stores them."""
+    found = {item.name: values.get(option_name(item), item.default) for item in fields(config)}
+    return config(**{k: tuple(v) if isinstance(v, list) else v for k, v in found.items()})
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from dptrain import world as worlds
 from dptrain.cli.bench import bench
 from dptrain.cli.stored import evaluate, predict
 from dptrain.cli.train import train
+from dptrain.cli.verify import verify
 from dptrain.config import InputError, nearest
 
 
@@ -56,7 +57,7 @@ def command() -> None:
     """
 
 
-for _command in (train, evaluate, predict, bench):
+for _command in (train, evaluate, predict, verify, bench):
     command.add_command(_command)
 
 

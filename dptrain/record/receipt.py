@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dptrain.config import InputError
 
 NAME = "receipt.jsonl"
@@ -22,11 +25,16 @@ def encode(values: Mapping[str, Any], previous: str) -> bytes:
     return json.dumps({**values, "previous": previous}).encode()
 
 
+def rows_digest(rows: NDArray[np.intp]) -> str:
+    """Return the SHA-256 of a minibatch's example numbers [m] as 64-bit integers, little-endian."""
+    return hashlib.sha256(rows.astype("<i8", copy=False).data).hexdigest()
+
+
 def step_line(step: int, rows: str, loss: float, params: str | None, previous: str) -> bytes:
     """Return the line of a step, as `encode` would, in half the time.
 
-    rows: the SHA-256 of the minibatch's example numbers, as 64-bit integers, little-endian. loss:
-    the minibatch's mean. params: the digest of the parameters after the step, where it is taken.
+    rows: see `rows_digest`. loss: the minibatch's mean. params: the digest of the parameters after
+    the step, where it is taken.
     """
     taken = "" if params is None else f'"params": "{params}", '
     return (
@@ -39,8 +47,8 @@ def step_line(step: int, rows: str, loss: float, params: str | None, previous: s
 class Receipt:
     """The lines of a receipt whose chain holds: what the run is, and its steps in order."""
 
-    run: dict[str, Any]
-    """The first line, with what later lines say has changed."""
+    first: dict[str, Any] = field(default_factory=dict)
+    """What the run was when it began."""
     steps: list[dict[str, Any]] = field(default_factory=list)
     notes: list[dict[str, Any]] = field(default_factory=list)
     """Lines that say what a run that went on has changed, and after which step."""
@@ -50,16 +58,26 @@ class Receipt:
     heads: dict[int, str] = field(default_factory=dict)
     """The hashes of the lines that were asked for, by number from 1."""
 
+    def run_before(self, step: int) -> dict[str, Any]:
+        """Return what the run was when it did a step: as it began, and what had changed by then."""
+        found = self.first
+        for note in self.notes:
+            if note["step"] < step:
+                found = merged(found, note["changed"])
+        return found
+
     def add(self, line: dict[str, Any]) -> None:
         """Take the next line; ValueError where it does not follow from the one before."""
         if line.pop("previous") != self.head:
             raise ValueError("the chain is broken, by this line or by the one before")
         if self.num_lines == 0:
-            self.run = {**line, "settings": {**line["settings"]}}
+            self.first = {**line, "settings": {**line["settings"]}}
         elif "changed" in line:
-            self.notes.append(line)
-            self.run = merged(self.run, line["changed"])
+            merged(self.first, line["changed"])  # to see that it can be done
+            self.notes.append({"step": int(line["step"]), "changed": line["changed"]})
         else:
+            if line["step"] != len(self.steps) + 1:
+                raise ValueError(f"it is of step {line['step']}, after {len(self.steps)}")
             self.steps.append(line)
         self.num_lines += 1
 
@@ -86,7 +104,7 @@ def read(run: Path, num_lines: int | None = None, marks: Collection[int] = ()) -
         There is no receipt, or a line does not follow from the one before; names it.
     """
     path = run / NAME
-    receipt = Receipt({})
+    receipt = Receipt()
     for number, line in enumerate(lines_of(path), 1):
         if num_lines is not None and number > num_lines:
             break

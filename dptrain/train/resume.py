@@ -94,5 +94,5 @@ def find(
     if begun.exists() and begun.stat().st_size:
         first = receipt.read(run, 1)
         start = {"metrics_lines": 0, "receipt_lines": 1, "receipt_sha256": first.head}
-        return Start(run=first.run, lines=start)
+        return Start(run=first.first, lines=start)
     return Start(lines={"metrics_lines": 0, "receipt_lines": 0, "receipt_sha256": ""})

@@ -1,0 +1,65 @@
+"""dptrain verify."""
+
+from typing import Any
+
+import click
+
+from dptrain import world as worlds
+from dptrain.cli.options import config_option, debug_option, json_option
+from dptrain.cli.results import count, print_result
+
+
+@click.command()
+@click.argument("run")
+@click.argument("data", nargs=-1, metavar="[DATA]...")
+@click.option(
+    "--replay",
+    metavar="A:B",
+    help="Also do the steps A to B once more, from 1; either may be left out.",
+)
+@config_option
+@json_option
+@click.option("--quiet", is_flag=True, envvar="DPTRAIN_QUIET", help="Show no progress.")
+@debug_option
+def verify(run: str, data: tuple[str, ...], replay: str | None, as_json: bool, quiet: bool) -> int:
+    """Check that RUN did what its receipt says, on any number of ranks.
+
+    Checks the chain of hashes in receipt.jsonl, and the checkpoints and the model against it. With
+    --replay the steps are computed again from the newest checkpoint before them; DATA says where
+    the data is now, if it has moved. Exit status 0: all as it should be; 1: not.
+    """
+    world = worlds.connect()
+    from dptrain.train.verify import verify as check
+
+    found = check(run, replay, data, quiet=quiet, world=world)
+    if world.rank == 0:
+        print_result(found.values(), as_json, _text)
+    return 0 if found.verdict in ("identical", "whole") else 1
+
+
+def _text(found: dict[str, Any]) -> str:
+    """Return what was checked, for people."""
+    marks = (("ok", "fine"), ("note", "notes"), ("wrong", "wrong"))
+    lines = [f"{mark:<7}{line}" for mark, name in marks for line in found[name]]
+    if found["replayed"]:
+        first, last = found["replayed"]
+        by = count(found["ranks"], "rank")
+        start = found["replayed_from"]
+        start = f"the checkpoint of step {start}" if start else "the beginning"
+        lines.append(f"{'replay':<7}steps {first} to {last}, by {by} from {start}")
+    difference = found["first_difference"]
+    if difference:
+        lines += [f"step {difference['step']} is the first that differs:"]
+        for name, value in difference["found"].items():
+            lines.append(f"  {name}: {_how(name, difference['receipt'][name], value)}")
+    return "\n".join([*lines, found["verdict"]])
+
+
+def _how(name: str, stored: str | None, found: str) -> str:
+    """Return how a value differs from the receipt's."""
+    if name != "loss" or stored is None:
+        return f"{found} here, {stored} in the receipt"
+    here, there = float.fromhex(found), float.fromhex(stored)
+    return (
+        f"{here!r} here, {there!r} in the receipt (relative {abs(here - there) / abs(there):.1e})"
+    )

@@ -1,0 +1,297 @@
+"""Checks what a run says it did: its receipt and its files, and steps by doing them once more."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import threadpoolctl
+from numpy.typing import NDArray
+
+from dptrain.config import DataConfig, InputError, ModelConfig, TrainConfig, from_settings
+from dptrain.model import Model
+from dptrain.model.mlp import MLP
+from dptrain.order import Batch
+from dptrain.record import checkpoint, receipt, rundir
+from dptrain.record.progress import Silence, progress
+from dptrain.record.receipt import Receipt
+from dptrain.reduce.digest import digest
+from dptrain.train.fit import load, mlp_for
+from dptrain.train.identity import FREE, identity
+from dptrain.train.loop import Recorder, Training, begin, train_epoch
+from dptrain.train.resume import find
+from dptrain.train.state import restore, shapes
+from dptrain.world import World, connect
+
+
+@dataclass
+class Verdict:
+    """What has been checked of a run, and what was found."""
+
+    run: str
+    ranks: int
+    steps: int = 0
+    """How many steps the receipt has."""
+    wrong: list[str] = field(default_factory=list)
+    """What is not as it should be."""
+    fine: list[str] = field(default_factory=list)
+    """What is."""
+    notes: list[str] = field(default_factory=list)
+    """What is worth knowing."""
+    replayed: tuple[int, int] | None = None
+    """The first and last step that were done once more."""
+    replayed_from: int = 0
+    """The step of the checkpoint that this began with; 0 for the run's own beginning."""
+    first_difference: dict[str, Any] | None = None
+    """The first of these that came out otherwise, with what is in the receipt and what was found"""
+
+    @property
+    def verdict(self) -> str:
+        """In a word: identical (replayed), whole (checked), or not."""
+        if self.first_difference is not None:
+            return "different"
+        if self.wrong:
+            return "damaged"
+        return "identical" if self.replayed else "whole"
+
+    def values(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return {"verdict": self.verdict, **asdict(self)}
+
+
+def verify(
+    run: str | Path,
+    replay: str | None = None,
+    data: Sequence[str] = (),
+    *,
+    model: Model | None = None,
+    quiet: bool = True,
+    world: World | None = None,
+) -> Verdict:
+    """Check a run: the receipt's chain, checkpoints and model against it, and steps replayed.
+
+    Parameters
+    ----------
+    run
+        The run directory, which only rank 0 needs to see.
+    replay
+        Steps to do once more, such as "100:200", counted from 1; either end may be left out. They
+        start from the newest checkpoint before them.
+    data
+        Where the run's data is now; where it was, unless given.
+    model
+        For a run with a model of one's own; else it is made from the run's settings.
+    quiet
+        Show no progress.
+    world
+        The ranks, as many as one likes; all that MPI started unless given.
+
+    Collective: every rank must call this.
+
+    Raises
+    ------
+    InputError
+        There is no run, the steps are not in it, or the data can't be read.
+    """
+    world, path = world or connect(), Path(run)
+    found = Receipt()
+    verdict = Verdict(str(run), world.size)
+    with world.together():
+        if world.rank == 0:
+            found = check_files(path, verdict)
+            if replay is not None:
+                verdict.replayed = _range(replay, found)
+    everyone: list[tuple[Verdict, Receipt]] = world.gather((verdict, found))
+    verdict, found = everyone[0]
+    if verdict.replayed is not None:
+        _replay(path, found, verdict, data, model, quiet, world)
+    return verdict
+
+
+def check_files(run: Path, verdict: Verdict) -> Receipt:
+    """Check the files of a run against each other; what is found goes to `verdict`. Local."""
+    config = rundir.read_config(run)
+    kept = _checkpoints(run, verdict)
+    try:
+        found = receipt.read(run, marks=[state["receipt_lines"] for _, state in kept.values()])
+    except InputError as error:
+        verdict.wrong.append(str(error))
+        return Receipt()
+    verdict.steps = len(found.steps)
+    verdict.fine.append(f"{receipt.NAME}: {len(found.steps)} steps, each line follows its past")
+    known = {line["params"] for line in found.steps if "params" in line}
+    for step, (params, state) in kept.items():
+        name = checkpoint.path_of(Path(), step).name
+        line = found.steps[step - 1] if 0 < step <= len(found.steps) else {}
+        if found.heads.get(state["receipt_lines"]) != state["receipt_sha256"]:
+            verdict.wrong.append(f"{name}: the receipt is not the one it was written with")
+        elif line.get("params", params["params"]) != params["params"]:
+            verdict.wrong.append(f"{name}: its parameters are not those of the receipt")
+        else:
+            verdict.fine.append(f"{name}: every byte, and the receipt up to it")
+        known |= set(params.values())
+    stored = found.run_before(len(found.steps) + 2)["settings"]
+    other = [k for k in {**stored, **config} if k not in FREE and stored.get(k) != config.get(k)]
+    if other:
+        verdict.wrong.append(f"{rundir.CONFIG}: not as in the receipt: {', '.join(other)}")
+    _end(run, found, known, verdict)
+    return found
+
+
+def _checkpoints(run: Path, verdict: Verdict) -> dict[int, tuple[dict[str, str], dict[str, Any]]]:
+    """Return the digests of parameters, and the state, of each checkpoint that is whole."""
+    found = {}
+    for step in checkpoint.steps_of(run):
+        path = checkpoint.path_of(run, step)
+        try:
+            arrays, state = checkpoint.read(path)
+            digests = {
+                name: digest(World(), array)
+                for name, array in arrays.items()
+                if name in ("params", "best")
+            }
+            found[step] = digests, {name: state[name] for name in LINES}
+        except (checkpoint.DamagedError, KeyError) as error:
+            verdict.wrong.append(f"{path.name}: damaged: {error}")
+    return found
+
+
+LINES = ("receipt_lines", "receipt_sha256")
+
+
+def _end(run: Path, found: Receipt, known: set[str], verdict: Verdict) -> None:
+    """Check what a run has written at its end: summary and model."""
+    if not (run / rundir.SUMMARY).exists():
+        verdict.notes.append("the run has not ended: what follows its last checkpoint may still go")
+        return
+    try:
+        summary = json.loads((run / rundir.SUMMARY).read_text())
+        tensors, about = rundir.read_tensors(run / rundir.MODEL)
+        params = MLP(**about["mlp"]).params_from(tensors) if about["mlp"] else tensors["params"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        verdict.wrong.append(f"{rundir.SUMMARY} or {rundir.MODEL}: damaged: {error}")
+        return
+    if summary.get("receipt_sha256") == found.head:
+        verdict.fine.append(f"{rundir.SUMMARY}: names the receipt's last line")
+    elif summary.get("steps", 0) >= len(found.steps):
+        verdict.wrong.append(f"{rundir.SUMMARY}: names another last line of the receipt")
+    else:
+        verdict.notes.append("the run has gone on since its summary was written")
+        return
+    if digest(World(), params) in known:
+        verdict.fine.append(f"{rundir.MODEL}: parameters that the receipt names")
+    else:
+        verdict.wrong.append(f"{rundir.MODEL}: parameters that the receipt does not name")
+
+
+def _range(text: str, found: Receipt) -> tuple[int, int]:
+    """Return the first and last step of "A:B", each of which may be left out."""
+    parts = text.split(":")
+    last = len(found.steps)
+    if len(parts) != 2 or not all(part.isdigit() or not part for part in parts):
+        raise InputError(f"replay is {text!r}; needed are two steps, such as 1:{last or 100}")
+    ends = int(parts[0] or 1), int(parts[1] or last)
+    if not 1 <= ends[0] <= ends[1] <= last:
+        raise InputError(f"replay is {text!r}; the receipt has the steps 1 to {last}")
+    for note in found.notes:
+        if ends[0] <= note["step"] < ends[1]:
+            raise InputError(
+                f"replay is {text!r}, but after step {note['step']} the run went on changed "
+                f"({', '.join(note['changed'])}); replay the steps before and after by themselves"
+            )
+    return ends
+
+
+class Replay(Recorder):
+    """Compares steps with the lines of a receipt, on every rank alike, in place of writing them."""
+
+    def __init__(self, run: Training, lines: list[dict[str, Any]], world: World) -> None:
+        self._run, self._lines, self._world = run, lines, world
+        self.progress = Silence()
+        self.first_difference: dict[str, Any] | None = None
+
+    def step(self, batch: Batch, loss: float, asked: int) -> None:  # noqa: ARG002
+        """See `Recorder.step`: ends the run at the first difference."""
+        line = self._lines[batch.step]
+        found = {"rows": receipt.rows_digest(batch.rows), "loss": loss.hex()}
+        if "params" in line:
+            found["params"] = digest(self._world, self._run.reducer.params)
+        wrong = {name: value for name, value in found.items() if line.get(name) != value}
+        if wrong:
+            stored = {name: line.get(name) for name in wrong}
+            self.first_difference = {"step": self._run.step, "receipt": stored, "found": wrong}
+            self._run.stopped = "different"
+        self.progress.step(self._run.step, loss)
+
+
+def _replay(
+    path: Path,
+    found: Receipt,
+    verdict: Verdict,
+    paths: Sequence[str],
+    model: Model | None,
+    quiet: bool,
+    world: World,
+) -> None:
+    """Do steps of a run once more and compare. Collective."""
+    assert verdict.replayed is not None  # noqa: S101 (for the type checker)
+    first, last = verdict.replayed
+    before = found.run_before(first)
+    settings = before["settings"]
+    if model is None and "hidden" not in settings:
+        raise InputError(f"{path} has a model of one's own: give it to dptrain.verify, in Python")
+    config = from_settings(TrainConfig, settings)
+    data = load(
+        paths or settings["data"],
+        from_settings(DataConfig, settings),
+        seed=config.seed,
+        world=world,
+    )
+    with world.together():
+        model = model or mlp_for(data, from_settings(ModelConfig, settings))
+    with threadpoolctl.threadpool_limits(config.threads, "blas"), np.errstate(all="ignore"):
+        run = begin(model, data, config, world)
+        try:
+            now = identity(settings, data, run, config, world)
+            if _comparable(before, now, verdict):
+                _go_to(run, path, first, world)
+                verdict.replayed_from = run.step
+                run.num_steps = last
+                replay = Replay(run, found.steps, world)
+                replay.progress = progress(last, run.step, quiet=quiet or world.rank > 0)
+                while run.step < last and not run.stopped:
+                    train_epoch(run, config, world, replay)
+                    run.next_epoch()
+                replay.progress.close()
+                verdict.first_difference = replay.first_difference
+        finally:
+            run.reducer.close()
+
+
+def _comparable(before: dict[str, Any], now: dict[str, Any], verdict: Verdict) -> bool:
+    """Return whether steps can be compared; note what differs, as it may change bits."""
+    for name in ("data", "num_params"):
+        if before.get(name) != now[name]:
+            verdict.wrong.append(f"{name}: {now[name]}; the run had {before.get(name)}")
+            verdict.replayed = None
+    for name in ("dptrain", "numpy", "blas", "cpu", "ranks"):
+        if before.get(name) != now.get(name):
+            here, there = now.get(name), before.get(name)
+            verdict.notes.append(f"{name}: {here} here, {there} in the run: bits may differ by it")
+    return verdict.replayed is not None
+
+
+def _go_to(run: Training, path: Path, step: int, world: World) -> None:
+    """Set a run to its newest checkpoint before a step, or leave it at its start. Collective."""
+    arrays: dict[str, NDArray[Any]] = {}
+    state: dict[str, Any] | None = None
+    wanted = shapes(run)
+    with world.together():
+        if world.rank == 0:
+            start = find(path, wanted, Silence().warn, before=step - 1)
+            arrays, state = start.arrays, start.state
+    state = world.gather(state)[0]
+    if state:
+        restore(run, arrays, state, [])
