@@ -81,7 +81,8 @@ def test_a_run_directory_holds_whole_files(dptrain: Start, tmp_path: Path) -> No
     assert run.parent == tmp_path / "runs"
     assert run.name.endswith("-digits")
     files = {path.name for path in run.iterdir()}
-    assert files == {"config.toml", "metrics.jsonl", "model.safetensors", "summary.json"}
+    written = {"config.toml", "metrics.jsonl", "receipt.jsonl", "model.safetensors", "summary.json"}
+    assert files == {*written, "checkpoints"}
     assert json.loads((run / "summary.json").read_text()) == summary
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [50, 60, 100, 120]
@@ -151,7 +152,7 @@ def test_ctrl_c_ends_all_ranks_cleanly_and_stores_the_model(
     steps = summary["steps"]
     again = dptrain("--steps", str(steps), "--shards", str(ranks or 1), "--json").json
     assert again["params_sha256"] == summary["params_sha256"]
-    assert dptrain("evaluate", "run", "--json").json["accuracy"] == summary["test_accuracy"]
+    assert dptrain("evaluate", "run", "--json").json["accuracy"] == again["test_accuracy"]
 
 
 def test_evaluate_shows_the_confusion_matrix(dptrain: Start) -> None:

@@ -1,5 +1,6 @@
 """A run's files while it goes on, written by one rank: what can't be written does not end it."""
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,6 +31,8 @@ class Store:
         Called with what could not be written, once for each message.
     num_metrics, num_receipt, head
         Lines to keep of the files that are there, and the hash of the receipt's last one.
+    lock
+        An open file that keeps other processes from writing to the run, closed with the others.
     """
 
     def __init__(
@@ -40,8 +43,10 @@ class Store:
         num_metrics: int = 0,
         num_receipt: int = 0,
         head: str = "",
+        lock: int | None = None,
     ) -> None:
         self.run = run
+        self._lock = lock
         self.head = head
         self.trouble: str | None = None
         """The first thing that could not be written, if anything."""
@@ -142,7 +147,9 @@ class Store:
         self.flush()
         for journal in (self._metrics, self._receipt):
             self._try(journal.path, journal.sync)
-            journal.close()
+            self._try(journal.path, journal.close)
+        if self._lock is not None:
+            os.close(self._lock)
 
     def _try(self, path: Path, action: Callable[[], None]) -> bool:
         """Return whether an action went well; say what did not, and that the run goes on."""

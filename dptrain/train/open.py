@@ -1,5 +1,6 @@
 """How a run gets its directory: a new one, or that of a run which goes on from its checkpoint."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -43,21 +44,27 @@ def open_run(
     if directory is None:
         return None, None
     now = identity(settings, data, run, config, world)
-    start, changed, store = resume.Start(), {}, None
     wanted = shapes(run)
+    start, arrays, changed, store = resume.Start(), {}, {}, None
     with world.together():
         if world.rank == 0:
+            comment = f"{software()}; {world.size} ranks; dptrain train --config repeats the run"
+            content = rundir.toml(settings, comment)
             if not go_on:
                 rundir.create(directory)
-            resume.lock(directory)
-            start = resume.find(directory, wanted, Silence().warn)
-            changed = changes(start.run, now, force=force) if start.run else {}
-            _check_length(start, run, settings)
-            comment = f"{software()}; {world.size} ranks; dptrain train --config repeats the run"
-            write_whole(directory / rundir.CONFIG, rundir.toml(settings, comment))
-            store = _open_store(directory, start, changed, now, config)
-    arrays, start.arrays = start.arrays, {}
-    start, changed = world.gather((start, changed) if world.rank == 0 else None)[0]
+                write_whole(directory / rundir.CONFIG, content)
+            held = resume.lock(directory)
+            try:
+                start = resume.find(directory, wanted, Silence().warn)
+                changed = changes(start.run, now, force=force) if start.run else {}
+                _check_length(start, run, settings)
+                write_whole(directory / rundir.CONFIG, content)
+                store = _open_store(directory, start, changed, now, config, held)
+            except BaseException:
+                os.close(held)
+                raise
+            arrays, start.arrays = start.arrays, {}
+    start, changed = world.gather((start, changed))[0]
     if start.state:
         restore(run, arrays, start.state, start.history)
         run.stop_without_gain(config.patience)
@@ -81,6 +88,7 @@ def _open_store(
     changed: dict[str, Any],
     now: dict[str, Any],
     config: TrainConfig,
+    lock: int,
 ) -> Store:
     """Open a run's files at its start, and note in the receipt what it is, or what has changed."""
     lines = start.lines
@@ -92,6 +100,7 @@ def _open_store(
             lines["metrics_lines"],
             lines["receipt_lines"],
             lines["receipt_sha256"],
+            lock,
         )
     except OSError as error:
         raise InputError(f"{directory} can't be written: {error.strerror}") from None

@@ -59,7 +59,13 @@ class RunRecorder(Recorder):
         self._next = time.monotonic() + self._every
 
     def asks(self) -> int:
-        """See `Recorder.asks`: on rank 0 also to save, by the clock, one checkpoint at a time."""
+        """See `Recorder.asks`: on rank 0 also to save, by the clock, one checkpoint at a time.
+
+        Here, where the gradients are there and the update is not, copies are compared: after it
+        each slice comes from its owner, and a slip in another's copy would be gone.
+        """
+        if len(self.run.reducer.copies) > 1 and (self.run.step + 1) % self.config.audit_every == 0:
+            self.audit()
         asked = self.watch.beat()
         if (
             self._unit == "seconds"
@@ -83,8 +89,6 @@ class RunRecorder(Recorder):
                 self.store.step(number, batch.rows, loss, params)
         if self.config.log_every is not None and number % self.config.log_every == 0:
             self._write(run.line() | {"loss": loss})
-        if len(run.reducer.copies) > 1 and number % self.config.audit_every == 0:
-            self.audit()
         self._due |= bool(asked & Ask.SAVE)
         self._due |= self._unit == "steps" and number % self._every == 0
         if asked & ~Ask.SAVE:

@@ -254,4 +254,4 @@ def addresses() -> list[str]:
             with contextlib.suppress(OSError):  # an interface without an address
                 answer = fcntl.ioctl(any_socket, SIOCGIFADDR, request)
                 found.append(socket.inet_ntoa(answer[20:24]))
-    return [address for address in found if not address.startswith("127.")]
+    return [address for address in found if not address.startswith("127.")] or [LOOPBACK]

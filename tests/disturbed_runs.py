@@ -1,0 +1,113 @@
+"""A run in which one rank does something at one moment; started by tests, under mpirun or alone.
+
+    python disturbed_runs.py OUT WHAT WHEN RANK [RANKS_PER_NODE] [KEY=VALUE...]
+
+WHAT: TERM, INT, USR1, STOP, KILL, SEGV (a signal to itself), sleep, raise, exit, or flip (a bit of
+its copy of the parameters). WHEN: start, step, evaluation or test. RANK: who does it; -1 for all.
+"""
+
+import dataclasses
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import dptrain
+from dptrain.cli.train import LATER
+from dptrain.train import watch
+
+Floats = NDArray[np.floating]
+
+STEP = 70
+"""When `step` is: in the second epoch."""
+
+HELD_OUT = 382
+"""Rows of validation, a block; the test rows' blocks are larger."""
+
+FLIPPED = 9000
+"""The entry of the parameters whose lowest bit is flipped."""
+
+
+class Disturbed(dptrain.MLP):
+    """A network during whose computation something happens."""
+
+    def __init__(self, what: str, when: str, **spec: Any) -> None:
+        super().__init__(**spec)
+        self.what, self.when = what, when
+        self.shards_seen = 0
+
+    def initial_params(self, rng: np.random.Generator) -> Floats:
+        self.happen("start")
+        return super().initial_params(rng)
+
+    def loss_and_grad_sum(
+        self, params: Floats, x: Floats, y: NDArray[Any], out: Floats, rng: Any
+    ) -> float:
+        self.shards_seen += 1
+        if self.shards_seen == STEP:
+            self.happen("step", params)
+        return super().loss_and_grad_sum(params, x, y, out, rng)
+
+    def outputs(self, params: Floats, x: Floats) -> Floats:
+        self.happen("evaluation" if len(x) == HELD_OUT else "test")
+        return super().outputs(params, x)
+
+    def happen(self, when: str, params: Floats | None = None) -> None:
+        if when != self.when:
+            return
+        if self.what == "sleep":
+            print("asleep", flush=True)
+            time.sleep(60)
+        elif self.what == "raise":
+            raise RuntimeError("something unexpected")
+        elif self.what == "exit":
+            os._exit(3)
+        elif self.what == "flip":
+            assert params is not None
+            params[FLIPPED : FLIPPED + 1].view(np.uint32)[:] ^= 1
+        else:
+            os.kill(os.getpid(), signal.Signals[f"SIG{self.what}"])
+            time.sleep(0.3)  # a signal is heard between two instructions of Python
+
+
+def main() -> int:
+    """Train for three epochs; return the status that the command line would end with."""
+    out, what, when, rank, *rest = sys.argv[1:]
+    per_node = [int(word) for word in rest if "=" not in word]
+    settings: dict[str, Any] = dict(word.split("=") for word in rest if "=" in word)
+    if "stall_timeout" in settings:
+        settings["stall_timeout"] = float(settings["stall_timeout"])
+        watch.GRACE = 1.0
+    if "audit_every" in settings:
+        settings["audit_every"] = int(settings["audit_every"])
+    comm = None
+    if dptrain.connect().size > 1:
+        from mpi4py import MPI
+
+        comm = MPI.COMM_WORLD
+    world = dptrain.World(comm, *per_node)
+    config = dataclasses.replace(
+        dptrain.TrainConfig(shards=4, epochs=3, checkpoint_every="1000 steps"), **settings
+    )
+    data = dptrain.load(config=dptrain.DataConfig(validation=0.1), world=world)
+    spec = dptrain.mlp_for(data).spec()
+    mine = int(rank) in (-1, world.rank)
+    model = Disturbed(what, when, **spec) if mine else dptrain.MLP(**spec)
+    try:
+        trained = dptrain.fit(model, data, config, out=Path(out), world=world)
+    except dptrain.InputError as error:
+        if world.rank == 0:
+            print(error)
+        return error.status
+    if world.rank == 0:
+        print(trained.summary["stopped"], trained.summary["steps"])
+    return {"Ctrl-C": 130, "SIGTERM": LATER, "SIGUSR1": LATER}.get(trained.summary["stopped"], 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

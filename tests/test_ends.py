@@ -1,0 +1,161 @@
+"""Shows how runs end before their last step, on purpose or not, and that they go on from there."""
+
+import fcntl
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import BIN, Finished, start
+
+import dptrain
+from dptrain.train import resume
+
+HERE = Path(__file__).parent
+
+
+def disturbed(out: Path, *words: object, ranks: int | None = 3) -> Finished:
+    """Run disturbed_runs.py; its words are WHAT WHEN RANK and so on."""
+    script = HERE / "disturbed_runs.py"
+    return start("python", script, out, *map(str, words), ranks=ranks, cwd=out.parent, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the same settings that nothing disturbs."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    done = disturbed(out, "nothing", "never", 0, ranks=None)
+    assert done.stdout.split() == ["None", "162"], done.stderr
+    return out
+
+
+def same(run: Path, whole: Path) -> None:
+    """Assert that two runs have left the same bytes, times aside."""
+    names = ("receipt.jsonl", "model.safetensors", "checkpoints/step-0000000162.safetensors")
+    for name in names:
+        assert (run / name).read_bytes() == (whole / name).read_bytes(), name
+    assert lines_without_times(run) == lines_without_times(whole)
+
+
+def lines_without_times(run: Path) -> list[str]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [json.dumps({k: v for k, v in line.items() if k != "seconds"}) for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("what", "when", "rank", "ranks", "status"),
+    [
+        ("TERM", "step", 1, 3, 75),
+        ("TERM", "step", -1, 2, 75),
+        ("USR1", "step", 0, 3, 75),
+        ("INT", "step", 2, 3, 130),
+        ("INT", "step", 0, None, 130),
+        ("TERM", "start", 0, 3, 75),
+        ("USR1", "start", 0, None, 75),
+        ("TERM", "evaluation", 2, 3, 75),
+        ("USR1", "evaluation", 0, None, 75),
+        ("USR1", "test", 0, 2, 75),
+    ],
+)
+def test_a_signal_saves_the_run_which_goes_on_with_the_same_bytes(
+    what: str,
+    when: str,
+    rank: int,
+    ranks: int | None,
+    status: int,
+    tmp_path: Path,
+    whole: Path,
+) -> None:
+    done = disturbed(tmp_path / "run", what, when, rank, ranks=ranks)
+    assert done.status == status, done.stderr
+    assert done.stderr == ""
+    stopped, step = done.stdout.rsplit(None, 1)
+    assert stopped == {"TERM": "SIGTERM", "USR1": "SIGUSR1", "INT": "Ctrl-C"}[what]
+    within = {"start": range(1, 30), "step": range(18, 100), "evaluation": [54], "test": [162]}
+    assert int(step) in within[when]
+    saved = [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()]
+    assert saved == [f"step-{int(step):010}.safetensors"]
+    again = start("dptrain", "train", "--resume", "run", "--json", ranks=2, cwd=tmp_path)
+    assert again.json["steps"] == 162
+    same(tmp_path / "run", whole)
+
+
+def test_a_signal_before_there_is_a_run_ends_with_75_as_well(tmp_path: Path) -> None:
+    """The job script starts it anew: nothing has been written."""
+    command = [str(BIN / "dptrain"), "train", "--out", "run", "--epochs", "2000"]
+    statuses = set()
+    for wait in (0.25, 0.35, 0.5):
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=-1)
+        time.sleep(wait)
+        process.send_signal(signal.SIGUSR1)
+        process.communicate(timeout=20)
+        if (tmp_path / "run" / "config.toml").exists():
+            command[2:4] = ["--resume", "run"]
+        statuses.add(process.returncode)
+    assert statuses <= {75, -signal.SIGUSR1}  # the latter before Python listens
+
+
+def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
+    script = HERE / "disturbed_runs.py"
+    command = [sys.executable, script, "run", "sleep", "step", "0"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"asleep\n"
+        process.send_signal(signal.SIGTERM)
+        time.sleep(1.2)
+        assert process.poll() is None  # it waits for the step
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=10) == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("what", ["KILL", "SEGV", "raise", "exit"])
+def test_a_rank_that_dies_ends_the_job(what: str, tmp_path: Path) -> None:
+    began = time.monotonic()
+    done = disturbed(tmp_path / "run", what, "step", 1)
+    assert done.status != 0
+    assert time.monotonic() - began < 30
+    if what == "raise":
+        assert "rank 1 of 3" in done.stderr
+        assert "RuntimeError: something unexpected" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("what", "per_node", "said"),
+    [("STOP", 3, "no answer"), ("sleep", 3, "not at the point"), ("STOP", 1, "no answer")],
+)
+def test_a_silent_rank_is_named(what: str, per_node: int, said: str, tmp_path: Path) -> None:
+    done = disturbed(tmp_path / "run", what, "step", 1, per_node, "stall_timeout=2")
+    assert done.status != 0
+    assert done.stderr.count("no progress for 2 s") == 1
+    assert "rank 1 (process " in done.stderr
+    assert said in done.stderr
+    assert "rank 0 (" not in done.stderr
+
+
+@pytest.mark.parametrize(("reduce", "per_node"), [("allreduce", 3), ("tree", 1)])
+def test_copies_that_drift_apart_stop_the_run(reduce: str, per_node: int, tmp_path: Path) -> None:
+    words = ("flip", "step", 1, per_node, f"reduce={reduce}", "audit_every=1")
+    done = disturbed(tmp_path / "run", *words)
+    assert done.status == 70, done.stderr
+    assert done.stdout.startswith("after step ")
+    assert "of rank 1 are not those of rank 0" in done.stdout
+    assert "layers.1.weight" in done.stdout
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_one_process_writes_to_a_run_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resume, "PATIENCE", 0.5)
+    data, out = dptrain.load(), tmp_path / "run"
+    model = dptrain.mlp_for(data)
+    dptrain.fit(model, data, dptrain.TrainConfig(epochs=1), out=out)
+    before = {path: path.read_bytes() for path in out.rglob("*.*")}
+    with (out / "receipt.jsonl").open("r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(dptrain.InputError, match="is being written by another process"):
+            dptrain.fit(model, data, dptrain.TrainConfig(epochs=2), out=out, resume=True)
+    assert {path: path.read_bytes() for path in out.rglob("*.*")} == before
