@@ -100,7 +100,7 @@ def test_a_signal_before_there_is_a_run_ends_with_75_as_well(tmp_path: Path) -> 
 
 def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
     script = HERE / "disturbed_runs.py"
-    command = [sys.executable, script, "run", "sleep", "step", "0"]
+    command = [sys.executable, str(script), "run", "sleep", "step", "0"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"asleep\n"

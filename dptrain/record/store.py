@@ -130,7 +130,7 @@ class Store:
                 sync_directory(self.run)
             checkpoint.write(path, tensors, state)
 
-        if self._try(path, write):
+        if self._try(path.parent, write):
             self._try(
                 path.parent, lambda: checkpoint.prune(self.run, self._keep, validation_losses)
             )

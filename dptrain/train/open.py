@@ -1,6 +1,8 @@
 """How a run gets its directory: a new one, or that of a run which goes on from its checkpoint."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,32 +45,41 @@ def open_run(
     """
     if directory is None:
         return None, None
-    now = identity(settings, data, run, config, world)
-    wanted = shapes(run)
+    now, wanted = identity(settings, data, run, config, world), shapes(run)
+    comment = f"{software()}; {world.size} ranks; dptrain train --config repeats the run"
+    content = rundir.toml(settings, comment)
     start, arrays, changed, store = resume.Start(), {}, {}, None
     with world.together():
         if world.rank == 0:
-            comment = f"{software()}; {world.size} ranks; dptrain train --config repeats the run"
-            content = rundir.toml(settings, comment)
-            if not go_on:
-                rundir.create(directory)
-                write_whole(directory / rundir.CONFIG, content)
-            held = resume.lock(directory)
-            try:
+            with _refused(directory), contextlib.ExitStack() as undo:
+                if not go_on:
+                    rundir.create(directory)
+                    write_whole(directory / rundir.CONFIG, content)
+                lock = resume.lock(directory)
+                undo.callback(os.close, lock)
                 start = resume.find(directory, wanted, Silence().warn)
                 changed = changes(start.run, now, force=force) if start.run else {}
                 _check_length(start, run, settings)
                 write_whole(directory / rundir.CONFIG, content)
-                store = _open_store(directory, start, changed, now, config, held)
-            except BaseException:
-                os.close(held)
-                raise
-            arrays, start.arrays = start.arrays, {}
-    start, changed = world.gather((start, changed))[0]
+                store = _open_store(directory, start, changed, now, config, lock)
+                undo.pop_all()  # the lock is the store's to give back
+                arrays, start.arrays = start.arrays, {}
+    everyone: list[tuple[resume.Start, dict[str, Any]]] = world.gather((start, changed))
+    start, changed = everyone[0]
     if start.state:
         restore(run, arrays, start.state, start.history)
         run.stop_without_gain(config.patience)
     return store, merged(start.run, changed) if start.run else now
+
+
+@contextlib.contextmanager
+def _refused(directory: Path) -> Iterator[None]:
+    """Say that a directory can't be written where the file system refuses."""
+    try:
+        yield
+    except OSError as error:
+        message = f"{directory} can't be written: {error.strerror or error}"
+        raise InputError(message, local=True) from None
 
 
 def _check_length(start: resume.Start, run: Training, settings: dict[str, Any]) -> None:
@@ -91,19 +102,15 @@ def _open_store(
     lock: int,
 ) -> Store:
     """Open a run's files at its start, and note in the receipt what it is, or what has changed."""
-    lines = start.lines
-    try:
-        store = Store(
-            directory,
-            config.keep_checkpoints,
-            Silence().warn,
-            lines["metrics_lines"],
-            lines["receipt_lines"],
-            lines["receipt_sha256"],
-            lock,
-        )
-    except OSError as error:
-        raise InputError(f"{directory} can't be written: {error.strerror}") from None
+    store = Store(
+        directory,
+        config.keep_checkpoints,
+        Silence().warn,
+        start.lines["metrics_lines"],
+        start.lines["receipt_lines"],
+        start.lines["receipt_sha256"],
+        lock,
+    )
     if start.run is None:
         store.say(now)
     elif changed:
