@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from conftest import BIN, Start
 
+from dptrain import figure
 from dptrain.bench import measure as bench
 from dptrain.bench import show
 from dptrain.bench.clock import PARTS, Clock
@@ -162,7 +163,7 @@ def test_plot_draws_a_picture(
     name: str, begins: bytes, found: dict[str, Any], tmp_path: Path
 ) -> None:
     path = tmp_path / name
-    show.check(path)
+    figure.check(path, "--plot")
     show.draw(found, path)
     assert path.read_bytes().startswith(begins)
     assert [file.name for file in tmp_path.iterdir()] == [name]

@@ -1,23 +1,16 @@
 """What `bench` found, for people: a table in text, and a picture."""
 
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dptrain.config import InputError
-from dptrain.record.files import write_whole
+from dptrain.figure import BLUE, ORANGE, SKY, VERMILION, drawing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Found = dict[str, Any]
 
-SUFFIXES = (".png", ".svg", ".pdf")
-
-BLUE, ORANGE, SKY, VERMILION = "#0072B2", "#E69F00", "#56B4E9", "#D55E00"
-"""Of the colours by Okabe and Ito, which the colour-blind can tell apart."""
-
-BESIDE: Any = {"textcoords": "offset points", "va": "center", "fontsize": 9}
+BESIDE: Any = {"textcoords": "offset points", "va": "center"}
 """How a bar's numbers stand beside it."""
 
 
@@ -115,37 +108,18 @@ def _foot(found: Found) -> str:
     )
 
 
-def check(path: Path) -> None:
-    """Raise InputError where nothing could be drawn to this file, before the work."""
-    if path.suffix not in SUFFIXES:
-        raise InputError(f"plot is {path}; needed is a file that ends in {', '.join(SUFFIXES)}")
-    if not path.parent.is_dir():
-        raise InputError(f"{path} can't be written: there is no directory {path.parent}")
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError as error:
-        raise InputError(
-            f"--plot needs matplotlib ({error}); install it with: pip install 'dptrain[plot]'"
-        ) from None
-
-
 def draw(found: Found, path: Path) -> None:
-    """Draw each part beside its floor, and below it the runs compared; see `check`."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 7), layout="constrained")
+    """Draw each part beside its floor, and below it the runs compared; see `figure.check`."""
     heights = [len(found["parts"]) + 1, len(found["runs"]) + 1.5]
-    parts, runs = figure.subplots(2, 1, height_ratios=heights)
-    figure.suptitle(f"{_model(found)}\n{_place(found)}", fontsize=11)
-    _draw_parts(found["parts"], parts)
-    _draw_runs(found["runs"], runs)
-    runs.set_xlabel(
-        f"ms a step: medians of {found['rounds']} rounds of {found['steps_per_round']} steps, "
-        "means over ranks"
-    )
-    content = io.BytesIO()
-    figure.savefig(content, format=path.suffix[1:], dpi=150)
-    write_whole(path, content.getvalue())
+    with drawing(path, 9, 7) as figure:
+        parts, runs = figure.subplots(2, 1, height_ratios=heights)
+        figure.suptitle(f"{_model(found)}\n{_place(found)}", fontsize=11)
+        _draw_parts(found["parts"], parts)
+        _draw_runs(found["runs"], runs)
+        runs.set_xlabel(
+            f"ms a step: medians of {found['rounds']} rounds of {found['steps_per_round']} steps, "
+            "means over ranks"
+        )
 
 
 def _draw_parts(parts: dict[str, Found], axes: "Axes") -> None:
@@ -186,10 +160,9 @@ def _tidy(axes: "Axes", title: str) -> None:
     """Give a panel its title and legend, the first bar on top, and room for the numbers."""
     axes.invert_yaxis()
     axes.set_xlim(0, 1.35 * axes.get_xlim()[1])
-    axes.set_title(title, loc="left", fontsize=10, fontweight="bold")
+    axes.set_title(title)
     above: Any = {"loc": "lower right", "bbox_to_anchor": (1, 0.98), "borderaxespad": 0}
-    axes.legend(**above, ncols=2, frameon=False, fontsize=9)
+    axes.legend(**above, ncols=2)
     axes.tick_params("y", length=0)
-    axes.grid(axis="x", color="0.9")
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.grid(axis="x")
+    axes.spines["left"].set_visible(False)

@@ -41,11 +41,12 @@ def bench(plot: str | None, as_json: bool, quiet: bool, **values: Any) -> int:
     settings, config = build(BenchConfig, values), build(TrainConfig, values)
     model_config = build(ModelConfig, values)
     world = worlds.connect()
+    from dptrain import figure
     from dptrain.bench import measure, show
 
     with world.together():
         if plot is not None and world.rank == 0:
-            show.check(Path(plot))
+            figure.check(Path(plot), "--plot")
 
     def say(text: str) -> None:
         if world.rank == 0 and not quiet:

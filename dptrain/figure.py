@@ -1,0 +1,88 @@
+"""What all figures share: matplotlib, set up alike on every machine, and the file they end in."""
+
+import contextlib
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dptrain.config import InputError
+from dptrain.record.files import write_whole
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SUFFIXES = (".png", ".svg", ".pdf")
+
+BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK = (
+    "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#000000"
+)  # fmt: skip
+"""The colours by Okabe and Ito, which the colour-blind can tell apart; their yellow is too pale."""
+
+SETTINGS: Any = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": "0.9",
+    "legend.frameon": False,
+    "agg.path.chunksize": 10_000,  # else curves of very many points can't be drawn
+    "pdf.fonttype": 42,  # letters that can be searched and copied
+    "svg.hashsalt": "dptrain",  # else the names in the file differ each time
+}
+
+UNDATED: dict[str, dict[str, Any]] = {
+    "png": {},
+    "svg": {"Date": None},
+    "pdf": {"CreationDate": None},
+}
+
+
+def check(path: Path, option: str) -> None:
+    """Raise InputError where nothing could be drawn to this file, before the work.
+
+    `option` is what the person calls the file, such as --plot.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        needed = f"a file that ends in {', '.join(SUFFIXES)}"
+        raise InputError(f"{option} is {path}; needed is {needed}")
+    if path.is_dir():
+        raise InputError(f"{option} is {path}, which is a directory; needed is the name of a file")
+    if not path.parent.is_dir():
+        raise InputError(f"{path} can't be written: there is no directory {path.parent}")
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            f"{option} needs matplotlib ({error}); install it with: pip install 'dptrain[plot]'"
+        ) from None
+
+
+@contextlib.contextmanager
+def drawing(path: Path, width: float, height: float) -> Iterator["Figure"]:
+    """Yield a figure, sizes in inches, and write what the block drew to a file; see `check`.
+
+    The same drawing gives the same bytes: a person's matplotlibrc and the date have no part in it.
+    A file that exists is replaced.
+
+    Raises
+    ------
+    InputError
+        The file can't be written.
+    """
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(SETTINGS)
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure
+        content, kind = io.BytesIO(), path.suffix.lower()[1:]
+        figure.savefig(content, format=kind, dpi=150, metadata=UNDATED[kind])
+    write_whole(path, content.getvalue())
