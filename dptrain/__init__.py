@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from dptrain.data.prepare import Data
     from dptrain.model import Model
     from dptrain.model.mlp import MLP
+    from dptrain.plot.curves import plot_runs
     from dptrain.train.fit import fit, load, mlp_for
     from dptrain.train.trained import Trained, load_trained
     from dptrain.version import __version__
@@ -29,6 +30,7 @@ __all__ = [
     "load",
     "load_trained",
     "mlp_for",
+    "plot_runs",
 ]
 
 _HOMES = {
@@ -36,6 +38,7 @@ _HOMES = {
     "dptrain.data.prepare": ("Data",),
     "dptrain.model": ("Model",),
     "dptrain.model.mlp": ("MLP",),
+    "dptrain.plot.curves": ("plot_runs",),
     "dptrain.train.fit": ("fit", "load", "mlp_for"),
     "dptrain.train.trained": ("Trained", "load_trained"),
     "dptrain.version": ("__version__",),

@@ -44,6 +44,7 @@ DType = Literal["float32", "float64"]
 Rule = Literal["sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop"]
 Schedule = Literal["constant", "step", "cosine"]
 Reduction = Literal["tree", "allreduce"]
+Over = Literal["steps", "examples", "seconds"]
 
 
 def setting(default: Any, help: str, **metadata: Any) -> Any:  # noqa: A002 (click's own word)
@@ -236,3 +237,11 @@ class BenchConfig(Checked):
     outputs: int = setting(10, "Classes, or values to predict.", low=1)
     task: Literal["classification", "regression"] = setting("classification", "What the target is.")
     rounds: int = setting(5, "Times that everything is measured; medians are shown.", low=5)
+
+
+@dataclass(frozen=True)
+class PlotConfig(Checked):
+    """How `plot` draws."""
+
+    x: Over = setting("steps", "What curves stand over.")
+    width: float = setting(9.0, "Inches; the height follows.", low=3, high=100)

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,16 +30,15 @@ SETTINGS: Any = {
     "axes.axisbelow": True,
     "grid.color": "0.9",
     "legend.frameon": False,
+    "figure.dpi": 150,
+    "figure.constrained_layout.w_pad": 0.08,
     "agg.path.chunksize": 10_000,  # else curves of very many points can't be drawn
     "pdf.fonttype": 42,  # letters that can be searched and copied
     "svg.hashsalt": "dptrain",  # else the names in the file differ each time
 }
 
-UNDATED: dict[str, dict[str, Any]] = {
-    "png": {},
-    "svg": {"Date": None},
-    "pdf": {"CreationDate": None},
-}
+UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+"""What leaves the date out of a file, where its format has one."""
 
 
 def check(path: Path, option: str) -> None:
@@ -77,12 +77,13 @@ def drawing(path: Path, width: float, height: float) -> Iterator["Figure"]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context():
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # of a name: a box stands for it
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(SETTINGS)
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
         content, kind = io.BytesIO(), path.suffix.lower()[1:]
-        figure.savefig(content, format=kind, dpi=150, metadata=UNDATED[kind])
+        figure.savefig(content, format=kind, metadata=UNDATED.get(kind))
     write_whole(path, content.getvalue())

@@ -44,8 +44,9 @@ def floor(module: str) -> str:
 def test_imports_run_one_way(path: Path) -> None:
     here = path.relative_to(PACKAGE.parent).with_suffix("").parts[1]
     below = {
-        "cli": STAGES | GROUND | {"train", "bench", "figure", "cli"},
+        "cli": STAGES | GROUND | {"train", "bench", "plot", "figure", "cli"},
         "bench": STAGES | GROUND | {"train", "bench", "figure"},
+        "plot": {"config", "record", "figure", "plot"},
         "figure": {"config", "record"},
         "train": STAGES | GROUND | {"train"},
         "world": {"config"},
@@ -64,7 +65,8 @@ def test_imports_run_one_way(path: Path) -> None:
 
 def test_the_house_has_all_its_rooms() -> None:
     rooms = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in FILES}
-    assert rooms == STAGES | GROUND | {"cli", "bench", "figure", "train", "__init__", "__main__"}
+    tools = {"cli", "bench", "plot", "figure", "train"}
+    assert rooms == STAGES | GROUND | tools | {"__init__", "__main__"}
 
 
 def test_public_names_are_sorted_and_there() -> None:

@@ -10,6 +10,7 @@ import click
 
 from dptrain import world as worlds
 from dptrain.cli.bench import bench
+from dptrain.cli.plot import plot
 from dptrain.cli.stored import evaluate, predict
 from dptrain.cli.train import train
 from dptrain.cli.verify import verify
@@ -57,7 +58,7 @@ def command() -> None:
     """
 
 
-for _command in (train, evaluate, predict, verify, bench):
+for _command in (train, evaluate, predict, plot, verify, bench):
     command.add_command(_command)
 
 

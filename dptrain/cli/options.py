@@ -14,6 +14,7 @@ from dptrain.config import (
     BenchConfig,
     DataConfig,
     ModelConfig,
+    PlotConfig,
     TrainConfig,
     nearest,
     option_name,
@@ -21,7 +22,7 @@ from dptrain.config import (
 
 Command = Callable[..., int]
 
-Config = TypeVar("Config", DataConfig, ModelConfig, TrainConfig, BenchConfig)
+Config = TypeVar("Config", DataConfig, ModelConfig, TrainConfig, BenchConfig, PlotConfig)
 
 
 class Whole(click.ParamType[int]):

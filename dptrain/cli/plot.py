@@ -1,0 +1,38 @@
+"""dptrain plot."""
+
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from dptrain import world as worlds
+from dptrain.cli.options import build, config_option, debug_option, settings
+from dptrain.config import PlotConfig
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@settings(PlotConfig)
+@click.option(
+    "--out",
+    metavar="FILE",
+    default="curves.png",
+    show_default=True,
+    help="A .png, .svg or .pdf file; one that exists is replaced.",
+)
+@config_option
+@debug_option
+def plot(runs: tuple[str, ...], out: str, **values: Any) -> int:
+    """Learning curves of one or several runs, each a directory that train has written.
+
+    Losses, metrics, learning rate, gradient norm, noise scale: what the runs' metrics.jsonl hold.
+    A run can be drawn while it trains. Needs matplotlib: pip install 'dptrain[plot]'.
+    """
+    config = build(PlotConfig, values)
+    world = worlds.connect()
+    from dptrain.plot.curves import plot_runs
+
+    with world.together():
+        if world.rank == 0:
+            print(f"{out}: {', '.join(plot_runs(runs, out, **asdict(config)))}")
+    return 0

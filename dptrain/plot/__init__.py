@@ -1,0 +1,1 @@
+"""The learning curves of stored runs, as a picture."""

@@ -1,0 +1,90 @@
+"""The metrics of stored runs, read as curves; a run that is being written can be read as well."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from dptrain.config import InputError
+from dptrain.record.rundir import METRICS
+
+Points = list[tuple[float, float]]
+Curves = dict[str, Points]
+"""A run's curves, by column."""
+
+HIGHEST = 1e100
+"""What is larger, as of a run that diverges, is left out like NaN: axes would overflow."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run under the name that sets it apart, and the numbers in each line of its metrics."""
+
+    name: str
+    lines: list[dict[str, float]]
+
+    def curves(self, x: str, columns: Sequence[str]) -> Curves:
+        """Return the curves of some columns over another one; only those that have a point.
+
+        Lines of epochs have a train_loss, lines of steps have none. Of a column that both have,
+        such as the learning rate, the lines are taken that have more: a curve is never of both.
+        """
+        found = {}
+        for column in columns:
+            kinds: tuple[Points, Points] = ([], [])
+            for line in self.lines:
+                if x in line and column in line:
+                    kinds["train_loss" in line].append((line[x], line[column]))
+            if any(kinds):
+                found[column] = max(kinds, key=len)
+        return found
+
+
+def read_runs(paths: Sequence[str | Path]) -> list[Run]:
+    """Return the runs in some directories, each once, under the shortest names that differ.
+
+    Raises
+    ------
+    InputError
+        A path is no run's directory; its metrics are damaged, or have no line yet.
+    """
+    whole = (os.path.abspath(path) for path in paths)  # noqa: PTH100 (links keep their names)
+    found = dict.fromkeys(map(Path, whole))
+    lines = [_lines(path / METRICS) for path in found]
+    for depth in count(1):
+        names = ["/".join(path.parts[-depth:]) for path in found]
+        if len(set(names)) == len(found):
+            break
+    return [Run(*run) for run in zip(names, lines, strict=True)]
+
+
+def _lines(path: Path) -> list[dict[str, float]]:
+    """Return what `metrics.jsonl` holds; a last line that is only half there is left out."""
+    try:
+        *whole, rest = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; needed is the directory of a run") from None
+    lines = []
+    for number, text in enumerate([*whole, rest], 1):
+        try:
+            lines.append(_numbers(text))
+        except (ValueError, OverflowError, RecursionError):
+            if number <= len(whole):
+                raise InputError(
+                    f"{path}, line {number} is no line of metrics: {text[:40]!r}; restore the "
+                    "file, or take that line out"
+                ) from None
+    if not lines:
+        raise InputError(f"{path} has no line yet; needed is a run that has done an epoch")
+    return lines
+
+
+def _numbers(text: bytes) -> dict[str, float]:
+    """Return the numbers of a JSON object that an axis can hold; ValueError where it is none."""
+    values = json.loads(text)
+    if not isinstance(values, dict):
+        raise ValueError
+    numbers = {key: float(value) for key, value in values.items() if isinstance(value, int | float)}
+    return {key: number for key, number in numbers.items() if abs(number) < HIGHEST}
