@@ -1,4 +1,4 @@
-"""Answers one question with numbers: in a minibatch, what is averaged?
+"""Step 1 of 4, the question, answered with numbers: in a minibatch, what is averaged?
 
 You know stochastic gradient descent for one example. In a batch every neuron has one
 activation per example. Are they averaged? No: forward and backward run for each example as
@@ -8,6 +8,8 @@ The network is 2-2-1: neurons 1 and 2 are hidden, neuron 3 is the linear output.
 w12 leads from input 2 to neuron 1; v1 and v2 lead from the hidden neurons to the output.
 The activation, softsign, is a = z / (1 + |z|). Its slope 1 / (1 + |z|)^2 is (1 - |a|)^2.
 The loss of one example is L = (y - target)^2 / 2, so its slope along y is y - target.
+
+Step 2, numpy_minibatch.py, has the same numbers as arrays.
 """
 
 Numbers = list[float]
