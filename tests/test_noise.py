@@ -1,0 +1,82 @@
+"""Shows that the noise scale is estimated without bias, from even, uneven and empty shards."""
+
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from dptrain.reduce.noise import Noise, noise
+from dptrain.world import cut
+
+TRUE = np.array([0.5, -1.0, 0.0])
+SPREAD = np.array([1.0, 2.0, 3.0])
+VARIANCE, SQUARE_NORM = 14.0, 1.25
+
+
+def estimate(gradients: NDArray[np.float64], sizes: list[int]) -> Noise | None:
+    """Return the estimate from examples' gradients [m, n], cut into shards of these sizes."""
+    sums = [part.sum(axis=0) for part in np.split(gradients, np.cumsum(sizes)[:-1])]
+    return noise([float(s @ s) for s in sums], sizes, float(np.sum(gradients.sum(axis=0) ** 2)))
+
+
+@pytest.mark.parametrize("sizes", [[8, 8, 8], [1, 2, 21], [0, 5, 0, 7], [1, 1]])
+def test_both_estimates_are_unbiased(sizes: list[int]) -> None:
+    rng = np.random.default_rng(0)
+    draws = TRUE + SPREAD * rng.standard_normal((5_000, sum(sizes), 3))
+    found = [estimate(gradients, sizes) for gradients in draws]
+    values = np.array([(one.variance, one.square_norm) for one in found if one])
+    assert len(values) == len(draws)
+    error = values.std(axis=0) / math.sqrt(len(values))
+    assert np.all(np.abs(values.mean(axis=0) - (VARIANCE, SQUARE_NORM)) < 4 * error)
+    assert np.all(error < 0.3)  # or the line above would show nothing
+
+
+def test_even_shards_give_the_formulas_of_the_paper() -> None:
+    gradients = TRUE + SPREAD * np.random.default_rng(1).standard_normal((24, 3))
+    small = np.mean([np.sum(part.mean(axis=0) ** 2) for part in np.split(gradients, 4)])
+    big = np.sum(gradients.mean(axis=0) ** 2)
+    found = estimate(gradients, [6] * 4)
+    assert found is not None
+    assert found.variance == pytest.approx((small - big) / (1 / 6 - 1 / 24))
+    assert found.square_norm == pytest.approx((24 * big - 6 * small) / (24 - 6))
+    assert found.scale == pytest.approx(found.variance / found.square_norm)
+
+
+def test_the_trainers_cut_of_any_size_gives_the_variance_between_shards() -> None:
+    rng = np.random.default_rng(2)
+    for size, parts in [(2, 5), (7, 3), (64, 7)]:
+        gradients, pieces = (
+            rng.standard_normal((size, 3)),
+            [cut(size, parts, p) for p in range(parts)],
+        )
+        mean = gradients.mean(axis=0)
+        held = [gradients[p.start : p.stop] for p in pieces if len(p)]
+        between = sum(len(g) * np.sum((g.mean(axis=0) - mean) ** 2) for g in held)
+        found = estimate(gradients, [len(p) for p in pieces])
+        assert found is not None
+        assert found.variance == pytest.approx(between / (len(held) - 1))
+
+
+def test_equal_gradients_have_no_noise() -> None:
+    found = estimate(np.tile([0.1, 0.7, -0.3], (7, 1)), [1, 2, 4])
+    assert found is not None
+    assert found.variance == pytest.approx(0, abs=1e-15)
+    assert found.variance >= 0
+    assert found.square_norm == pytest.approx(0.59)
+
+
+def test_noise_that_hides_the_gradient_has_an_infinite_scale() -> None:
+    found = estimate(np.array([[1.0], [-1.0]]), [1, 1])
+    assert found == Noise(2.0, -1.0)
+    assert found.scale == math.inf
+
+
+@pytest.mark.parametrize("sizes", [[], [3], [0, 3, 0]])
+def test_one_shard_says_nothing(sizes: list[int]) -> None:
+    assert noise([2.0] * len(sizes), sizes, 2.0) is None
+
+
+def test_a_size_must_stand_beside_each_norm() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        noise([1.0, 2.0], [1], 3.0)
