@@ -182,6 +182,9 @@ class TrainConfig(Checked):
     log_every: int | None = setting(
         None, "Also write a line of metrics every so many steps.", low=1
     )
+    noise_scale: bool = setting(
+        False, "Estimate the gradient noise scale: how large a batch is worth its work."
+    )
     hash_every: int | None = setting(
         None,
         "Steps between two hashes of the parameters in the receipt.  [default: 4096 / batch size]",

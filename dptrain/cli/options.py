@@ -78,11 +78,12 @@ def _option(item: "Field[Any]", default: Any = ...) -> Callable[[Command], Comma
         f"--{option_name(item)}",
         item.name,
         type=Whole() if kind is int else kind,
+        is_flag=kind is bool,
         metavar=metavar,
         multiple=multiple,
         default=default,
         envvar=_variable(item.name),
-        show_default=default not in (None, ()),
+        show_default=default not in (None, ()) and kind is not bool,
         help=item.metadata["help"],
     )
 

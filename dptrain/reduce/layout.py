@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.reduce.tree import plan
+from dptrain.reduce.tree import plan, tree_sum
 from dptrain.world import cut
 
 Floats = NDArray[np.floating]
@@ -81,6 +81,12 @@ def rank_slices(num_params: int, nodes: Sequence[range]) -> list[slice]:
         for ranks, part in zip(nodes, block_slices(area.start, area.stop, len(nodes)), strict=True):
             slices[ranks[owner]] = part
     return slices
+
+
+def square_norm(vector: Floats) -> float:
+    """Return the sum of squares of a whole vector [n], its blocks added in the tree over blocks."""
+    sums: list[float] = block_square_sums(vector).tolist()
+    return tree_sum(sums)
 
 
 def block_square_sums(vector: Floats) -> NDArray[np.float64]:

@@ -13,7 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.config import Reduction
-from dptrain.reduce.layout import BLOCK, areas, block_square_sums, holding, rank_slices
+from dptrain.reduce.layout import (
+    BLOCK,
+    areas,
+    block_square_sums,
+    holding,
+    rank_slices,
+    square_norm,
+)
 from dptrain.reduce.memory import NodeMemory, free_bytes
 from dptrain.reduce.sums import all_losses
 from dptrain.reduce.tree import plan, tree_sum
@@ -189,7 +196,7 @@ class AllReduce(Reducer):
 
     def norm(self, gradient: Floats) -> float:
         """See `Reducer.norm`: every rank has the gradient whole."""
-        return math.sqrt(tree_sum(block_square_sums(gradient).tolist()))
+        return math.sqrt(square_norm(gradient))
 
     def close(self) -> Floats:
         """See `Reducer.close`."""

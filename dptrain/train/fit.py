@@ -164,7 +164,7 @@ def fit(
     everyone = world.gather(same | {"number of parameters": model.num_params})
     with world.together():
         _check_equal(everyone)
-        _check(model, data, config)
+        _check(model, data, config, world)
     crowded = world.crowded(config.threads)
     if crowded and not quiet and world.rank == 0:
         print(f"dptrain: {crowded}", file=sys.stderr)
@@ -216,7 +216,7 @@ def _settings(model: Model, data: Data, config: TrainConfig, world: World) -> di
     return settings
 
 
-def _check(model: Model, data: Data, config: TrainConfig) -> None:
+def _check(model: Model, data: Data, config: TrainConfig, world: World) -> None:
     """Raise InputError where model, data and settings don't fit."""
     if config.patience is not None and data.validation is None:
         raise InputError(
@@ -225,6 +225,12 @@ def _check(model: Model, data: Data, config: TrainConfig) -> None:
         )
     if data.validation is not None and data.seed != config.seed:
         raise InputError(f"the data was split with seed {data.seed}; training has {config.seed}")
+    if config.noise_scale and min(config.shards or world.size, config.batch_size) < 2:
+        raise InputError(
+            "noise-scale compares the gradients of shards: it needs --shards 2 or more (or as many "
+            f"ranks), and a --batch-size of 2 or more; they are {config.shards or world.size} and "
+            f"{config.batch_size}"
+        )
     if isinstance(model, MLP):
         needed = mlp_for(data, model.config).sizes
         if model.sizes != needed:

@@ -15,7 +15,10 @@ from dptrain.keys import Purpose, generator
 from dptrain.model import Model
 from dptrain.optim import Optimizer, learning_rate, transforms
 from dptrain.order import Batch, Order
+from dptrain.reduce.layout import square_norm
+from dptrain.reduce.noise import noise
 from dptrain.reduce.reducer import REDUCERS, Reducer
+from dptrain.reduce.sums import gather_leaves
 from dptrain.reduce.tree import tree_sum
 from dptrain.train.evaluate import Interrupted, evaluate
 from dptrain.train.watch import Ask
@@ -43,6 +46,10 @@ class Training:
     """Examples seen since the last epoch's metrics were written."""
     loss_sum: float = 0.0
     """The sum of their losses."""
+    noise_sum: float = 0.0
+    """With `noise_scale`: the variance of one example's gradient, summed over the epoch's steps."""
+    square_norm_sum: float = 0.0
+    """Likewise the square norm of the gradient without noise."""
     norm: float = math.nan
     """The Euclidean norm of the last step's gradient, where it is computed."""
     best_loss: float = math.inf
@@ -79,12 +86,25 @@ class Training:
     def next_epoch(self) -> None:
         """Begin to count the next epoch's examples and losses."""
         self.seen, self.loss_sum = 0, 0.0
+        self.noise_sum, self.square_norm_sum = 0.0, 0.0
+
+    def add_noise(self, batch: Batch, shard_square_norms: NDArray[np.float64]) -> None:
+        """Count what a step tells of the gradient's noise; takes all shards' [num_shards]."""
+        sizes = [len(batch.shard(shard)) for shard in range(batch.num_shards)]
+        found = noise(shard_square_norms.tolist(), sizes, (self.norm * batch.size) ** 2)
+        if found is not None:
+            self.noise_sum += found.variance
+            self.square_norm_sum += found.square_norm
 
     def line(self) -> dict[str, Any]:
         """Return where the run is and how it steps."""
         where = {"epoch": self.epoch + 1, "step": self.step, "examples": self.examples}
         rate = {"learning_rate": self.optimizer.rate(self.step - 1)}
-        return where | rate | ({} if math.isnan(self.norm) else {"gradient_norm": self.norm})
+        norm = {} if math.isnan(self.norm) else {"gradient_norm": self.norm}
+        # each is unbiased and their ratio is not, so it is of their sums over the epoch so far
+        known = self.square_norm_sum > 0
+        scale = {"noise_scale": self.noise_sum / self.square_norm_sum} if known else {}
+        return where | rate | norm | scale
 
     @property
     def examples(self) -> int:
@@ -171,15 +191,19 @@ def train_epoch(run: Training, config: TrainConfig, world: World, recorder: Reco
     reducer, optimizer, start = run.reducer, run.optimizer, time.perf_counter()
     params, own_params = reducer.params, run.params
     for batch in run.order.steps(run.epoch, first=run.step):
-        losses = [
-            shard_loss_and_grad_sum(run, params, batch, shard, out=reducer.buffer(shard))
-            for shard in world.mine(batch.num_shards)
-        ]
+        losses, squares = [], []
+        for shard in world.mine(batch.num_shards):
+            gradient = reducer.buffer(shard)
+            losses.append(shard_loss_and_grad_sum(run, params, batch, shard, out=gradient))
+            if config.noise_scale:
+                squares.append(square_norm(gradient))
         all_losses, asked = reducer.report(losses, recorder.asks())
         batch_loss_sum = finite_sum(all_losses, batch, run)
         gradient_sum = reducer.sum()
-        if config.clip_norm is not None:
+        if config.clip_norm is not None or config.noise_scale:
             run.norm = reducer.norm(gradient_sum) / batch.size
+        if config.noise_scale:
+            run.add_noise(batch, gather_leaves(world, np.array(squares), batch.num_shards))
         optimizer.update(own_params, gradient_sum, batch.step, run.norm, num_examples=batch.size)
         reducer.share()
 

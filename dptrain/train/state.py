@@ -8,6 +8,10 @@ from dptrain.train.loop import Training
 
 Array = NDArray[Any]
 
+WHOLE = ("step", "seen", "kept")
+REAL = ("loss_sum", "noise_sum", "square_norm_sum", "norm", "best_loss")
+"""The plain values of a run's state: whole numbers, and those stored in hexadecimal, exactly."""
+
 
 def snapshot(run: Training) -> tuple[dict[str, Array], dict[str, Any]]:
     """Return copies of a run's arrays, on rank 0, and its plain values, free of the ranks.
@@ -16,14 +20,8 @@ def snapshot(run: Training) -> tuple[dict[str, Array], dict[str, Any]]:
     patience. Collective: every rank must call this.
     """
     arrays = {name: run.reducer.collect(part) for name, part in _parts(run).items()}
-    state = {
-        "step": run.step,
-        "seen": run.seen,
-        "loss_sum": run.loss_sum.hex(),
-        "norm": run.norm.hex(),
-        "best_loss": run.best_loss.hex(),
-        "kept": run.kept,
-    }
+    state: dict[str, Any] = {name: getattr(run, name) for name in WHOLE}
+    state |= {name: float(getattr(run, name)).hex() for name in REAL}
     return {name: array for name, array in arrays.items() if array is not None}, state
 
 
@@ -37,8 +35,9 @@ def restore(
     for name, part in _parts(run).items():
         run.reducer.deal(arrays.get(name), part)
     run.reducer.share()
-    run.step, run.seen, run.kept = state["step"], state["seen"], state["kept"]
-    for name in ("loss_sum", "norm", "best_loss"):
+    for name in WHOLE:
+        setattr(run, name, state[name])
+    for name in REAL:
         setattr(run, name, float.fromhex(state[name]))
     run.history = history
     run.seconds = max((line["seconds"] for line in history), default=0.0)
