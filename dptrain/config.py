@@ -84,9 +84,24 @@ class Checked:
             value = getattr(self, item.name)
             if get_origin(item.type) is Literal:
                 _check_choice(option_name(item), value, get_args(item.type))
-            elif "low" in item.metadata and value is not None:
+                continue
+            if not _fits(value, item.type):
+                needed = getattr(item.type, "__name__", item.type)
+                raise InputError(f"{option_name(item)} is {value!r}; needed is of type {needed}")
+            if "low" in item.metadata and value is not None:
                 for number in value if isinstance(value, tuple) else (value,):
                     _check_number(option_name(item), number, item.metadata)
+
+
+def _fits(value: object, kind: Any) -> bool:
+    """Return whether a value is of the type that a field says."""
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(_fits(part, get_args(kind)[0]) for part in value)
+    if get_args(kind):  # X | None
+        return any(_fits(value, one) for one in get_args(kind))
+    if isinstance(value, bool) or kind is bool:
+        return isinstance(value, bool) and kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)
 
 
 def _check_choice(name: str, value: object, valid: tuple[str, ...]) -> None:
@@ -148,7 +163,7 @@ class TrainConfig(Checked):
     """How a model is trained; together with the data and the model it decides every byte."""
 
     shards: int | None = setting(
-        None, "Parts V of each minibatch; the number of ranks unless given.", low=1
+        None, "Parts V of each minibatch; the number of ranks unless given.", low=1, high=65537
     )
     batch_size: int = setting(64, "Examples in a minibatch of the whole.", low=1)
     epochs: int | None = setting(None, "Passes over the training rows.  [default: 20]", low=1)
@@ -178,7 +193,9 @@ class TrainConfig(Checked):
     reduce: Reduction = setting(
         "tree", "How gradients are added: tree (bits free of the ranks) or MPI's own allreduce."
     )
-    threads: int = setting(1, "BLAS threads a rank; part of what decides the bytes.", low=1)
+    threads: int = setting(
+        1, "BLAS threads a rank; part of what decides the bytes.", low=1, high=1025
+    )
     log_every: int | None = setting(
         None, "Also write a line of metrics every so many steps.", low=1
     )

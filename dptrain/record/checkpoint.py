@@ -13,7 +13,7 @@ import numpy as np
 import safetensors
 from numpy.typing import NDArray
 
-from dptrain.record.files import PIECE, replace_file, sync_directory
+from dptrain.record.files import PIECE, read_object, replace_file, sync_directory
 
 FOLDER = "checkpoints"
 
@@ -86,7 +86,7 @@ def read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         if digest.hexdigest().encode() != stored[1]:
             raise DamagedError("its SHA-256 is not the one it was written with")
         with safetensors.safe_open(path, "numpy") as opened:
-            state = json.loads(opened.metadata()["dptrain"])
+            state = read_object((opened.metadata() or {})["dptrain"])
             return {name: opened.get_tensor(name) for name in opened.keys()}, state  # noqa: SIM118
     except DamagedError:
         raise

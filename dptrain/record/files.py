@@ -1,9 +1,11 @@
 """All that dptrain writes goes through here: files whole or absent, and files that only grow."""
 
 import contextlib
+import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from dptrain.config import InputError
 
@@ -28,6 +30,17 @@ def replace_file(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+def read_object(text: bytes | str) -> dict[str, Any]:
+    """Return the JSON object that a text is; ValueError where it is none."""
+    try:
+        found = json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"it is {type(found).__name__}, and no object")
+    return found
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.config import InputError
+from dptrain.record.files import read_object
 
 NAME = "receipt.jsonl"
 
@@ -78,6 +79,9 @@ class Receipt:
         else:
             if line["step"] != len(self.steps) + 1:
                 raise ValueError(f"it is of step {line['step']}, after {len(self.steps)}")
+            float.fromhex(line["loss"])
+            if not isinstance(line["rows"], str) or not isinstance(line.get("params", ""), str):
+                raise ValueError("its hashes are no text")
             self.steps.append(line)
         self.num_lines += 1
 
@@ -109,8 +113,8 @@ def read(run: Path, num_lines: int | None = None, marks: Collection[int] = ()) -
         if num_lines is not None and number > num_lines:
             break
         try:
-            receipt.add(json.loads(line))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            receipt.add(read_object(line))
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise InputError(f"{path}: line {number} is damaged: {error!r}") from None
         receipt.head = head_of(line)
         if number in marks:

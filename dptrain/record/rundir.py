@@ -14,7 +14,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from dptrain.config import InputError
-from dptrain.record.files import write_whole
+from dptrain.record.files import read_object, write_whole
 
 CONFIG, METRICS, MODEL, SUMMARY = (
     "config.toml",
@@ -71,7 +71,7 @@ def read_config(directory: Path) -> dict[str, Any]:
     except OSError as error:
         message = f"{path}: {error.strerror}; needed is the directory of a run"
         raise InputError(message, local=True) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is no TOML file: {error}") from None
 
 
@@ -85,7 +85,7 @@ def read_metrics(directory: Path, num_lines: int) -> list[dict[str, Any]]:
     path = directory / METRICS
     try:
         with path.open("rb") as file:
-            found = [json.loads(line) for line in itertools.islice(file, num_lines)]
+            found = [read_object(line) for line in itertools.islice(file, num_lines)]
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
     except ValueError as error:
@@ -115,11 +115,12 @@ def read_tensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         )
     try:
         with safetensors.safe_open(path, "numpy") as file:
-            metadata = json.loads((file.metadata() or {}).get("dptrain", "null"))
-            if not isinstance(metadata, dict):
+            stored = (file.metadata() or {}).get("dptrain")
+            if stored is None:
                 raise InputError(
                     f"{path} is no model that dptrain stored: it lacks what dptrain adds"
                 )
+            metadata = read_object(stored)
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
     except InputError:
         raise

@@ -16,7 +16,7 @@ from dptrain.record.store import Store
 from dptrain.train import resume
 from dptrain.train.identity import changes, identity
 from dptrain.train.loop import Training
-from dptrain.train.state import restore, shapes
+from dptrain.train.state import forms, restore
 from dptrain.version import software
 from dptrain.world import World
 
@@ -45,7 +45,7 @@ def open_run(
     """
     if directory is None:
         return None, None
-    now, wanted = identity(settings, data, run, config, world), shapes(run)
+    now, wanted = identity(settings, data, run, config, world), forms(run)
     comment = f"{software()}; {world.size} ranks; dptrain train --config repeats the run"
     content = rundir.toml(settings, comment)
     start, arrays, changed, store = resume.Start(), {}, {}, None

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from dptrain.config import InputError
 from dptrain.record import checkpoint, files, receipt, rundir
+from dptrain.train.state import Form, check
 
 PATIENCE = 30
 """Seconds to wait for a process that still writes to the run, such as one about to end."""
@@ -45,7 +46,7 @@ def lock(run: Path) -> int:
 
 def find(
     run: Path,
-    shapes: dict[str, tuple[int, ...]],
+    wanted: dict[str, Form],
     warn: Callable[[str], None],
     before: int | None = None,
 ) -> Start:
@@ -55,8 +56,8 @@ def find(
     ----------
     run
         The run directory.
-    shapes
-        Those that the state's arrays must have.
+    wanted
+        The types and shapes that the state's arrays must have.
     warn
         Called with what is wrong with a checkpoint that is passed over.
     before
@@ -73,22 +74,21 @@ def find(
         path = checkpoint.path_of(run, step)
         try:
             arrays, state = checkpoint.read(path)
-            found = {name: array.shape for name, array in arrays.items()}
-            if found != shapes:
-                raise checkpoint.DamagedError(f"it holds arrays of shapes {found}, not {shapes}")
-        except checkpoint.DamagedError as error:
+            check(arrays, state, wanted)
+            lines = check_lines(state, step)
+        except (checkpoint.DamagedError, ValueError) as error:
             warn(f"{path} is damaged ({error}); the one before it is used")
             if before is None:
                 checkpoint.set_aside(path)
             continue
-        lines = {name: state[name] for name in ("metrics_lines", "receipt_lines", "receipt_sha256")}
         if receipt.read(run, lines["receipt_lines"]).head != lines["receipt_sha256"]:
             raise InputError(
                 f"{run / receipt.NAME} is not the receipt of {path.name}: its line "
                 f"{lines['receipt_lines']} is another"
             )
-        metrics = rundir.read_metrics(run, lines["metrics_lines"])
-        history = [line for line in metrics if "train_loss" in line]
+        history = _history(run, lines["metrics_lines"])
+        if state["kept"] > max(0, len(history) - 1):
+            raise InputError(f"{run / rundir.METRICS} lacks epoch {state['kept'] + 1}, the best")
         return Start(arrays, state, history, state["run"], lines)
     begun = run / receipt.NAME
     if begun.exists() and begun.stat().st_size:
@@ -96,3 +96,26 @@ def find(
         start = {"metrics_lines": 0, "receipt_lines": 1, "receipt_sha256": first.head}
         return Start(run=first.first, lines=start)
     return Start(lines={"metrics_lines": 0, "receipt_lines": 0, "receipt_sha256": ""})
+
+
+def check_lines(state: dict[str, Any], step: int) -> dict[str, Any]:
+    """Return where a run's files stood at the checkpoint of a step; ValueError if that can't be."""
+    if state.get("step") != step:
+        raise ValueError(f"it is of step {state.get('step')!r}")
+    run = state.get("run")
+    if not isinstance(run, dict) or not isinstance(run.get("settings"), dict):
+        raise ValueError("it does not say what the run is")
+    found = {name: state.get(name) for name in ("metrics_lines", "receipt_lines")}
+    for name, number in found.items():
+        if type(number) is not int or number < 0:
+            raise ValueError(f"its {name} are {number!r}")
+    return {**found, "receipt_sha256": state.get("receipt_sha256")}
+
+
+def _history(run: Path, num_lines: int) -> list[dict[str, Any]]:
+    """Return the epochs' metrics among a run's first lines of metrics."""
+    found = [line for line in rundir.read_metrics(run, num_lines) if "train_loss" in line]
+    for line in found:
+        if type(line.get("step")) is not int or type(line.get("seconds")) is not float:
+            raise InputError(f"{run / rundir.METRICS} is damaged: an epoch lacks step or seconds")
+    return found

@@ -8,6 +8,9 @@ from dptrain.train.loop import Training
 
 Array = NDArray[Any]
 
+Form = tuple[str, tuple[int, ...]]
+"""The type of an array's entries, and its shape."""
+
 WHOLE = ("step", "seen", "kept")
 REAL = ("loss_sum", "noise_sum", "square_norm_sum", "norm", "best_loss")
 """The plain values of a run's state: whole numbers, and those stored in hexadecimal, exactly."""
@@ -43,10 +46,27 @@ def restore(
     run.seconds = max((line["seconds"] for line in history), default=0.0)
 
 
-def shapes(run: Training) -> dict[str, tuple[int, ...]]:
-    """Return the shapes that a snapshot's arrays have."""
+def forms(run: Training) -> dict[str, Form]:
+    """Return the types and shapes that a snapshot's arrays have."""
     num_params = len(run.reducer.params)
-    return {name: (*part.shape[:-1], num_params) for name, part in _parts(run).items()}
+    return {
+        name: (part.dtype.name, (*part.shape[:-1], num_params))
+        for name, part in _parts(run).items()
+    }
+
+
+def check(arrays: dict[str, Array], state: dict[str, Any], wanted: dict[str, Form]) -> None:
+    """Raise ValueError where arrays and values can't be a snapshot, whoever wrote them."""
+    found = {name: (array.dtype.name, array.shape) for name, array in arrays.items()}
+    if found != wanted:
+        raise ValueError(f"it holds {found}; needed are {wanted}")
+    for name in WHOLE:
+        if type(state.get(name)) is not int or state[name] < 0:
+            raise ValueError(f"its {name} is {state.get(name)!r}")
+    for name in REAL:
+        if not isinstance(state.get(name), str):
+            raise ValueError(f"its {name} is {state.get(name)!r}")
+        float.fromhex(state[name])
 
 
 def _parts(run: Training) -> dict[str, Array]:

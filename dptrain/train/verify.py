@@ -1,6 +1,5 @@
 """Checks what a run says it did: its receipt and its files, and steps by doing them once more."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,14 +14,15 @@ from dptrain.model import Model
 from dptrain.model.mlp import MLP
 from dptrain.order import Batch
 from dptrain.record import checkpoint, receipt, rundir
+from dptrain.record.files import read_object
 from dptrain.record.progress import Silence, progress
 from dptrain.record.receipt import Receipt
 from dptrain.reduce.digest import digest
 from dptrain.train.fit import load, mlp_for
 from dptrain.train.identity import FREE, identity
 from dptrain.train.loop import Recorder, Training, begin, train_epoch
-from dptrain.train.resume import find
-from dptrain.train.state import restore, shapes
+from dptrain.train.resume import check_lines, find
+from dptrain.train.state import forms, restore
 from dptrain.world import World, connect
 
 
@@ -119,6 +119,9 @@ def check_files(run: Path, verdict: Verdict) -> Receipt:
     except InputError as error:
         verdict.wrong.append(str(error))
         return Receipt()
+    if not found.num_lines:
+        verdict.wrong.append(f"{receipt.NAME} has no line: the run has hardly begun")
+        return found
     verdict.steps = len(found.steps)
     verdict.fine.append(f"{receipt.NAME}: {len(found.steps)} steps, each line follows its past")
     known = {line["params"] for line in found.steps if "params" in line}
@@ -152,13 +155,10 @@ def _checkpoints(run: Path, verdict: Verdict) -> dict[int, tuple[dict[str, str],
                 for name, array in arrays.items()
                 if name in ("params", "best")
             }
-            found[step] = digests, {name: state[name] for name in LINES}
-        except (checkpoint.DamagedError, KeyError) as error:
+            found[step] = digests, check_lines(state, step)
+        except (checkpoint.DamagedError, ValueError) as error:
             verdict.wrong.append(f"{path.name}: damaged: {error}")
     return found
-
-
-LINES = ("receipt_lines", "receipt_sha256")
 
 
 def _end(run: Path, found: Receipt, known: set[str], verdict: Verdict) -> None:
@@ -167,7 +167,7 @@ def _end(run: Path, found: Receipt, known: set[str], verdict: Verdict) -> None:
         verdict.notes.append("the run has not ended: what follows its last checkpoint may still go")
         return
     try:
-        summary = json.loads((run / rundir.SUMMARY).read_text())
+        summary = read_object((run / rundir.SUMMARY).read_text())
         tensors, about = rundir.read_tensors(run / rundir.MODEL)
         params = MLP(**about["mlp"]).params_from(tensors) if about["mlp"] else tensors["params"]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -175,11 +175,11 @@ def _end(run: Path, found: Receipt, known: set[str], verdict: Verdict) -> None:
         return
     if summary.get("receipt_sha256") == found.head:
         verdict.fine.append(f"{rundir.SUMMARY}: names the receipt's last line")
-    elif summary.get("steps", 0) >= len(found.steps):
-        verdict.wrong.append(f"{rundir.SUMMARY}: names another last line of the receipt")
-    else:
+    elif isinstance(summary.get("steps"), int) and summary["steps"] < len(found.steps):
         verdict.notes.append("the run has gone on since its summary was written")
         return
+    else:
+        verdict.wrong.append(f"{rundir.SUMMARY}: names another last line of the receipt")
     if digest(World(), params) in known:
         verdict.fine.append(f"{rundir.MODEL}: parameters that the receipt names")
     else:
@@ -244,7 +244,7 @@ def _replay(
         raise InputError(f"{path} has a model of one's own: give it to dptrain.verify, in Python")
     config = from_settings(TrainConfig, settings)
     data = load(
-        paths or settings["data"],
+        paths or [str(path) for path in settings.get("data", ())],
         from_settings(DataConfig, settings),
         seed=config.seed,
         world=world,
@@ -287,7 +287,7 @@ def _go_to(run: Training, path: Path, step: int, world: World) -> None:
     """Set a run to its newest checkpoint before a step, or leave it at its start. Collective."""
     arrays: dict[str, NDArray[Any]] = {}
     state: dict[str, Any] | None = None
-    wanted = shapes(run)
+    wanted = forms(run)
     with world.together():
         if world.rank == 0:
             start = find(path, wanted, Silence().warn, before=step - 1)
