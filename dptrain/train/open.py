@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,9 @@ def open_run(
                     write_whole(directory / rundir.CONFIG, content)
                 lock = resume.lock(directory)
                 undo.callback(os.close, lock)
-                start = resume.find(directory, wanted, Silence().warn)
-                changed = changes(start.run, now, force=force) if start.run else {}
+                agree = partial(changes, now=now, force=force)
+                start = resume.find(directory, wanted, agree, Silence().warn)
+                changed = agree(start.run) if start.run else {}
                 _check_length(start, run, settings)
                 write_whole(directory / rundir.CONFIG, content)
                 store = _open_store(directory, start, changed, now, config, lock)

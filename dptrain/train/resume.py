@@ -47,6 +47,7 @@ def lock(run: Path) -> int:
 def find(
     run: Path,
     wanted: dict[str, Form],
+    agree: Callable[[dict[str, Any]], object],
     warn: Callable[[str], None],
     before: int | None = None,
 ) -> Start:
@@ -58,6 +59,8 @@ def find(
         The run directory.
     wanted
         The types and shapes that the state's arrays must have.
+    agree
+        Called with what the run was; raises InputError where it can't go on as it is now.
     warn
         Called with what is wrong with a checkpoint that is passed over.
     before
@@ -67,15 +70,19 @@ def find(
     Raises
     ------
     InputError
-        The metrics or the receipt lack lines that the checkpoint counts on.
+        The run can't go on as it is now, or its metrics or receipt lack lines that the checkpoint
+        counts on.
     """
     steps = [step for step in checkpoint.steps_of(run) if before is None or step <= before]
     for step in reversed(steps):
         path = checkpoint.path_of(run, step)
         try:
             arrays, state = checkpoint.read(path)
-            check(arrays, state, wanted)
             lines = check_lines(state, step)
+            agree(state["run"])
+            check(arrays, state, wanted)
+        except InputError:
+            raise
         except (checkpoint.DamagedError, ValueError) as error:
             warn(f"{path} is damaged ({error}); the one before it is used")
             if before is None:
@@ -93,6 +100,7 @@ def find(
     begun = run / receipt.NAME
     if begun.exists() and begun.stat().st_size:
         first = receipt.read(run, 1)
+        agree(first.first)
         start = {"metrics_lines": 0, "receipt_lines": 1, "receipt_sha256": first.head}
         return Start(run=first.first, lines=start)
     return Start(lines={"metrics_lines": 0, "receipt_lines": 0, "receipt_sha256": ""})

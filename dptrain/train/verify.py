@@ -290,7 +290,7 @@ def _go_to(run: Training, path: Path, step: int, world: World) -> None:
     wanted = forms(run)
     with world.together():
         if world.rank == 0:
-            start = find(path, wanted, Silence().warn, before=step - 1)
+            start = find(path, wanted, lambda _: None, Silence().warn, before=step - 1)
             arrays, state = start.arrays, start.state
     state = world.gather(state)[0]
     if state:

@@ -1,0 +1,270 @@
+"""Shows that a run goes on from any of its checkpoints to the bytes of the undisturbed run."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Start
+
+import dptrain
+from dptrain import DataConfig, InputError, ModelConfig, TrainConfig, World
+from dptrain.record import checkpoint
+from dptrain.record import receipt as receipts
+from dptrain.train import identity
+
+SHORT = TrainConfig(shards=3, epochs=3, checkpoint_every="17 steps", keep_checkpoints=100)
+RICH = replace(
+    SHORT,
+    optimizer="rmsprop",
+    clip_norm=1.0,
+    noise_scale=True,
+    patience=1,
+    learning_rate=0.01,
+    log_every=10,
+    schedule="cosine",
+    warmup=20,
+)
+MODELS = {"plain": ModelConfig(), "rich": ModelConfig(hidden=(20, 9), dropout=0.3, dtype="float64")}
+CONFIGS = {"plain": SHORT, "rich": RICH}
+LINES = ("metrics.jsonl", "receipt.jsonl")
+
+
+def fit(out: Path, kind: str = "plain", resume: bool = False, **changes: Any) -> dptrain.Trained:
+    """Train, or go on, in this process."""
+    config = replace(CONFIGS[kind], **changes)
+    data = dptrain.load(config=DataConfig(validation=0.2), seed=config.seed, world=World())
+    model = dptrain.mlp_for(data, MODELS[kind])
+    return dptrain.fit(model, data, config, out=out, resume=resume, world=World())
+
+
+def lines(run: Path, name: str) -> list[dict[str, Any]]:
+    """Return the lines of a file, times aside."""
+    found = [json.loads(line) for line in (run / name).read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in found]
+
+
+def bytes_of(run: Path) -> dict[str, bytes]:
+    """Return the run's checkpoints and model by name."""
+    return {path.name: path.read_bytes() for path in run.rglob("*.safetensors")}
+
+
+@pytest.fixture(scope="module", params=["plain", "rich"])
+def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out: Path = tmp_path_factory.mktemp(request.param) / request.param
+    fit(out, request.param)
+    assert len(checkpoint.steps_of(out)) > 5
+    return out
+
+
+def test_from_every_checkpoint_the_run_ends_alike(whole: Path, tmp_path: Path) -> None:
+    for step in checkpoint.steps_of(whole):
+        run = tmp_path / str(step)
+        shutil.copytree(whole, run)
+        for later in checkpoint.steps_of(run):
+            if later > step:
+                checkpoint.path_of(run, later).unlink()
+        (run / "model.safetensors").unlink()
+        fit(run, whole.name, resume=True)
+        assert bytes_of(run) == bytes_of(whole)
+        for name in LINES:
+            assert lines(run, name) == lines(whole, name)
+
+
+def test_without_a_checkpoint_it_begins_anew(whole: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    shutil.rmtree(run / "checkpoints")
+    fit(run, whole.name, resume=True)
+    assert bytes_of(run) == bytes_of(whole)
+    assert (run / "receipt.jsonl").read_bytes() == (whole / "receipt.jsonl").read_bytes()
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
+    whole: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    newest = checkpoint.path_of(run, checkpoint.steps_of(run)[-1])
+    content = bytearray(newest.read_bytes())
+    content[-5] ^= 64
+    newest.write_bytes(content)
+    fit(run, whole.name, resume=True)
+    said = capfd.readouterr().err
+    assert said.count("\n") == 1
+    assert f"{newest} is damaged" in said
+    assert bytes_of(run) == bytes_of(whole)
+    assert newest.with_suffix(".damaged").read_bytes() == content
+
+
+def test_more_epochs_can_be_asked_for(tmp_path: Path) -> None:
+    fit(tmp_path / "long", epochs=4)
+    fit(tmp_path / "short", epochs=2)
+    fit(tmp_path / "short", resume=True, epochs=4)
+    assert bytes_of(tmp_path / "short").items() >= {
+        ("model.safetensors", (tmp_path / "long" / "model.safetensors").read_bytes())
+    }
+    assert lines(tmp_path / "short", LINES[0]) == lines(tmp_path / "long", LINES[0])
+    noted = receipts.read(tmp_path / "short").notes
+    assert noted == [{"step": 96, "changed": {"settings": {"epochs": 4}}}]
+    with pytest.raises(InputError, match=r"has done 192 steps, and epochs 1 would be 48; ask"):
+        fit(tmp_path / "short", resume=True, epochs=1)
+
+
+def test_a_run_that_is_over_stays_as_it_is(whole: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    before = fit(run, whole.name, resume=True).summary
+    assert bytes_of(run) == bytes_of(whole)
+    kept = json.loads((whole / "summary.json").read_text())
+    timed = ("seconds", "samples_per_second", "run")
+    assert {k: v for k, v in before.items() if k not in timed} == {
+        k: v for k, v in kept.items() if k not in timed
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 32}, r"batch-size is 32; the run has 64"),
+        ({"seed": 1}, r"seed is 1; the run has 0"),
+        ({"shards": 2}, r"shards is 2, was 3\. The result would not be .* --force"),
+        ({"threads": 2}, r"threads is 2, was 1\."),
+    ],
+)
+def test_other_settings_are_refused(
+    changes: dict[str, Any], message: str, whole: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    before = bytes_of(run)
+    with pytest.raises(InputError, match=message):
+        fit(run, whole.name, resume=True, **changes)
+    assert bytes_of(run) == before
+    for name in (*LINES, "config.toml"):
+        assert (run / name).read_bytes() == (whole / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("cpu", "Another CPU", "cpu is ['Another CPU']"),
+        ("linear_algebra", ["another blas"], "blas is ['another blas']"),
+        ("__version__", "99", "dptrain is 99"),
+    ],
+)
+def test_another_machine_is_refused_or_noted(
+    name: str, value: Any, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = dptrain.load(world=World())
+    model = dptrain.mlp_for(data)
+    dptrain.fit(model, data, SHORT, out=tmp_path / "run", world=World())
+    found = value if name == "__version__" else lambda: value
+    monkeypatch.setattr(identity, name, found)
+    longer = replace(SHORT, epochs=4)
+    with pytest.raises(InputError) as error:
+        dptrain.fit(model, data, longer, out=tmp_path / "run", resume=True, world=World())
+    assert said in str(error.value)
+    dptrain.fit(model, data, longer, out=tmp_path / "run", resume=True, force=True, world=World())
+    (note,) = receipts.read(tmp_path / "run").notes
+    assert note["changed"].pop("settings") == {"epochs": 4}
+    (noted,) = note["changed"].values()
+    assert noted in (value, [value])
+
+
+def test_other_data_is_refused_or_noted(tmp_path: Path, dptrain: Start) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((300, 5)), np.arange(300) % 3
+    np.savez(tmp_path / "d.npz", x=x, y=y)
+    asked = ("train", "--epochs", "2", "--shards", "2", "--quiet")
+    assert dptrain(*asked, "d.npz", "--out", "run").status == 0
+    (tmp_path / "d.npz").rename(tmp_path / "moved.npz")
+    more = ("train", "--resume", "run", "--epochs", "3", "--quiet")
+    gone = dptrain(*more)
+    assert gone.status == 2
+    assert "d.npz" in gone.stderr
+    assert dptrain(*more, "moved.npz", ranks=2).status == 0
+    x[7, 3] = np.nextafter(x[7, 3], 9)
+    np.savez(tmp_path / "moved.npz", x=x, y=y)
+    more = ("train", "--resume", "run", "--epochs", "4", "--quiet")
+    other = dptrain(*more)
+    assert (other.status, other.stdout) == (2, "")
+    assert "data is" in other.stderr
+    assert "--force" in other.stderr
+    assert dptrain(*more, "--force").status == 0
+    notes = receipts.read(tmp_path / "run").notes
+    assert [sorted(note["changed"]) for note in notes] == [["settings"], ["data", "settings"]]
+
+
+def test_with_force_the_shards_can_change_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
+    fit(tmp_path / "run", steps=100, epochs=None)
+    data = dptrain.load(config=DataConfig(validation=0.2), world=World())
+    config = replace(SHORT, steps=150, epochs=None, shards=5)
+    model = dptrain.mlp_for(data)
+    run = tmp_path / "run"
+    dptrain.fit(model, data, config, out=run, resume=True, force=True, world=World())
+    (note,) = receipts.read(run).notes
+    assert note == {"step": 100, "changed": {"shards": 5, "settings": {"steps": 150}}}
+    seen = [line["rows"] for line in receipts.read(run).steps]
+    assert len(seen) == len(set(seen)) == 150
+
+
+def test_the_sum_of_allreduce_belongs_to_a_number_of_ranks(dptrain: Start) -> None:
+    asked = ("train", "--reduce", "allreduce", "--epochs", "1", "--shards", "4", "--quiet")
+    assert dptrain(*asked, "--out", "run", ranks=2).status == 0
+    more = ("train", "--resume", "run", "--epochs", "2", "--quiet")
+    assert "ranks is 3, was 2" in dptrain(*more, ranks=3).stderr
+    assert dptrain(*more, ranks=2).status == 0
+
+
+def test_the_last_checkpoints_and_the_best_are_kept(tmp_path: Path) -> None:
+    fit(tmp_path / "run", "rich", checkpoint_every="1 epoch", patience=None, keep_checkpoints=2)
+    losses = {
+        line["step"]: line["validation_loss"]
+        for line in lines(tmp_path / "run", "metrics.jsonl")
+        if "validation_loss" in line
+    }
+    best = min(losses, key=lambda step: losses[step])
+    assert checkpoint.steps_of(tmp_path / "run") == sorted({*list(losses)[-2:], best})
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--resume", "nothing"], "nothing/config.toml: No such file"),
+        (["--resume", "run", "--out", "other"], "leave --out out"),
+        (["--resume", "run", "--config", "run/config.toml"], "give it without --config"),
+        (["--resume", "run", "--batch-size", "9"], "batch-size is 9; the run has 64"),
+        (["--resume", "run", "--hidden", "9"], "hidden is [9]; the run has [128]"),
+        (["--out", "run"], "to go on with the run in it: --resume run"),
+        (["--out", "new", "--force"], "force is given without resume"),
+        (["--checkpoint-every", "2 weeks"], "checkpoint-every is '2 weeks'; needed is"),
+        (["--checkpoint-every", "0s"], "checkpoint-every is '0s'; needed is"),
+    ],
+)
+@pytest.mark.parametrize("ranks", [None, 2])
+def test_mistakes_are_said_once(
+    args: list[str], message: str, ranks: int | None, run: Path, dptrain: Start
+) -> None:
+    done = dptrain("train", *args, ranks=ranks, cwd=run.parent)
+    assert done.status == 2
+    assert done.stderr.count("dptrain:") == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (run.parent / "new").exists()
+    assert [path.name for path in (run / "checkpoints").iterdir()] == [
+        "step-0000000060.safetensors"
+    ]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run."""
+    out = tmp_path_factory.mktemp("finished") / "run"
+    data = dptrain.load(world=World())
+    config = TrainConfig(shards=1, epochs=1)
+    dptrain.fit(dptrain.mlp_for(data), data, config, out=out, world=World())
+    return out
