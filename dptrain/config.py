@@ -67,7 +67,7 @@ def interval(text: str) -> tuple[float, Unit]:
     word = match[2] if match else ""
     unit = "seconds" if word == "s" else next((u for u in units if word in ("", u, u[:-1])), None)
     number = float(match[1]) if match else 0.0
-    if unit is None or number <= 0 or (unit != "seconds" and number != int(number)):
+    if unit is None or not 0 < number < math.inf or (unit != "seconds" and number != int(number)):
         raise InputError(
             f"checkpoint-every is {text!r}; needed is a number above 0 and a unit, such as "
             "'500 steps', '60 seconds' or '1 epoch'"

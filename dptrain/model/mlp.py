@@ -59,7 +59,7 @@ class MLP:
         loss: LossChoice = "cross-entropy",
         dtype: DType = "float32",
     ) -> None:
-        if len(sizes) < 2 or min(sizes) < 1:
+        if len(sizes) < 2 or not all(isinstance(n, (int, np.integer)) and n > 0 for n in sizes):
             raise InputError(f"sizes is {list(sizes)}; it must be at least two numbers above 0")
         self.config = ModelConfig(tuple(sizes[1:-1]), activation, dropout, init, loss, dtype)
         """The settings that make this model again, given the data; checks them."""
@@ -194,10 +194,12 @@ class MLP:
 
     def params_from(self, tensors: Mapping[str, Floats]) -> Floats:
         """Return the parameter vector [num_params] from arrays as `tensors` returns them."""
+        for number, (inputs, outputs) in enumerate(self._shapes):  # before memory is taken for them
+            for part, shape in (("weight", (outputs, inputs)), ("bias", (outputs,))):
+                found = tensors[f"layers.{number}.{part}"]
+                if found.shape != shape or found.dtype != self.dtype:
+                    raise ValueError(f"layers.{number}.{part} is {found.dtype} {found.shape}")
         params = np.empty(self.num_params, self.dtype)
-        for name, array in self.tensors(params).items():
-            if tensors[name].shape != array.shape:
-                raise ValueError(f"{name} has shape {tensors[name].shape}, not {array.shape}")
         for number, (weight, bias) in enumerate(self.layers(params)):
             weight[:] = tensors[f"layers.{number}.weight"].T
             bias[:] = tensors[f"layers.{number}.bias"]

@@ -35,8 +35,10 @@ def path_of(run: Path, step: int) -> Path:
 
 def steps_of(run: Path) -> list[int]:
     """Return the steps after which the run has checkpoints, ascending."""
-    found = (re.fullmatch(r"step-(\d+)\.safetensors", p.name) for p in (run / FOLDER).glob("*"))
-    return sorted(int(match[1]) for match in found if match)
+    names = {path.name for path in (run / FOLDER).glob("*") if path.is_file()}
+    found = (re.fullmatch(r"step-(\d+)\.safetensors", name) for name in names)
+    steps = (int(match[1]) for match in found if match)
+    return sorted(step for step in steps if path_of(run, step).name in names)
 
 
 def write(path: Path, tensors: Mapping[str, NDArray[Any]], state: Mapping[str, Any]) -> None:
@@ -90,8 +92,10 @@ def read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
             return {name: opened.get_tensor(name) for name in opened.keys()}, state  # noqa: SIM118
     except DamagedError:
         raise
-    except (OSError, struct.error, safetensors.SafetensorError, ValueError, KeyError) as error:
+    except (OSError, struct.error, safetensors.SafetensorError, ValueError) as error:
         raise DamagedError(str(error)) from None
+    except (KeyError, TypeError, AttributeError) as error:  # the library's, of types it can't do
+        raise DamagedError(repr(error)) from None
 
 
 def prune(run: Path, keep: int, validation_losses: Mapping[int, float]) -> None:

@@ -9,6 +9,9 @@ from typing import Any
 
 from dptrain.config import InputError
 
+OWN = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+"""How a run's own files are opened to be written: a link to another file is refused."""
+
 PIECE = 2**20
 """Bytes that are written, or read and hashed, at a time."""
 
@@ -16,14 +19,19 @@ PIECE = 2**20
 def replace_file(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
     """Write a file so that at any instant, a power cut included, it is there in full or as before.
 
-    Raises OSError where that fails, and leaves nothing behind. There can be one writer only.
+    Raises OSError where that fails, and leaves nothing behind. There can be one writer only. What
+    stands in the place of the temporary file, perhaps a stranger's link, is removed, not followed.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with temporary.open("wb", buffering=0) as file:
+        temporary.unlink(missing_ok=True)
+        file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
             for piece in pieces:
-                _write(file.fileno(), piece)
-            os.fsync(file.fileno())
+                _write(file, piece)
+            os.fsync(file)
+        finally:
+            os.close(file)
         os.replace(temporary, path)  # noqa: PTH105 (beside the other calls that tests make fail)
         sync_directory(path.parent)
     except BaseException:
@@ -62,9 +70,10 @@ def sync_directory(path: Path) -> None:
 
 def _write(file: int, content: bytes | memoryview) -> None:
     """Write all of it: a nearly full disk, or a signal, may take only some at a time."""
-    rest = memoryview(content).cast("B")
-    while rest:
-        rest = rest[os.write(file, rest[:PIECE]) :]
+    with memoryview(content).cast("B") as rest:
+        done = 0
+        while done < len(rest):
+            done += os.write(file, rest[done : done + PIECE])
 
 
 def lock(path: Path) -> int | None:
@@ -74,7 +83,7 @@ def lock(path: Path) -> int | None:
     """
     import fcntl
 
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    file = os.open(path, OWN, 0o666)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -107,7 +116,7 @@ class Journal:
     def __init__(self, path: Path, lines: int = 0) -> None:
         self.path = path
         self.num_lines = lines
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._file = os.open(path, OWN, 0o666)
         self._written = 0  # bytes of whole lines that are in the file
         self._pending = bytearray()
         with path.open("rb") as file:
@@ -131,7 +140,8 @@ class Journal:
             return
         try:
             os.lseek(self._file, self._written, os.SEEK_SET)
-            _write(self._file, bytes(self._pending))
+            with memoryview(self._pending) as waiting:
+                _write(self._file, waiting)
         except OSError:
             with contextlib.suppress(OSError):  # no half line where that can be helped
                 os.ftruncate(self._file, self._written)

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from dptrain.config import InputError
 from dptrain.record.files import read_object
-
-NAME = "receipt.jsonl"
+from dptrain.record.rundir import RECEIPT
 
 
 def head_of(line: bytes) -> str:
@@ -107,7 +106,7 @@ def read(run: Path, num_lines: int | None = None, marks: Collection[int] = ()) -
     InputError
         There is no receipt, or a line does not follow from the one before; names it.
     """
-    path = run / NAME
+    path = run / RECEIPT
     receipt = Receipt()
     for number, line in enumerate(lines_of(path), 1):
         if num_lines is not None and number > num_lines:

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from dptrain.config import InputError
 from dptrain.record.files import read_object, write_whole
 
-CONFIG, METRICS, MODEL, SUMMARY = (
+CONFIG, METRICS, RECEIPT, MODEL, SUMMARY = (
     "config.toml",
     "metrics.jsonl",
+    "receipt.jsonl",
     "model.safetensors",
     "summary.json",
 )
@@ -63,8 +64,17 @@ def toml(values: Mapping[str, Any], comment: str) -> bytes:
     return "\n".join([f"# {comment}", *lines, ""]).encode()
 
 
+def check_plain(directory: Path) -> None:
+    """Raise InputError where a run's file is a link, a pipe or the like: it could be anything's."""
+    for name in (CONFIG, METRICS, RECEIPT, MODEL, SUMMARY):
+        path = directory / name
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise InputError(f"{path} is no plain file; put a copy of the file in its place")
+
+
 def read_config(directory: Path) -> dict[str, Any]:
     """Return the settings of a run under their options' names."""
+    check_plain(directory)
     path = directory / CONFIG
     try:
         return tomllib.loads(path.read_text())
@@ -124,5 +134,5 @@ def read_tensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
     except InputError:
         raise
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
+    except (safetensors.SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is no stored model of dptrain, or damaged: {error}") from None

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from dptrain.record import checkpoint, receipt
 from dptrain.record.files import Journal, sync_directory
-from dptrain.record.rundir import METRICS, encode_line
+from dptrain.record.rundir import METRICS, RECEIPT, encode_line
 
 HURRY = 2**16
 """Bytes of receipt that are written at once; fewer wait for a second."""
@@ -54,8 +55,9 @@ class Store:
         self._warn = warn
         self._warned: set[str] = set()
         self._metrics = Journal(run / METRICS, num_metrics)
-        self._receipt = Journal(run / receipt.NAME, num_receipt)
+        self._receipt = Journal(run / RECEIPT, num_receipt)
         self._flushed = time.monotonic()
+        self._refused = False
         self._writer = ThreadPoolExecutor(1, "dptrain checkpoint")
         self._writing: Future[None] | None = None
 
@@ -76,14 +78,16 @@ class Store:
     def _add(self, line: bytes) -> None:
         self.head = receipt.head_of(line)
         self._receipt.append(line)
-        if self._receipt.waiting > HURRY or time.monotonic() - self._flushed > 1:
+        full = self._receipt.waiting > HURRY and not self._refused
+        if full or time.monotonic() - self._flushed > 1:
             self.flush()
 
     def flush(self) -> bool:
         """Write what waits; return whether all of it has been written."""
         self._flushed = time.monotonic()
         metrics = self._try(self._metrics.path, self._metrics.flush)
-        return self._try(self._receipt.path, self._receipt.flush) and metrics
+        self._refused = not (self._try(self._receipt.path, self._receipt.flush) and metrics)
+        return not self._refused
 
     @property
     def busy(self) -> bool:
@@ -149,7 +153,7 @@ class Store:
             self._try(journal.path, journal.sync)
             self._try(journal.path, journal.close)
         if self._lock is not None:
-            os.close(self._lock)
+            self._try(self._receipt.path, partial(os.close, self._lock))
 
     def _try(self, path: Path, action: Callable[[], None]) -> bool:
         """Return whether an action went well; say what did not, and that the run goes on."""

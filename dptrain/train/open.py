@@ -56,6 +56,7 @@ def open_run(
                 if not go_on:
                     rundir.create(directory)
                     write_whole(directory / rundir.CONFIG, content)
+                rundir.check_plain(directory)
                 lock = resume.lock(directory)
                 undo.callback(os.close, lock)
                 agree = partial(changes, now=now, force=force)

@@ -35,7 +35,7 @@ def lock(run: Path) -> int:
     Returns the file descriptor that holds the lock. InputError where another process has it.
     """
     deadline = time.monotonic() + PATIENCE
-    while (held := files.lock(run / receipt.NAME)) is None:
+    while (held := files.lock(run / rundir.RECEIPT)) is None:
         if time.monotonic() > deadline:
             raise InputError(
                 f"{run} is being written by another process; let it finish, or end it, first"
@@ -90,14 +90,14 @@ def find(
             continue
         if receipt.read(run, lines["receipt_lines"]).head != lines["receipt_sha256"]:
             raise InputError(
-                f"{run / receipt.NAME} is not the receipt of {path.name}: its line "
+                f"{run / rundir.RECEIPT} is not the receipt of {path.name}: its line "
                 f"{lines['receipt_lines']} is another"
             )
         history = _history(run, lines["metrics_lines"])
         if state["kept"] > max(0, len(history) - 1):
             raise InputError(f"{run / rundir.METRICS} lacks epoch {state['kept'] + 1}, the best")
         return Start(arrays, state, history, state["run"], lines)
-    begun = run / receipt.NAME
+    begun = run / rundir.RECEIPT
     if begun.exists() and begun.stat().st_size:
         first = receipt.read(run, 1)
         agree(first.first)

@@ -3,12 +3,12 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.config import InputError
+from dptrain.config import InputError, Task
 from dptrain.data.prepare import BLOCK, Encoding
 from dptrain.data.read import Table
 from dptrain.model import Model
@@ -88,6 +88,27 @@ class Trained:
         write_whole(directory / rundir.SUMMARY, content.encode())
 
 
+def _check_encoding(encoding: Encoding, model: MLP) -> None:
+    """Raise ValueError where a stored encoding can't belong to the model."""
+    for name, scale in (("shift", encoding.shift), ("factor", encoding.factor)):
+        if scale.shape != model.sizes[:1] or scale.dtype != np.float64:
+            raise ValueError(f"input.{name} is {scale.dtype} {scale.shape}")
+    if encoding.task not in get_args(Task):
+        raise ValueError(f"the task is {encoding.task!r}")
+    classes, outputs = encoding.classes, encoding.outputs
+    wanted = model.sizes[-1]
+    if encoding.task == "classification":
+        if classes.dtype.kind not in "biufU" or not np.array_equal(classes, np.unique(classes)):
+            raise ValueError("the classes are not sorted labels")
+        wanted = {"cross-entropy": len(classes), "binary-cross-entropy": 1}.get(model.loss, -1)
+        outputs = model.sizes[-1] if outputs == 1 else -1
+    if type(outputs) is not int or outputs != wanted or (wanted == 1 and len(classes) > 2):
+        raise ValueError(f"{outputs} outputs and {len(classes)} classes don't fit {model.sizes}")
+    names = encoding.features
+    if not all(isinstance(name, str) for name in names) or len(names) not in (0, model.sizes[0]):
+        raise ValueError("the features are not one name for each input")
+
+
 def load_trained(directory: str | Path) -> Trained:
     """Return the model that a run directory holds. Local: every rank reads for itself.
 
@@ -97,27 +118,24 @@ def load_trained(directory: str | Path) -> Trained:
         There is no stored model, it is damaged, or its class is not dptrain's.
     """
     path = Path(directory) / rundir.MODEL
+    rundir.check_plain(Path(directory))
     tensors, about = rundir.read_tensors(path)
     try:
         encoding, mlp = about["encoding"], about["mlp"]
         if mlp is None:
             raise InputError(f"{path} holds a model of one's own class; use it from Python")
-        model, shape = MLP(**mlp), (mlp["sizes"][0],)
-        if tensors["input.shift"].shape != shape or tensors["input.factor"].shape != shape:
-            raise ValueError(f"the scale of the inputs has not the shape {shape}")
-        return Trained(
-            model,
-            model.params_from(tensors),
-            Encoding(
-                task=encoding["task"],
-                features=tuple(encoding["features"]),
-                shift=tensors["input.shift"],
-                factor=tensors["input.factor"],
-                classes=np.array(encoding["classes"]),
-                outputs=encoding["outputs"],
-            ),
+        model = MLP(**mlp)
+        found = Encoding(
+            task=encoding["task"],
+            features=tuple(encoding["features"]),
+            shift=tensors["input.shift"],
+            factor=tensors["input.factor"],
+            classes=np.array(encoding["classes"]),
+            outputs=encoding["outputs"],
         )
+        _check_encoding(found, model)
+        return Trained(model, model.params_from(tensors), found)
     except InputError:
         raise
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{path} does not hold what it should ({error!r})") from None

@@ -120,10 +120,10 @@ def check_files(run: Path, verdict: Verdict) -> Receipt:
         verdict.wrong.append(str(error))
         return Receipt()
     if not found.num_lines:
-        verdict.wrong.append(f"{receipt.NAME} has no line: the run has hardly begun")
+        verdict.wrong.append(f"{rundir.RECEIPT} has no line: the run has hardly begun")
         return found
     verdict.steps = len(found.steps)
-    verdict.fine.append(f"{receipt.NAME}: {len(found.steps)} steps, each line follows its past")
+    verdict.fine.append(f"{rundir.RECEIPT}: {len(found.steps)} steps, each line follows its past")
     known = {line["params"] for line in found.steps if "params" in line}
     for step, (params, state) in kept.items():
         name = checkpoint.path_of(Path(), step).name
