@@ -6,8 +6,10 @@ MPI is imported when a world is connected, not before, so that `--help` needs no
 import contextlib
 import functools
 import os
+import re
 import socket
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 
 CPUS = os.cpu_count() or 1
+
+ALONE = "each process would think that it is alone"
+"""What becomes of ranks whose launcher and MPI library can't find each other."""
 
 
 def usable_cores() -> set[int]:
@@ -149,45 +154,73 @@ class World:
             self.comm.Abort(status)
 
 
-def _load_mpi(launch: Launch | None) -> Any:
-    """Import and start MPI; None where this machine has no MPI library."""
+def _import_mpi() -> Any:
+    """Import MPI without starting it, so that the library is looked at before the launcher is.
+
+    Raises ImportError or RuntimeError where there is no MPI library.
+    """
     import mpi4py
 
-    mpi4py.rc.initialize = False  # look at the library before it looks at the launcher
+    mpi4py.rc.initialize = False
     mpi4py.rc.finalize = True
-    try:
-        from mpi4py import MPI
-    except (ImportError, RuntimeError) as error:  # no libmpi: mpi4py raises RuntimeError
-        if launch and launch.size > 1:
-            raise InputError(
-                _mismatch(launch, f"there is no MPI library here ({' '.join(str(error).split())})")
-            ) from None
-        return None
-    if not MPI.Is_initialized():
-        library = _library(MPI)
-        if (
-            launch
-            and launch.size > 1
-            and launch.launcher.startswith("Open MPI")
-            and library.startswith("MPICH")
-        ):
-            raise InputError(_mismatch(launch, f"the MPI library is {library}"))
-        with warnings.catch_warnings(category=RuntimeWarning, action="ignore"):
-            MPI.Init_thread(MPI.THREAD_FUNNELED)  # its doubts of the launcher are `connect`'s too
+    from mpi4py import MPI
+
     return MPI
 
 
-def _library(mpi: Any) -> str:
-    """Return the name and version of the MPI library in one line."""
-    return " ".join(mpi.Get_library_version().split("\n")[0].strip("\x00").split())
+def library() -> str | None:
+    """Return the name and version of the MPI library in one line; None where there is none."""
+    try:
+        first = _import_mpi().Get_library_version().split("\n")[0].split(", package")[0]
+    except (ImportError, RuntimeError):
+        return None
+    return " ".join(first.strip("\x00").split())
 
 
-def _mismatch(launch: Launch, found: str) -> str:
-    return (
-        f"{launch.launcher} announces {launch.size} ranks, but {found}, so each process would "
-        "think that it is alone. Start dptrain with the launcher of the MPI library that it uses "
+def misfit(launch: Launch, library: str, environ: Mapping[str, str] = os.environ) -> str | None:
+    """Return what would become of processes that can't be one world; None if none is known.
+
+    MPICH's library ends where Open MPI's mpirun started it; Open MPI's, from version 5 on, finds
+    the other ranks by PMIx only. Other misfits are seen once MPI has started: see `connect`.
+    """
+    if launch.launcher.startswith("Open MPI") and library.startswith("MPICH"):
+        return "MPI could not start"
+    if re.match(r"Open MPI v([5-9]|\d\d)", library) and "PMIX_RANK" not in environ:
+        return ALONE
+    return None
+
+
+def _load_mpi(launch: Launch | None) -> Any:
+    """Import and start MPI; None where this machine has no MPI library."""
+    try:
+        mpi = _import_mpi()
+    except (ImportError, RuntimeError) as error:  # no libmpi: mpi4py raises RuntimeError
+        if launch and launch.size > 1:
+            raise _mismatch(
+                launch, f"there is no MPI library here ({' '.join(str(error).split())})"
+            ) from None
+        return None
+    if not mpi.Is_initialized():
+        found = str(library())
+        trouble = misfit(launch, found) if launch else None
+        if launch and trouble and (launch.size > 1 or trouble != ALONE):  # one alone is no harm
+            raise _mismatch(launch, f"the MPI library is {found}", trouble)
+        with warnings.catch_warnings(category=RuntimeWarning, action="ignore"):
+            mpi.Init_thread(mpi.THREAD_FUNNELED)  # its doubts of the launcher are `connect`'s too
+    return mpi
+
+
+def _mismatch(launch: Launch, found: str, trouble: str = ALONE) -> InputError:
+    return InputError(
+        f"{launch.launcher} announces {launch.size} rank{'s' * (launch.size > 1)}, but {found}, so "
+        f"{trouble}. Start dptrain with the launcher of the MPI library that it uses "
         "(under Slurm: srun --mpi=pmi2 for MPICH, srun --mpi=pmix for Open MPI)"
     )
+
+
+def let_the_first_speak() -> None:
+    """Wait, in a process that ends without a world: a launcher may end all when one has failed."""
+    time.sleep(0.5)
 
 
 @functools.cache
@@ -206,8 +239,7 @@ def connect() -> World:
     mpi = _load_mpi(launch)
     size = mpi.COMM_WORLD.size if mpi else 1
     if launch and launch.size > size:
-        library = _library(mpi) if mpi else "none"
-        raise InputError(_mismatch(launch, f"the MPI library ({library}) sees {size}"))
+        raise _mismatch(launch, f"the MPI library ({library() or 'none'}) sees {size}")
     if size == 1:
         return World()
     world = World(mpi.COMM_WORLD)

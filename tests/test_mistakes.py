@@ -1,10 +1,12 @@
 """Shows that a person's mistake is said once, at once and on every rank, and writes nothing."""
 
 import json
+import os
 import pickle
 import re
 import shutil
 import struct
+import subprocess
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +18,8 @@ import pytest
 import safetensors.numpy
 from conftest import BIN, Finished, Start, start
 from numpy.typing import NDArray
+
+from dptrain.world import Launch, misfit
 
 SECONDS = 10  # a mistake is said within one or two; a busy machine takes a little longer
 
@@ -616,6 +620,50 @@ def test_of_ranks_that_would_think_they_are_alone_only_the_first_says_so(
 
 def test_ranks_without_an_mpi_library_are_refused_once_under_mpirun(mistake: Mistake) -> None:
     mistake("train", words=r"announces 3 ranks, but there is no MPI library", ranks=3, env=NO_MPI)
+
+
+def test_one_rank_that_could_not_start_is_refused_before_mpi_ends_it(mistake: Mistake) -> None:
+    words = r"Open MPI's mpirun announces 1 rank, but the MPI library is MPICH.* could not start"
+    mistake("train", words=words, ranks=None, env=Launcher(*OPEN_MPI).of(0, 1))
+
+
+HYDRA, PRTE = Launch("MPICH's or Intel MPI's mpiexec", 0, 1), Launch("Open MPI's mpirun", 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("launch", "library", "env", "trouble"),
+    [
+        (HYDRA, "MPICH Version: 5.0.2", {}, None),
+        (HYDRA, "Intel(R) MPI Library 2021.18", {}, None),
+        (HYDRA, "Open MPI v5.0.11", {}, "alone"),
+        (HYDRA, "Open MPI v4.1.6", {}, None),  # it may find the others through Slurm's pmi2
+        (PRTE, "Open MPI v5.0.11", {"PMIX_RANK": "0"}, None),
+        (PRTE, "MPICH Version: 5.0.2", {"PMIX_RANK": "0"}, "could not start"),
+        (Launch("Slurm's srun", 0, 1), "Open MPI v10.0.0", {}, "alone"),
+    ],
+)
+def test_launcher_and_library_are_known_to_fit_or_not(
+    launch: Launch, library: str, env: Mapping[str, str], trouble: str | None
+) -> None:
+    found = misfit(launch, library, env)
+    assert found is None if trouble is None else trouble in str(found)
+
+
+OTHER = os.environ.get("DPTRAIN_OTHER_MPI", "")
+
+
+@pytest.mark.skipif(not OTHER, reason="DPTRAIN_OTHER_MPI names no environment with another MPI")
+@pytest.mark.parametrize("ranks", [2, 3, 4])
+@pytest.mark.parametrize("command", [("train",), ("evaluate", "run"), ("bench",)], ids=" ".join)
+@pytest.mark.parametrize(("launcher", "library"), [(BIN, OTHER), (OTHER, BIN)])
+def test_launcher_and_library_of_two_environments(
+    launcher: Path, library: Path, command: Sequence[str], ranks: int, tmp_path: Path
+) -> None:
+    words = rf"announces {ranks} ranks, but the MPI library is"
+    line = [f"{launcher}/mpirun", "-n", str(ranks), f"{library}/dptrain", *command]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=SECONDS)
+    check_mistake(Finished(done.returncode, done.stdout, done.stderr), words)
+    assert contents(tmp_path) == {}
 
 
 @pytest.mark.parametrize(

@@ -103,4 +103,6 @@ def _fail(error: InputError) -> int:
         traceback.print_exception(error)
     if first:
         print(f"dptrain: {error}", file=sys.stderr)
+    elif not error.everywhere:
+        worlds.let_the_first_speak()
     return error.status
