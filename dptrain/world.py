@@ -28,6 +28,12 @@ CPUS = os.cpu_count() or 1
 ALONE = "each process would think that it is alone"
 """What becomes of ranks whose launcher and MPI library can't find each other."""
 
+RIGHT_LAUNCHER = (
+    "Start dptrain with the launcher of the MPI library that it uses "
+    "(under Slurm: srun --mpi=pmi2 for MPICH, srun --mpi=pmix for Open MPI)"
+)
+"""What to do about it."""
+
 
 def usable_cores() -> set[int]:
     """Return the numbers of the cores that this process may use; all where that isn't known."""
@@ -213,8 +219,7 @@ def _load_mpi(launch: Launch | None) -> Any:
 def _mismatch(launch: Launch, found: str, trouble: str = ALONE) -> InputError:
     return InputError(
         f"{launch.launcher} announces {launch.size} rank{'s' * (launch.size > 1)}, but {found}, so "
-        f"{trouble}. Start dptrain with the launcher of the MPI library that it uses "
-        "(under Slurm: srun --mpi=pmi2 for MPICH, srun --mpi=pmix for Open MPI)"
+        f"{trouble}. {RIGHT_LAUNCHER}"
     )
 
 

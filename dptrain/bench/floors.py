@@ -20,8 +20,8 @@ def traffic(model: MLP, optimizer: Optimizer, config: TrainConfig, world: World)
     shards, node, nodes = config.shards or world.size, world.ranks_here, world.nodes
     rows = sum(len(cut(config.batch_size, shards, shard)) for shard in world.mine(shards))
     slices = [s.stop - s.start for s in rank_slices(model.num_params, nodes)]
-    held = {ranks: _held(ranks, shards, world.size) for ranks in nodes}
-    sums = {ranks: _sums(held[ranks], shards) for ranks in nodes}
+    held = {ranks: held_by(ranks, shards, world.size) for ranks in nodes}
+    sums = {ranks: num_sums(held[ranks], shards) for ranks in nodes}
     owner, own = world.rank - node.start, slices[world.rank]
     area = dict(enumerate(areas(model.num_params, nodes))).get(owner, slice(0, 0))
     adds, sent = len(held[node]) > sums[node], 0
@@ -42,12 +42,12 @@ def traffic(model: MLP, optimizer: Optimizer, config: TrainConfig, world: World)
     return {part: count * model.dtype.itemsize for part, count in entries.items()}
 
 
-def _held(ranks: range, num_shards: int, num_ranks: int) -> range:
+def held_by(ranks: range, num_shards: int, num_ranks: int) -> range:
     """Return the shards that some ranks hold together."""
     first, last = (cut(num_shards, num_ranks, rank) for rank in (ranks[0], ranks[-1]))
     return range(first.start, last.stop)
 
 
-def _sums(shards: range, num_shards: int) -> int:
+def num_sums(shards: range, num_shards: int) -> int:
     """Return how many sums a node that holds these shards sends to each other node."""
     return len(plan([range(shard, shard + 1) for shard in shards], num_shards).rest)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.reduce.memory import NodeMemory
 from dptrain.reduce.tree import plan, tree_sum
 from dptrain.world import cut
 
@@ -51,6 +52,19 @@ def holding(shards: range, num_shards: int) -> Holding:
         free += [slots[what] for _, what in pairs]
     adds = [[(slots[into], slots[what]) for into, what in pairs] for pairs in own.adds]
     return Holding(slots, adds, [(slots[node], leaves) for node, leaves in own.rest])
+
+
+def shared_bytes(
+    ranks: range, num_ranks: int, num_shards: int, num_params: int, itemsize: int
+) -> tuple[int, int]:
+    """Return the bytes that ranks of a node share: for gradients and small sums, for parameters.
+
+    That is a vector for each gradient sum that a rank keeps, and one for the parameters.
+    """
+    vector = num_params * itemsize + NodeMemory.ALIGNMENT
+    small = 8 * (num_shards + len(ranks)) + 2 * NodeMemory.ALIGNMENT
+    held = [cut(num_shards, num_ranks, rank) for rank in ranks]
+    return small + vector * sum(holding(h, num_shards).num_buffers for h in held), vector
 
 
 def block_slices(start: int, stop: int, parts: int) -> list[slice]:

@@ -19,6 +19,7 @@ from dptrain.reduce.layout import (
     block_square_sums,
     holding,
     rank_slices,
+    shared_bytes,
     square_norm,
 )
 from dptrain.reduce.memory import NodeMemory, free_bytes
@@ -229,8 +230,7 @@ class Tree(Reducer):
 
     def _nodes_that_share(self, itemsize: int) -> list[range]:
         """Return the ranks that share memory: those of each node, or each alone if it is short."""
-        needed = sum(self._holdings[rank].num_buffers for rank in self.world.ranks_here) + 1
-        num_bytes = needed * self.num_params * itemsize
+        num_bytes = sum(self._bytes(self.world.ranks_here, itemsize))
         shares = len(self.world.ranks_here) > 1
         free = free_bytes() if shares else num_bytes
         found = self.world.gather((socket.gethostname(), num_bytes, free))
@@ -247,14 +247,16 @@ class Tree(Reducer):
             )
         return [range(rank, rank + 1) for rank in range(self.world.size)]
 
+    def _bytes(self, ranks: range, itemsize: int) -> tuple[int, int]:
+        return shared_bytes(ranks, self.world.size, self.num_shards, self.num_params, itemsize)
+
     def _allocate(self, dtype: Any) -> None:
         """Make the node's memory: parameters once, a buffer for each gradient sum that is kept."""
         comm = self.world.node_comm if len(self._node) > 1 else None
         counts = {rank: self._holdings[rank].num_buffers for rank in self._node}
-        vector = self.num_params * np.dtype(dtype).itemsize + NodeMemory.ALIGNMENT
-        small = 8 * (self.num_shards + len(self._node)) + 2 * NodeMemory.ALIGNMENT
-        self._memory = NodeMemory(comm, small + sum(counts.values()) * vector)
-        self._params_memory = NodeMemory(comm, vector)
+        gradients, params = self._bytes(self._node, np.dtype(dtype).itemsize)
+        self._memory = NodeMemory(comm, gradients)
+        self._params_memory = NodeMemory(comm, params)
         self.params = self._params_memory.array((self.num_params,), dtype)
         self._losses = self._memory.array((self.num_shards,), np.float64)
         self._asks = self._memory.array((len(self._node),), np.int64)

@@ -1,0 +1,1 @@
+"""What is wrong with this MPI, these nodes and these files, before a job is lost to it."""

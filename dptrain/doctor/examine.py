@@ -1,0 +1,47 @@
+"""The whole examination: every rank looks, all try things out together, and all judge alike."""
+
+from pathlib import Path
+from typing import Any
+
+from dptrain.config import TrainConfig
+from dptrain.doctor.judge import MEASURED, Case, judge
+from dptrain.doctor.look import look
+from dptrain.doctor.needs import needs
+from dptrain.doctor.place import try_out
+from dptrain.doctor.speed import exchange_seconds
+from dptrain.model.mlp import MLP
+from dptrain.world import World, announced
+
+LARGEST = 2**22
+"""Entries of the longest vector that is exchanged: enough to know longer ones by."""
+
+
+def examine(model: MLP, config: TrainConfig, out: Path, world: World) -> dict[str, Any]:
+    """Return what `doctor --json` prints, equal on every rank. Collective."""
+    everyone = world.gather(look())
+    needed = needs(model, config, world.nodes)
+    directory = try_out(world, out)
+    measured = measure(world, model)
+    case = Case(everyone, world.nodes, announced(), config.threads, needed, directory, measured)
+    return {
+        "ranks": world.size,
+        "nodes": len(world.nodes),
+        "checks": [{"name": name, **verdict._asdict()} for name, verdict in judge(case).items()],
+        "measured": dict.fromkeys(MEASURED) | measured,
+        "needed": {
+            "shared_mb": max(needed.shared.values()) / 1e6,
+            "memory_mb": max(needed.shared[node] + needed.own[node] for node in world.nodes) / 1e6,
+            "disk_mb": needed.disk / 1e6,
+        },
+    }
+
+
+def measure(world: World, model: MLP) -> dict[str, float]:
+    """Return the times of the tree's exchanges by name; nothing for one rank. Collective."""
+    if world.size == 1:
+        return {}
+    length = min(model.num_params, LARGEST)
+    took = exchange_seconds(world, length, model.dtype) * model.num_params / length
+    rate = model.num_params * model.dtype.itemsize / took / 1e9
+    found = (1e6 * exchange_seconds(world, 1, model.dtype), 1e3 * took, rate)
+    return dict(zip(MEASURED, found, strict=True))

@@ -1,0 +1,296 @@
+"""What the ranks' facts mean: for each check a pure function from facts to a verdict."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from dptrain.doctor.look import Facts, Unknown
+from dptrain.doctor.needs import Needs
+from dptrain.world import RIGHT_LAUNCHER, Launch, misfit
+
+Status = Literal["ok", "warning", "error"]
+
+SLOW = 1000
+"""Microseconds of the smallest exchange from which on something is wrong. Measured on 2 cores: 27
+for 2 ranks, 113 for 4."""
+
+
+MEASURED = ("latency_us", "exchange_ms", "exchange_gb_per_s")
+"""What is measured of the reduction: for one number; for the model, and its bytes a second."""
+
+
+class Verdict(NamedTuple):
+    """How good what was found is, and what to do where it is not."""
+
+    status: Status
+    found: str
+    advice: str = ""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is judged: every rank's facts, the ranks of each node, what the run would need."""
+
+    everyone: Sequence[Facts]
+    nodes: Sequence[range]
+    launch: Launch | None
+    threads: int
+    needs: Needs
+    directory: Any
+    """See `place.try_out`."""
+    measured: dict[str, float]
+    """The times of exchanges; empty where there is one rank only."""
+
+    @property
+    def first(self) -> Facts:
+        """The facts of rank 0."""
+        return self.everyone[0]
+
+
+def judge(case: Case) -> dict[str, Verdict]:
+    """Return the verdict of each check, by name; what a rank could not find out is a warning."""
+    return {name: _judge(case, *check) for name, check in CHECKS.items()}
+
+
+def _judge(case: Case, needed: Sequence[str], check: Callable[[Case], Verdict]) -> Verdict:
+    for rank, facts in enumerate(case.everyone):
+        for name in needed:
+            if isinstance(facts[name], Unknown):
+                where = f"rank {rank} on {facts['host']}"
+                why = f"{where} can't find out: {facts[name].why}"
+                return Verdict("warning", why, "mend that, or do without this check")
+    return check(case)
+
+
+def _library(case: Case) -> Verdict:
+    name, file, packages = (case.first[key] for key in ("library", "library file", "packages"))
+    if name is None:
+        return Verdict(
+            "warning", "none: dptrain runs in one process only", "pip install 'dptrain[mpi]'"
+        )
+    found = name + (f" ({file})" if isinstance(file, str) else "")
+    if len(packages) > 1:
+        return Verdict(
+            "warning",
+            f"{found}; the packages {' and '.join(packages)} are in one environment, where the "
+            "mpirun of one has replaced the other's",
+            f"pip uninstall {' '.join(packages)}, then install the one you want",
+        )
+    return Verdict("ok", found)
+
+
+def _launcher(case: Case) -> Verdict:
+    library, launch, mpirun = case.first["library"], case.launch, case.first["mpirun"]
+    if launch is not None:
+        found = f"{launch.launcher}, {_count(launch.size, 'rank')}"
+        trouble = library and misfit(launch, library)
+        if trouble:
+            return Verdict("error", f"{found}; with {library} {trouble}", RIGHT_LAUNCHER)
+        return Verdict("ok", found)
+    if library is None:
+        return Verdict("ok", "none: one process")
+    own = case.first["beside"]
+    advice = f"start with {own}, which stands beside this Python" if own else RIGHT_LAUNCHER
+    if mpirun is None:
+        return Verdict("warning", "one process; there is no mpirun on PATH", advice)
+    path, says = mpirun
+    makes = [_maker(library), _maker(says)]
+    found = f"one process; mpirun on PATH is {path}"
+    if None not in makes and makes[0] != makes[1]:
+        return Verdict("warning", f"{found}, {makes[1]}'s; the library is {library}", advice)
+    return Verdict("ok", found)
+
+
+def _maker(text: str) -> str | None:
+    """Return whose MPI a library's or a launcher's text names; Intel's and MPICH's go together."""
+    words = {"Open MPI": "Open MPI", "HYDRA": "MPICH", "MPICH": "MPICH", "Intel(R) MPI": "MPICH"}
+    return next((maker for word, maker in words.items() if word in text), None)
+
+
+def _cores(case: Case) -> Verdict:
+    nodes = []
+    for ranks in case.nodes:
+        line, advice = _node_cores(ranks, case.everyone[ranks.start : ranks.stop], case.threads)
+        nodes.append((f"{_host(case, ranks)}: {line}", advice))
+    nodes.sort(key=lambda node: not node[1])  # those where something is wrong first
+    found = "; ".join(line for line, _ in nodes[:4])
+    found += f"; and {_count(len(nodes) - 4, 'more node')}" if len(nodes) > 4 else ""
+    return Verdict("warning" if nodes[0][1] else "ok", found, nodes[0][1])
+
+
+def _node_cores(ranks: range, facts: Sequence[Facts], threads: int) -> tuple[str, str]:
+    """Return a node's ranks and cores in words, and what to do where ranks hold each other up."""
+    cores, quota = [frozenset(own["cores"]) for own in facts], facts[0]["quota"]
+    usable = frozenset[int]().union(*cores)
+    found = f"{_count(len(ranks), 'rank')} on {len(usable)} of {_count(facts[0]['cpus'], 'core')}"
+    found += f" with the time of {quota:g}" if quota else ""
+    bound = any(mine != usable for mine in cores)
+    found += ", each bound to some" if bound else ", free to move among them"
+    if len(ranks) * threads > min(len(usable), quota or len(usable)):
+        return f"{found}; expect waiting", "start fewer ranks, give fewer --threads, or get cores"
+    for mine in cores:
+        within = [rank for rank, other in zip(ranks, cores, strict=True) if other <= mine]
+        if len(within) * threads > len(mine):
+            names = ", ".join(map(str, within))
+            return (
+                f"{found}; ranks {names} share {_count(len(mine), 'core')} while others idle",
+                "bind each rank to cores of its own: mpiexec -bind-to core (MPICH), "
+                "mpirun --map-by core --bind-to core (Open MPI), srun --cpu-bind=cores",
+            )
+    return found, ""
+
+
+def _blas(case: Case) -> Verdict:
+    threads = _count(case.threads, "thread")
+    pools = case.first["blas"]
+    if not pools:
+        return Verdict(
+            "warning",
+            "NumPy's is none that threadpoolctl knows, so dptrain can't set its threads",
+            "install NumPy from PyPI, or set the threads by the library's own variable",
+        )
+    names = ", ".join(name for name, _ in pools)
+    set_to = sorted({number for facts in case.everyone for _, number in facts["blas"]})
+    found = f"{names}; {threads} a rank, as dptrain sets it (the environment: {_list(set_to)})"
+    if len(pools) > 1:
+        return Verdict("warning", f"{found}; {len(pools)} are loaded", "load one BLAS only")
+    return Verdict("ok", found)
+
+
+def _alike(case: Case) -> Verdict:
+    kinds: dict[str, list[str]] = {}
+    for facts in case.everyone:
+        kinds.setdefault(f"{facts['cpu']}; {facts['software']}", []).append(facts["host"])
+    if len(kinds) == 1:
+        return Verdict("ok", next(iter(kinds)))
+    found = ", but ".join(f"{kind} on {_list(hosts)}" for kind, hosts in kinds.items())
+    return Verdict(
+        "warning",
+        f"{found}: bits depend on which node computes which shard",
+        "ask for one kind of node (Slurm: --constraint) and install the same versions on all",
+    )
+
+
+def _shared(case: Case) -> Verdict:
+    """Judge the memory that is shared: of the node that has the least beside what it needs."""
+    sharing = [ranks for ranks in case.nodes if len(ranks) > 1]
+    if not sharing:
+        return Verdict("ok", "not needed: one rank a node")
+    ranks = min(sharing, key=lambda r: _least(case, r, "shared memory") - case.needs.shared[r])
+    free, needed = _least(case, ranks, "shared memory"), case.needs.shared[ranks]
+    found = f"{_mb(needed)} needed, {_mb(free)} free in /dev/shm of {_host(case, ranks)}"
+    if needed <= free:
+        return Verdict("ok", found)
+    return Verdict(
+        "warning",
+        f"{found}: gradients would go by messages, which is slower",
+        "mount -o remount,size=... /dev/shm, or docker run --shm-size=...",
+    )
+
+
+def _memory(case: Case) -> Verdict:
+    """Judge all memory: of the node that has the least beside what it needs."""
+    needed = {ranks: case.needs.shared[ranks] + case.needs.own[ranks] for ranks in case.nodes}
+    ranks = min(case.nodes, key=lambda r: _least(case, r, "memory") - needed[r])
+    free = _least(case, ranks, "memory")
+    found = f"{_mb(needed[ranks])} needed beside the data, {_mb(free)} free on "
+    found += _host(case, ranks)
+    if needed[ranks] <= free:
+        return Verdict("ok", found)
+    return Verdict("error", found, "take more nodes, fewer --shards, a smaller model or batch")
+
+
+def _directory(case: Case) -> Verdict:
+    found = case.directory
+    if isinstance(found, Unknown):
+        return Verdict("error", found.why, "give another --out")
+    kind = f" ({found['type']})" if found["type"] else ""
+    text = f"{found['directory']}{kind}"
+    if found["fault"]:
+        return Verdict("error", f"{text} {found['fault']}", "give another --out")
+    if found["unseen"]:
+        hosts = {case.everyone[rank]["host"] for rank in found["unseen"]}
+        return Verdict(
+            "warning",
+            f"{text} is not seen on {_list(sorted(hosts))}",
+            f"rank 0 alone writes, so a run is safe; but --resume must start on "
+            f"{case.first['host']}, so give an --out that all nodes share",
+        )
+    if not found["locks"]:
+        return Verdict(
+            "warning",
+            f"{text} knows no locks: two runs could write into one directory unnoticed",
+            "take care not to start a run twice",
+        )
+    if found["type"] in ("tmpfs", "ramfs"):
+        return Verdict(
+            "warning", f"{text} is memory, lost with the machine", "give an --out on a disk"
+        )
+    seen = "seen on all nodes" if len(case.nodes) > 1 else "usually shared between machines"
+    shared = f", {seen}" if found["shared"] or len(case.nodes) > 1 else ", of this machine"
+    return Verdict("ok", f"{text}{shared}: can be written, flushed, renamed and locked in")
+
+
+def _room(case: Case) -> Verdict:
+    if isinstance(case.directory, Unknown):
+        return Verdict("warning", "not looked at", "see directory")
+    needed, free = case.needs.disk, case.directory["free"]
+    checkpoint = _mb(case.needs.checkpoint)
+    found = f"{_mb(needed)} needed, checkpoints of {checkpoint}; {_mb(free)} free"
+    if needed <= free:
+        return Verdict("ok", found)
+    return Verdict("warning", found, "make room, give another --out, or --keep-checkpoints 1")
+
+
+def _reduction(case: Case) -> Verdict:
+    if not case.measured:
+        return Verdict("ok", "one rank: nothing to exchange")
+    latency, time, rate = (case.measured[name] for name in MEASURED)
+    found = f"{latency:.0f} us at least; for this model {time:.3g} ms, {rate:.3g} GB/s"
+    if latency < SLOW:
+        return Verdict("ok", found)
+    return Verdict(
+        "warning",
+        f"{found}: ranks wait long for each other",
+        "see cores; see whether other programs use them, and, between nodes, whether MPI uses "
+        "the fast network",
+    )
+
+
+CHECKS: dict[str, tuple[Sequence[str], Callable[[Case], Verdict]]] = {
+    "library": (("library", "packages"), _library),
+    "launcher": (("library", "mpirun", "beside"), _launcher),
+    "cores": (("cores", "quota"), _cores),
+    "blas": (("blas",), _blas),
+    "nodes": (("cpu", "software"), _alike),
+    "shared memory": (("shared memory",), _shared),
+    "memory": (("memory",), _memory),
+    "directory": ((), _directory),
+    "disk": ((), _room),
+    "reduction": ((), _reduction),
+}
+"""Each check by its name, with the facts that every rank must have found out for it."""
+
+
+def _least(case: Case, ranks: range, name: str) -> int:
+    """Return the least that any rank of a node sees of something."""
+    return min(int(case.everyone[rank][name]) for rank in ranks)
+
+
+def _host(case: Case, ranks: range) -> str:
+    return str(case.everyone[ranks.start]["host"])
+
+
+def _mb(num_bytes: int) -> str:
+    return f"{num_bytes / 1e6:,.1f} MB"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def _list(names: Sequence[Any]) -> str:
+    """Return up to four different names, and how many more there are."""
+    different = list(dict.fromkeys(map(str, names)))
+    more = [f"{len(different) - 4} more"] if len(different) > 4 else []
+    return ", ".join(different[:4] + more)

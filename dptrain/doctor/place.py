@@ -1,0 +1,108 @@
+"""The run directory, tried out: written, flushed, renamed and locked in, and left as it was."""
+
+import contextlib
+import fcntl
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+from dptrain.doctor.look import Unknown, attempt
+from dptrain.record.files import sync_directory
+from dptrain.world import World
+
+SHARED = {"9p", "afs", "beegfs", "ceph", "cifs", "fuse.glusterfs", "fuse.sshfs", "gpfs", "lustre"}
+SHARED |= {"nfs", "nfs4", "orangefs", "panfs", "pvfs2", "smb3", "virtiofs", "wekafs"}
+"""File systems that other machines usually have too."""
+
+
+def try_out(world: World, directory: Path) -> Any:
+    """Return what rank 0 found of a directory, or of the nearest one above it that exists.
+
+    Under "type" the file system's, "shared", "free" bytes, "locks", "fault" (None, or what can't be
+    done) and "unseen": the ranks that don't see what rank 0 has written. `Unknown` where it could
+    not be looked at. Nothing is left behind. Collective: every rank must call this.
+    """
+    probe: Path | None = None
+    try:
+        if world.rank == 0:
+            probe = attempt(lambda: _nearest(directory) / f".dptrain-doctor-{uuid.uuid4().hex}")
+        found = attempt(lambda: _try_out(probe)) if isinstance(probe, Path) else probe
+        found, path = world.gather((found, probe))[0]
+        sees = world.gather(_sees(path))
+    finally:
+        if isinstance(probe, Path):
+            _remove(probe)
+    if isinstance(found, Unknown):
+        return found
+    return found | {"unseen": [rank for rank, seen in enumerate(sees) if not seen]}
+
+
+def _nearest(directory: Path) -> Path:
+    """Return a directory, or the nearest one above it that exists."""
+    directory = directory.absolute()
+    return next(path for path in (directory, *directory.parents) if path.exists())
+
+
+def _sees(path: Any) -> bool:
+    """Return whether this rank sees a file; also where rank 0 could not write one."""
+    if not isinstance(path, Path):
+        return True
+    with contextlib.suppress(OSError):
+        os.listdir(path.parent)  # noqa: PTH208 (has a network file system look again)
+    return attempt(path.exists) is True
+
+
+def _try_out(probe: Path) -> dict[str, Any]:
+    folder = probe.parent
+    space = os.statvfs(folder)
+    kind = attempt(lambda: file_system(folder, Path("/proc/mounts").read_text()))
+    fault, locks = _use(probe)
+    return {
+        "directory": str(folder),
+        "type": None if isinstance(kind, Unknown) else kind,
+        "shared": kind in SHARED,
+        "free": space.f_bavail * space.f_frsize,
+        "fault": fault,
+        "locks": locks,
+    }
+
+
+def _use(probe: Path) -> tuple[str | None, bool]:
+    """Do with a file what a run does; return what can't be done, and whether it can be locked."""
+    locks, doing = True, "written in"
+    first = probe.with_suffix(".tmp")
+    try:
+        with first.open("ab") as file:
+            file.write(b"dptrain doctor\n")
+            file.flush()
+            doing = "flushed to disk"
+            os.fsync(file.fileno())
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                locks = False
+        doing = "renamed in"
+        first.replace(probe)
+        doing = "flushed to disk"
+        sync_directory(probe.parent)
+    except OSError as error:
+        return f"can't be {doing}: {error.strerror}", locks
+    return None, locks
+
+
+def _remove(probe: Path) -> None:
+    for path in (probe, probe.with_suffix(".tmp")):
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def file_system(folder: Path, mounts: str) -> str | None:
+    """Return the type of the file system that a folder is on, from the lines of /proc/mounts."""
+    here, best, found = folder.resolve(), -1, None
+    for line in mounts.splitlines():
+        _, point, kind, *_ = line.split()
+        point = point.replace("\\040", " ")  # so blanks are written there (fstab(5))
+        if here.is_relative_to(point) and len(point) >= best:  # a later mount hides an earlier one
+            best, found = len(point), kind
+    return found

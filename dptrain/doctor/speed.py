@@ -1,0 +1,39 @@
+"""How long it takes to add a vector over all ranks and to hand it back, in the tree."""
+
+import statistics
+import time
+from typing import Any
+
+import numpy as np
+
+from dptrain.reduce.reducer import Tree
+from dptrain.world import World
+
+ROUND = 0.1
+"""Seconds of a round, of which there are 5."""
+
+
+def exchange_seconds(world: World, num_params: int, dtype: Any) -> float:
+    """Return the seconds of one exchange: one shard a rank is reported, added and shared.
+
+    The median of 5 rounds; of each the slowest rank's. Collective: every rank must call this.
+    """
+    reducer = Tree(world, num_params, world.size, dtype)
+    reducer.start(lambda: np.zeros(num_params, dtype))
+    reducer.buffer(world.rank)[:] = 0
+
+    def took(times: int) -> float:
+        world.gather(None)
+        start = time.perf_counter()
+        for _ in range(times):
+            reducer.report([0.0], 0)
+            reducer.sum()
+            reducer.share()
+        slowest: float = max(world.gather((time.perf_counter() - start) / times))
+        return slowest
+
+    took(1)
+    times = max(1, min(10000, int(ROUND / took(3))))
+    found = statistics.median(took(times) for _ in range(5))
+    reducer.close()
+    return found
