@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from dptrain.plot.curves import plot_runs
     from dptrain.train.fit import fit, load, mlp_for
     from dptrain.train.trained import Trained, load_trained
+    from dptrain.train.verify import Verdict, verify
     from dptrain.version import __version__
     from dptrain.world import World, connect
 
@@ -23,6 +24,7 @@ __all__ = [
     "ModelConfig",
     "TrainConfig",
     "Trained",
+    "Verdict",
     "World",
     "__version__",
     "connect",
@@ -31,6 +33,7 @@ __all__ = [
     "load_trained",
     "mlp_for",
     "plot_runs",
+    "verify",
 ]
 
 _HOMES = {
@@ -41,6 +44,7 @@ _HOMES = {
     "dptrain.plot.curves": ("plot_runs",),
     "dptrain.train.fit": ("fit", "load", "mlp_for"),
     "dptrain.train.trained": ("Trained", "load_trained"),
+    "dptrain.train.verify": ("Verdict", "verify"),
     "dptrain.version": ("__version__",),
     "dptrain.world": ("World", "connect"),
 }

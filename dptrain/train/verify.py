@@ -77,8 +77,8 @@ def verify(
     run
         The run directory, which only rank 0 needs to see.
     replay
-        Steps to do once more, such as "100:200", counted from 1; either end may be left out. They
-        start from the newest checkpoint before them.
+        Steps to do once more, such as "100:200", counted from 1, of which either may be left out;
+        or "all". They start from the newest checkpoint before them.
     data
         Where the run's data is now; where it was, unless given.
     model
@@ -187,11 +187,11 @@ def _end(run: Path, found: Receipt, known: set[str], verdict: Verdict) -> None:
 
 
 def _range(text: str, found: Receipt) -> tuple[int, int]:
-    """Return the first and last step of "A:B", each of which may be left out."""
-    parts = text.split(":")
+    """Return the first and last step of "A:B", each of which may be left out, or of "all"."""
+    parts = ["", ""] if text == "all" else text.split(":")
     last = len(found.steps)
-    if len(parts) != 2 or not all(part.isdigit() or not part for part in parts):
-        raise InputError(f"replay is {text!r}; needed are two steps, such as 1:{last or 100}")
+    if len(parts) != 2 or not all(part.isdecimal() or not part for part in parts):
+        raise InputError(f"replay is {text!r}; needed are two steps, such as 1:{last}, or all")
     ends = int(parts[0] or 1), int(parts[1] or last)
     if not 1 <= ends[0] <= ends[1] <= last:
         raise InputError(f"replay is {text!r}; the receipt has the steps 1 to {last}")
