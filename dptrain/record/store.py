@@ -69,6 +69,7 @@ class Store:
     def say(self, values: Mapping[str, Any]) -> None:
         """Add a line to the receipt that is no step's: what the run is, what has changed."""
         self._add(receipt.encode(values, self.head))
+        self.flush()
 
     def step(self, step: int, rows: NDArray[np.intp], loss: float, params: str | None) -> None:
         """Add a step's line to the receipt; see `receipt.step_line`."""
