@@ -265,3 +265,13 @@ class PlotConfig(Checked):
 
     x: Over = setting("steps", "What curves stand over.")
     width: float = setting(9.0, "Inches; the height follows.", low=3, high=100)
+
+
+@dataclass(frozen=True)
+class ExplainConfig(Checked):
+    """The network and the minibatch that `explain` computes with; more would not fit 80 columns."""
+
+    examples: int = setting(4, "Examples in the minibatch, 2 to 6.", low=2, high=7)
+    hidden: int = setting(2, "Hidden units, 1 to 4.", low=1, high=5)
+    workers: int = setting(3, "Workers that share the minibatch, 2 to 8.", low=2, high=9)
+    seed: int = setting(1, "Decides the numbers, and the order of the digits.", low=0)

@@ -44,9 +44,10 @@ def floor(module: str) -> str:
 def test_imports_run_one_way(path: Path) -> None:
     here = path.relative_to(PACKAGE.parent).with_suffix("").parts[1]
     below = {
-        "cli": STAGES | GROUND | {"train", "bench", "doctor", "plot", "figure", "cli"},
+        "cli": STAGES | GROUND | {"train", "bench", "doctor", "explain", "plot", "figure", "cli"},
         "bench": STAGES | GROUND | {"train", "bench", "figure"},
         "doctor": STAGES | GROUND | {"train", "bench", "doctor"},
+        "explain": STAGES | GROUND | {"train", "figure", "explain"},
         "plot": {"config", "record", "figure", "plot"},
         "figure": {"config", "record"},
         "train": STAGES | GROUND | {"train"},
@@ -66,7 +67,7 @@ def test_imports_run_one_way(path: Path) -> None:
 
 def test_the_house_has_all_its_rooms() -> None:
     rooms = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in FILES}
-    tools = {"cli", "bench", "doctor", "plot", "figure", "train"}
+    tools = {"cli", "bench", "doctor", "explain", "plot", "figure", "train"}
     assert rooms == STAGES | GROUND | tools | {"__init__", "__main__"}
 
 
