@@ -11,6 +11,7 @@ import click
 from dptrain import world as worlds
 from dptrain.cli.bench import bench
 from dptrain.cli.doctor import doctor
+from dptrain.cli.explain import explain
 from dptrain.cli.plot import plot
 from dptrain.cli.stored import evaluate, predict
 from dptrain.cli.train import train
@@ -59,7 +60,7 @@ def command() -> None:
     """
 
 
-for _command in (train, evaluate, predict, plot, verify, bench, doctor):
+for _command in (train, evaluate, predict, explain, plot, verify, bench, doctor):
     command.add_command(_command)
 
 

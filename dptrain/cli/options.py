@@ -13,6 +13,7 @@ from dptrain import world as worlds
 from dptrain.config import (
     BenchConfig,
     DataConfig,
+    ExplainConfig,
     ModelConfig,
     PlotConfig,
     TrainConfig,
@@ -22,7 +23,9 @@ from dptrain.config import (
 
 Command = Callable[..., int]
 
-Config = TypeVar("Config", DataConfig, ModelConfig, TrainConfig, BenchConfig, PlotConfig)
+Config = TypeVar(
+    "Config", DataConfig, ModelConfig, TrainConfig, BenchConfig, ExplainConfig, PlotConfig
+)
 
 
 class Whole(click.ParamType[int]):

@@ -1,0 +1,526 @@
+"""Shows that `explain` answers the question by its names, in numbers that anyone can recompute."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Start
+from numpy.typing import NDArray
+
+from dptrain.config import ExplainConfig, InputError
+from dptrain.explain import check, trainer, trainer_digits
+from dptrain.explain.blocks import Chapter, Formula, Table
+from dptrain.explain.chapters import NAMES, chapter, chosen
+from dptrain.explain.numbers import Sized, bracketed, passed_on
+from dptrain.explain.page import page
+from dptrain.explain.text import text
+from dptrain.model.activations import ACTIVATIONS
+from dptrain.reduce.noise import Noise, noise
+from dptrain.reduce.reducer import Tree
+from dptrain.reduce.tree import tree_sum
+from dptrain.world import World
+
+QUESTIONS = (
+    "Do I average the activations?",
+    "Is the mathematics different?",
+    "Does the recursion for the error signal still hold?",
+    "Is there a simple example without tensors?",
+)
+SHAPES = [ExplainConfig(), ExplainConfig(6, 4, 8, 3), ExplainConfig(2, 1, 2, 10**90)]
+HALF = 0.50001e-4
+"""How far a number printed to four decimals may be from what it stands for."""
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+def table(chapter: Chapter, caption: str) -> dict[str, NDArray[np.float64]]:
+    """Return the numbers of a table's rows by the rows' names."""
+    found = [b for b in chapter.blocks if isinstance(b, Table) and b.caption.startswith(caption)]
+    return {row[0]: np.array(list(map(float, row[1:]))) for row in found[0].rows}
+
+
+def stack(rows: dict[str, NDArray[np.float64]], *names: str) -> NDArray[np.float64]:
+    return np.array([rows[name] for name in names])
+
+
+class Network:
+    """A network recomputed from what chapters 1 and 2 print, and from nothing else."""
+
+    def __init__(self, config: ExplainConfig, bend: Callable[[Any], Any] = np.tanh) -> None:
+        first, batch = chapter(config, 1), chapter(config, 2)
+        params, values = table(first, "The parameters"), table(batch, "Forward")
+        caption = next(b.caption for b in first.blocks if isinstance(b, Table))
+        self.w = stack(params, "w1j: from x1", "w2j: from x2")
+        self.b, self.v = params["bj: bias"], params["vj: to y"]
+        self.c = float(caption.rsplit(" ", 1)[1])
+        self.x, self.t = stack(values, "x1", "x2").T, values["t"]
+        self.z = self.x @ self.w + self.b
+        self.a = bend(self.z)
+        self.y = self.a @ self.v + self.c
+        self.delta_out = 2 * (self.y - self.t)
+        slope = 1 - self.a**2 if bend is np.tanh else np.ones_like(self.a)
+        self.delta = np.outer(self.delta_out, self.v) * slope
+
+    def gradients(self) -> NDArray[np.float64]:
+        """Return the gradient of each example, in the order in which they are printed."""
+        return np.array([
+            [*np.outer(x, d).ravel(), *d, *(a * out), out]
+            for x, a, d, out in zip(self.x, self.a, self.delta, self.delta_out, strict=True)
+        ])  # fmt: skip
+
+    def averaged(self, linear: bool) -> NDArray[np.float64]:
+        """Return the gradient of the mistake, from the means of all activations."""
+        x, a = self.x.mean(axis=0), self.a.mean(axis=0)
+        out = 2 * (self.y.mean() - self.t.mean())
+        d = out * self.v * (1 if linear else 1 - a**2)
+        return np.array([*np.outer(x, d).ravel(), *d, *(a * out), out])
+
+
+@pytest.mark.parametrize("config", SHAPES, ids=str)
+def test_chapters_1_and_2_print_what_follows_from_the_inputs_they_print(
+    config: ExplainConfig,
+) -> None:
+    net, batch = Network(config), chapter(config, 2)
+    rows = table(batch, "Forward")
+    units = range(1, config.hidden + 1)
+    for letter, values in (("z", net.z), ("a", net.a), ("delta_", net.delta)):
+        assert np.allclose(stack(rows, *(f"{letter}{j}" for j in units)), values.T, 0, HALF)
+    for name, row in (("y", net.y), ("delta_out", net.delta_out), ("L", (net.y - net.t) ** 2)):
+        assert np.allclose(rows[name], row, 0, HALF)
+    gradients = net.gradients()
+    printed = np.array(list(table(batch, "The gradients").values()))
+    assert np.allclose(printed[:, :-2], gradients.T, 0, HALF)
+    assert np.allclose(printed[:, -2], gradients.sum(axis=0), 0, HALF)
+    assert np.allclose(printed[:, -1], gradients.mean(axis=0), 0, HALF)
+    beside = np.array(list(table(batch, "The mean gradient beside").values()))
+    assert np.allclose(beside[:, 0], gradients.mean(axis=0), 0, 1e-8)
+    assert np.allclose(beside[:, 1], beside[:, 0], 0, 1e-6)
+    assert not np.allclose(gradients, gradients.mean(axis=0), 0, 0.01)  # the examples do differ
+
+
+@pytest.mark.parametrize("config", SHAPES, ids=str)
+def test_formulas_come_to_what_they_say(config: ExplainConfig) -> None:
+    for number in (1, 4):
+        for formula in chapter(config, number).blocks:
+            if isinstance(formula, Formula) and formula.filled:
+                filled = formula.filled.replace("^", "**")
+                assert re.fullmatch(r"(tanh|[-+*() \d.])+", filled)
+                value = eval(filled, {"tanh": np.tanh})  # noqa: S307 (checked to be arithmetic)
+                assert value == pytest.approx(float(formula.value), abs=0.05)
+
+
+@pytest.mark.parametrize("config", SHAPES, ids=str)
+def test_chapter_3_prints_right_and_averaged_gradients(config: ExplainConfig) -> None:
+    found, net = chapter(config, 3), Network(config)
+    line = Network(config, bend=lambda z: z)
+    for caption, one, linear in (("With tanh", net, False), ("With linear units, a", line, True)):
+        right, wrong = np.array(list(table(found, caption).values())).T
+        assert np.allclose(right, one.gradients().mean(axis=0), 0, HALF)
+        assert np.allclose(wrong, one.averaged(linear), 0, HALF)
+        cosine = right @ wrong / np.linalg.norm(right) / np.linalg.norm(wrong)
+        said = next(
+            b.caption for b in found.blocks if isinstance(b, Table) and caption in b.caption
+        )
+        angle = float(said.split(": ")[1].split()[0])
+        assert angle == pytest.approx(np.degrees(np.arccos(cosine)), abs=0.2)
+    right, wrong = np.array(list(table(found, "With linear units and a linear loss").values())).T
+    assert (right == wrong).all()
+    line.delta_out = np.ones(len(line.t))
+    line.delta = np.outer(line.delta_out, line.v)
+    assert np.allclose(right, line.gradients().mean(axis=0), 0, HALF)
+    bent = np.array(list(table(found, "f(mean)").values())).T
+    mean_z = net.z.mean(axis=0)
+    assert np.allclose(bent, [mean_z, np.tanh(mean_z), net.a.mean(axis=0)], 0, HALF)
+
+
+@pytest.mark.parametrize("config", SHAPES, ids=str)
+def test_chapter_4_prints_columns_and_every_entry_of_the_products(config: ExplainConfig) -> None:
+    found, net = chapter(config, 4), Network(config)
+    rows = table(found, "The recursion")
+    for j, v in enumerate(net.v, 1):
+        assert np.allclose(rows[f"v{j}*delta_out"], v * net.delta_out, 0, HALF)
+        assert np.allclose(rows[f"1 - a{j}^2"], 1 - net.a[:, j - 1] ** 2, 0, HALF)
+        assert np.allclose(rows[f"delta_{j}"], net.delta[:, j - 1], 0, HALF)
+    entries = [float(b.value) for b in found.blocks if isinstance(b, Formula)]
+    products = [*(net.x.T @ net.delta).ravel(), *(net.a.T @ net.delta_out)]
+    assert np.allclose(entries, products, 0, HALF)
+
+
+@pytest.mark.parametrize("config", [*SHAPES, ExplainConfig(workers=2)], ids=str)
+def test_chapter_5_adds_sums_and_shows_the_mean_of_means(config: ExplainConfig) -> None:
+    found, gradients = chapter(config, 5), Network(config).gradients()
+    shards = [
+        gradients[
+            k * config.examples // config.workers : (k + 1) * config.examples // config.workers
+        ]
+        for k in range(config.workers)
+    ]
+    sums = np.array(list(table(found, "The sum of each").values()))
+    assert np.allclose(sums, np.array([shard.sum(axis=0) for shard in shards]).T, 0, HALF)
+    right, wrong = np.array(list(table(found, "The mistake").values())).T
+    assert np.allclose(right, gradients.mean(axis=0), 0, HALF)
+    means = [shard.mean(axis=0) for shard in shards if len(shard)]
+    assert np.allclose(wrong, np.mean(means, axis=0), 0, HALF)
+    uneven = len({len(shard) for shard in shards if len(shard)}) > 1
+    assert uneven != np.allclose(right, wrong, 0, 2 * HALF)
+    assert ("what comes out is wrong" in " ".join(text(found).split())) == uneven
+    digits = np.array(list(table(found, "The mean with all").values())).T
+    assert np.allclose(digits, gradients.mean(axis=0), 1e-13, 1e-13)
+
+
+def test_workers_who_pass_sums_on_add_as_the_trainers_tree_does() -> None:
+    rng = np.random.default_rng(0)
+    for count in range(1, 40):
+        sums = rng.standard_normal((count, 3))
+        total, messages = passed_on(sums.tolist())
+        assert total == bracketed(sums.tolist()) == tree_sum(list(sums)).tolist()
+        assert sorted(what for _, what in messages) == list(range(1, count))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_variance_falls_as_the_law_says(seed: int) -> None:
+    found = chapter(ExplainConfig(seed=seed), 6)
+    said = re.search(r"is (-\d\.\d{4}); the law says -1", " ".join(text(found).split()))
+    assert said
+    assert float(said[1]) == pytest.approx(-1, abs=0.05)
+    rows = table(found, "Measured")
+    sizes = np.array(list(map(int, rows)))
+    assert sizes.tolist() == [2**k for k in range(11)]
+    measured, law, ratio = np.array(list(rows.values())).T
+    assert np.allclose(law, law[0] / sizes * (2000 - sizes) / 1999, 0, 2e-6)
+    assert np.allclose(ratio, measured / law, 0, 1e-3)
+    assert np.allclose(ratio, 1, 0, 0.35)
+    corrected = np.log(measured * 1999 / (2000 - sizes))
+    assert np.polyfit(np.log(sizes), corrected, 1)[0] == pytest.approx(float(said[1]), abs=1e-3)
+    assert max(map(len, text(found).splitlines())) <= 80
+    assert " ".join(text(found).split()).count("9 of 9") == 2  # entries that are equal exactly
+
+
+def test_the_noise_scale_grows_and_says_how_many_workers() -> None:
+    found = chapter(ExplainConfig(), 7)
+    rows = table_of_text(found, "The noise scale")
+    scales = [variance / square for variance, square, _ in rows.values()]
+    assert np.allclose(scales, [scale for *_, scale in rows.values()], rtol=0.01)
+    assert scales == sorted(scales)
+    speedups = table(found, "Times fewer")
+    for workers, (batch, *times) in speedups.items():
+        assert batch == 16 * int(workers)
+        expected = [(1 + s / 16) / (1 + s / batch) for s in scales]
+        assert np.allclose(times, expected, rtol=0.01, atol=0.051)
+
+
+def test_where_noise_hides_the_gradient_no_batch_size_is_suggested(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    estimates = {0: Noise(64.0, 2.0), 5: Noise(10.0, -1.0)}
+    monkeypatch.setattr(trainer_digits, "chapter7", lambda _: estimates)
+    words = " ".join(text(chapter(ExplainConfig(), 7)).split())
+    assert "5 10.0000 -1.0000 too noisy" in words
+    assert "R/16 workers are worth it: 2 at first." in words
+
+
+def table_of_text(chapter: Chapter, caption: str) -> dict[str, list[float]]:
+    found = [b for b in chapter.blocks if isinstance(b, Table) and b.caption.startswith(caption)]
+    return {row[0]: [float(cell.replace(",", "")) for cell in row[1:]] for row in found[0].rows}
+
+
+@pytest.mark.parametrize("hidden", [1, 4])
+@pytest.mark.parametrize("examples", [2, 6])
+@pytest.mark.parametrize("workers", [2, 5, 8])
+def test_all_that_is_allowed_fits_80_columns(hidden: int, examples: int, workers: int) -> None:
+    for seed in (0, 10**90):
+        config = ExplainConfig(examples, hidden, workers, seed)
+        for number in range(1, 6):
+            assert max(map(len, text(chapter(config, number)).splitlines())) <= 80
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_loops_and_trainer_agree_for_every_shape(seed: int) -> None:
+    config = ExplainConfig(2 + seed % 5, 1 + seed % 4, 2 + seed % 7, seed)
+    for number in range(1, 6):
+        for where, left, right in check.pairs("", *check.sides(config, number)):
+            assert check.apart(left, right) <= check.LIMIT, where
+
+
+def test_a_number_knows_the_size_of_what_was_added() -> None:
+    a, b = Sized(1.5, 1.5), Sized(-1.25, 1.25)
+    for number, value, size in ((a + b, 0.25, 2.75), (a - b, 2.75, 2.75), (a * b, -1.875, 1.875),
+                                (2 - a, 0.5, 3.5), ((a + b) * 2, 0.5, 5.5), ((a + b) / 4, 0.0625, 0.6875)):  # fmt: skip  # noqa: E501
+        assert (float(number), number.size) == (value, size)
+
+
+@pytest.mark.parametrize("ranks", [None, 3])
+def test_check_agrees_and_prints_once(ranks: int | None, dptrain: Start) -> None:
+    chapters = () if ranks == 3 else ("1", "2", "3", "4", "5")
+    done = dptrain("explain", *chapters, "--check", ranks=ranks)
+    assert (done.status, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert [line[:9] for line in lines[:-3]] == [f"chapter {n}" for n in range(1, len(lines) - 2)]
+    assert len(lines) == 3 + (len(chapters) or 7)
+    assert all("agree" in line for line in lines[:-3])
+    assert all("the same bits" in line for line in lines[-3:-1])
+    assert lines[-1] == "all agree"
+
+
+def slightly(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function whose result is off by 1e-13."""
+    return lambda *args, **names: function(*args, **names) * (1 + 1e-13)
+
+
+def tilted(z: Any, slope: Any) -> None:
+    TANH(z, slope)
+    if slope is not None:
+        slope *= 1 + 1e-12
+
+
+TANH = ACTIVATIONS["tanh"]
+
+
+@pytest.mark.parametrize(
+    ("number", "where", "name", "fault"),
+    [
+        (1, "delta[0]", "tanh", tilted),
+        (2, "loss[0]", "loss", None),
+        (3, "tanh averaged", "_mistake", None),
+        (4, "slope[0][0]", "tanh", tilted),
+        (5, "sum[0]", "tree_sum", None),
+        (6, "full gradient[", "digits tree_sum", None),
+        (7, "after 0 epochs", "noise", None),
+    ],
+)
+def test_check_finds_a_fault_in_each_chapter(
+    number: int, where: str, name: str, fault: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name == "tanh":
+        monkeypatch.setitem(ACTIVATIONS, "tanh", fault)
+    elif name == "loss":
+        real = trainer.grad_sum
+        monkeypatch.setattr(
+            trainer, "grad_sum", lambda *a: (real(*a)[0] * (1 + 1e-13), real(*a)[1])
+        )
+    elif name == "_mistake":
+        wrong = trainer._mistake
+        monkeypatch.setattr(
+            trainer, name, lambda *a: wrong(*a) | {"averaged": wrong(*a)["averaged"] * (1 + 1e-13)}
+        )
+    elif name == "noise":
+        monkeypatch.setattr(trainer_digits, "noise", lambda s, n, t: noise(s, n, t * (1 + 1e-9)))
+    else:
+        module = trainer_digits if "digits" in name else trainer
+        monkeypatch.setattr(module, "tree_sum", slightly(tree_sum))
+    said: list[str] = []
+    assert not check.check(ExplainConfig(), [number], World(), said.append)
+    assert len(said) == 1
+    assert said[0].startswith(f"differs: chapter {number}: {where}")
+
+
+def test_check_finds_a_bit_that_depends_on_who_adds(monkeypatch: pytest.MonkeyPatch) -> None:
+    add = Tree.sum
+
+    def one_bit_off(self: Tree) -> Any:
+        total = add(self)
+        total[-1] = np.nextafter(total[-1], np.inf)
+        return total
+
+    monkeypatch.setattr(Tree, "sum", one_bit_off)
+    said: list[str] = []
+    assert not check.check(ExplainConfig(), [1], World(), said.append)
+    assert said[-1].startswith("differs: the gradient of chapter 5's minibatch: its entry 8")
+    assert "rank 0 of 1" in said[-1]
+
+
+FAULTY = """
+import sys
+import numpy as np
+from dptrain.model.mlp import MLP
+
+real = MLP.loss_and_grad_sum
+
+def faulty(self, *args):
+    return real(self, *args) * (1 + 1e-13)
+
+MLP.loss_and_grad_sum = faulty
+sys.argv = ["dptrain", "explain", "--check", "1", "--html", "a.html"]
+from dptrain.cli.main import main
+main()
+"""
+
+
+def test_a_fault_ends_with_status_1(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FAULTY], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.startswith("differs: chapter 1: loss is ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_all_chapters_stand_in_the_terminal_once(dptrain: Start) -> None:
+    done = dptrain("explain", ranks=2)
+    assert (done.status, done.stderr) == (0, "")
+    for question in QUESTIONS:
+        assert done.stdout.count(f"\n{question}\n  ") == 1
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert re.findall(r"^(\d)\. ", done.stdout, re.MULTILINE) == list("1234567")
+    assert done.stdout.isascii()
+
+
+def test_chapters_are_asked_for_by_number_or_name() -> None:
+    assert chosen([]) == [1, 2, 3, 4, 5, 6, 7]
+    assert chosen(["workers", "3", "5"]) == [3, 5]
+    assert chosen(NAMES) == chosen([])
+    with pytest.raises(InputError, match="did you mean 'workers'"):
+        chosen(["worker"])
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("8",), "there is no chapter '8'"),
+        (("--examples", "7"), "examples is 7"),
+        (("--html", "nowhere/a.html"), "--html is nowhere/a.html"),
+        (("--plot", "a.gif"), ".png, .svg, .pdf"),
+    ],
+)
+def test_mistakes_give_one_message(args: tuple[str, ...], words: str, dptrain: Start) -> None:
+    done = dptrain("explain", *args, ranks=2)
+    assert (done.status, done.stdout) == (2, "")
+    assert words in done.stderr
+    assert done.stderr.count("dptrain: ") == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_page_and_figure_are_written_once_the_check_agrees(dptrain: Start, tmp_path: Path) -> None:
+    env = {"MPLCONFIGDIR": str(tmp_path)}
+    (tmp_path / "e.toml").write_text('check = true\nhtml = "a.html"\nplot = "a.svg"\nhidden = 3\n')
+    done = dptrain("explain", "1", "--config", "e.toml", env=env)
+    assert (done.status, done.stderr) == (0, "")
+    assert done.stdout.endswith("all agree\nwritten: a.html\nwritten: a.svg\n")
+    assert "<svg" in (tmp_path / "a.svg").read_text()
+    content = (tmp_path / "a.html").read_text()
+    assert [content.count(words) for words in ("<h2>", "v<sub>3</sub>\N{MIDDLE DOT}a")] == [1, 1]
+
+
+class Tags(HTMLParser):
+    """Checks that tags open and close in pairs, and gathers what is said and linked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[str] = []
+        self.words: list[str] = []
+        self.ids: dict[str, str] = {}
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append(tag)
+        values = dict(attrs)
+        assert "src" not in values
+        assert (values.get("href") or "#").startswith("#")
+        if tag not in ("meta", "polyline", "circle", "rect", "path"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def test_the_page_stands_by_itself_and_says_what_the_terminal_says() -> None:
+    chapters = [chapter(ExplainConfig(), number) for number in range(1, 8)]
+    content, tags = page(chapters), Tags()
+    tags.feed(content)
+    assert tags.open == []
+    assert tags.seen.count("h1") == 1
+    assert tags.seen.count("h2") == 7
+    assert tags.seen.count("svg") == 5
+    assert "script" not in tags.seen
+    assert not re.search(r"url\(|@import|https?:", content)
+    assert "prefers-color-scheme: dark" in content
+    assert "@media print" in content
+    words = "".join(tags.words).replace("\N{MINUS SIGN}", "-")
+    for question in QUESTIONS:
+        assert words.count(question) == 1
+    for one in chapters:
+        for block in one.blocks:
+            if isinstance(block, Table):
+                cells = [cell for row in block.rows for cell in row[1:]]
+                assert all(cell in words for cell in cells)
+
+
+LOOK = """<script>
+const wrong = [], box = e => e.getBoundingClientRect(), root = document.scrollingElement;
+if (root.scrollWidth > root.clientWidth) wrong.push(`the page is ${root.scrollWidth} wide`);
+for (const e of document.querySelectorAll("main *:not(svg *)")) {
+  const own = box(e), outer = box(e.parentElement), scroll = e.closest(".scroll");
+  if (scroll && scroll !== e) continue;
+  if (own.left < outer.left - 1 || own.right > outer.right + 1) wrong.push(e.outerHTML);
+}
+const meet = (a, b, room) => a.left < b.right && b.left < a.right
+  && a.top + room < b.bottom && b.top + room < a.bottom;
+const within = (a, b) => a.left >= b.left && a.right <= b.right
+  && a.top >= b.top - 1 && a.bottom <= b.bottom + 1;
+for (const svg of document.querySelectorAll("svg")) {
+  const texts = [...svg.querySelectorAll("text")];
+  texts.forEach((e, i) => {
+    const a = box(e), name = e.textContent;
+    if (!within(a, box(svg))) wrong.push("cut: " + name);
+    for (const other of texts.slice(i + 1))
+      if (meet(a, box(other), a.height / 4)) wrong.push(name + " over " + other.textContent);
+    for (const rect of svg.querySelectorAll("rect"))
+      if (meet(a, box(rect), 0) && !within(a, box(rect))) wrong.push("over a box: " + name);
+  });
+}
+const all = [...document.querySelectorAll("p, td, svg text")];
+const tables = [...document.querySelectorAll(".scroll")];
+parent.found.push({
+  name, width: innerWidth, wrong, drawings: document.querySelectorAll("svg").length,
+  small: all.filter(e => parseFloat(getComputedStyle(e).fontSize) < 10.5).length,
+  scrolling: tables.filter(e => e.scrollWidth > e.clientWidth).map(e => e.ariaLabel),
+});
+</script>"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
+def test_nothing_overflows_in_a_browser(tmp_path: Path) -> None:
+    frames = ""
+    for kind, config in (("default", SHAPES[0]), ("largest", SHAPES[1])):
+        content = page([chapter(config, number) for number in range(1, 8)])
+        content = html.escape(content.replace("</body>", f"{LOOK}</body>"))
+        for width in (360, 800, 1400):
+            frames += f'<iframe name="{kind} {width}" width="{width}" srcdoc="{content}"></iframe>'
+    (tmp_path / "frames.html").write_text(
+        f"<!doctype html><script>found = []</script>{frames}"
+        "<script>onload = () => { document.body.textContent = JSON.stringify(found); }</script>"
+    )
+    done = subprocess.run(
+        [
+            *(str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
+            *(f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"),
+            (tmp_path / "frames.html").as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+    )
+    body = re.search(r"<body>(.*)</body>", done.stdout, re.DOTALL)
+    assert body
+    found = {one.pop("name"): one for one in json.loads(html.unescape(body[1]))}
+    assert len(found) == 6
+    for name, one in found.items():
+        scrolling = one.pop("scrolling")
+        assert scrolling == [] or name == "largest 360"
+        assert one == {"width": int(name.split()[1]), "wrong": [], "small": 0, "drawings": 5}
