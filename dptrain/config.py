@@ -121,6 +121,14 @@ def _check_number(name: str, value: float, bounds: Any) -> None:
 C = TypeVar("C", bound=Checked)
 
 
+def data_files(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the files that a stored run was trained on; none for the embedded digits."""
+    files = settings.get("data", [])
+    if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
+        raise InputError(f"data is {files!r}; needed is a list of files")
+    return tuple(files)
+
+
 def from_settings(config: type[C], values: Mapping[str, Any]) -> C:
     """Return a configuration from settings by their options' names, as a run stores them."""
     found = {item.name: values.get(option_name(item), item.default) for item in fields(config)}

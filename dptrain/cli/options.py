@@ -43,6 +43,23 @@ class Whole(click.ParamType[int]):
             self.fail(f"{value!r} is not a whole number", param, ctx)
 
 
+class Real(click.ParamType[float]):
+    """A number; a file's list or true is none, where click would fail or round."""
+
+    name = "number"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number from text, or from a file."""
+        try:
+            if isinstance(value, bool):
+                raise TypeError
+            return float(value)
+        except (TypeError, ValueError):
+            self.fail(f"{value!r} is not a number", param, ctx)
+
+
 class Numbers(click.ParamType[tuple[int, ...]]):
     """Whole numbers with commas between them, such as 512,512; or the word none."""
 
@@ -80,7 +97,7 @@ def _option(item: "Field[Any]", default: Any = ...) -> Callable[[Command], Comma
     return click.option(
         f"--{option_name(item)}",
         item.name,
-        type=Whole() if kind is int else kind,
+        type=Whole() if kind is int else Real() if kind is float else kind,
         is_flag=kind is bool,
         metavar=metavar,
         multiple=multiple,

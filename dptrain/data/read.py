@@ -119,6 +119,8 @@ def _kind(path: str) -> str:
             start = file.read(64)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}", local=True) from None
+    except ValueError as error:
+        raise InputError(f"{path!r} names no file: {error}") from None
     found = {b"PK": "npz", b"\x93N": "npy"}.get(start[:2], named if b"\0" in start else "csv")
     if not start:
         raise InputError(f"{path} is empty; needed is a .npz, .npy or .csv file")

@@ -3,7 +3,7 @@
 import csv
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 import threadpoolctl
 from numpy.typing import NDArray
 
-from dptrain.config import InputError
+from dptrain.config import DataConfig, InputError, TrainConfig, data_files, from_settings
 from dptrain.data.prepare import Rows, check_rows
 from dptrain.data.read import has_names, read
 from dptrain.record import rundir
@@ -37,19 +37,20 @@ def evaluate_run(
         The run or the files can't be read, have no targets, or don't fit each other.
     """
     with world.together():
-        trained, config = load_trained(run), rundir.read_config(Path(run))
-        files = paths or config.get("test-data") or config.get("data", ())
+        trained, settings = load_trained(run), rundir.read_config(Path(run))
+        stored, threads = from_settings(DataConfig, settings), _threads(settings)
+        files = paths or stored.test_data or data_files(settings)
         if not target and has_names(files):
-            target = config.get("target", ())
+            target = stored.target
         table, test = read(files, target, trained.encoding.features)
-        if not paths and not test and not config.get("test-data"):
+        if not paths and not test and not stored.test_data:
             raise InputError(f"the data of {run} has no test rows; name the DATA to evaluate on")
         rows = Rows(test or table, trained.encoding)
         rows.raw_y(slice(0, 0))  # there must be targets
     check_rows(rows, world)
     classes = trained.encoding.classes
     counts = np.zeros((len(classes), len(classes)), np.int64)
-    with threadpoolctl.threadpool_limits(config.get("threads", 1), "blas"):
+    with threadpoolctl.threadpool_limits(threads, "blas"):
         found = evaluate(trained.model, trained.params, rows, world, confusion=counts)
     result = {"run": run, "data": rows.table.source, "examples": len(rows), **found}
     if trained.encoding.task != "classification":
@@ -71,19 +72,24 @@ def predict_run(
         probabilities.
     """
     with world.together():
-        trained, config = load_trained(run), rundir.read_config(Path(run))
+        trained, threads = load_trained(run), _threads(rundir.read_config(Path(run)))
         table, test = read(paths, (), trained.encoding.features)
         rows = Rows(test or table, trained.encoding)
     check_rows(Rows(replace(rows.table, y=None), trained.encoding), world)
     with world.together():
         ask = trained.probabilities if probabilities else trained.predict
         ask(rows.raw_x(slice(0, 1)))  # what can't be asked is said before the work
-    with threadpoolctl.threadpool_limits(config.get("threads", 1), "blas"):
+    with threadpoolctl.threadpool_limits(threads, "blas"):
         own = [ask(rows.raw_x(block)) for block in rows.blocks(world)]
     found = [block for blocks in world.gather(own) for block in blocks]
     if world.rank > 0:
         return None
     return _columns(trained, probabilities), np.concatenate(found)
+
+
+def _threads(settings: Mapping[str, Any]) -> int:
+    """Return the BLAS threads that a stored run computes with."""
+    return from_settings(TrainConfig, settings).threads
 
 
 def _columns(trained: Trained, probabilities: bool) -> list[str]:

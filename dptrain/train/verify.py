@@ -9,7 +9,14 @@ import numpy as np
 import threadpoolctl
 from numpy.typing import NDArray
 
-from dptrain.config import DataConfig, InputError, ModelConfig, TrainConfig, from_settings
+from dptrain.config import (
+    DataConfig,
+    InputError,
+    ModelConfig,
+    TrainConfig,
+    data_files,
+    from_settings,
+)
 from dptrain.model import Model
 from dptrain.model.mlp import MLP
 from dptrain.order import Batch
@@ -244,7 +251,7 @@ def _replay(
         raise InputError(f"{path} has a model of one's own: give it to dptrain.verify, in Python")
     config = from_settings(TrainConfig, settings)
     data = load(
-        paths or [str(path) for path in settings.get("data", ())],
+        paths or data_files(settings),
         from_settings(DataConfig, settings),
         seed=config.seed,
         world=world,
