@@ -54,6 +54,7 @@ class RunRecorder(Recorder):
         self.watch, self.progress, self.store = watch, progress, store
         self._identity = identity
         self._every, self._unit = interval(config.checkpoint_every)
+        self._hash_every = config.steps_between_hashes
         self._due = False
         self._saved: tuple[int, int] | None = None
         self._next = time.monotonic() + self._every
@@ -89,9 +90,11 @@ class RunRecorder(Recorder):
                 self.store.step(number, batch.rows, loss, params)
         if self.config.log_every is not None and number % self.config.log_every == 0:
             self._write(run.line() | {"loss": loss})
-        self._due |= bool(asked & Ask.SAVE)
-        self._due |= self._unit == "steps" and number % self._every == 0
-        if asked & ~Ask.SAVE:
+        if (asked and Ask.SAVE in Ask(asked)) or (
+            self._unit == "steps" and number % self._every == 0
+        ):
+            self._due = True
+        if asked and Ask(asked).stop:
             self.stop(Ask(asked))
         elif self._due and not run.epoch_is_over:  # else once its metrics are there
             self.save()
@@ -99,7 +102,7 @@ class RunRecorder(Recorder):
 
     def _digest_if_due(self) -> str | None:
         """Return the parameters' hash every k steps and where an epoch ends; None else."""
-        if self.run.step % self.config.steps_between_hashes and not self.run.epoch_is_over:
+        if self.run.step % self._hash_every and not self.run.epoch_is_over:
             return None
         return digest(self.world, self.run.reducer.params)
 
