@@ -201,7 +201,7 @@ class Watch:
         if not (silent or behind) or self._beats < ahead:
             return
         if self._rank > min(rank for rank, beats in answers.items() if beats == ahead):
-            time.sleep(GRACE)  # another rank says it, which ends this one too
+            time.sleep(3 * GRACE)  # another rank says it, which ends this one too
         found = [f"{', '.join(silent)}: no answer"] if silent else []
         found += [f"{', '.join(behind)}: not at the point where the others wait"] if behind else []
         self._end(
