@@ -108,18 +108,18 @@ class Watch:
         main = threading.current_thread() is threading.main_thread()
         noted, note = os.pipe()
         os.set_blocking(note, False)
+        # first the place where signals are noted: one that comes between must not be lost
+        wakeup = signal.set_wakeup_fd(note, warn_on_full_buffer=False) if main else -1
         before = {number: signal.signal(number, _note) for number in SIGNALS} if main else {}
-        if main:
-            wakeup = signal.set_wakeup_fd(note, warn_on_full_buffer=False)
         thread = threading.Thread(target=self._watch, args=(noted,), daemon=True)
         thread.start()
         try:
             yield
         finally:
-            if main:
-                signal.set_wakeup_fd(wakeup)
             for number, handler in before.items():
                 signal.signal(number, handler)
+            if main:
+                signal.set_wakeup_fd(wakeup)
             os.write(note, bytes([END]))
             thread.join()
             for end in (noted, note):
