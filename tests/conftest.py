@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,14 @@ def start(
         check=False,
     )
     return Finished(done.returncode, done.stdout, done.stderr)
+
+
+def wait_until(ready: Callable[[], bool], seconds: float = 30) -> None:
+    """Return once that is true; AssertionError where it takes too long."""
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.fixture

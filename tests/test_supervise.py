@@ -1,0 +1,309 @@
+"""Shows that launch/supervise brings a run to its end, gives up where it should, leaves nothing."""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import BIN, Finished, Start, wait_until
+
+from dptrain.record import checkpoint
+
+SUPERVISE = Path(__file__).parent.parent / "launch" / "supervise"
+ENV = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONWARNINGS": "error"}
+LONG = "--steps 400 --hidden 128 --checkpoint-every 20 --quiet"
+"""A run that goes on for long enough to be killed again and again."""
+
+HASTY = f"""
+import importlib.machinery, importlib.util, sys
+loader = importlib.machinery.SourceFileLoader("supervise", {str(SUPERVISE)!r})
+module = importlib.util.module_from_spec(importlib.util.spec_from_loader("supervise", loader))
+loader.exec_module(module)
+module.GRACE = 0.1
+sys.exit(module.main())
+"""
+"""Supervise that does not wait for what was left behind."""
+
+Supervise = Callable[..., Finished]
+Supervised = Callable[..., "subprocess.Popen[str]"]
+Launcher = Callable[..., str]
+
+
+@pytest.fixture
+def supervised(tmp_path: Path) -> Iterator[Supervised]:
+    """Start supervise in an empty folder; whatever still runs is ended with the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(
+        line: str, program: Sequence[str | Path] = (SUPERVISE,), env: Mapping[str, str] = ENV
+    ) -> "subprocess.Popen[str]":
+        process = subprocess.Popen(
+            [*program, *line.split()],
+            cwd=tmp_path,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.terminate()
+        process.wait()
+        for pipe in filter(None, (process.stdout, process.stderr)):
+            pipe.close()
+
+
+@pytest.fixture
+def supervise(supervised: Supervised) -> Supervise:
+    """Run supervise to its end in an empty folder: supervise("-n 2 -- train ...")."""
+
+    def run(line: str, **options: Any) -> Finished:
+        process = supervised(line, **options)
+        stdout, stderr = process.communicate(timeout=60)
+        return Finished(process.returncode, stdout, stderr)
+
+    return run
+
+
+@pytest.fixture
+def launcher(tmp_path: Path) -> Launcher:
+    """Make a launcher whose starts each do the next of some shell commands, the last for ever."""
+
+    def make(*commands: str) -> str:
+        cases = "".join(f"{n}) {command};;\n" for n, command in enumerate(commands[:-1]))
+        script = tmp_path / "launcher"
+        script.write_text(
+            "#!/bin/sh\necho >>starts\n"
+            f"case $(($(wc -l <starts) - 1)) in\n{cases}*) {commands[-1]};;\nesac\n"
+        )
+        script.chmod(0o755)
+        return f"--launcher {script}"
+
+    return make
+
+
+def ranks_of(run: Path) -> list[int]:
+    """Return the processes that train this run."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has ended
+            words = path.read_text().split("\0")
+            if str(BIN / "dptrain") in words and str(run) in words:
+                found.append(int(path.parent.name))
+    return found
+
+
+def saved(run: Path) -> int:
+    """Return after how many steps the last checkpoint is."""
+    return max(checkpoint.steps_of(run), default=0)
+
+
+def have_ended(processes: Sequence[int]) -> bool:
+    return not any(Path(f"/proc/{process}").exists() for process in processes)
+
+
+def has_saved_more(run: Path, than: int) -> bool:
+    return saved(run) > than
+
+
+def events(stderr: str) -> list[str]:
+    """Return what supervise said of ends, without times."""
+    said = [line for line in stderr.splitlines() if line.startswith("supervise: ")]
+    return [
+        re.sub(r" after [0-9.]+ s, [0-9]+ steps saved", "", line.removeprefix("supervise: "))
+        for line in said
+        if " -n " not in line
+    ]
+
+
+def starts(stderr: str) -> list[str]:
+    """Return the command lines that supervise said it starts, without the launcher."""
+    return [line.partition(" -n ")[2] for line in stderr.splitlines() if " -n " in line]
+
+
+def same_bytes(run: Path, calm: Path) -> bool:
+    """Return whether two finished runs have the same receipt and model."""
+    return all(
+        (run / name).read_bytes() == (calm / name).read_bytes()
+        for name in ("receipt.jsonl", "model.safetensors")
+    )
+
+
+def test_a_run_comes_through_three_killed_ranks_with_its_bytes(
+    tmp_path: Path, supervised: Supervised, dptrain: Start
+) -> None:
+    run = tmp_path / "run"
+    process = supervised(f"-n 4,3,2 --pause 0.01 -- train --out {run} {LONG}")
+    for _ in range(3):
+        wait_until(partial(has_saved_more, run, saved(run)))
+        ranks = ranks_of(run)
+        os.kill(ranks[-1], signal.SIGKILL)
+        wait_until(partial(have_ended, ranks))
+    _, stderr = process.communicate(timeout=60)
+    died = [f"died: status 9 (SIGKILL) on {n} ranks; restart 1 of 5 in 0.01 s" for n in (4, 3, 2)]
+    assert events(stderr) == [*died, "ended: status 0 (done) on 2 ranks"], stderr
+    dptrain(*f"train --out calm --shards 4 {LONG}".split())
+    assert same_bytes(run, tmp_path / "calm")
+
+
+def test_a_signal_saves_the_run_and_the_same_line_goes_on(
+    tmp_path: Path, supervised: Supervised, supervise: Supervise, dptrain: Start
+) -> None:
+    run = tmp_path / "run"
+    line = f"-n 2 -- --out {run} {LONG}"
+    for number, status in ((signal.SIGTERM, 75), (signal.SIGINT, 130)):
+        process = supervised(line)
+        wait_until(partial(has_saved_more, run, saved(run)))
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=30)
+        assert process.returncode == status, stderr
+        assert events(stderr)[0] == f"{number.name}: the run is to save and end"
+        assert len(starts(stderr)) == 1
+        assert not ranks_of(run)
+    done = supervise(line)
+    assert done.status == 0, done.stderr
+    assert starts(done.stderr) == [f"2 dptrain train --resume {run} {LONG}"]
+    dptrain(*f"train --out calm --shards 2 {LONG}".split())
+    assert same_bytes(run, tmp_path / "calm")
+
+
+def test_a_mistake_is_not_tried_again(supervise: Supervise) -> None:
+    done = supervise("-n 2 -- train --hidden many")
+    assert done.status == 2
+    assert len(starts(done.stderr)) == 1
+    assert done.stderr.count("dptrain: Invalid value for '--hidden'") == 1
+
+
+@pytest.mark.parametrize("status", [0, 2, 74, 75, 130])
+def test_ends_that_no_restart_mends_are_passed_on(
+    status: int, supervise: Supervise, launcher: Launcher
+) -> None:
+    done = supervise(f"{launcher(f'exit {status}')} --")
+    assert done.status == status
+    assert len(starts(done.stderr)) == 1
+    assert events(done.stderr)[0].startswith(f"ended: status {status} (")
+
+
+@pytest.mark.parametrize(("end", "status"), [("exit 1", 1), ("exit 70", 70), ("kill -9 $$", 137)])
+def test_restarts_are_bounded_and_pauses_grow(
+    end: str, status: int, supervise: Supervise, launcher: Launcher
+) -> None:
+    done = supervise(f"{launcher(end)} --restarts 3 --pause 0.01 --")
+    assert done.status == status
+    assert len(starts(done.stderr)) == 4
+    pauses = [event.partition("; ")[2] for event in events(done.stderr)]
+    expected = [f"restart {n} of 3 in {pause} s" for n, pause in ((1, 0.01), (2, 0.02), (3, 0.04))]
+    assert pauses == [*expected, "3 restarts in a row saved no more"]
+
+
+def test_a_start_that_saved_a_checkpoint_begins_the_count_anew(
+    supervise: Supervise, launcher: Launcher
+) -> None:
+    save = "mkdir -p run/checkpoints; touch run/checkpoints/step-%010d.safetensors; exit 9"
+    program = launcher("exit 1", *(save % step for step in (10, 20)), "exit 1")
+    done = supervise(f"{program} --restarts 2 --pause 0 -- --out run")
+    found = [event.rpartition("; ")[2] for event in events(done.stderr)]
+    counts = [f"restart {n} of 2 in 0 s" for n in (1, 1, 1, 2)]
+    assert found == [*counts, "2 restarts in a row saved no more"]
+
+
+def test_what_never_began_begins_again_on_as_many_ranks(
+    supervise: Supervise, launcher: Launcher
+) -> None:
+    program = launcher("exit 1", "mkdir run; touch run/config.toml; exit 1", "exit 1", "exit 0")
+    done = supervise(f"-n 4,3,2 {program} --pause 0 -- train data.npz --out=run --config my.toml")
+    assert starts(done.stderr) == [
+        "4 dptrain train --config my.toml --out run data.npz",
+        "4 dptrain train --config my.toml --out run data.npz",
+        "3 dptrain train --resume run data.npz",
+        "2 dptrain train --resume run data.npz",
+    ]
+
+
+def test_the_run_directory_is_the_one_that_was_named_or_a_new_one(
+    tmp_path: Path, supervise: Supervise, launcher: Launcher
+) -> None:
+    (tmp_path / "my.toml").write_text('out = "from-file"\n')
+    line = f"{launcher('exit 0')} -- train"
+    assert starts(supervise(f"{line} --config my.toml").stderr) == [
+        "1 dptrain train --config my.toml --out from-file"
+    ]
+    (tmp_path / "named").mkdir()
+    (tmp_path / "named" / "config.toml").touch()
+    named = supervise(line, env={**ENV, "DPTRAIN_OUT": "named"})
+    assert starts(named.stderr) == ["1 dptrain train --resume named"]
+    assert " --out runs/20" in starts(supervise(line).stderr)[0]
+
+
+@pytest.mark.parametrize(
+    ("line", "needed"),
+    [
+        ("-n 4 train", "'train' is no option of supervise; what is dptrain's stands behind --"),
+        ("-n 4,0 --", "'4,0'; needed are numbers of ranks, as 4 or 4,3,2"),
+        ("-- evaluate runs/x", "only train can be supervised, not 'evaluate'"),
+        ("-- --resume missing", "missing holds no run to go on with"),
+        ("--launcher no-such-program --", "no-such-program is not in PATH"),
+    ],
+)
+def test_mistakes_are_said(line: str, needed: str, supervise: Supervise) -> None:
+    done = supervise(line)
+    assert done.status == 2
+    assert needed in done.stderr
+
+
+def test_a_missing_dptrain_is_said(
+    tmp_path: Path, supervise: Supervise, launcher: Launcher
+) -> None:
+    (tmp_path / "bin").mkdir()
+    for program in ("env", "python3"):
+        found = shutil.which(program, path=os.defpath) or sys.executable
+        (tmp_path / "bin" / program).symlink_to(found)
+    done = supervise(f"{launcher('exit 0')} --", env={**ENV, "PATH": str(tmp_path / "bin")})
+    assert done.status == 2
+    assert events(done.stderr) == [
+        "dptrain is not in PATH: load its module, or activate its environment"
+    ]
+
+
+def test_nothing_is_left_behind(tmp_path: Path, supervise: Supervise, launcher: Launcher) -> None:
+    left = "(setsid sh -c 'echo $$ >left; exec sleep 1000' &) ; sleep 0.3; kill -9 $$"
+    done = supervise(f"{launcher(left)} --restarts 0 --", program=[sys.executable, "-Bc", HASTY])
+    process = (tmp_path / "left").read_text().strip()
+    assert f"ending what was left behind: process {process}" in events(done.stderr)
+    assert not Path(f"/proc/{process}").exists()
+
+
+def test_who_ends_supervise_by_force_has_the_run_saved(
+    tmp_path: Path, supervised: Supervised, launcher: Launcher
+) -> None:
+    waits = "trap 'touch saved; exit' USR1; touch ready; while :; do sleep 0.05; done"
+    process = supervised(f"{launcher(waits)} --")
+    wait_until((tmp_path / "ready").exists)
+    process.kill()
+    wait_until((tmp_path / "saved").exists)
+
+
+def test_a_second_signal_ends_at_once(
+    tmp_path: Path, supervised: Supervised, launcher: Launcher
+) -> None:
+    deaf = "trap '' USR1; touch ready; while :; do sleep 0.05; done"
+    process = supervised(f"{launcher(deaf)} --")
+    wait_until((tmp_path / "ready").exists)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(1.1)  # launchers may pass one signal on twice: a second one comes later than that
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 75
