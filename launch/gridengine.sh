@@ -8,6 +8,10 @@
 # What stands after the script's name is handed to `dptrain train`. All output is in one
 # directory, dptrain-<job id>, where qsub was called: log.txt and run/. Grid Engine's own file,
 # dptrain.o<job id>, has only what comes before.
+#
+# Shortly before its time is up the run is saved and the job queued again, to go on from there,
+# as often as it takes. So it does where a node fails. The bytes are those of a run that was never
+# disturbed.
 
 # ---- change these ----
 # the parallel environment and the ranks in all. `qconf -spl` lists the environments;
@@ -20,8 +24,8 @@
 #$ -S /bin/bash
 #$ -cwd
 #$ -j y
-# started over, the job would find its run directory full
-#$ -r n
+# started over after a node has failed, it goes on
+#$ -r y
 
 set -eo pipefail
 
@@ -33,6 +37,10 @@ set -eo pipefail
 # Each rank stays on a core of its own. Use `none` on nodes shared with other jobs where Grid
 # Engine does not keep jobs to their own cores: two jobs would take the same ones.
 BIND=core
+
+# Seconds from the start after which the ranks save and the job is queued again: a little less
+# than its time.
+SAVE_AFTER=3480
 # ---- end of what to change ----
 
 set -u  # only here: module and activate may use unset variables
@@ -41,8 +49,24 @@ set -u  # only here: module and activate may use unset variables
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 dir=dptrain-$JOB_ID
-mkdir "$dir"
-exec >"$dir/log.txt" 2>&1
+mkdir -p "$dir"
+exec >>"$dir/log.txt" 2>&1
 
-mpirun -n "$NSLOTS" --bind-to "$BIND" \
-    dptrain train ${DATA:+"$DATA"} --out "$dir/run" "$@"
+# A run goes on with its own settings.
+if [ -f "$dir/run/config.toml" ]; then
+    what=(--resume "$dir/run")
+else
+    what=(${DATA:+"$DATA"} --out "$dir/run" "$@")
+fi
+
+# TERM (qdel) comes to mpirun too: be there when that has saved, and don't queue the job again.
+killed=
+trap killed=yes TERM
+
+status=0
+timeout --foreground --preserve-status --signal=USR1 "$SAVE_AFTER" \
+    mpirun -n "$NSLOTS" --bind-to "$BIND" dptrain train "${what[@]}" || status=$?
+
+# 75: saved, to go on later. Grid Engine queues a job again that ends with 99.
+if [ "$status" = 75 ] && [ -z "$killed" ]; then status=99; fi
+exit "$status"
