@@ -1,0 +1,199 @@
+"""Shows that files are whole or as before, and that lines survive a disk that refuses."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from short_runs import temporary_folder
+
+from dptrain.config import InputError, Unit, interval
+from dptrain.record.files import PIECE, Journal, lock, replace_file, write_whole
+
+# ---- intervals
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("500", (500, "steps")),
+        ("500 steps", (500, "steps")),
+        ("1 step", (1, "steps")),
+        ("10s", (10, "seconds")),
+        ("0.5 seconds", (0.5, "seconds")),
+        (" 2 epochs ", (2, "epochs")),
+        ("1epoch", (1, "epochs")),
+        ("60.0 steps", (60, "steps")),
+    ],
+)
+def test_an_interval_is_a_number_and_a_unit(text: str, expected: tuple[float, Unit]) -> None:
+    assert interval(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "steps",
+        "0",
+        "0 seconds",
+        "-1 steps",
+        "1.5 steps",
+        "0.5 epochs",
+        "2 weeks",
+        "1 2",
+        "1e3",
+        "inf seconds",
+        "nan",
+        "1 stepss",
+        "1 st",
+        "1 steps 2",
+        "1,5 s",
+        "9" * 400 + " s",
+        "9" * 400,
+    ],
+)
+def test_what_is_no_interval_says_what_is_needed(text: str) -> None:
+    with pytest.raises(InputError, match=r"checkpoint-every is .*'500 steps'"):
+        interval(text)
+
+
+@given(st.text("0123456789.-+ stepcondh", max_size=12))
+def test_any_text_is_an_interval_above_0_or_a_mistake(text: str) -> None:
+    try:
+        number, unit = interval(text)
+    except InputError:
+        return
+    assert 0 < number < float("inf")
+    assert unit == "seconds" or number == int(number)
+
+
+# ---- whole files
+
+
+@given(st.lists(st.binary(max_size=50), max_size=8), st.binary(max_size=50))
+def test_a_file_is_replaced_by_all_pieces(pieces: list[bytes], before: bytes) -> None:
+    with temporary_folder() as folder:
+        (folder / "file").write_bytes(before)
+        replace_file(folder / "file", pieces)
+        assert (folder / "file").read_bytes() == b"".join(pieces)
+        assert [path.name for path in folder.iterdir()] == ["file"]
+
+
+def test_a_disk_that_takes_little_at_a_time_gets_it_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda file, content: write(file, content[:1000]))
+    content = os.urandom(3 * PIECE // 2)
+    replace_file(tmp_path / "file", [content[:10], b"", memoryview(content)[10:]])
+    assert (tmp_path / "file").read_bytes() == content
+
+
+def test_pieces_that_end_in_an_error_leave_the_file_as_before(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("before")
+
+    def pieces() -> "list[bytes]":
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        replace_file(tmp_path / "file", (piece for _ in "a" for piece in pieces()))
+    assert (tmp_path / "file").read_text() == "before"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_file_that_a_person_asked_for_names_what_is_wrong(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"there/file can't be written: No such file or directory"):
+        write_whole(tmp_path / "there" / "file", b"")
+
+
+def test_one_lock_at_a_time(tmp_path: Path) -> None:
+    held = lock(tmp_path / "file")
+    assert held is not None
+    assert lock(tmp_path / "file") is None
+    os.close(held)
+    again = lock(tmp_path / "file")
+    assert again is not None
+    os.close(again)
+
+
+# ---- files of lines
+
+LINES = st.lists(st.binary(max_size=30).map(lambda line: line.replace(b"\n", b"")), max_size=12)
+
+
+@given(before=LINES, half=st.binary(max_size=9), keep=st.integers(0, 12), more=LINES)
+def test_lines_are_kept_cut_and_added(
+    before: list[bytes], half: bytes, keep: int, more: list[bytes]
+) -> None:
+    keep = min(keep, len(before))
+    with temporary_folder() as folder:
+        path = folder / "lines"
+        path.write_bytes(b"".join(line + b"\n" for line in before) + half)
+        journal = Journal(path, keep)
+        for line in more:
+            journal.append(line)
+        assert path.read_bytes().count(b"\n") == keep
+        assert journal.num_lines == keep + len(more)
+        assert journal.waiting == sum(len(line) + 1 for line in more)
+        journal.flush()
+        assert journal.waiting == 0
+        journal.flush()
+        journal.sync()
+        journal.close()
+        assert path.read_bytes() == b"".join(line + b"\n" for line in [*before[:keep], *more])
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.binary(min_size=1, max_size=30), st.integers(0, 40) | st.none(), st.booleans()
+        ),
+        max_size=12,
+    )
+)
+def test_a_disk_that_refuses_now_and_then_leaves_no_gap_and_no_half_line(
+    tries: list[tuple[bytes, int | None, bool]],
+) -> None:
+    """Each try adds a line; the disk takes some bytes before it refuses, or takes all (None)."""
+    with temporary_folder() as folder, pytest.MonkeyPatch.context() as patch:
+        write, cut, expected = os.write, os.ftruncate, b""
+        journal = Journal(folder / "lines")
+        for line, taken, can_cut in tries:
+            line = line.replace(b"\n", b"") + b"."
+            expected += line + b"\n"
+            journal.append(line)
+
+            def refuse(file: int, content: bytes, taken: int | None = taken) -> int:
+                if taken is None:
+                    return write(file, content)
+                write(file, content[:taken])
+                raise OSError(errno.ENOSPC, "full")
+
+            def no_cut(file: int, length: int, can_cut: bool = can_cut) -> None:
+                if not can_cut:
+                    raise OSError(errno.EIO, "lost")
+                cut(file, length)
+
+            patch.setattr(os, "write", refuse)
+            patch.setattr(os, "ftruncate", no_cut)
+            if taken is None:
+                journal.flush()
+            else:
+                with pytest.raises(OSError, match="full"):
+                    journal.flush()
+            found = (folder / "lines").read_bytes()
+            assert expected.startswith(found)
+            assert not can_cut or found == b"" or found.endswith(b"\n")
+            assert journal.num_lines == expected.count(b"\n")
+        patch.undo()
+        journal.flush()
+        journal.close()
+        assert (folder / "lines").read_bytes() == expected
+
+
+def test_a_journal_in_no_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No such file"):
+        Journal(tmp_path / "there" / "lines")
