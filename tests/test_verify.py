@@ -1,0 +1,259 @@
+"""Shows that verify says identical on any number of ranks, and finds any bit that is not."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Start, start
+from short_runs import ALONE, NUM_STEPS, train, write_data
+
+from dptrain.config import InputError
+from dptrain.record import checkpoint
+from dptrain.record.receipt import encode, head_of
+from dptrain.train.verify import Verdict, verify
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data and a run on it, with a checkpoint after each step but the first."""
+    folder = tmp_path_factory.mktemp("made")
+    train(write_data(folder / "data.npz"), folder / "run", keep_checkpoints=NUM_STEPS - 1)
+    return folder
+
+
+@pytest.fixture
+def run(made: Path, tmp_path: Path) -> Path:
+    """A copy of the run, to be changed."""
+    return shutil.copytree(made / "run", tmp_path / "run")
+
+
+def check(run: Path, replay: str | None = None, *data: Path) -> Verdict:
+    return verify(run, replay, [str(path) for path in data], world=ALONE)
+
+
+def lines_of(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "receipt.jsonl").read_text().splitlines()]
+
+
+def write_chain(run: Path, lines: list[dict[str, Any]]) -> None:
+    """Write a receipt whose chain holds, and let checkpoints and summary name it."""
+    found = [b""]
+    for line in lines:
+        values = {key: value for key, value in line.items() if key != "previous"}
+        found.append(encode(values, head_of(found[-1]) if found[-1] else ""))
+    (run / "receipt.jsonl").write_bytes(b"\n".join([*found[1:], b""]))
+    for step in checkpoint.steps_of(run):
+        arrays, state = checkpoint.read(checkpoint.path_of(run, step))
+        state["receipt_sha256"] = head_of(found[state["receipt_lines"]])
+        checkpoint.write(checkpoint.path_of(run, step), arrays, state)
+    summary = json.loads((run / "summary.json").read_text())
+    (run / "summary.json").write_text(json.dumps(summary | {"receipt_sha256": head_of(found[-1])}))
+
+
+def flip(path: Path, bit: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(content)
+
+
+def test_a_run_as_it_was_written_is_whole_and_identical(run: Path) -> None:
+    found = check(run)
+    assert (found.verdict, found.wrong, found.notes) == ("whole", [], [])
+    assert len(found.fine) == 1 + (NUM_STEPS - 1) + 2
+    for replay, replayed, begin in (
+        ("all", (1, NUM_STEPS), 0),
+        (":", (1, NUM_STEPS), 0),
+        ("3:", (3, NUM_STEPS), 2),
+        (":2", (1, 2), 0),
+        ("4:4", (4, 4), 3),
+    ):
+        found = check(run, replay)
+        assert (found.verdict, found.wrong, found.first_difference) == ("identical", [], None)
+        assert (found.replayed, found.replayed_from) == (replayed, begin)
+    assert found.values()["verdict"] == "identical"
+
+
+@pytest.mark.parametrize(
+    "replay", ["", "1", "0:2", "2:1", "1:9", "a:b", "1:2:3", "-1:2", "²:", "1: 2"]
+)
+def test_steps_that_the_run_has_not_are_a_mistake(replay: str, run: Path) -> None:
+    with pytest.raises(InputError, match="replay is "):
+        check(run, replay)
+
+
+def test_a_run_of_4_ranks_is_replayed_on_1_and_3(dptrain: Start, tmp_path: Path) -> None:
+    write_data(tmp_path / "data.npz")
+    args = ("data.npz", "--epochs", "2", "--hidden", "30", "--dropout", "0.1", "--clip-norm", "1")
+    more = ("--checkpoint-every", "3", "--hash-every", "2", "--out", "run", "--quiet")
+    assert dptrain("train", *args, *more, ranks=4).status == 0
+    for ranks, steps in ((None, "all"), (3, "2:9")):
+        done = dptrain("verify", "run", "--replay", steps, "--quiet", "--json", ranks=ranks)
+        assert done.json["verdict"] == "identical"
+        assert done.json["ranks"] == (ranks or 1)
+        assert done.stdout.count("\n") == 1
+    path = tmp_path / "run" / "checkpoints" / "step-0000000006.safetensors"
+    flip(path, 8 * path.stat().st_size - 1)
+    done = dptrain("verify", "run", ranks=2)
+    assert done.status == 1
+    assert done.stdout.count("wrong  step-0000000006.safetensors: damaged: its SHA-256") == 1
+    assert done.stdout.endswith("\ndamaged\n")
+
+
+# ---- a bit that is not as it was
+
+
+def test_a_bit_of_a_checkpoint(run: Path) -> None:
+    rng = np.random.default_rng(0)
+    path = checkpoint.path_of(run, 3)
+    content = path.read_bytes()
+    for bit in rng.integers(0, 8 * len(content), 10):
+        flip(path, int(bit))
+        found = check(run)
+        assert found.verdict == "damaged"
+        (wrong,) = found.wrong
+        assert wrong.startswith("step-0000000003.safetensors: damaged: ")
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize("step", [2, 3])
+@pytest.mark.parametrize("name", ["params", "optimizer.0"])
+def test_a_bit_of_a_checkpoint_under_a_right_checksum(step: int, name: str, run: Path) -> None:
+    """The receipt hashes the parameters after steps 2 and 4: after 3 step 4 shows it."""
+    path = checkpoint.path_of(run, step)
+    arrays, state = checkpoint.read(path)
+    arrays[name].view(np.uint32).reshape(-1)[0] ^= 1 << 22
+    checkpoint.write(path, arrays, state)
+    found = check(run)
+    if (step, name) == (2, "params"):
+        assert found.wrong == [f"{path.name}: its parameters are not those of the receipt"]
+    else:
+        assert found.verdict == "whole"
+    found = check(run, f"{step + 1}:")
+    assert found.verdict == "different"
+    assert found.first_difference is not None
+    first = step + 1 if name == "params" else 4
+    assert found.first_difference["step"] == first
+    assert found.first_difference["found"].keys() <= {"loss", "params"}
+
+
+def test_a_bit_of_the_model(run: Path) -> None:
+    rng = np.random.default_rng(0)
+    path = run / "model.safetensors"
+    content = path.read_bytes()
+    header = 8 + int.from_bytes(content[:8], "little")
+    tensors = json.loads(content[8:header])
+    for name in tensors.keys() - {"__metadata__", "input.shift", "input.factor"}:
+        start, stop = tensors[name]["data_offsets"]
+        flip(path, 8 * header + int(rng.integers(8 * start, 8 * stop)))
+        assert check(run).wrong == ["model.safetensors: parameters that the receipt does not name"]
+        path.write_bytes(content)
+
+
+def test_a_bit_of_any_line_of_the_receipt(run: Path) -> None:
+    rng = np.random.default_rng(0)
+    path = run / "receipt.jsonl"
+    content = path.read_bytes()
+    for number in range(content.count(b"\n")):
+        before = b"\n".join(content.split(b"\n")[:number])
+        for place in rng.integers(len(before) + 1, len(before) + 40, 3):
+            flip(path, 8 * int(place))
+            found = check(run)
+            assert found.verdict == "damaged"
+            assert "receipt" in found.wrong[0] or "summary" in found.wrong[0]
+            path.write_bytes(content)
+
+
+Change = Callable[[list[dict[str, Any]]], object]
+
+LIES: dict[str, tuple[Change, str]] = {
+    "loss": (lambda lines: lines[2].update(loss=(0.25).hex()), "loss"),
+    "rows": (lambda lines: lines[2].update(rows="0" * 64), "rows"),
+    "params": (lambda lines: lines[2].update(params="0" * 64), "params"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_receipt_that_lies_under_right_hashes_is_found_by_a_replay(lie: str, run: Path) -> None:
+    change, name = LIES[lie]
+    lines = lines_of(run)
+    change(lines)
+    write_chain(run, lines)
+    found = check(run, ":")
+    assert found.verdict == "different"
+    assert found.first_difference is not None
+    assert found.first_difference["step"] == 2
+    assert found.first_difference["found"].keys() == {name}
+    assert found.first_difference["receipt"][name] == lines[2][name]
+
+
+def test_the_data(run: Path, made: Path, tmp_path: Path) -> None:
+    """A bit of the file is an archive that is damaged; one of a value, stored anew, other data."""
+    content = dict(np.load(made / "data.npz"))
+    moved = Path(shutil.copy(made / "data.npz", tmp_path / "moved.npz"))
+    assert check(run, ":", moved).verdict == "identical"
+    flip(moved, 8 * 2000)
+    with pytest.raises(InputError, match=r"moved\.npz can't be read: Bad CRC-32"):
+        check(run, ":", moved)
+    for name, place in (("x", 7), ("y", 3)):
+        array = content[name].copy()
+        array.view(np.uint64).reshape(-1)[place] ^= 1
+        np.savez(moved, **{**content, name: array})
+        found = check(run, ":", moved)
+        assert found.verdict == "damaged"
+        assert found.wrong[0].startswith("data: ")
+        assert found.replayed is None
+
+
+def test_the_settings(run: Path) -> None:
+    path = run / "config.toml"
+    text = path.read_text()
+    for old, new in (("seed = 0", "seed = 1"), ("adam", "sgd"), ("shards = 4", "shards = 3")):
+        assert text.count(old) == 1
+        path.write_text(text.replace(old, new))
+        found = check(run)
+        assert found.verdict == "damaged"
+        assert found.wrong == [f"config.toml: not as in the receipt: {WORDS[old]}"]
+    path.write_text(text.replace("keep-checkpoints = 3", "keep-checkpoints = 4"))
+    assert check(run).verdict == "whole"
+
+
+WORDS = {"seed = 0": "seed", "adam": "optimizer", "shards = 4": "shards"}
+
+
+# ---- runs that are no whole
+
+
+def test_a_run_that_has_not_ended(run: Path) -> None:
+    (run / "summary.json").unlink()
+    found = check(run, ":")
+    assert found.verdict == "identical"
+    assert found.notes == ["the run has not ended: what follows its last checkpoint may still go"]
+
+
+def test_a_run_that_has_written_nothing_yet(run: Path) -> None:
+    (run / "receipt.jsonl").write_bytes(b"")
+    for path in (run / "checkpoints").iterdir():
+        path.unlink()
+    assert check(run).verdict == "damaged"
+    with pytest.raises(InputError, match="replay is ':'"):
+        check(run, ":")
+
+
+def test_a_run_that_has_gone_on_changed(made: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(made / "data.npz", run, keep_checkpoints=9)
+    train(made / "data.npz", run, resume=True, epochs=3, keep_checkpoints=9)
+    assert check(run).verdict == "whole"
+    assert check(run, "1:4").verdict == check(run, "5:6").verdict == "identical"
+    with pytest.raises(InputError, match=r"after step 4 the run went on changed.*settings"):
+        check(run, "3:5")
+
+
+def test_what_is_no_run(tmp_path: Path) -> None:
+    done = start("dptrain", "verify", "nothing", ranks=2, cwd=tmp_path)
+    assert (done.status, done.stderr.count("dptrain: "), done.stdout) == (2, 1, "")
+    assert "needed is the directory of a run" in done.stderr
