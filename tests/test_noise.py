@@ -1,11 +1,17 @@
 """Shows that the noise scale is estimated without bias, from even, uneven and empty shards."""
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import dptrain
+from dptrain import InputError, TrainConfig, World
+from dptrain.keys import Purpose, generator
+from dptrain.order import Order
 from dptrain.reduce.noise import Noise, noise
 from dptrain.world import cut
 
@@ -80,3 +86,35 @@ def test_one_shard_says_nothing(sizes: list[int]) -> None:
 def test_a_size_must_stand_beside_each_norm() -> None:
     with pytest.raises(ValueError, match="shorter"):
         noise([1.0, 2.0], [1], 3.0)
+
+
+def test_training_writes_the_scale_of_its_own_gradients(tmp_path: Path) -> None:
+    """One minibatch of all rows: the column is what the shards' gradients say, worked out here."""
+    data = dptrain.load(world=World())
+    model = dptrain.mlp_for(data, dptrain.ModelConfig(hidden=(7,), dtype="float64"))
+    rows = len(data.train)
+    config = TrainConfig(shards=5, batch_size=rows, epochs=1, noise_scale=True, learning_rate=1e-9)
+    trained = dptrain.fit(model, data, config, out=tmp_path / "run", world=World())
+    (batch,) = Order(rows, rows, 5, seed=0).steps(0)
+    params = model.initial_params(generator(0, Purpose.PARAMS))
+    sums = np.empty((5, model.num_params))
+    for shard in range(5):
+        x, y = data.train.gather(batch.shard(shard), model.dtype)
+        model.loss_and_grad_sum(params, x, y, sums[shard], lambda: np.random.default_rng(0))
+    sizes = [len(batch.shard(shard)) for shard in range(5)]
+    squares = np.square(sums).sum(axis=1).tolist()
+    found = noise(squares, sizes, float(np.square(sums.sum(axis=0)).sum()))
+    assert found is not None
+    (line,) = trained.history
+    assert line["noise_scale"] == pytest.approx(found.scale, rel=1e-9)
+    stored = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())
+    assert stored["noise_scale"] == line["noise_scale"]
+
+
+def test_one_shard_has_no_noise_to_compare() -> None:
+    data = dptrain.load(world=World())
+    model = dptrain.mlp_for(data)
+    with pytest.raises(InputError, match="needs --shards 2 or more"):
+        dptrain.fit(model, data, TrainConfig(shards=1, noise_scale=True), world=World())
+    with pytest.raises(InputError, match="a --batch-size of 2 or more"):
+        dptrain.fit(model, data, TrainConfig(shards=2, batch_size=1, noise_scale=True))
