@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import dptrain
-from dptrain.cli.train import LATER
+from dptrain.cli.options import LATER
 from dptrain.train import watch
 
 Floats = NDArray[np.floating]

@@ -24,7 +24,7 @@ from short_runs import NUM_STEPS, bytes_of, train, write_data
 
 from dptrain import InputError
 from dptrain.record import checkpoint, store
-from dptrain.record.rundir import has_run
+from dptrain.record.rundir import CONFIG
 from dptrain.train import resume
 
 Operation = tuple[str, str, int]
@@ -237,7 +237,7 @@ def test_what_fails_before_the_first_step_is_said_and_can_be_done_again(
         with pytest.raises(InputError, match=os.strerror(error)):
             train(data, disk.folder)
         disk.reset()
-        train(data, disk.folder, resume=has_run(disk.folder))
+        train(data, disk.folder, resume=(disk.folder / CONFIG).is_file())
         assert bytes_of(disk.folder) == undisturbed
         shutil.rmtree(disk.folder)
         disk.reset()

@@ -207,7 +207,9 @@ def test_with_force_the_shards_can_change_in_the_middle_of_an_epoch(tmp_path: Pa
     run = tmp_path / "run"
     dptrain.fit(model, data, config, out=run, resume=True, force=True, world=World())
     (note,) = receipts.read(run).notes
-    assert note == {"step": 100, "changed": {"shards": 5, "settings": {"steps": 150}}}
+    settings = {"shards": 5, "steps": 150}
+    assert note == {"step": 100, "changed": {"shards": 5, "settings": settings}}
+    assert dptrain.verify(run, "101:150", world=World()).verdict == "identical"
     seen = [line["rows"] for line in receipts.read(run).steps]
     assert len(seen) == len(set(seen)) == 150
 

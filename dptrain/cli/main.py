@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -12,6 +13,7 @@ from dptrain import world as worlds
 from dptrain.cli.bench import bench
 from dptrain.cli.doctor import doctor
 from dptrain.cli.explain import explain
+from dptrain.cli.options import LATER
 from dptrain.cli.plot import plot
 from dptrain.cli.stored import evaluate, predict
 from dptrain.cli.train import train
@@ -66,6 +68,8 @@ for _command in (train, evaluate, predict, explain, plot, verify, bench, doctor)
 
 def main() -> None:
     """Run the command line, and end every rank the same way; only the first one prints."""
+    for number in (signal.SIGTERM, signal.SIGUSR1):  # until a run begins there is nothing to save
+        signal.signal(number, lambda *_: os._exit(LATER))
     launch = worlds.announced()
     if launch is None or launch.rank == 0:
         sys.exit(_run())

@@ -23,6 +23,9 @@ from dptrain.config import (
 
 Command = Callable[..., int]
 
+LATER = 75
+"""Exit status of a run that is saved and to go on later, EX_TEMPFAIL of sysexits.h."""
+
 Config = TypeVar(
     "Config", DataConfig, ModelConfig, TrainConfig, BenchConfig, ExplainConfig, PlotConfig
 )

@@ -1,7 +1,5 @@
 """dptrain train."""
 
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +8,7 @@ from click.core import ParameterSource
 
 from dptrain import world as worlds
 from dptrain.cli.options import (
+    LATER,
     build,
     config_option,
     debug_option,
@@ -19,9 +18,6 @@ from dptrain.cli.options import (
 )
 from dptrain.cli.results import count, measures, print_result
 from dptrain.config import DataConfig, InputError, ModelConfig, TrainConfig
-
-LATER = 75
-"""Exit status of a run that is saved and to go on later, EX_TEMPFAIL of sysexits.h."""
 
 UNWRITTEN = 74
 """Exit status of a run of which something could not be written, EX_IOERR of sysexits.h."""
@@ -76,8 +72,6 @@ def train(
     Every option can also be set by a TOML file (--config) and by a variable, DPTRAIN_BATCH_SIZE for
     --batch-size; the line goes before the variable, the variable before the file.
     """
-    for number in (signal.SIGTERM, signal.SIGUSR1):  # until the run begins there is nothing to save
-        signal.signal(number, lambda *_: os._exit(LATER))
     _one_length(click.get_current_context(), values)
     config = build(TrainConfig, values)
     model_config, data_config = build(ModelConfig, values), build(DataConfig, values)
@@ -111,10 +105,11 @@ def train(
     )
     if world.rank == 0:
         print_result(trained.summary, as_json, _training_text)
-    if trained.summary["trouble"]:
-        return UNWRITTEN
-    stopped: str = trained.summary["stopped"] or ""
-    return {"Ctrl-C": 130, "SIGTERM": LATER, "SIGUSR1": LATER}.get(stopped, 0)
+    summary = trained.summary
+    status = {"Ctrl-C": 130, "SIGTERM": LATER, "SIGUSR1": LATER}.get(summary["stopped"] or "", 0)
+    if status:
+        return status if summary["saved"] == summary["steps"] else UNWRITTEN
+    return UNWRITTEN if summary["trouble"] else 0
 
 
 def _training_text(summary: dict[str, Any]) -> str:

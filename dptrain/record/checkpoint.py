@@ -73,7 +73,9 @@ def read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     Raises
     ------
     DamagedError
-        It can't be read, or is not what was written.
+        It is not what was written.
+    OSError
+        It can't be read now.
     """
     try:
         with path.open("rb") as file:
@@ -92,7 +94,7 @@ def read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
             return {name: opened.get_tensor(name) for name in opened.keys()}, state  # noqa: SIM118
     except DamagedError:
         raise
-    except (OSError, struct.error, safetensors.SafetensorError, ValueError) as error:
+    except (struct.error, safetensors.SafetensorError, ValueError) as error:
         raise DamagedError(str(error)) from None
     except (KeyError, TypeError, AttributeError) as error:  # the library's, of types it can't do
         raise DamagedError(repr(error)) from None

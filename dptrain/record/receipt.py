@@ -55,6 +55,8 @@ class Receipt:
     num_lines: int = 0
     head: str = ""
     """The hash of the last line."""
+    tail: list[str] = field(default_factory=list)
+    """The hashes of the last step's line and of what follows it."""
     heads: dict[int, str] = field(default_factory=dict)
     """The hashes of the lines that were asked for, by number from 1."""
 
@@ -107,7 +109,7 @@ def read(run: Path, num_lines: int | None = None, marks: Collection[int] = ()) -
         There is no receipt, or a line does not follow from the one before; names it.
     """
     path = run / RECEIPT
-    receipt = Receipt()
+    receipt, last = Receipt(), 0
     for number, line in enumerate(lines_of(path), 1):
         if num_lines is not None and number > num_lines:
             break
@@ -116,6 +118,9 @@ def read(run: Path, num_lines: int | None = None, marks: Collection[int] = ()) -
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise InputError(f"{path}: line {number} is damaged: {error!r}") from None
         receipt.head = head_of(line)
+        if receipt.steps and receipt.steps[-1]["step"] != last:
+            last, receipt.tail = receipt.steps[-1]["step"], []
+        receipt.tail.append(receipt.head)
         if number in marks:
             receipt.heads[number] = receipt.head
     if num_lines is not None and receipt.num_lines < num_lines:
@@ -124,22 +129,20 @@ def read(run: Path, num_lines: int | None = None, marks: Collection[int] = ()) -
 
 
 def merged(run: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a run is once things have changed; settings by their names."""
-    found = {**run, **changed}
-    found["settings"] = {**run["settings"], **changed.get("settings", {})}
-    return found
+    """Return what a run is once things have changed; None stands for what is no longer there."""
+    settings = {**run["settings"], **changed.get("settings", {})}
+    found = {**run, **changed, "settings": {k: v for k, v in settings.items() if v is not None}}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def differences(run: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     """Return what of `other` is not as in `run`, in the form that `merged` takes."""
-    settings = {
-        name: value
-        for name, value in other["settings"].items()
-        if run["settings"].get(name) != value
-    }
-    found = {
-        name: value
-        for name, value in other.items()
-        if name != "settings" and run.get(name) != value
-    }
+
+    def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+        names = dict.fromkeys([*new, *old])
+        return {name: new.get(name) for name in names if old.get(name) != new.get(name)}
+
+    found = changed(run, other)
+    settings = changed(run["settings"], other["settings"])
+    found.pop("settings", None)
     return found | ({"settings": settings} if settings else {})

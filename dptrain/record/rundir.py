@@ -36,14 +36,15 @@ def check_free(path: Path) -> None:
     """Raise InputError where a run directory exists and is not empty: nothing is overwritten."""
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file; --out needs a new or an empty directory")
-    if path.exists() and any(not name.name.endswith(".tmp") for name in path.iterdir()):
-        again = f"; to go on with the run in it: --resume {path}" if has_run(path) else ""
+    if path.exists() and not all(map(_leftover, path.iterdir())):
+        begun = (path / CONFIG).is_file()
+        again = f"; to go on with the run in it: --resume {path}" if begun else ""
         raise InputError(f"{path} exists and is not empty; give another --out, or remove it{again}")
 
 
-def has_run(path: Path) -> bool:
-    """Return whether a run has begun in this directory."""
-    return (path / CONFIG).is_file()
+def _leftover(path: Path) -> bool:
+    """Return whether a file is only what a start that failed at once has left."""
+    return path.name.endswith(".tmp") or (path.name == RECEIPT and path.stat().st_size == 0)
 
 
 def create(path: Path) -> None:

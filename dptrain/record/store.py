@@ -52,7 +52,9 @@ class Store:
         self.trouble: str | None = None
         """The first thing that could not be written, if anything."""
         self._keep = keep
-        self._warn = warn
+        self.warn = warn
+        self.saved: int | None = None
+        """The step of the last checkpoint, if that could be written."""
         self._warned: set[str] = set()
         self._metrics = Journal(run / METRICS, num_metrics)
         self._receipt = Journal(run / RECEIPT, num_receipt)
@@ -115,6 +117,7 @@ class Store:
         The lines that it counts on are written first, or else it isn't.
         """
         self.wait()
+        self.saved = None
         if self.flush():
             self._writing = self._writer.submit(self._save, step, tensors, state, validation_losses)
 
@@ -136,6 +139,7 @@ class Store:
             checkpoint.write(path, tensors, state)
 
         if self._try(path.parent, write):
+            self.saved = step
             self._try(
                 path.parent, lambda: checkpoint.prune(self.run, self._keep, validation_losses)
             )
@@ -170,4 +174,4 @@ class Store:
         self.trouble = self.trouble or text
         if text not in self._warned:
             self._warned.add(text)
-            self._warn(f"{text}. The run goes on, and tries again")
+            self.warn(f"{text}; exit status 74 will say so in the end")

@@ -24,7 +24,6 @@ from dptrain.data.read import read
 from dptrain.model import Model
 from dptrain.model.mlp import MLP
 from dptrain.record.progress import progress
-from dptrain.record.store import Store
 from dptrain.reduce.sums import total
 from dptrain.train.evaluate import Interrupted, evaluate
 from dptrain.train.loop import Training, begin, train
@@ -176,13 +175,16 @@ def fit(
             opened = open_run(run, data, config, settings, directory, resume, force, world)
             show = progress(run.num_steps, run.step, quiet=quiet or world.rank > 0)
             recorder = RunRecorder(run, config, world, watch, show, *opened)
+            if resume and recorder.store is not None and not quiet:
+                where = f"after step {run.step}" if run.step else "from its beginning"
+                print(f"dptrain: the run goes on {where}", file=sys.stderr)
             with recorder.closing():
                 train(run, data, config, world, recorder)
                 test = _test(run, data, world, recorder)
         except InputError:  # on every rank, so that all give their memory back
             run.reducer.close()
             raise
-    summary = _summary(run, test, config, world, recorder.store)
+    summary = _summary(run, test, config, world, recorder)
     trained = Trained(model, run.reducer.close(), data.encoding, summary, run.history)
     if recorder.store is not None:
         try:
@@ -249,15 +251,21 @@ def _check_equal(everyone: Sequence[dict[str, Any]]) -> None:
 
 
 def _summary(
-    run: Training, test: dict[str, Any], config: TrainConfig, world: World, store: Store | None
+    run: Training,
+    test: dict[str, Any],
+    config: TrainConfig,
+    world: World,
+    recorder: RunRecorder,
 ) -> dict[str, Any]:
     """Return what a run came to, as `train --json` prints it. Collective."""
+    store = recorder.store
     kept = run.history[run.kept] if run.history else {}
     if run.seen:  # stopped within an epoch
         kept = {"train_loss": run.loss_sum / run.seen}
     files = store and {
         "receipt_sha256": store.head,
         "trouble": store.trouble,
+        "saved": store.saved,
         "run": str(store.run),
     }
     return {
@@ -273,6 +281,6 @@ def _summary(
         **{key: value for key, value in kept.items() if key.startswith(("train_", "validation_"))},
         **{f"test_{name}": value for name, value in test.items()},
         "seconds": run.seconds,
-        "samples_per_second": run.examples / run.seconds if run.seconds else 0.0,
+        "samples_per_second": recorder.examples_per_second,
         **(world.gather(files)[0] or {"run": None}),
     }

@@ -78,12 +78,9 @@ def changes(stored: dict[str, Any], now: dict[str, Any], *, force: bool) -> dict
         What has changed can't be, or changes the bytes and `force` is not given.
     """
     found = differences(stored, now)
-    settings = found.pop("settings", {})
-    for name in ("shards", "threads"):  # said once, at the head
-        settings.pop(name, None)
-    length = {name: settings.pop(name) for name in LENGTH if name in settings}
+    settings = {k: v for k, v in found.pop("settings", {}).items() if k not in FREE}
     for name, value in settings.items():
-        if name not in FREE:
+        if name not in (*LENGTH, "shards", "threads"):  # the latter are said below
             raise InputError(
                 f"{name} is {value}; the run has {stored['settings'].get(name)} and goes on with "
                 "its own settings: leave it out, or start a new run"
@@ -91,7 +88,7 @@ def changes(stored: dict[str, Any], now: dict[str, Any], *, force: bool) -> dict
     if "num_params" in found:
         raise InputError(
             f"the model has {now['num_params']} parameters; that of the run "
-            f"{stored['num_params']}: another DATA?"
+            f"{stored.get('num_params')}: another DATA?"
         )
     if found and not force:
         told = "; ".join(f"{name} is {now[name]}, was {stored.get(name)}" for name in found)
@@ -99,4 +96,4 @@ def changes(stored: dict[str, Any], now: dict[str, Any], *, force: bool) -> dict
             f"{told}. The result would not be that of the undisturbed run; go on where it is as it "
             "was, or take --force to go on all the same, noted in the receipt"
         )
-    return found | ({"settings": length} if length else {})
+    return found | ({"settings": settings} if settings else {})

@@ -9,7 +9,7 @@ from typing import Any
 
 from dptrain.config import InputError, TrainConfig
 from dptrain.data.prepare import Data
-from dptrain.record import rundir
+from dptrain.record import checkpoint, rundir
 from dptrain.record.files import write_whole
 from dptrain.record.progress import Silence
 from dptrain.record.receipt import merged
@@ -55,15 +55,22 @@ def open_run(
             with _refused(directory), contextlib.ExitStack() as undo:
                 if not go_on:
                     rundir.create(directory)
-                    write_whole(directory / rundir.CONFIG, content)
                 rundir.check_plain(directory)
                 lock = resume.lock(directory)
                 undo.callback(os.close, lock)
+                if not go_on:
+                    rundir.check_free(directory)  # nobody else was quicker
+                    write_whole(directory / rundir.CONFIG, content)
+                for left in (directory / checkpoint.FOLDER).glob(".*.tmp"):
+                    left.unlink()
                 agree = partial(changes, now=now, force=force)
                 start = resume.find(directory, wanted, agree, Silence().warn)
                 changed = agree(start.run) if start.run else {}
                 _check_length(start, run, settings)
-                write_whole(directory / rundir.CONFIG, content)
+                if start.state.get("step", 0) < run.num_steps:  # else it stays as it is
+                    write_whole(directory / rundir.CONFIG, content)
+                else:
+                    changed = {}
                 store = _open_store(directory, start, changed, now, config, lock)
                 undo.pop_all()  # the lock is the store's to give back
                 arrays, start.arrays = start.arrays, {}
@@ -114,6 +121,7 @@ def _open_store(
         start.lines["receipt_sha256"],
         lock,
     )
+    store.saved = start.state.get("step")
     if start.run is None:
         store.say(now)
     elif changed:

@@ -58,6 +58,16 @@ class RunRecorder(Recorder):
         self._due = False
         self._saved: tuple[int, int] | None = None
         self._next = time.monotonic() + self._every
+        self._began = run.examples, run.seconds
+        if store is not None:
+            store.warn = progress.warn
+
+    @property
+    def examples_per_second(self) -> float:
+        """How fast these ranks have trained; what was done before the run went on is not theirs."""
+        examples, seconds = self._began
+        took = self.run.seconds - seconds
+        return (self.run.examples - examples) / took if took else 0.0
 
     def asks(self) -> int:
         """See `Recorder.asks`: on rank 0 also to save, by the clock, one checkpoint at a time.
@@ -118,6 +128,11 @@ class RunRecorder(Recorder):
     def stop(self, asked: Ask) -> None:
         """See `Recorder.stop`."""
         self.run.stopped, self.run.interrupted = asked.stop, True
+        if self.store is not None:
+            self.store.wait()
+            if self.store.saved is None:  # the last one failed: this state is to be tried again
+                self._saved = None
+        self._saved = self.world.gather(self._saved)[0]
         self.save()
         if self.store is not None:
             self.store.wait()
@@ -126,17 +141,18 @@ class RunRecorder(Recorder):
         """Start to write a checkpoint of the run as it is. Collective."""
         run = self.run
         self._due, self._next = False, time.monotonic() + self._every
+        if len(run.reducer.copies) > 1:
+            self.audit()
         if self._identity is None or self._saved == (run.step, run.seen):
             return
         self._saved = run.step, run.seen
-        if len(run.reducer.copies) > 1:
-            self.audit()
         tensors, state = snapshot(run)
         if self.store is not None:
             state |= self.store.lines() | {"run": self._identity}
             losses = {line["step"]: line.get("validation_loss") for line in run.history}
             known = {step: loss for step, loss in losses.items() if loss is not None}
-            self.store.save(run.step, tensors, state, known)
+            with self.watch.excused():
+                self.store.save(run.step, tensors, state, known)
 
     def audit(self) -> None:
         """Compare the copies of the parameters. Collective.
@@ -157,8 +173,8 @@ class RunRecorder(Recorder):
         raise DriftError(
             f"after step {run.step} the parameters of rank{'s' * (len(ranks) > 1)} "
             f"{', '.join(map(str, ranks))} are not those of rank 0 (first at {name}): memory or "
-            "network at fault, or a model whose result depends on the rank. The run ends here; go "
-            "on from the last checkpoint, which was compared, with --resume",
+            "network at fault, or a model whose result depends on the rank. The run ends here; "
+            "checkpoints are only written where copies agree: go on from the last with --resume",
             everywhere=True,
         )
 

@@ -77,17 +77,20 @@ def find(
     for step in reversed(steps):
         path = checkpoint.path_of(run, step)
         try:
-            arrays, state = checkpoint.read(path)
+            arrays, state = _read(path, wanted, agree)
             lines = check_lines(state, step)
-            agree(state["run"])
-            check(arrays, state, wanted)
         except InputError:
             raise
         except (checkpoint.DamagedError, ValueError) as error:
-            warn(f"{path} is damaged ({error}); the one before it is used")
+            others = "the one before it is used"
+            if step == steps[0]:
+                others = "there is none before it, so the run starts from its beginning"
+            warn(f"{path} is damaged ({error}); {others}")
             if before is None:
                 checkpoint.set_aside(path)
             continue
+        if before is not None:
+            return Start(arrays, state)
         if receipt.read(run, lines["receipt_lines"]).head != lines["receipt_sha256"]:
             raise InputError(
                 f"{run / rundir.RECEIPT} is not the receipt of {path.name}: its line "
@@ -98,7 +101,7 @@ def find(
             raise InputError(f"{run / rundir.METRICS} lacks epoch {state['kept'] + 1}, the best")
         return Start(arrays, state, history, state["run"], lines)
     begun = run / rundir.RECEIPT
-    if begun.exists() and begun.stat().st_size:
+    if before is None and begun.exists() and begun.stat().st_size:
         first = receipt.read(run, 1)
         agree(first.first)
         start = {"metrics_lines": 0, "receipt_lines": 1, "receipt_sha256": first.head}
@@ -106,13 +109,29 @@ def find(
     return Start(lines={"metrics_lines": 0, "receipt_lines": 0, "receipt_sha256": ""})
 
 
+def _read(
+    path: Path, wanted: dict[str, Form], agree: Callable[[dict[str, Any]], object]
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Return a checkpoint's arrays and values, checked; see `find`. ValueError where they can't be.
+
+    That the run can't go on as it is now is found before its arrays are taken for damaged.
+    """
+    try:
+        arrays, state = checkpoint.read(path)
+    except OSError as error:
+        raise InputError(f"{path} can't be read: {error.strerror or error}") from None
+    run = state.get("run")
+    if not isinstance(run, dict) or not isinstance(run.get("settings"), dict):
+        raise ValueError("it does not say what the run is")
+    agree(run)
+    check(arrays, state, wanted)
+    return arrays, state
+
+
 def check_lines(state: dict[str, Any], step: int) -> dict[str, Any]:
     """Return where a run's files stood at the checkpoint of a step; ValueError if that can't be."""
     if state.get("step") != step:
         raise ValueError(f"it is of step {state.get('step')!r}")
-    run = state.get("run")
-    if not isinstance(run, dict) or not isinstance(run.get("settings"), dict):
-        raise ValueError("it does not say what the run is")
     found = {name: state.get(name) for name in ("metrics_lines", "receipt_lines")}
     for name, number in found.items():
         if type(number) is not int or number < 0:

@@ -26,7 +26,7 @@ from dptrain.record.progress import Silence, progress
 from dptrain.record.receipt import Receipt
 from dptrain.reduce.digest import digest
 from dptrain.train.fit import load, mlp_for
-from dptrain.train.identity import FREE, identity
+from dptrain.train.identity import FREE, LENGTH, identity
 from dptrain.train.loop import Recorder, Training, begin, train_epoch
 from dptrain.train.resume import check_lines, find
 from dptrain.train.state import forms, restore
@@ -51,6 +51,8 @@ class Verdict:
     """The first and last step that were done once more."""
     replayed_from: int = 0
     """The step of the checkpoint that this began with; 0 for the run's own beginning."""
+    digests: dict[int, str] = field(default_factory=dict)
+    """The parameters' hashes in the checkpoints that are whole, by step."""
     first_difference: dict[str, Any] | None = None
     """The first of these that came out otherwise, with what is in the receipt and what was found"""
 
@@ -108,7 +110,7 @@ def verify(
     with world.together():
         if world.rank == 0:
             found = check_files(path, verdict)
-            if replay is not None:
+            if replay is not None and found.num_lines:
                 verdict.replayed = _range(replay, found)
     everyone: list[tuple[Verdict, Receipt]] = world.gather((verdict, found))
     verdict, found = everyone[0]
@@ -139,9 +141,12 @@ def check_files(run: Path, verdict: Verdict) -> Receipt:
             verdict.wrong.append(f"{name}: the receipt is not the one it was written with")
         elif line.get("params", params["params"]) != params["params"]:
             verdict.wrong.append(f"{name}: its parameters are not those of the receipt")
+        elif params.get("best", params["params"]) not in known | {params["params"]}:
+            verdict.wrong.append(f"{name}: its best parameters are of no epoch of the receipt")
         else:
             verdict.fine.append(f"{name}: every byte, and the receipt up to it")
-        known |= set(params.values())
+            verdict.digests[step] = params["params"]
+    known |= set(verdict.digests.values())
     stored = found.run_before(len(found.steps) + 2)["settings"]
     other = [k for k in {**stored, **config} if k not in FREE and stored.get(k) != config.get(k)]
     if other:
@@ -160,10 +165,12 @@ def _checkpoints(run: Path, verdict: Verdict) -> dict[int, tuple[dict[str, str],
             digests = {
                 name: digest(World(), array)
                 for name, array in arrays.items()
-                if name in ("params", "best")
+                if name == "params" or (name == "best" and state.get("best_loss") != "inf")
             }
             found[step] = digests, check_lines(state, step)
-        except (checkpoint.DamagedError, ValueError) as error:
+        except FileNotFoundError:  # by the run, which goes on
+            continue
+        except (checkpoint.DamagedError, OSError, ValueError) as error:
             verdict.wrong.append(f"{path.name}: damaged: {error}")
     return found
 
@@ -180,7 +187,7 @@ def _end(run: Path, found: Receipt, known: set[str], verdict: Verdict) -> None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         verdict.wrong.append(f"{rundir.SUMMARY} or {rundir.MODEL}: damaged: {error}")
         return
-    if summary.get("receipt_sha256") == found.head:
+    if summary.get("receipt_sha256") in found.tail:
         verdict.fine.append(f"{rundir.SUMMARY}: names the receipt's last line")
     elif isinstance(summary.get("steps"), int) and summary["steps"] < len(found.steps):
         verdict.notes.append("the run has gone on since its summary was written")
@@ -202,20 +209,16 @@ def _range(text: str, found: Receipt) -> tuple[int, int]:
     ends = int(parts[0] or 1), int(parts[1] or last)
     if not 1 <= ends[0] <= ends[1] <= last:
         raise InputError(f"replay is {text!r}; the receipt has the steps 1 to {last}")
-    for note in found.notes:
-        if ends[0] <= note["step"] < ends[1]:
-            raise InputError(
-                f"replay is {text!r}, but after step {note['step']} the run went on changed "
-                f"({', '.join(note['changed'])}); replay the steps before and after by themselves"
-            )
     return ends
 
 
 class Replay(Recorder):
     """Compares steps with the lines of a receipt, on every rank alike, in place of writing them."""
 
-    def __init__(self, run: Training, lines: list[dict[str, Any]], world: World) -> None:
-        self._run, self._lines, self._world = run, lines, world
+    def __init__(
+        self, run: Training, lines: list[dict[str, Any]], digests: dict[int, str], world: World
+    ) -> None:
+        self._run, self._lines, self._digests, self._world = run, lines, digests, world
         self.progress = Silence()
         self.first_difference: dict[str, Any] | None = None
 
@@ -223,8 +226,9 @@ class Replay(Recorder):
         """See `Recorder.step`: ends the run at the first difference."""
         line = self._lines[batch.step]
         found = {"rows": receipt.rows_digest(batch.rows), "loss": loss.hex()}
-        if "params" in line:
+        if "params" in line or self._run.step in self._digests:
             found["params"] = digest(self._world, self._run.reducer.params)
+            line = {"params": self._digests.get(self._run.step), **line}
         wrong = {name: value for name, value in found.items() if line.get(name) != value}
         if wrong:
             stored = {name: line.get(name) for name in wrong}
@@ -270,22 +274,41 @@ def _replay(
             if _comparable(before, now, verdict):
                 _go_to(run, path, first, world)
                 verdict.replayed_from = run.step
+                _check_unchanged(found, run.step, last)
                 run.num_steps = last
-                replay = Replay(run, found.steps, world)
+                replay = Replay(run, found.steps, verdict.digests, world)
                 replay.progress = progress(last, run.step, quiet=quiet or world.rank > 0)
                 while run.step < last and not run.stopped:
                     train_epoch(run, config, world, replay)
                     run.next_epoch()
                 replay.progress.close()
                 verdict.first_difference = replay.first_difference
-        finally:
+        except InputError:  # on every rank, so that all give their memory back
             run.reducer.close()
+            raise
+        run.reducer.close()
+
+
+def _check_unchanged(found: Receipt, start: int, last: int) -> None:
+    """Raise InputError where the run went on otherwise within the steps to be replayed."""
+    for note in found.notes:
+        settings = note["changed"].get("settings", {})
+        only_longer = {*note["changed"]} == {"settings"} and {*settings} <= {*LENGTH}
+        rate_follows = found.run_before(note["step"])["settings"].get("schedule") == "cosine"
+        if start < note["step"] < last and (rate_follows or not only_longer):
+            changed = ", ".join(dict.fromkeys([*settings, *note["changed"]]))
+            raise InputError(
+                f"after step {note['step']} the run went on changed ({changed}), and the replay "
+                f"would go from step {start} to {last}; replay to {note['step']}, or from a "
+                "checkpoint after it",
+                everywhere=True,
+            )
 
 
 def _comparable(before: dict[str, Any], now: dict[str, Any], verdict: Verdict) -> bool:
     """Return whether steps can be compared; note what differs, as it may change bits."""
     if before.get("data") != now["data"]:
-        verdict.wrong.append(f"the data is {now['data']}; the run had {before.get('data')}")
+        verdict.wrong.append(f"data: {now['data']}; the run had {before.get('data')}")
         verdict.replayed = None
     for name in ("dptrain", "numpy", "blas", "cpu", "ranks"):
         if before.get(name) != now.get(name):

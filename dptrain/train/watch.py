@@ -58,6 +58,9 @@ LOOPBACK = "127.0.0.1"
 SIOCGIFADDR = 0x8915
 """Asks Linux for the address of a network interface (netdevice(7))."""
 
+EXCUSED = 2**62
+"""What a rank answers that may be late."""
+
 END = 0
 """What wakes the thread for the last time; no signal has this number."""
 
@@ -79,6 +82,8 @@ class Watch:
     def __init__(self, world: World, stall_timeout: float) -> None:
         self.asked = Ask(0)
         self._beats = 0
+        self._excused = False
+        self._heard: set[int] = set()
         self._rank = world.rank
         self._timeout = stall_timeout
         self._first_signal: float | None = None
@@ -101,6 +106,13 @@ class Watch:
         """
         self._beats += 1
         return self.asked
+
+    @contextlib.contextmanager
+    def excused(self) -> Iterator[None]:
+        """Let the others wait for this rank as long as it takes, such as for a slow disk."""
+        self._excused = True
+        yield
+        self._excused = False
 
     @contextlib.contextmanager
     def on_guard(self) -> Iterator[None]:
@@ -130,6 +142,7 @@ class Watch:
         """Answer signals and questions as they come, and look around at every tick."""
         tick, last, waited = time.monotonic(), -1, 0
         sources: list[int | socket.socket] = [noted, self._socket]
+        self._ask()  # now all can answer: who does, can be missed later
         while True:
             ready, _, _ = select.select(sources, [], [], TICK)
             if noted in ready:
@@ -177,28 +190,34 @@ class Watch:
         message, sender = self._socket.recvfrom(64)
         if message == self._key:
             with contextlib.suppress(OSError):
-                answer = struct.pack("!qq", self._rank, self._beats)
+                answer = struct.pack("!qq", self._rank, EXCUSED if self._excused else self._beats)
                 self._socket.sendto(self._key + answer, sender)
         elif message.startswith(self._key) and len(message) == 24:
             rank, beats = struct.unpack("!qq", message[8:])
+            self._heard.add(rank)
             return {rank: beats}
         return {}
 
-    def _find_the_silent(self) -> None:
-        """Ask every rank how far it is; end the job where one does not answer, or is behind."""
+    def _ask(self) -> None:
+        """Ask every rank how far it is."""
         for addresses_of_rank in self._peers:
             for address in addresses_of_rank:
                 with contextlib.suppress(OSError):
                     self._socket.sendto(self._key, address)
-        answers: dict[int, int] = {}
+
+    def _find_the_silent(self) -> None:
+        """End the job where a rank that once answered does not, or is behind the others."""
+        self._ask()
+        answers = {self._rank: self._beats}
         deadline = time.monotonic() + GRACE
         while len(answers) < len(self._peers) and time.monotonic() < deadline:
             if select.select([self._socket], [], [], TICK)[0]:
                 answers |= self._answer()
-        silent = [name for rank, name in enumerate(self._names) if rank not in answers]
-        ahead = max(answers.values(), default=0)
+        missing = self._heard - answers.keys()  # one never heard may sit behind a firewall
+        silent = [self._names[rank] for rank in sorted(missing)]
+        ahead = max(beats for beats in answers.values() if beats < EXCUSED)
         behind = [self._names[rank] for rank, beats in sorted(answers.items()) if beats < ahead]
-        if not (silent or behind) or self._beats < ahead:
+        if not (silent or behind) or self._beats < ahead or EXCUSED in answers.values():
             return
         if self._rank > min(rank for rank, beats in answers.items() if beats == ahead):
             time.sleep(3 * GRACE)  # another rank says it, which ends this one too
