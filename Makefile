@@ -10,7 +10,7 @@ test: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 .venv/run: pyproject.toml | .venv/bin/python
 	$(BIN)/pip install --quiet --editable '.[mpi]'

@@ -69,8 +69,8 @@ def interval(text: str) -> tuple[float, Unit]:
     number = float(match[1]) if match else 0.0
     if unit is None or not 0 < number < math.inf or (unit != "seconds" and number != int(number)):
         raise InputError(
-            f"checkpoint-every is {text!r}; needed is a number above 0 and a unit, such as "
-            "'500 steps', '60 seconds' or '1 epoch'"
+            f"checkpoint-every is {text!r}; needed is a number above 0 of steps, seconds or epochs, "
+            "such as 500, '60 seconds' or '1 epoch'"
         )
     return number, unit
 
@@ -217,11 +217,11 @@ class TrainConfig(Checked):
     )
     checkpoint_every: str = setting(
         "60 seconds",
-        "Time between two checkpoints: a number of steps, seconds or epochs.",
+        "Between two checkpoints: 500 (steps), '60 seconds' or '1 epoch'.",
         metavar="INTERVAL",
     )
     keep_checkpoints: int = setting(
-        3, "The last checkpoints to keep; the one of the best validation loss stays too.", low=1
+        3, "The last checkpoints to keep; of those at an epoch's end the best stays too.", low=1
     )
     audit_every: int = setting(
         100,

@@ -187,7 +187,7 @@ config_option = click.option(
     is_eager=True,
     expose_value=False,
     callback=_read_config,
-    help="TOML file with any of these options, such as a run's config.toml.",
+    help="TOML file with any of these options.",
 )
 resume_option = click.option(
     "--resume",

@@ -69,7 +69,7 @@ def train(
     DATA is a .npz file with x and y (and x_test, y_test if there are any; x_train and y_train do
     as well), two .npy files x and y, or a CSV file with a header, with --target.
 
-    Every option can also be set by a TOML file (--config) and by a variable, DPTRAIN_BATCH_SIZE for
+    Every option can also be set by a TOML file (--config, such as a run's) and by a variable, DPTRAIN_BATCH_SIZE for
     --batch-size; the line goes before the variable, the variable before the file.
     """
     _one_length(click.get_current_context(), values)

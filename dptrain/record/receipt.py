@@ -95,7 +95,7 @@ def lines_of(path: Path) -> Iterator[bytes]:
                 if line.endswith(b"\n"):
                     yield line[:-1]
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}", local=True) from None
+        raise InputError(f"{path}: {error.strerror}") from None
 
 
 def read(run: Path, num_lines: int | None = None, marks: Collection[int] = ()) -> Receipt:

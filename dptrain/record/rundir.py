@@ -73,15 +73,18 @@ def check_plain(directory: Path) -> None:
             raise InputError(f"{path} is no plain file; put a copy of the file in its place")
 
 
-def read_config(directory: Path) -> dict[str, Any]:
-    """Return the settings of a run under their options' names."""
+def read_config(directory: Path, *, local: bool = False) -> dict[str, Any]:
+    """Return the settings of a run under their options' names.
+
+    `local`: every rank reads for itself, so that what is missing may be missing on some only.
+    """
     check_plain(directory)
     path = directory / CONFIG
     try:
         return tomllib.loads(path.read_text())
     except OSError as error:
         message = f"{path}: {error.strerror}; needed is the directory of a run"
-        raise InputError(message, local=True) from None
+        raise InputError(message, local=local) from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is no TOML file: {error}") from None
 

@@ -47,7 +47,8 @@ def open_run(
     if directory is None:
         return None, None
     now, wanted = identity(settings, data, run, config, world), forms(run)
-    comment = f"{software()}; {world.size} ranks; dptrain train --config repeats the run"
+    ranks = "1 rank" if world.size == 1 else f"{world.size} ranks"
+    comment = f"{software()}; {ranks}; dptrain train --config config.toml repeats the run"
     content = rundir.toml(settings, comment)
     start, arrays, changed, store = resume.Start(), {}, {}, None
     with world.together():
@@ -89,7 +90,7 @@ def _refused(directory: Path) -> Iterator[None]:
         yield
     except OSError as error:
         message = f"{directory} can't be written: {error.strerror or error}"
-        raise InputError(message, local=True) from None
+        raise InputError(message) from None
 
 
 def _check_length(start: resume.Start, run: Training, settings: dict[str, Any]) -> None:

@@ -37,7 +37,7 @@ def evaluate_run(
         The run or the files can't be read, have no targets, or don't fit each other.
     """
     with world.together():
-        trained, settings = load_trained(run), rundir.read_config(Path(run))
+        trained, settings = load_trained(run), rundir.read_config(Path(run), local=True)
         stored, threads = from_settings(DataConfig, settings), _threads(settings)
         files = paths or stored.test_data or data_files(settings)
         if not target and has_names(files):
@@ -72,7 +72,7 @@ def predict_run(
         probabilities.
     """
     with world.together():
-        trained, threads = load_trained(run), _threads(rundir.read_config(Path(run)))
+        trained, threads = load_trained(run), _threads(rundir.read_config(Path(run), local=True))
         table, test = read(paths, (), trained.encoding.features)
         rows = Rows(test or table, trained.encoding)
     check_rows(Rows(replace(rows.table, y=None), trained.encoding), world)

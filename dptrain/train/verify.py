@@ -108,6 +108,8 @@ def verify(
     found = Receipt()
     verdict = Verdict(str(run), world.size)
     with world.together():
+        if data and replay is None:
+            raise InputError(f"{data[0]} is given as data, which only --replay looks at")
         if world.rank == 0:
             found = check_files(path, verdict)
             if replay is not None and found.num_lines:
@@ -208,7 +210,9 @@ def _range(text: str, found: Receipt) -> tuple[int, int]:
         raise InputError(f"replay is {text!r}; needed are two steps, such as 1:{last}, or all")
     ends = int(parts[0] or 1), int(parts[1] or last)
     if not 1 <= ends[0] <= ends[1] <= last:
-        raise InputError(f"replay is {text!r}; the receipt has the steps 1 to {last}")
+        raise InputError(
+            f"replay is {text!r}; the receipt has the steps 1 to {last}, and the first comes first"
+        )
     return ends
 
 
