@@ -69,8 +69,8 @@ def interval(text: str) -> tuple[float, Unit]:
     number = float(match[1]) if match else 0.0
     if unit is None or not 0 < number < math.inf or (unit != "seconds" and number != int(number)):
         raise InputError(
-            f"checkpoint-every is {text!r}; needed is a number above 0 of steps, seconds or epochs, "
-            "such as 500, '60 seconds' or '1 epoch'"
+            f"checkpoint-every is {text!r}; needed is a number above 0 of steps, seconds or "
+            "epochs, such as 500, '60 seconds' or '1 epoch'"
         )
     return number, unit
 

@@ -69,8 +69,9 @@ def train(
     DATA is a .npz file with x and y (and x_test, y_test if there are any; x_train and y_train do
     as well), two .npy files x and y, or a CSV file with a header, with --target.
 
-    Every option can also be set by a TOML file (--config, such as a run's) and by a variable, DPTRAIN_BATCH_SIZE for
-    --batch-size; the line goes before the variable, the variable before the file.
+    Every option can also be set by a TOML file (--config, such as a run's config.toml) and by a
+    variable, DPTRAIN_BATCH_SIZE for --batch-size; the line goes before the variable, the variable
+    before the file.
     """
     _one_length(click.get_current_context(), values)
     config = build(TrainConfig, values)
