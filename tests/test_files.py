@@ -56,7 +56,7 @@ def test_an_interval_is_a_number_and_a_unit(text: str, expected: tuple[float, Un
     ],
 )
 def test_what_is_no_interval_says_what_is_needed(text: str) -> None:
-    with pytest.raises(InputError, match=r"checkpoint-every is .*'500 steps'"):
+    with pytest.raises(InputError, match=r"checkpoint-every is .*such as 500, '60 seconds'"):
         interval(text)
 
 
