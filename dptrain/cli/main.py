@@ -41,6 +41,12 @@ class TrainByDefault(click.Group):
             raise click.UsageError(
                 f"no command {args[0]!r}; {nearest(args[0], self.commands)}{hint}"
             )
+        if args[0] == "train":
+            for number in (
+                signal.SIGTERM,
+                signal.SIGUSR1,
+            ):  # until it begins nothing is to be saved
+                signal.signal(number, lambda *_: os._exit(LATER))
         return super().resolve_command(ctx, args)
 
 
@@ -68,8 +74,6 @@ for _command in (train, evaluate, predict, explain, plot, verify, bench, doctor)
 
 def main() -> None:
     """Run the command line, and end every rank the same way; only the first one prints."""
-    for number in (signal.SIGTERM, signal.SIGUSR1):  # until a run begins there is nothing to save
-        signal.signal(number, lambda *_: os._exit(LATER))
     launch = worlds.announced()
     if launch is None or launch.rank == 0:
         sys.exit(_run())
