@@ -119,30 +119,27 @@ class Store:
         self.wait()
         self.saved = None
         if self.flush():
-            self._writing = self._writer.submit(self._save, step, tensors, state, validation_losses)
+            write = partial(self._write, checkpoint.path_of(self.run, step), tensors, state)
+            prune = partial(checkpoint.prune, self.run, self._keep, validation_losses)
+            self._writing = self._writer.submit(self._save, step, write, prune)
 
-    def _save(
-        self,
-        step: int,
-        tensors: Mapping[str, NDArray[Any]],
-        state: Mapping[str, Any],
-        validation_losses: Mapping[int, float],
-    ) -> None:
-        path = checkpoint.path_of(self.run, step)
-
-        def write() -> None:
-            self._metrics.sync()
-            self._receipt.sync()
-            if not path.parent.exists():
-                path.parent.mkdir()
-                sync_directory(self.run)
-            checkpoint.write(path, tensors, state)
-
-        if self._try(path.parent, write):
+    def _save(self, step: int, write: Callable[[], None], prune: Callable[[], None]) -> None:
+        """Write a checkpoint, and remove those that it makes needless."""
+        folder = self.run / checkpoint.FOLDER
+        if self._try(folder, write):
             self.saved = step
-            self._try(
-                path.parent, lambda: checkpoint.prune(self.run, self._keep, validation_losses)
-            )
+            self._try(folder, prune)
+
+    def _write(
+        self, path: Path, tensors: Mapping[str, NDArray[Any]], state: Mapping[str, Any]
+    ) -> None:
+        """Write a checkpoint after the lines that it counts on are on disk."""
+        self._metrics.sync()
+        self._receipt.sync()
+        if not path.parent.exists():
+            path.parent.mkdir()
+            sync_directory(self.run)
+        checkpoint.write(path, tensors, state)
 
     def wait(self) -> None:
         """Wait until the checkpoint that is being written is on disk."""

@@ -61,7 +61,6 @@ def open_run(
                 undo.callback(os.close, lock)
                 if not go_on:
                     rundir.check_free(directory)  # nobody else was quicker
-                    write_whole(directory / rundir.CONFIG, content)
                 for left in (directory / checkpoint.FOLDER).glob(".*.tmp"):
                     left.unlink()
                 agree = partial(changes, now=now, force=force)
