@@ -112,16 +112,20 @@ class World:
         """Return the numbers among 0 .. n-1 (shards, blocks) that this rank holds."""
         return cut(n, self.size, self.rank)
 
-    def gather(self, value: Any) -> list[Any]:
+    def allgather(self, value: Any) -> list[Any]:
         """Return every rank's value, in rank order. Collective: every rank must call this."""
         return self.comm.allgather(value) if self.comm else [value]
+
+    def broadcast(self, value: Any) -> Any:
+        """Return rank 0's value; the other ranks' doesn't count. Collective: as `allgather`."""
+        return self.comm.bcast(value) if self.comm else value
 
     def crowded(self, threads: int) -> str | None:
         """Return what to say where a node has fewer cores than its ranks have threads.
 
         Counts the cores that its ranks may use. Collective: every rank must call this.
         """
-        found = self.gather((socket.gethostname(), usable_cores()))
+        found = self.allgather((socket.gethostname(), usable_cores()))
         for ranks in self.nodes:
             cores = len(set().union(*(found[rank][1] for rank in ranks)))
             if len(ranks) * threads > cores:
@@ -141,7 +145,9 @@ class World:
             yield
         except InputError as found:
             error = found
-        verdicts = self.gather((socket.gethostname(), error and str(error), error and error.local))
+        verdicts = self.allgather(
+            (socket.gethostname(), error and str(error), error and error.local)
+        )
         wrong = [rank for rank, (_, message, _) in enumerate(verdicts) if message]
         if not wrong:
             return

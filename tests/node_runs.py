@@ -82,7 +82,7 @@ def fits(
                 model = dptrain.mlp_for(data, HIDDEN)
                 trained = dptrain.fit(model, data, config, world=world)
                 digest = hashlib.sha256(trained.params.data).hexdigest()
-                assert {digest} == set(world.gather(digest))
+                assert {digest} == set(world.allgather(digest))
                 assert digest == trained.summary["params_sha256"]
                 (line,) = trained.history
                 del line["seconds"]
@@ -135,14 +135,14 @@ def sums(names: list[str]) -> None:
             for v in (*SHARDS, 31):
                 tree = reducer.Tree(world, n, v, np.float32)
                 tree.start(lambda n=n: np.arange(n, dtype=np.float32))  # type: ignore[misc]
-                owned = sorted((own.start, own.stop) for own in world.gather(tree.own_slice))
+                owned = sorted((own.start, own.stop) for own in world.allgather(tree.own_slice))
                 owned = [ends for ends in owned if ends[1] > ends[0]]
                 assert [start for start, _ in owned] == [0, *(stop for _, stop in owned[:-1])]
                 assert owned[-1][1] == n
                 norms = {step_of(tree, world, v, ask) for ask in (False, True)}
                 expected = np.arange(n, dtype=np.float32) + sum_of(v, n) + sum_of(v, n)
                 assert tree.params.tobytes() == expected.tobytes()
-                (norm,) = {norm for found in world.gather(norms) for norm in found}
+                (norm,) = {norm for found in world.allgather(norms) for norm in found}
                 digest = hashlib.sha256(tree.close().data).hexdigest()
                 say(world, world=name, shards=v, n=n, digest=digest, norm=norm.hex())
 
@@ -152,15 +152,15 @@ def copies(names: list[str]) -> None:
     for name, world in worlds(names):
         tree = reducer.Tree(world, 3000, 2, np.float32)
         tree.start(lambda: np.zeros(3000, np.float32))
-        world.gather(None)
+        world.allgather(None)
         if world.rank == 0:
             tree.params[2999] = 5
-        world.gather(None)
-        seen = world.gather(float(tree.params[2999]))
+        world.allgather(None)
+        seen = world.allgather(float(tree.params[2999]))
         params = tree.close()
         params[0] = world.rank
-        world.gather(None)
-        private = world.gather(float(params[0]))
+        world.allgather(None)
+        private = world.allgather(float(params[0]))
         params[0] = 0
         say(world, world=name, seen=seen, private=private, here=list(world.ranks_here))
 
@@ -230,7 +230,7 @@ def state(_: list[str]) -> None:
     for rule in get_args(Rule):
         model = dptrain.mlp_for(data, HIDDEN)
         run = begin(model, data, TrainConfig(optimizer=rule), world)
-        sizes = world.gather(sum(piece.size for piece in run.optimizer.state))
+        sizes = world.allgather(sum(piece.size for piece in run.optimizer.state))
         slots = sum(piece.num_slots for piece in run.optimizer.transforms)
         run.reducer.close()
         say(world, rule=rule, sizes=sizes, slots=slots, num_params=model.num_params)

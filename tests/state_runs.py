@@ -43,7 +43,7 @@ def dealt_and_collected(world: World) -> bool:
                 found.append((back is not None) == (world.rank == 0))
                 found.append(back is None or back.tobytes() == whole.tobytes())
             reducer.close()
-    return all(ok for oks in world.gather(found) for ok in oks)
+    return all(ok for oks in world.allgather(found) for ok in oks)
 
 
 def differences(world: World) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def differences(world: World) -> dict[str, Any]:
         for entry in (HASHED + 7, 2 * HASHED + 3):
             vector.view(np.uint32)[entry] ^= 1
     different = first_difference(world, vector, copies)
-    assert world.gather(different) == [different] * world.size
+    assert world.allgather(different) == [different] * world.size
     return {"copies": [[*ranks] for ranks in copies], "equal": equal, "different": different}
 
 
@@ -81,7 +81,7 @@ def restored(world: World) -> bool:
         assert plain == state
         assert all(again[name].tobytes() == arrays[name].tobytes() for name in arrays)
     run.reducer.close()
-    return all(world.gather(ends[0] == ends[1] and ends[0][0] != state))
+    return all(world.allgather(ends[0] == ends[1] and ends[0][0] != state))
 
 
 def checkpoints(world: World, name: str) -> list[str]:

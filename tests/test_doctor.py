@@ -123,7 +123,7 @@ for shards, optimizer in ((1, "sgd"), (5, "adam"), (24, "momentum")):
     computing = [*memory.units, *memory.slopes, memory.ones, *memory._keep.values()]
     computing = sum(array.nbytes for array in computing)
     assert computing == activation_bytes(model, config, shards), computing
-    own = world.gather(sum(array.nbytes for array in arrays) + computing)
+    own = world.allgather(sum(array.nbytes for array in arrays) + computing)
     copy = needed.checkpoint if here.start == 0 else 0
     assert sum(own[rank] for rank in here) + copy == needed.own[here], (own, needed)
     reducer.close()
@@ -366,7 +366,7 @@ def test_ranks_that_do_not_see_the_directory_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = World()
-    monkeypatch.setattr(world, "gather", lambda value: [value, False])
+    monkeypatch.setattr(world, "allgather", lambda value: [value, False])
     assert place.try_out(world, tmp_path)["unseen"] == [1]
     assert list(tmp_path.iterdir()) == []
 

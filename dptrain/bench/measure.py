@@ -112,7 +112,7 @@ class Bench:
 
     def seconds(self, work: Callable[[], None]) -> float:
         """Return how long some work takes that every rank starts at the same time. Collective."""
-        self.world.gather(None)
+        self.world.allgather(None)
         start = time.perf_counter()
         work()
         return time.perf_counter() - start
@@ -123,7 +123,7 @@ class Bench:
         with self.products.noted():
             self.steps(self.run)
         took = self.seconds(partial(self.steps, self.run))
-        self.epochs = max(1, round(ROUND / max(self.world.gather(took))))
+        self.epochs = max(1, round(ROUND / max(self.world.allgather(took))))
 
     def steps(self, run: Training) -> None:
         """Train for a round."""
@@ -148,7 +148,7 @@ class Bench:
 
     def parts(self, run: Training) -> dict[str, float]:
         """Return the seconds of each part of a round's steps. Collective."""
-        self.world.gather(None)
+        self.world.allgather(None)
         clock = Clock()
         with clocked(run, clock, self.world):
             self.steps(run)
@@ -193,7 +193,7 @@ class Bench:
             after, before = ring[(place + 1) % len(ring)], ring[place - 1]
             for _ in range(times):
                 world.comm.Sendrecv(sent, after, recvbuf=received, source=before)
-        world.gather(None)
+        world.allgather(None)
 
     def close(self) -> None:
         """Give all memory back. Collective."""
@@ -237,11 +237,11 @@ def bench(
             found.append(trial.round())
             say(f"round {number}/{rounds}  {found[-1]['clocked']:.3f} ms a step")
         trial.close()
-    means = [_mean(ranks) for ranks in zip(*world.gather(found), strict=True)]
+    means = [_mean(ranks) for ranks in zip(*world.allgather(found), strict=True)]
     return {
         **_about(trial, model_config),
         "rounds": rounds,
-        **_parts(means, _mean(world.gather(trial.traffic)), trial.arrays[0]),
+        **_parts(means, _mean(world.allgather(trial.traffic)), trial.arrays[0]),
         **_comparison(trial, means),
     }
 
@@ -254,7 +254,7 @@ def _mean(ranks: Sequence[Mapping[str, float]]) -> dict[str, float]:
 def _about(trial: Bench, model_config: ModelConfig) -> dict[str, Any]:
     """Return what was measured, and where. Collective."""
     world, config = trial.world, trial.config
-    found = world.gather((socket.gethostname(), usable_cores()))
+    found = world.allgather((socket.gethostname(), usable_cores()))
     cores = {(host, core) for host, cores in found for core in cores}
     return {
         "sizes": list(trial.model.sizes),

@@ -171,7 +171,7 @@ def _read_run(ctx: click.Context, param: click.Parameter, run: str | None) -> st
 
     with world.together():
         values = read_config(Path(run)) if world.rank == 0 else {}
-    _take_defaults(ctx, param, world.gather(values)[0], run)
+    _take_defaults(ctx, param, world.broadcast(values), run)
     return run
 
 

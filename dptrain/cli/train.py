@@ -90,7 +90,7 @@ def train(
             path = Path(resume or out or rundir.default_path(name))
             if not resume:
                 rundir.check_free(path)
-    out = world.gather(str(path) if world.rank == 0 else None)[0]
+    out = world.broadcast(str(path) if world.rank == 0 else None)
     loaded = load(data, data_config, seed=config.seed, world=world)
     with world.together():
         model = mlp_for(loaded, model_config)

@@ -274,7 +274,7 @@ def _classes(rows: Rows, config: DataConfig, world: World) -> Array:
     if rows.encoding.task != "classification":
         return np.empty(0)
     own = [np.unique(rows.raw_y(block)) for block in rows.blocks(world)]
-    everyone = world.gather(np.unique(np.concatenate(own)) if own else rows.raw_y(slice(0, 1)))
+    everyone = world.allgather(np.unique(np.concatenate(own)) if own else rows.raw_y(slice(0, 1)))
     classes = np.unique(np.concatenate(everyone))
     with world.together():
         if len(classes) == 1:
@@ -307,8 +307,8 @@ def _scale(
         return np.zeros(width), np.ones(width)
     with np.errstate(over="ignore"):
         if scale == "minmax":
-            lows = world.gather(over_blocks(lambda x: x.min(axis=0)))
-            highs = world.gather(over_blocks(lambda x: x.max(axis=0)))
+            lows = world.allgather(over_blocks(lambda x: x.min(axis=0)))
+            highs = world.allgather(over_blocks(lambda x: x.max(axis=0)))
             shift = np.concatenate(lows).min(axis=0)
             spread = np.concatenate(highs).max(axis=0) - shift
         else:

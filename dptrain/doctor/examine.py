@@ -18,7 +18,7 @@ LARGEST = 2**22
 
 def examine(model: MLP, config: TrainConfig, out: Path, world: World) -> dict[str, Any]:
     """Return what `doctor --json` prints, equal on every rank. Collective."""
-    everyone = world.gather(look())
+    everyone = world.allgather(look())
     needed = needs(model, config, world.nodes)
     directory = try_out(world, out)
     measured = measure(world, model)

@@ -28,8 +28,8 @@ def try_out(world: World, directory: Path) -> Any:
         if world.rank == 0:
             probe = attempt(lambda: _nearest(directory) / f".dptrain-doctor-{uuid.uuid4().hex}")
         found = attempt(lambda: _try_out(probe)) if isinstance(probe, Path) else probe
-        found, path = world.gather((found, probe))[0]
-        sees = world.gather(_sees(path))
+        found, path = world.broadcast((found, probe))
+        sees = world.allgather(_sees(path))
     finally:
         if isinstance(probe, Path):
             _remove(probe)

@@ -30,7 +30,7 @@ def check(config: ExplainConfig, numbers: Sequence[int], world: World, say: Say)
     """
     own = [(number, *_chapter(config, number)) for number in numbers[world.rank :: world.size]]
     fault = None
-    for _, line, fault in sorted(line for lines in world.gather(own) for line in lines):
+    for _, line, fault in sorted(line for lines in world.allgather(own) for line in lines):
         if fault:
             break
         say(line)
@@ -118,7 +118,9 @@ def _bits(
     """Compare a minibatch's gradient sum over all ranks with one process's. Collective."""
     alone = tree_sum(trainer.shard_sums(model, *given, batch))
     together = trainer.reduced(model, *given, batch, world)
-    wrong = world.gather(np.flatnonzero(alone.view(np.uint64) != together.view(np.uint64)).tolist())
+    wrong = world.allgather(
+        np.flatnonzero(alone.view(np.uint64) != together.view(np.uint64)).tolist()
+    )
     for rank, entries in enumerate(wrong):
         if entries:
             return (

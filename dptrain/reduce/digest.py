@@ -53,13 +53,13 @@ def first_difference(
     blocks = num_blocks(vector)
     own = next(ranks for ranks in copies if world.rank in ranks)
     mine = block_digests(vector, cut(blocks, len(own), world.rank - own.start))
-    everyone = world.gather(mine)
+    everyone = world.allgather(mine)
     wholes = [np.concatenate([everyone[rank] for rank in ranks]) for ranks in copies]
     differ = np.array([(whole != wholes[0]).any(axis=1) for whole in wholes])  # [copies, blocks]
     if not differ.any():
         return None
     start = int(differ.any(axis=0).argmax()) * HASHED
-    found = np.array(world.gather(vector[start : start + HASHED].copy())).view(np.uint8)
+    found = np.array(world.allgather(vector[start : start + HASHED].copy())).view(np.uint8)
     bytes_differ = (found != found[0]).any(axis=0).reshape(-1, vector.itemsize)
     wrong = [
         rank for ranks, blocks in zip(copies, differ, strict=True) for rank in ranks if any(blocks)

@@ -233,7 +233,7 @@ class Tree(Reducer):
         num_bytes = sum(self._bytes(self.world.ranks_here, itemsize))
         shares = len(self.world.ranks_here) > 1
         free = free_bytes() if shares else num_bytes
-        found = self.world.gather((socket.gethostname(), num_bytes, free))
+        found = self.world.allgather((socket.gethostname(), num_bytes, free))
         short = [line for line in found if line[1] > line[2]]
         if not short:
             return self.world.nodes

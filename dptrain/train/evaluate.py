@@ -76,7 +76,7 @@ def evaluate(
             found = [*np.abs(error).sum(axis=0), *np.square(error).sum(axis=0), *spread]
         own.append([model.loss_sum(outputs, y), *found])
     if asked is not None:
-        together = functools.reduce(operator.or_, world.gather(asked()))
+        together = functools.reduce(operator.or_, world.allgather(asked()))
         if together.stop:
             raise Interrupted(together)
     width = {"classification": 2, "multilabel": 3, "regression": 1 + 3 * rows.encoding.outputs}

@@ -71,7 +71,7 @@ def load(
             table_of_test, preferred = read(config.test_data, config.target, table.features)
             test = preferred or table_of_test
     found = asdict(config) | {"seed": seed, "data": table.shapes(), "test": test and test.shapes()}
-    everyone = world.gather(found)
+    everyone = world.allgather(found)
     with world.together():
         _check_equal(everyone)
     data = prepare(table, test, config, seed, world, lambda own, n: total(world, own, n))
@@ -160,7 +160,7 @@ def fit(
     settings = _settings(model, data, config, world)
     places = ("data", "test-data")  # which may differ from node to node; `load` has compared
     same = {key: value for key, value in settings.items() if key not in places}
-    everyone = world.gather(same | {"number of parameters": model.num_params})
+    everyone = world.allgather(same | {"number of parameters": model.num_params})
     with world.together():
         _check_equal(everyone)
         _check(model, data, config, world)
@@ -282,5 +282,5 @@ def _summary(
         **{f"test_{name}": value for name, value in test.items()},
         "seconds": run.seconds,
         "samples_per_second": recorder.examples_per_second,
-        **(world.gather(files)[0] or {"run": None}),
+        **(world.broadcast(files) or {"run": None}),
     }

@@ -46,7 +46,7 @@ def identity(
     every rank must call this.
     """
     tables = {"train": data.train} | ({} if data.test is None else {"test": data.test})
-    machines = sorted({*world.gather((cpu(), tuple(linear_algebra())))})
+    machines = sorted({*world.allgather((cpu(), tuple(linear_algebra())))})
     numpy_and_blas = sorted({name for _, names in machines for name in names})
     found = {
         "dptrain": __version__,

@@ -74,8 +74,7 @@ def open_run(
                 store = _open_store(directory, start, changed, now, config, lock)
                 undo.pop_all()  # the lock is the store's to give back
                 arrays, start.arrays = start.arrays, {}
-    everyone: list[tuple[resume.Start, dict[str, Any]]] = world.gather((start, changed))
-    start, changed = everyone[0]
+    start, changed = world.broadcast((start, changed))
     if start.state:
         restore(run, arrays, start.state, start.history)
         run.stop_without_gain(config.patience)

@@ -132,7 +132,7 @@ class RunRecorder(Recorder):
             self.store.wait()
             if self.store.saved is None:  # the last one failed: this state is to be tried again
                 self._saved = None
-        self._saved = self.world.gather(self._saved)[0]
+        self._saved = self.world.broadcast(self._saved)
         self.save()
         if self.store is not None:
             self.store.wait()

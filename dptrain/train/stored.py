@@ -81,7 +81,7 @@ def predict_run(
         ask(rows.raw_x(slice(0, 1)))  # what can't be asked is said before the work
     with threadpoolctl.threadpool_limits(threads, "blas"):
         own = [ask(rows.raw_x(block)) for block in rows.blocks(world)]
-    found = [block for blocks in world.gather(own) for block in blocks]
+    found = [block for blocks in world.allgather(own) for block in blocks]
     if world.rank > 0:
         return None
     return _columns(trained, probabilities), np.concatenate(found)

@@ -114,8 +114,8 @@ def verify(
             found = check_files(path, verdict)
             if replay is not None and found.num_lines:
                 verdict.replayed = _range(replay, found)
-    everyone: list[tuple[Verdict, Receipt]] = world.gather((verdict, found))
-    verdict, found = everyone[0]
+    shared: tuple[Verdict, Receipt] = world.broadcast((verdict, found))
+    verdict, found = shared
     if verdict.replayed is not None:
         _replay(path, found, verdict, data, model, quiet, world)
     return verdict
@@ -330,6 +330,6 @@ def _go_to(run: Training, path: Path, step: int, world: World) -> None:
         if world.rank == 0:
             start = find(path, wanted, lambda _: None, Silence().warn, before=step - 1)
             arrays, state = start.arrays, start.state
-    state = world.gather(state)[0]
+    state = world.broadcast(state)
     if state:
         restore(run, arrays, state, [])

@@ -94,7 +94,7 @@ class Watch:
         self._socket.bind((LOOPBACK if self._one_node else "", 0))
         where = [LOOPBACK] if self._one_node else addresses()
         port, host = self._socket.getsockname()[1], socket.gethostname()
-        found = world.gather((where, port, f"process {os.getpid()} on {host}", os.urandom(8)))
+        found = world.allgather((where, port, f"process {os.getpid()} on {host}", os.urandom(8)))
         self._key = found[0][3]  # of this run: no other run's question is answered
         self._peers = [[(address, port) for address in where] for where, port, *_ in found]
         self._names = [f"rank {rank} ({process})" for rank, (_, _, process, _) in enumerate(found)]
