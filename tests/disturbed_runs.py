@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import dptrain
+from dptrain import guard
 from dptrain.cli.options import LATER
-from dptrain.train import watch
 
 Floats = NDArray[np.floating]
 
@@ -82,7 +82,7 @@ def main() -> int:
     settings: dict[str, Any] = dict(word.split("=") for word in rest if "=" in word)
     if "stall_timeout" in settings:
         settings["stall_timeout"] = float(settings["stall_timeout"])
-        watch.GRACE = 2.5
+        guard.GRACE = 2.5
     if "audit_every" in settings:
         settings["audit_every"] = int(settings["audit_every"])
     comm = None

@@ -19,7 +19,7 @@ import safetensors.numpy
 from conftest import BIN, Finished, Start, start
 from numpy.typing import NDArray
 
-from dptrain.world import Launch, misfit
+from dptrain.launch import Launch, misfit
 
 SECONDS = 10  # a mistake is said within one or two; a busy machine takes a little longer
 

@@ -6,7 +6,6 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from dptrain import world as worlds
 from dptrain.cli.options import (
     LATER,
     build,
@@ -16,6 +15,7 @@ from dptrain.cli.options import (
     resume_option,
     settings,
 )
+from dptrain.cli.ranks import connect
 from dptrain.cli.results import count, measures, print_result
 from dptrain.config import DataConfig, InputError, ModelConfig, TrainConfig
 
@@ -76,7 +76,7 @@ def train(
     _one_length(click.get_current_context(), values)
     config = build(TrainConfig, values)
     model_config, data_config = build(ModelConfig, values), build(DataConfig, values)
-    world = worlds.connect()
+    world = connect()
     from dptrain.record import rundir
     from dptrain.train.fit import fit, load, mlp_for
 

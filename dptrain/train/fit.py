@@ -21,6 +21,7 @@ from dptrain.config import (
 )
 from dptrain.data.prepare import Data, prepare
 from dptrain.data.read import read
+from dptrain.guard import GUARD
 from dptrain.model import Model
 from dptrain.model.mlp import MLP
 from dptrain.record.progress import progress
@@ -30,10 +31,10 @@ from dptrain.train.loop import Training, begin, train
 from dptrain.train.open import open_run
 from dptrain.train.recorder import RunRecorder
 from dptrain.train.trained import Trained
-from dptrain.train.watch import Watch
-from dptrain.world import World, connect
+from dptrain.world import World, collective, connect
 
 
+@collective
 def load(
     paths: str | Path | Sequence[str | Path] = (),
     config: DataConfig | None = None,
@@ -112,6 +113,7 @@ def mlp_for(data: Data, config: ModelConfig | None = None) -> MLP:
     )
 
 
+@collective
 def fit(
     model: Model,
     data: Data,
@@ -167,14 +169,16 @@ def fit(
     crowded = world.crowded(config.threads)
     if crowded and not quiet and world.rank == 0:
         print(f"dptrain: {crowded}", file=sys.stderr)
-    watch = Watch(world, config.stall_timeout)
     directory = None if out is None else Path(out)
-    with threadpoolctl.threadpool_limits(config.threads, "blas"), watch.on_guard():
+    with (
+        threadpoolctl.threadpool_limits(config.threads, "blas"),
+        GUARD.hearing(config.stall_timeout),
+    ):
         run = begin(model, data, config, world)
         try:
             opened = open_run(run, data, config, settings, directory, resume, force, world)
             show = progress(run.num_steps, run.step, quiet=quiet or world.rank > 0)
-            recorder = RunRecorder(run, config, world, watch, show, *opened)
+            recorder = RunRecorder(run, config, world, show, *opened)
             if resume and recorder.store is not None and not quiet:
                 where = f"after step {run.step}" if run.step else "from its beginning"
                 print(f"dptrain: the run goes on {where}", file=sys.stderr)

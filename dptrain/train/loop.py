@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dptrain.config import InputError, TrainConfig
 from dptrain.data.prepare import Data, Feed
+from dptrain.guard import Ask
 from dptrain.keys import Purpose, generator
 from dptrain.model import Model
 from dptrain.optim import Optimizer, learning_rate, transforms
@@ -21,7 +22,6 @@ from dptrain.reduce.reducer import REDUCERS, Reducer
 from dptrain.reduce.sums import gather_leaves
 from dptrain.reduce.tree import tree_sum
 from dptrain.train.evaluate import Interrupted, evaluate
-from dptrain.train.watch import Ask
 from dptrain.world import World
 
 Floats = NDArray[np.floating]

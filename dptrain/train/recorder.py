@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from dptrain.config import InputError, TrainConfig, interval
+from dptrain.guard import GUARD, Ask
 from dptrain.model.mlp import MLP
 from dptrain.order import Batch
 from dptrain.record.progress import Silence
@@ -13,7 +14,6 @@ from dptrain.record.store import Store
 from dptrain.reduce.digest import digest, first_difference
 from dptrain.train.loop import Recorder, Training
 from dptrain.train.state import snapshot
-from dptrain.train.watch import Ask, Watch
 from dptrain.world import World
 
 
@@ -30,8 +30,6 @@ class RunRecorder(Recorder):
     ----------
     run, config, world
         The run, its settings and its ranks.
-    watch
-        Where signals arrive.
     progress
         What people see.
     store
@@ -45,13 +43,12 @@ class RunRecorder(Recorder):
         run: Training,
         config: TrainConfig,
         world: World,
-        watch: Watch,
         progress: Silence,
         store: Store | None,
         identity: dict[str, Any] | None,
     ) -> None:
         self.run, self.config, self.world = run, config, world
-        self.watch, self.progress, self.store = watch, progress, store
+        self.progress, self.store = progress, store
         self._identity = identity
         self._every, self._unit = interval(config.checkpoint_every)
         self._hash_every = config.steps_between_hashes
@@ -77,7 +74,8 @@ class RunRecorder(Recorder):
         """
         if len(self.run.reducer.copies) > 1 and (self.run.step + 1) % self.config.audit_every == 0:
             self.audit()
-        asked = self.watch.beat()
+        self.world.beat()
+        asked = GUARD.asked
         if (
             self._unit == "seconds"
             and self.store is not None
@@ -89,7 +87,7 @@ class RunRecorder(Recorder):
 
     def asked(self) -> Ask:
         """See `Recorder.asked`."""
-        return self.watch.asked
+        return GUARD.asked
 
     def step(self, batch: Batch, loss: float, asked: int) -> None:
         """See `Recorder.step`."""
@@ -151,7 +149,7 @@ class RunRecorder(Recorder):
             state |= self.store.lines() | {"run": self._identity}
             losses = {line["step"]: line.get("validation_loss") for line in run.history}
             known = {step: loss for step, loss in losses.items() if loss is not None}
-            with self.watch.excused():
+            with self.world.excused():
                 self.store.save(run.step, tensors, state, known)
 
     def audit(self) -> None:
