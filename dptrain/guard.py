@@ -8,6 +8,7 @@ finds ends the process, and so the job, with the reason once.
 
 import atexit
 import contextlib
+import math
 import os
 import selectors
 import signal
@@ -40,7 +41,9 @@ class Ask(IntFlag):
         return next((STOPS[ask] for ask in STOPS if ask in self), None)
 
 
-STOPS = {ask: str(ask.name).replace("SIGINT", "Ctrl-C") for ask in Ask if ask != Ask.SAVE}
+CTRL_C = "Ctrl-C"
+
+STOPS = {ask: CTRL_C if ask == Ask.SIGINT else str(ask.name) for ask in Ask if ask != Ask.SAVE}
 """What a run is told to be stopped by."""
 
 SIGNALS = {int(signal.Signals[str(ask.name)]): ask for ask in STOPS}
@@ -68,6 +71,7 @@ class Watched:
         self.neighbour = neighbour
         """The way to other nodes, where there are some; a node's first rank uses it."""
         self._before: list[Line] = []
+        self._stalled: list[Line] = []
         self._waited = 0
 
     def look(self, stall_timeout: float) -> None:
@@ -83,23 +87,25 @@ class Watched:
             self._end(found)
         waits = any(line.rank == board.rank for line in steady(self._before, now))
         self._before, self._waited = now, self._waited + 1 if waits else 0
-        if self._waited * TICK >= stall_timeout:
+        first, last = math.ceil(stall_timeout / TICK), math.ceil((stall_timeout + GRACE) / TICK)
+        if self._waited == first:
+            self._stalled = now
+            if neighbour is not None:
+                neighbour.ask()
+        elif self._waited == last:
             self._waited = 0
-            found = self._late()
+            found = self._late(now)
             if found:
                 self._end(f"no progress for {stall_timeout:g} s. {found}")
 
-    def _late(self) -> str | None:
+    def _late(self, now: list[Line]) -> str | None:
         """Return which ranks of this node, or of the next one, this rank waits for."""
-        before = self.board.lines()
-        time.sleep(2.5 * TICK)
-        now = self.board.lines()
         if self.neighbour is not None and self.board.rank == self.board.ranks.start:
-            beyond = self.neighbour.ask(now, GRACE)
+            beyond = self.neighbour.answer
             if beyond is None:
                 return f"{self.neighbour.name}: no answer"
-            now += beyond
-        return late(before, now, self.board.rank)
+            now = now + beyond
+        return late(self._stalled, now, self.board.rank)
 
     def _end(self, message: str) -> NoReturn:
         first = self.board.ranks.start
@@ -128,20 +134,21 @@ class Guard:
         with self._lock:
             self._watched.append(Watched(board, neighbour))
         self._start()
-        atexit.register(self._leave, os.getpid(), board, neighbour)
 
-    @staticmethod
-    def _leave(process: int, board: Board, neighbour: Neighbour | None) -> None:
+    def _leave(self, process: int) -> None:
         """Say that this rank makes no further call."""
-        if os.getpid() == process:  # and no child of it
-            board.set(State.ENDED)
-            if neighbour is not None:
-                neighbour.say_ended(board.line)
+        for watched in self._watched if os.getpid() == process else ():  # else a child of it
+            watched.board.set(State.ENDED)
+            if watched.neighbour is not None:
+                watched.neighbour.say_ended(watched.board.line)
 
     def forget(self, board: Board) -> None:
         """Look at a board no more, as its memory is given back."""
         with self._lock:
-            self._watched = [watched for watched in self._watched if watched.board is not board]
+            for watched in [watched for watched in self._watched if watched.board is board]:
+                self._watched.remove(watched)
+                if watched.neighbour is not None:
+                    watched.neighbour.close()
 
     def _start(self) -> int:
         """Start the thread, unless it runs; return where signals are to be noted for it."""
@@ -151,6 +158,7 @@ class Guard:
                 noted, self._note = os.pipe()
                 os.set_blocking(self._note, False)
                 threading.Thread(target=self._guard, args=(noted,), daemon=True).start()
+                atexit.register(self._leave, os.getpid())
             return self._note
 
     @contextlib.contextmanager

@@ -7,9 +7,7 @@ the first rank of every node.
 
 import contextlib
 import json
-import os
 import socket
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,12 +49,10 @@ class Neighbour:
         self._heard = False
         self._lines: list[Line] = []
 
-    @property
-    def card(self) -> Card:
-        """Who this one is, and where to be reached."""
+    def card(self, line: Line) -> Card:
+        """Return who this one is, and where to be reached."""
         port = self._socket.getsockname()[1]
-        places = [(address, port) for address in addresses(self._socket.family)]
-        return f"process {os.getpid()} on {socket.gethostname()}", places
+        return line.name, [(address, port) for address in addresses(self._socket.family)]
 
     def meet(self, cards: Sequence[Card], own: int, key: bytes) -> None:
         """Take the cards of all nodes' first ranks, the number of this node, and the job's key.
@@ -74,17 +70,14 @@ class Neighbour:
             self._hellos -= 1
             self._send(ASK, self._next)
 
-    def ask(self, lines: list[Line], seconds: float) -> list[Line] | None:
-        """Return what the ranks of the next node are doing; None where it doesn't answer any more.
-
-        Nothing where it has never been heard.
-        """
+    def ask(self) -> None:
+        """Ask what the ranks of the next node are doing."""
         self._lines = []
         self._send(ASK, self._next)
-        deadline = time.monotonic() + seconds
-        while not self._lines and time.monotonic() < deadline:
-            time.sleep(0.1)
-            self._answer(lines)
+
+    @property
+    def answer(self) -> list[Line] | None:
+        """What has been answered; None where a node is silent that has been heard before."""
         return self._lines or (None if self._heard else [])
 
     def say_ended(self, line: Line) -> None:

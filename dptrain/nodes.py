@@ -73,7 +73,7 @@ def _make(comm: "MPI.Comm", ranks_per_node: int | None) -> Nodes:
     neighbour = None
     if len(nodes) > 1:
         neighbour = Neighbour()
-        cards = ordered.allgather((neighbour.card, os.urandom(8)))
+        cards = ordered.allgather((neighbour.card(board.line), os.urandom(8)))
         neighbour.meet([cards[ranks.start][0] for ranks in nodes], own, cards[0][1])
     GUARD.watch(board, neighbour)
     node_comm.Barrier()

@@ -52,9 +52,7 @@ class World:
     is given back with it. Collective: every rank of `comm` must make one.
     """
 
-    def __init__(
-        self, comm: "MPI.Comm | None" = None, ranks_per_node: int | None = None
-    ) -> None:
+    def __init__(self, comm: "MPI.Comm | None" = None, ranks_per_node: int | None = None) -> None:
         nodes = ALONE if comm is None or comm.size == 1 else Nodes.of(comm, ranks_per_node)
         self.comm = nodes.comm
         self.node_comm = nodes.node_comm

@@ -2,7 +2,7 @@
 
     python disturbed_runs.py OUT WHAT WHEN RANK [RANKS_PER_NODE] [KEY=VALUE...]
 
-WHAT: TERM, INT, USR1, STOP, KILL, SEGV (a signal to itself), sleep, raise, exit, or flip (a bit of
+WHAT: TERM, HUP, INT, STOP and so on (a signal to itself), sleep, raise, exit, or flip (a bit of
 its copy of the parameters). WHEN: start, step, evaluation or test. RANK: who does it; -1 for all.
 """
 
@@ -106,7 +106,8 @@ def main() -> int:
         return error.status
     if world.rank == 0:
         print(trained.summary["stopped"], trained.summary["steps"])
-    return {"Ctrl-C": 130, "SIGTERM": LATER, "SIGUSR1": LATER}.get(trained.summary["stopped"], 0)
+    stopped = trained.summary["stopped"]
+    return 0 if stopped is None else 130 if stopped == "Ctrl-C" else LATER
 
 
 if __name__ == "__main__":

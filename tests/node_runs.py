@@ -52,9 +52,9 @@ def worlds(names: list[str]) -> Iterator[tuple[str, World]]:
     """Make the worlds that are asked for, one after the other."""
     for name in names:
         if name == "turn":
-            yield name, World(RoundRobin(MPI.COMM_WORLD))
+            yield name, World(RoundRobin(MPI.COMM_WORLD.Dup()))
         elif name == "turn2":
-            yield name, World(RoundRobin(MPI.COMM_WORLD), ranks_per_node=2)
+            yield name, World(RoundRobin(MPI.COMM_WORLD.Dup()), ranks_per_node=2)
         elif name == "reversed":
             comm = MPI.COMM_WORLD.Split(0, key=-MPI.COMM_WORLD.rank)
             yield name, World(comm, ranks_per_node=2)

@@ -185,8 +185,9 @@ def fit(
             with recorder.closing():
                 train(run, data, config, world, recorder)
                 test = _test(run, data, world, recorder)
-        except InputError:  # on every rank, so that all give their memory back
-            run.reducer.close()
+        except InputError as error:
+            if error.everywhere:  # all give their memory back; of one rank's, all end
+                run.reducer.close()
             raise
     summary = _summary(run, test, config, world, recorder)
     trained = Trained(model, run.reducer.close(), data.encoding, summary, run.history)

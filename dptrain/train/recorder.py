@@ -54,7 +54,8 @@ class RunRecorder(Recorder):
         self._hash_every = config.steps_between_hashes
         self._due = False
         self._saved: tuple[int, int] | None = None
-        self._next = time.monotonic() + self._every
+        self._start = time.monotonic()
+        self._next = self._start + min(self._every, 1)
         self._began = run.examples, run.seconds
         if store is not None:
             store.warn = progress.warn
@@ -138,7 +139,8 @@ class RunRecorder(Recorder):
     def save(self) -> None:
         """Start to write a checkpoint of the run as it is. Collective."""
         run = self.run
-        self._due, self._next = False, time.monotonic() + self._every
+        now = time.monotonic()
+        self._due, self._next = False, now + min(self._every, now - self._start)  # sooner at first
         if len(run.reducer.copies) > 1:
             self.audit()
         if self._identity is None or self._saved == (run.step, run.seen):

@@ -291,8 +291,9 @@ def _replay(
                     run.next_epoch()
                 replay.progress.close()
                 verdict.first_difference = replay.first_difference
-        except InputError:  # on every rank, so that all give their memory back
-            run.reducer.close()
+        except InputError as error:
+            if error.everywhere:  # all give their memory back; of one rank's, all end
+                run.reducer.close()
             raise
         run.reducer.close()
 
