@@ -123,15 +123,23 @@ class Board:
         doing = bytes(memory[TEXT]).rstrip(b" \0").decode(errors="replace")
         return Line(rank, process, self._host, number, beats, site, State(state), alive, doing)
 
-    def claim(self, wait: float = 0.1) -> bool:
+    def claim(self, wait: float) -> bool:
         """Return whether it is this rank that says why all end; else another one does, in a moment.
 
-        Of those that have found a reason meanwhile it is the first.
+        Of those of the node that have found a reason meanwhile it is the first.
         """
         self._mine[CLAIM] = 1
         time.sleep(wait)
-        claims = [memory.cast("q")[CLAIM] for memory in self._lines]
-        return self.ranks[claims.index(1)] == self.rank
+        return self._claims.index(1) == self.rank - self.ranks.start
+
+    @property
+    def over(self) -> bool:
+        """Whether a rank of the node ends the job."""
+        return 1 in self._claims
+
+    @property
+    def _claims(self) -> list[int]:
+        return [memory.cast("q")[CLAIM] for memory in self._lines]
 
 
 def steady(before: Sequence[Line], now: Sequence[Line]) -> list[Line]:

@@ -72,12 +72,16 @@ class Watched:
         """The way to other nodes, where there are some; a node's first rank uses it."""
         self._before: list[Line] = []
         self._stalled: list[Line] = []
-        self._waited = 0
+        self._waited = self._over = 0
 
     def look(self, stall_timeout: float) -> None:
         """End the job where this rank waits for one that never comes."""
         board, neighbour = self.board, self.neighbour
         board.tick()
+        if board.over or (neighbour is not None and neighbour.over):
+            self._over += 1
+            if self._over > 2:  # the launcher has forgotten this rank
+                end(1)
         now = board.lines()
         if neighbour is not None:
             neighbour.tick(now)
@@ -108,9 +112,13 @@ class Watched:
         return late(self._stalled, now, self.board.rank)
 
     def _end(self, message: str) -> NoReturn:
-        first = self.board.ranks.start
-        if not self.board.claim(0.1 + min(first / 100, 2)):
+        if not self.board.claim(0.1 if self.board.ranks.start == 0 else 1.2 * TICK):
             time.sleep(3 * GRACE)  # another rank says it, which ends this one too
+        if self.neighbour is not None:
+            self.neighbour.tick([])
+            if self.neighbour.over:  # another node has said it meanwhile
+                end(1)
+            self.neighbour.end_all()
         end(1, f"{message}. The job ends here; dptrain train --resume goes on with a saved run")
 
 
@@ -128,6 +136,7 @@ class Guard:
         self._launcher_gone: float | None = None
         self._lock = threading.Lock()
         self._note: int | None = None
+        self._process = 0
 
     def watch(self, board: Board, neighbour: Neighbour | None) -> None:
         """Look at a board at every tick from now on, and note there when this process ends."""
@@ -135,9 +144,9 @@ class Guard:
             self._watched.append(Watched(board, neighbour))
         self._start()
 
-    def _leave(self, process: int) -> None:
+    def leave(self) -> None:
         """Say that this rank makes no further call."""
-        for watched in self._watched if os.getpid() == process else ():  # else a child of it
+        for watched in self._watched if os.getpid() == self._process else ():  # else a child of it
             watched.board.set(State.ENDED)
             if watched.neighbour is not None:
                 watched.neighbour.say_ended(watched.board.line)
@@ -158,7 +167,8 @@ class Guard:
                 noted, self._note = os.pipe()
                 os.set_blocking(self._note, False)
                 threading.Thread(target=self._guard, args=(noted,), daemon=True).start()
-                atexit.register(self._leave, os.getpid())
+                self._process = os.getpid()
+                atexit.register(self.leave)
             return self._note
 
     @contextlib.contextmanager

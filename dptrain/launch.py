@@ -8,6 +8,7 @@ import ctypes
 import os
 import re
 import signal
+import socket
 import stat
 import sys
 import threading
@@ -38,10 +39,10 @@ LAUNCHERS |= {"orted", "slurmstepd"}
 """Names of processes that start and end ranks."""
 
 LOCAL = (
-    ("MPI_LOCALNRANKS", "MPI_LOCALRANKID"),
-    ("OMPI_COMM_WORLD_LOCAL_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
+    ("MPI_LOCALNRANKS", "PMI_RANK"),
+    ("OMPI_COMM_WORLD_LOCAL_SIZE", "OMPI_COMM_WORLD_RANK"),
 )
-"""Variables that say how many ranks the launcher starts on a node, and which one this is."""
+"""Variables that say how many ranks the launcher starts on a node, and which one a process is."""
 
 
 @dataclass(frozen=True)
@@ -251,22 +252,23 @@ def missing_ranks(launch: Launch) -> str | None:
     """
     import psutil
 
-    for size, local in LOCAL:
-        own, num = os.environ.get(local, ""), os.environ.get(size, "")
-        if not (own.isdigit() and num.isdigit()):
+    for size, rank in LOCAL:
+        num = os.environ.get(size, "")
+        if rank not in os.environ or not num.isdigit():
             continue
-        with contextlib.suppress(psutil.Error, OSError, KeyError, ValueError):
+        with contextlib.suppress(psutil.Error, OSError, KeyError, ValueError, StopIteration):
             launcher = next(p for p in psutil.Process().parents() if p.name() in LAUNCHERS)
             there = {
-                int(process.environ()[local])
+                int(process.environ()[rank])
                 for process in launcher.children()
                 if process.status() != psutil.STATUS_ZOMBIE
             }
-            first = launch.rank - int(own) if int(num) == launch.size else None
-            missing = sorted({*range(int(num))} - there)
-            names = ", ".join(str(number) for number in missing)
-            what = "rank" if first == 0 else "of this node's ranks number"
-            return f"{what} {names}" if missing else None
+            if int(num) == launch.size:
+                missing = sorted({*range(launch.size)} - there)
+                return f"rank {', '.join(map(str, missing))}" if missing else None
+            left = int(num) - len(there)
+            beside = ", ".join(map(str, sorted(there)))
+            return f"a rank on {socket.gethostname()}, beside {beside}," if left > 0 else None
     return None
 
 

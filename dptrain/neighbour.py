@@ -18,7 +18,7 @@ from dptrain.board import Line, State
 LARGEST = 200
 """Lines in a datagram: those that are furthest behind."""
 
-ASK, ANSWER, ENDED = b"?", b"!", b"x"
+ASK, ANSWER, ENDED, END = b"?", b"!", b"x", b"."
 
 HELLOS = 10
 """Ticks in which the next node is asked whether it can be heard at all: there may be a firewall."""
@@ -32,6 +32,8 @@ class Neighbour:
     """The way to the first ranks of other nodes."""
 
     def __init__(self) -> None:
+        self.over = False
+        """Whether another node has said that the job ends."""
         self.ended: dict[int, Line] = {}
         """Ranks of other nodes that have ended."""
         family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
@@ -84,6 +86,10 @@ class Neighbour:
         """Tell every node that a rank of this one has ended."""
         self._send(ENDED + _encode([line]), self._others)
 
+    def end_all(self) -> None:
+        """Tell every node that the job ends: launchers have been seen to forget one."""
+        self._send(END, self._others)
+
     def close(self) -> None:
         """Give the socket back."""
         self._socket.close()
@@ -106,6 +112,8 @@ class Neighbour:
                     self._send(ANSWER + _encode(furthest), [sender[:2]])
                 elif kind == ANSWER:
                     self._heard, self._lines = True, _decode(rest)
+                elif kind == END:
+                    self.over = True
                 elif kind == ENDED:
                     self.ended |= {line.rank: line for line in _decode(rest)}
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from dptrain.board import ALL_THE_SAME, State
 from dptrain.config import InputError
+from dptrain.guard import GUARD
 from dptrain.launch import announced, load_mpi, say, starting
 from dptrain.nodes import ALONE, Nodes
 
@@ -195,7 +196,7 @@ class World:
 
     def _end(self, message: str, status: object) -> None:
         """Say once, by one rank, why all end, and end them; the status is never 0."""
-        if self._board.claim(0.1 + min(self.rank / 100, 1)):
+        if self._board.claim(0.1):
             say(message)
         else:
             time.sleep(1)
@@ -270,10 +271,18 @@ def _fail(
 
 
 def _end(world: World, process: int) -> None:
-    """End all ranks where this one ends by an exception that somebody else's hook has shown."""
+    """End all ranks where this one ends by an exception that somebody else's hook has shown.
+
+    Else wait for the others, as MPI_Finalize would, but with this rank's guard awake.
+    """
+    if os.getpid() != process:  # a child of the rank
+        return
     error = getattr(sys, "last_value", None)
-    if os.getpid() == process and error is not None and sys.excepthook is not sys.__excepthook__:
-        where = f"rank {world.rank} of {world.size} on {socket.gethostname()}"
-        if not (isinstance(error, InputError) and error.everywhere):
-            say(f"{where} failed and ends the run")
-            world.abort(1)
+    if error is not None and not (isinstance(error, InputError) and error.everywhere):
+        say(f"rank {world.rank} of {world.size} on {socket.gethostname()} failed and ends the run")
+        world.abort(1)
+    GUARD.leave()
+    all_here, pause = world.comm.Ibarrier(), 0.001
+    while not all_here.Test():
+        time.sleep(pause)
+        pause = min(2 * pause, 0.05)

@@ -51,7 +51,7 @@ def test_imports_run_one_way(path: Path) -> None:
         "plot": {"config", "record", "figure", "plot"},
         "figure": {"config", "record"},
         "train": STAGES | GROUND | {"train"},
-        "world": {"nodes", "board", "launch", "config"},
+        "world": {"nodes", "guard", "board", "launch", "config"},
         "nodes": {"guard", "neighbour", "board"},
         "guard": {"neighbour", "board", "launch"},
         "neighbour": {"board"},
