@@ -28,6 +28,9 @@ RIGHT_LAUNCHER = (
 )
 """What to do about it."""
 
+TAKEN = {signal.SIGHUP, signal.SIGUSR1}
+"""Signals that end a process, but not one that has started MPICH."""
+
 START = 600.0
 """Seconds that MPI may take to start, with every rank of the launch."""
 
@@ -157,18 +160,25 @@ def load_mpi(launch: Launch | None) -> Any:
 def _start(mpi: Any) -> None:
     """Start MPI, which waits for every rank of the launch, with other threads free to run.
 
-    mpi4py would keep the interpreter's lock all the while, and nobody could watch. What MPICH does
-    with SIGHUP, which is nothing, is undone: it ends a process, or is ignored under nohup.
+    mpi4py would keep the interpreter's lock all the while, and nobody could watch. MPICH has its
+    own handlers for TAKEN, which do nothing: signals that come meanwhile wait, and then do what
+    they did before. Ctrl-C ends the process at once.
     """
-    hangup = signal.getsignal(signal.SIGHUP)
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, *TAKEN)}
+    waiting = signal.pthread_sigmask(signal.SIG_BLOCK, TAKEN)
+    if main and before[signal.SIGINT] is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         init = ctypes.CDLL(mpi.__file__).MPI_Init_thread
     except (OSError, AttributeError):
         mpi.Init_thread(mpi.THREAD_FUNNELED)
     else:
         init(None, None, mpi.THREAD_FUNNELED, ctypes.byref(ctypes.c_int()))
-    if hangup is not None and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGHUP, hangup)
+    for number, handler in before.items():
+        if main and handler is not None:  # else it is a library's from the start
+            signal.signal(number, handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, waiting)
 
 
 def _mismatch(launch: Launch, found: str, trouble: str = ALONE) -> InputError:
@@ -229,6 +239,7 @@ def starting(launch: Launch | None) -> Iterator[None]:
 
 def _watch_start(launch: Launch, over: threading.Event) -> None:
     """End this process, and so all, where MPI can't start any more."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, TAKEN)  # as in the main thread: see `_start`
     begin, before = time.monotonic(), None
     while not over.wait(LOOK):
         missing, found = missing_ranks(launch), None
@@ -239,6 +250,8 @@ def _watch_start(launch: Launch, over: threading.Event) -> None:
                 f"MPI has not started within {START:g} s: some of {launch.size} ranks are missing"
             )
         before = missing
+        if signal.sigpending():  # this process was asked to end
+            os.kill(os.getpid(), signal.SIGKILL)
         if found:
             over.wait(launch.rank / 10)  # the first one speaks
             say(f"{found}. Start every rank with the same command")
