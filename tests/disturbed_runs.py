@@ -4,6 +4,7 @@
 
 WHAT: TERM, INT, USR1, STOP, KILL, SEGV (a signal to itself), sleep, raise, exit, or flip (a bit of
 its copy of the parameters). WHEN: start, step, evaluation or test. RANK: who does it; -1 for all.
+Or WHAT slow, WHEN disk: the first checkpoint takes some seconds.
 """
 
 import dataclasses
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 import dptrain
 from dptrain.cli.options import LATER
+from dptrain.record import checkpoint
 from dptrain.train import watch
 
 Floats = NDArray[np.floating]
@@ -75,6 +77,18 @@ class Disturbed(dptrain.MLP):
             time.sleep(0.3)  # a signal is heard between two instructions of Python
 
 
+def slow_down() -> None:
+    """Let the first checkpoint take longer than ranks may be silent."""
+    write, seconds = checkpoint.write, [3.5]
+
+    def slow(path: Path, tensors: Any, state: Any) -> None:
+        if seconds:
+            time.sleep(seconds.pop())
+        write(path, tensors, state)
+
+    checkpoint.write = slow
+
+
 def main() -> int:
     """Train for three epochs; return the status that the command line would end with."""
     out, what, when, rank, *rest = sys.argv[1:]
@@ -97,6 +111,8 @@ def main() -> int:
     data = dptrain.load(config=dptrain.DataConfig(validation=0.1), world=world)
     spec = dptrain.mlp_for(data).spec()
     mine = int(rank) in (-1, world.rank)
+    if what == "slow":
+        slow_down()
     model = Disturbed(what, when, **spec) if mine else dptrain.MLP(**spec)
     try:
         trained = dptrain.fit(model, data, config, out=Path(out), world=world)

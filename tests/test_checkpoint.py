@@ -180,6 +180,12 @@ def test_without_losses_only_the_last_are_kept(tmp_path: Path) -> None:
     assert steps_of(tmp_path) == [5, 6, 7]
 
 
+def test_of_equally_good_ones_the_first_is_kept(tmp_path: Path) -> None:
+    touch(tmp_path, *range(1, 8))
+    checkpoint.prune(tmp_path, 2, {2: 0.5, 3: 0.25, 4: 0.25, 5: 0.25, 7: 0.5})
+    assert steps_of(tmp_path) == [3, 6, 7]
+
+
 def test_a_checkpoint_set_aside_is_none_any_more(tmp_path: Path) -> None:
     touch(tmp_path, 3, 4)
     checkpoint.set_aside(path_of(tmp_path, 4))
@@ -227,6 +233,21 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_used(
     assert bytes_of(tmp_path / "run") == expected
     assert steps_of(tmp_path / "run") == [*range(1, NUM_STEPS + 1)]
     assert len(list((tmp_path / "run" / "checkpoints").glob("*.damaged"))) == num
+
+
+def test_a_checkpoint_under_another_steps_name_is_not_used(
+    stopped: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whole as it is: the steps in between would not be done, or be done twice."""
+    data, run, expected = stopped
+    shutil.copytree(run, tmp_path / "run")
+    path_of(tmp_path / "run", 2).rename(path_of(tmp_path / "run", 4))
+    path_of(tmp_path / "run", 1).rename(path_of(tmp_path / "run", 2))
+    train(data, tmp_path / "run", resume=True, keep_checkpoints=9)
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert "step-0000000004.safetensors is damaged (it is of step 2)" in said[0]
+    assert bytes_of(tmp_path / "run") == expected
 
 
 def test_of_arrays_of_another_model_none_is_used(

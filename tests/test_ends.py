@@ -1,18 +1,22 @@
 """Shows how runs end before their last step, on purpose or not, and that they go on from there."""
 
+import dataclasses
 import fcntl
 import json
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
-from conftest import BIN, Finished, start
+from conftest import BIN, Finished, start, wait_until
 
 import dptrain
 from dptrain.train import resume
+from dptrain.train.watch import Ask, Watch
 
 HERE = Path(__file__).parent
 
@@ -159,3 +163,55 @@ def test_one_process_writes_to_a_run_at_a_time(
         with pytest.raises(dptrain.InputError, match="is being written by another process"):
             dptrain.fit(model, data, dptrain.TrainConfig(epochs=2), out=out, resume=True)
     assert {path: path.read_bytes() for path in out.rglob("*.*")} == before
+
+
+def test_a_run_that_is_about_to_end_is_waited_for(tmp_path: Path) -> None:
+    data, out = dptrain.load(), tmp_path / "run"
+    model = dptrain.mlp_for(data)
+    settings = dptrain.TrainConfig(shards=1, batch_size=500, epochs=1)
+    dptrain.fit(model, data, settings, out=out)
+    with (out / "receipt.jsonl").open("r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        timer = threading.Timer(0.5, fcntl.flock, (file, fcntl.LOCK_UN))
+        timer.start()
+        longer = dataclasses.replace(settings, epochs=2)
+        trained = dptrain.fit(model, data, longer, out=out, resume=True)
+        timer.join()
+    assert trained.summary["epochs"] == 2
+
+
+# ---- what is asked
+
+
+def test_all_that_is_asked_is_noted() -> None:
+    """A second signal, though within a second, does not take the first one's place."""
+    watch = Watch(dptrain.World(), 600)
+    before = signal.getsignal(signal.SIGUSR1)
+    with watch.on_guard():
+        for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+        wait_until(lambda: watch.beat() == Ask.LATER | Ask.TERMINATE)
+    assert watch.asked.stop == "SIGTERM"
+    assert signal.getsignal(signal.SIGUSR1) == before
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        (Ask(0), None),
+        (Ask.SAVE, None),
+        (Ask.SAVE | Ask.LATER, "SIGUSR1"),
+        (Ask.LATER | Ask.TERMINATE, "SIGTERM"),
+        (Ask.LATER | Ask.TERMINATE | Ask.INTERRUPT, "Ctrl-C"),
+    ],
+)
+def test_of_what_is_asked_the_strongest_counts(asked: Ask, why: str | None) -> None:
+    assert asked.stop == why
+
+
+def test_a_slow_disk_is_waited_for(tmp_path: Path) -> None:
+    """Longer than ranks may be silent."""
+    words = ("slow", "disk", 0, "stall_timeout=1", "checkpoint_every=60 steps")
+    done = disturbed(tmp_path / "run", *words, ranks=2)
+    assert (done.status, done.stderr) == (0, "")
+    assert done.stdout.split() == ["None", "162"]

@@ -175,6 +175,7 @@ def test_what_a_store_can_not_write_is_said_once_for_each_cause(tmp_path: Path) 
     store.note_trouble("a")
     store.note_trouble("b")
     store.note_trouble("a")
+    store.note_trouble("b")
     store.close()
     assert [text[0] for text in said] == ["a", "b"]
     assert store.trouble == "a"

@@ -152,6 +152,36 @@ def test_a_bit_of_the_model(run: Path) -> None:
         path.write_bytes(content)
 
 
+@pytest.mark.parametrize("step", [2, 3, 4])
+def test_the_best_parameters_of_a_checkpoint(step: int, run: Path) -> None:
+    """Under a right checksum: they are those of an epoch that the receipt hashes."""
+    path = checkpoint.path_of(run, step)
+    arrays, state = checkpoint.read(path)
+    arrays["best"].view(np.uint32)[0] ^= 1
+    checkpoint.write(path, arrays, state)
+    (wrong,) = check(run).wrong
+    assert wrong.startswith(f"{path.name}: its best parameters")
+
+
+def test_a_checkpoint_under_another_steps_name(run: Path) -> None:
+    old, new = checkpoint.path_of(run, 4), checkpoint.path_of(run, 1)
+    old.rename(new)
+    (wrong,) = check(run).wrong
+    assert wrong == f"{new.name}: damaged: it is of step 4"
+
+
+def test_a_summary_that_names_an_earlier_line(run: Path) -> None:
+    """All but the last step's, and what may follow it."""
+    summary = json.loads((run / "summary.json").read_text())
+    lines = (run / "receipt.jsonl").read_bytes().splitlines()
+    (last,) = [number for number, line in enumerate(lines_of(run)) if line.get("step") == NUM_STEPS]
+    for line in lines[:last]:
+        changed = summary | {"receipt_sha256": head_of(line)}
+        (run / "summary.json").write_text(json.dumps(changed))
+        (wrong,) = check(run).wrong
+        assert wrong.startswith("summary.json")
+
+
 def test_a_bit_of_any_line_of_the_receipt(run: Path) -> None:
     rng = np.random.default_rng(0)
     path = run / "receipt.jsonl"
