@@ -250,6 +250,15 @@ def test_a_checkpoint_under_another_steps_name_is_not_used(
     assert bytes_of(tmp_path / "run") == expected
 
 
+def test_half_a_checkpoint_that_a_kill_has_left_is_removed(stopped: Any, tmp_path: Path) -> None:
+    data, run, expected = stopped
+    shutil.copytree(run, tmp_path / "run")
+    path_of(tmp_path / "run", 4).rename(path_of(tmp_path / "run", 4).with_name(".step-4.tmp"))
+    train(data, tmp_path / "run", resume=True, keep_checkpoints=9)
+    assert bytes_of(tmp_path / "run") == expected
+    assert len(list((tmp_path / "run" / "checkpoints").iterdir())) == NUM_STEPS
+
+
 def test_of_arrays_of_another_model_none_is_used(
     stopped: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -139,15 +139,22 @@ def test_a_silent_rank_is_named(what: str, per_node: int, said: str, tmp_path: P
     assert "rank 0 (" not in done.stderr
 
 
-@pytest.mark.parametrize(("reduce", "per_node"), [("allreduce", 3), ("tree", 1)])
-def test_copies_that_drift_apart_stop_the_run(reduce: str, per_node: int, tmp_path: Path) -> None:
-    words = ("flip", "step", 1, per_node, f"reduce={reduce}", "audit_every=1")
+@pytest.mark.parametrize(
+    ("reduce", "per_node", "audit_every"),
+    [("allreduce", 3, 1), ("tree", 1, 1), ("allreduce", 3, 1000)],
+)
+def test_copies_that_drift_apart_stop_the_run(
+    reduce: str, per_node: int, audit_every: int, tmp_path: Path
+) -> None:
+    """At the latest where a checkpoint would be written."""
+    words = ("flip", "step", 1, per_node, f"reduce={reduce}", f"audit_every={audit_every}")
     done = disturbed(tmp_path / "run", *words)
     assert done.status == 70, done.stderr
     assert done.stdout.startswith("after step ")
     assert "of rank 1 are not those of rank 0" in done.stdout
     assert "layers.1.weight" in done.stdout
     assert not (tmp_path / "run" / "model.safetensors").exists()
+    assert not (tmp_path / "run" / "checkpoints").exists()
 
 
 def test_one_process_writes_to_a_run_at_a_time(
@@ -163,6 +170,24 @@ def test_one_process_writes_to_a_run_at_a_time(
         with pytest.raises(dptrain.InputError, match="is being written by another process"):
             dptrain.fit(model, data, dptrain.TrainConfig(epochs=2), out=out, resume=True)
     assert {path: path.read_bytes() for path in out.rglob("*.*")} == before
+
+
+def test_who_begins_a_run_where_another_was_quicker_overwrites_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The directory was empty when it was looked at first."""
+    take, out = resume.lock, tmp_path / "run"
+
+    def late(directory: Path) -> int:
+        (directory / "config.toml").write_text("theirs")
+        return take(directory)
+
+    monkeypatch.setattr(resume, "lock", late)
+    data = dptrain.load()
+    with pytest.raises(dptrain.InputError, match="exists and is not empty"):
+        dptrain.fit(dptrain.mlp_for(data), data, dptrain.TrainConfig(steps=1, shards=1), out=out)
+    assert (out / "config.toml").read_text() == "theirs"
+    assert not (out / "metrics.jsonl").exists()
 
 
 def test_a_run_that_is_about_to_end_is_waited_for(tmp_path: Path) -> None:

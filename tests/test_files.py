@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from short_runs import temporary_folder
 
 from dptrain.config import InputError, Unit, interval
+from dptrain.record import rundir
 from dptrain.record.files import PIECE, Journal, lock, replace_file, write_whole
 
 # ---- intervals
@@ -197,3 +198,29 @@ def test_a_disk_that_refuses_now_and_then_leaves_no_gap_and_no_half_line(
 def test_a_journal_in_no_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
         Journal(tmp_path / "there" / "lines")
+
+
+# ---- a run's directory
+
+
+def test_a_directory_without_a_name_has_one_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("dptrain.record.rundir.time.strftime", lambda _: "now")
+    for name in ("now-x", "now-x-2", "now-x-3"):
+        found = rundir.default_path("x")
+        assert found == Path("runs") / name
+        rundir.create(found)
+
+
+def test_only_what_a_start_that_failed_has_left_may_be_in_a_new_directory(tmp_path: Path) -> None:
+    (tmp_path / rundir.RECEIPT).touch()
+    (tmp_path / ".config.toml.tmp").write_text("half")
+    rundir.check_free(tmp_path)
+    for name, content in ((rundir.RECEIPT, "{}"), ("other", ""), (rundir.METRICS, "")):
+        run = tmp_path / name.partition(".")[0]
+        run.mkdir()
+        (run / name).write_text(content)
+        with pytest.raises(InputError, match="exists and is not empty"):
+            rundir.check_free(run)

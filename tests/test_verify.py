@@ -14,6 +14,7 @@ from short_runs import ALONE, NUM_STEPS, train, write_data
 from dptrain.config import InputError
 from dptrain.record import checkpoint
 from dptrain.record.receipt import encode, head_of
+from dptrain.train import identity
 from dptrain.train.verify import Verdict, verify
 
 
@@ -251,6 +252,35 @@ def test_the_settings(run: Path) -> None:
 
 
 WORDS = {"seed = 0": "seed", "adam": "optimizer", "shards = 4": "shards"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("cpu", "Another CPU", "cpu: ['Another CPU'] here"),
+        ("linear_algebra", ["another blas"], "blas: ['another blas'] here"),
+        ("__version__", "99", "dptrain: 99 here"),
+    ],
+)
+def test_another_machine_is_noted(
+    name: str, value: Any, said: str, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identity, name, value if name == "__version__" else lambda: value)
+    found = check(run, ":")
+    assert found.verdict == "identical"
+    (note,) = found.notes
+    assert note.startswith(said)
+
+
+def test_a_summary_from_before_the_run_went_on(run: Path, made: Path) -> None:
+    """Killed before its new end, the run has the old summary and model."""
+    old = {name: (run / name).read_bytes() for name in ("summary.json", "model.safetensors")}
+    train(made / "data.npz", run, resume=True, epochs=3)
+    for name, content in old.items():
+        (run / name).write_bytes(content)
+    found = check(run)
+    assert found.wrong == []
+    assert "the run has gone on since its summary was written" in found.notes
 
 
 # ---- runs that are no whole
