@@ -5,6 +5,7 @@ import random
 import shutil
 import struct
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
-from short_runs import NUM_STEPS, bytes_of, temporary_folder, train, write_data
+from short_runs import (
+    ALONE,
+    CONFIG,
+    HIDDEN,
+    NUM_STEPS,
+    bytes_of,
+    load_once,
+    temporary_folder,
+    train,
+    write_data,
+)
 
 from dptrain.record import checkpoint
 from dptrain.record.checkpoint import DamagedError, path_of, steps_of
+from dptrain.train.fit import fit, mlp_for
+from dptrain.train.state import REAL, WHOLE, check
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -257,6 +270,33 @@ def test_half_a_checkpoint_that_a_kill_has_left_is_removed(stopped: Any, tmp_pat
     train(data, tmp_path / "run", resume=True, keep_checkpoints=9)
     assert bytes_of(tmp_path / "run") == expected
     assert len(list((tmp_path / "run" / "checkpoints").iterdir())) == NUM_STEPS
+
+
+def test_a_run_goes_on_from_its_newest_checkpoint(
+    stopped: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, run, expected = stopped
+    shutil.copytree(run, tmp_path / "run")
+    path_of(tmp_path / "run", 4).unlink()
+    loaded, out = load_once(data), tmp_path / "run"
+    config = replace(CONFIG, keep_checkpoints=9)
+    model = mlp_for(loaded, HIDDEN)
+    fit(model, loaded, config, out=out, resume=True, quiet=False, world=ALONE)
+    assert "dptrain: the run goes on after step 3\n" in capsys.readouterr().err
+    assert bytes_of(out) == expected
+
+
+@pytest.mark.parametrize("name", [*WHOLE, *REAL])
+def test_a_state_of_values_that_can_not_be_is_none(name: str) -> None:
+    whole = dict.fromkeys(WHOLE, 1) | dict.fromkeys(REAL, (0.5).hex())
+    check({}, whole, {})
+    wrong = [-1, 1.0, True, "1", None] if name in WHOLE else [0.5, None, "x", 1]
+    for value in wrong:
+        with pytest.raises(ValueError, match=r"its |float"):
+            check({}, whole | {name: value}, {})
+    del whole[name]
+    with pytest.raises(ValueError, match=f"its {name} is None"):
+        check({}, whole, {})
 
 
 def test_of_arrays_of_another_model_none_is_used(

@@ -174,6 +174,8 @@ def test_another_machine_is_refused_or_noted(
     assert said in str(error.value)
     dptrain.fit(model, data, longer, out=tmp_path / "run", resume=True, force=True, world=World())
     (note,) = receipts.read(tmp_path / "run").notes
+    dptrain.fit(model, data, longer, out=tmp_path / "run", resume=True, world=World())
+    assert receipts.read(tmp_path / "run").notes == [note]  # what is noted has been agreed to
     assert note["changed"].pop("settings") == {"epochs": 4}
     (noted,) = note["changed"].values()
     assert noted in (value, [value])

@@ -3,26 +3,23 @@
 import itertools
 import json
 import math
-import os
 import shutil
-import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from short_runs import ALONE, CONFIG, HIDDEN, bytes_of, load_once, metrics_of, train, write_data
 
 import dptrain
-from dptrain import MLP, TrainConfig
+from dptrain import TrainConfig
 from dptrain.record import checkpoint, receipt
 from dptrain.record.rundir import SUMMARY
 from dptrain.train.evaluate import evaluate
 from dptrain.train.fit import fit, mlp_for
-
-Floats = NDArray[np.floating]
+from dptrain.train.recorder import RunRecorder
+from dptrain.train.watch import Ask
 
 RISING: dict[str, Any] = {
     "batch_size": 100,
@@ -156,34 +153,49 @@ def test_a_rate_that_changes_is_that_of_the_step(data: Path) -> None:
     assert rates == [0.001, pytest.approx(0.0001)]
 
 
-class Asked(MLP):
-    """A network during whose evaluation a signal comes, once: its first epoch is not closed."""
-
-    signals: tuple[signal.Signals, ...] = (signal.SIGUSR1,)
-
-    def outputs(self, params: Floats, x: Floats) -> Floats:
-        for number in self.signals:
-            os.kill(os.getpid(), number)
-        self.signals = ()
-        return super().outputs(params, x)
-
-
 def test_an_epoch_whose_metrics_a_signal_kept_away_gets_them_later(
-    data: Path, tmp_path: Path
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All of them: what the epoch's line needs is in the checkpoint of its last step."""
-    loaded = load_once(data)
+    loaded, model = load_once(data), mlp_for(load_once(data), HIDDEN)
     config = settings(batch_size=100, clip_norm=0.01, noise_scale=True, checkpoint_every="1 epoch")
-    model = mlp_for(loaded, HIDDEN)
     whole, run = tmp_path / "whole", tmp_path / "run"
     fit(model, loaded, config, out=whole, world=ALONE)
     assert {"gradient_norm", "noise_scale"} <= metrics_of(whole)[-1].keys()
-    asked = fit(Asked(**model.spec()), loaded, config, out=run, world=ALONE)
+    with monkeypatch.context() as patched:  # asked in the evaluation, and no more
+        patched.setattr(RunRecorder, "asked", lambda _: Ask.LATER)
+        asked = fit(model, loaded, config, out=run, world=ALONE)
     assert (asked.summary["stopped"], asked.summary["steps"]) == ("SIGUSR1", 3)
     assert checkpoint.steps_of(run) == [3]
     assert asked.history == []
     fit(model, loaded, config, out=run, resume=True, world=ALONE)
     assert bytes_of(run) == bytes_of(whole)
+
+
+@pytest.mark.parametrize(
+    ("every", "steps"),
+    [
+        ("2 steps", [2, 4, 6, 8]),
+        ("3 steps", [3, 6, 8]),
+        ("2 epochs", [6, 8]),
+        ("1000 seconds", [8]),
+        ("1000 steps", [8]),
+    ],
+)
+def test_checkpoints_are_where_they_are_asked_for_and_at_the_end(
+    every: str, steps: list[int], data: Path, tmp_path: Path
+) -> None:
+    """3 steps an epoch, of which the last one is cut short."""
+    more: dict[str, Any] = {"batch_size": 100, "epochs": None, "steps": 8, "keep_checkpoints": 99}
+    train(data, tmp_path / "run", checkpoint_every=every, patience=None, **more)
+    assert checkpoint.steps_of(tmp_path / "run") == steps
+
+
+def test_where_patience_ends_a_run_there_is_a_checkpoint(data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    summary = train(data, run, patience=5, checkpoint_every="1000 steps", **RISING).summary
+    assert checkpoint.steps_of(run) == [summary["steps"]]
+    assert summary["saved"] == summary["steps"] < 3 * RISING["epochs"]
 
 
 # ---- the sum by MPI's own allreduce
