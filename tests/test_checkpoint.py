@@ -238,6 +238,9 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_used(
     for step in range(NUM_STEPS, NUM_STEPS - num, -1):
         path = path_of(tmp_path / "run", step)
         path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    damaged = {
+        path.stem: path.read_bytes() for path in (tmp_path / "run" / "checkpoints").iterdir()
+    }
     train(data, tmp_path / "run", resume=True, keep_checkpoints=9)
     said = capsys.readouterr().err.splitlines()
     assert len(said) == num
@@ -245,7 +248,9 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_used(
         assert f"step-{step:010}.safetensors is damaged" in line
     assert bytes_of(tmp_path / "run") == expected
     assert steps_of(tmp_path / "run") == [*range(1, NUM_STEPS + 1)]
-    assert len(list((tmp_path / "run" / "checkpoints").glob("*.damaged"))) == num
+    aside = list((tmp_path / "run" / "checkpoints").glob("*.damaged"))
+    assert len(aside) == num
+    assert all(path.read_bytes() == damaged[path.stem] for path in aside)
 
 
 def test_a_checkpoint_under_another_steps_name_is_not_used(

@@ -87,23 +87,6 @@ def test_without_a_checkpoint_it_begins_anew(whole: Path, tmp_path: Path) -> Non
     assert (run / "receipt.jsonl").read_bytes() == (whole / "receipt.jsonl").read_bytes()
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
-    whole: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(whole, run)
-    newest = checkpoint.path_of(run, checkpoint.steps_of(run)[-1])
-    content = bytearray(newest.read_bytes())
-    content[-5] ^= 64
-    newest.write_bytes(content)
-    fit(run, whole.name, resume=True)
-    said = capfd.readouterr().err
-    assert said.count("\n") == 1
-    assert f"{newest} is damaged" in said
-    assert bytes_of(run) == bytes_of(whole)
-    assert newest.with_suffix(".damaged").read_bytes() == content
-
-
 def test_more_epochs_can_be_asked_for(tmp_path: Path) -> None:
     fit(tmp_path / "long", epochs=4)
     fit(tmp_path / "short", epochs=2)
