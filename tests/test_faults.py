@@ -354,6 +354,7 @@ def test_checkpoints_that_find_no_room_are_said_once(
     assert len(disk.failed) == NUM_STEPS
     assert len(warnings(capsys)) == 1
     assert "checkpoints" in trained.summary["trouble"]
+    assert trained.summary["saved"] is None
     assert checkpoint.steps_of(disk.folder) == []
 
 

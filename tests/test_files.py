@@ -4,6 +4,7 @@ import errno
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -224,3 +225,31 @@ def test_only_what_a_start_that_failed_has_left_may_be_in_a_new_directory(tmp_pa
         (run / name).write_text(content)
         with pytest.raises(InputError, match="exists and is not empty"):
             rundir.check_free(run)
+
+
+def test_a_link_is_not_followed_where_a_run_s_file_should_be(tmp_path: Path) -> None:
+    """Though it was none when the directory was looked at."""
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "link").symlink_to(tmp_path / "precious")
+    for opening in (lock, Journal):
+        with pytest.raises(OSError, match=os.strerror(errno.ELOOP)):
+            opening(tmp_path / "link")
+    replace_file(tmp_path / "link", [b"new"])
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+def test_arrays_are_stored_as_they_are_whatever_their_strides(tmp_path: Path) -> None:
+    array = np.arange(24.0).reshape(4, 6)
+    arrays = {"turned": array.T, "every second": array[:, ::2], "backwards": array[::-1]}
+    rundir.write_tensors(tmp_path / "file", arrays, {"a": 1})
+    found, about = rundir.read_tensors(tmp_path / "file")
+    assert about == {"a": 1}
+    for name, expected in arrays.items():
+        np.testing.assert_array_equal(found[name], expected)
+
+
+def test_metrics_that_a_checkpoint_counts_on_must_be_there(tmp_path: Path) -> None:
+    (tmp_path / rundir.METRICS).write_text('{"step": 1}\n{"step": 2}\n')
+    assert rundir.read_metrics(tmp_path, 1) == [{"step": 1}]
+    with pytest.raises(InputError, match="has 2 lines; the checkpoint needs 3"):
+        rundir.read_metrics(tmp_path, 3)

@@ -209,6 +209,14 @@ def test_every_setting_that_changes_bytes_is_fixed() -> None:
                     identity.changes(stored, now, force=force)
 
 
+def test_another_number_of_parameters_is_refused_whatever_is_forced() -> None:
+    stored: dict[str, Any] = {"num_params": 5, "settings": {}}
+    now = stored | {"num_params": 6}
+    for force in (False, True):
+        with pytest.raises(InputError, match="has 6 parameters; that of the run 5"):
+            identity.changes(stored, now, force=force)
+
+
 def test_another_value_in_any_row_is_other_data(tmp_path: Path) -> None:
     """Held out or not: the rows that are trained on follow from the seed."""
     rng = np.random.default_rng(0)

@@ -238,6 +238,24 @@ def test_the_data(run: Path, made: Path, tmp_path: Path) -> None:
         assert found.replayed is None
 
 
+def test_before_an_epoch_has_ended_no_parameters_are_the_best(made: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(made / "data.npz", run, keep_checkpoints=NUM_STEPS)
+    found = check(run)
+    assert (found.verdict, found.wrong) == ("whole", [])
+    assert len(found.fine) == 1 + NUM_STEPS + 2
+
+
+def test_data_of_another_width_is_said_before_there_is_memory_for_it(
+    run: Path, made: Path, tmp_path: Path
+) -> None:
+    content = dict(np.load(made / "data.npz"))
+    np.savez(tmp_path / "wide.npz", x=np.tile(content["x"], 2), y=content["y"])
+    found = check(run, ":", tmp_path / "wide.npz")
+    assert found.wrong == ["the model has 59 parameters; the run had 39"]
+    assert (found.verdict, found.replayed) == ("damaged", None)
+
+
 def test_the_settings(run: Path) -> None:
     path = run / "config.toml"
     text = path.read_text()
