@@ -101,6 +101,16 @@ def test_the_best_epoch_is_kept_from_wherever_the_run_goes_on(
             assert summary[name] == kept[name]
 
 
+def test_the_checkpoint_of_the_best_epoch_outlives_the_others(
+    stopped: Path, data: Path, tmp_path: Path
+) -> None:
+    losses = validation_losses(stopped)
+    best, end = 3 * (1 + losses.index(min(losses))), 3 * len(losses)
+    more = {"checkpoint_every": "1 epoch", "keep_checkpoints": 2}
+    train(data, tmp_path / "run", patience=5, **RISING | more)
+    assert checkpoint.steps_of(tmp_path / "run") == [best, end - 3, end]
+
+
 def test_of_epochs_that_are_equally_good_the_first_is_kept(data: Path) -> None:
     """The steps are so small that no parameter changes."""
     small: dict[str, Any] = {"optimizer": "sgd", "learning_rate": 1e-30}
