@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -253,3 +254,21 @@ def test_metrics_that_a_checkpoint_counts_on_must_be_there(tmp_path: Path) -> No
     assert rundir.read_metrics(tmp_path, 1) == [{"step": 1}]
     with pytest.raises(InputError, match="has 2 lines; the checkpoint needs 3"):
         rundir.read_metrics(tmp_path, 3)
+
+
+@pytest.mark.parametrize("name", ["config.toml", "metrics.jsonl", "receipt.jsonl"])
+@pytest.mark.parametrize("kind", ["link", "dangling", "pipe", "folder"])
+def test_a_run_s_file_is_a_plain_file(name: str, kind: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    rundir.check_plain(run)
+    (tmp_path / "file").touch()
+    make: dict[str, Callable[[Path], object]] = {
+        "link": lambda path: path.symlink_to(tmp_path / "file"),
+        "dangling": lambda path: path.symlink_to(tmp_path / "nothing"),
+        "pipe": os.mkfifo,
+        "folder": Path.mkdir,
+    }
+    make[kind](run / name)
+    with pytest.raises(InputError, match=f"{name} is no plain file"):
+        rundir.check_plain(run)
