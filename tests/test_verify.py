@@ -86,6 +86,11 @@ def test_steps_that_the_run_has_not_are_a_mistake(replay: str, run: Path) -> Non
         check(run, replay)
 
 
+def test_data_that_nobody_would_look_at_is_a_mistake(run: Path, made: Path) -> None:
+    with pytest.raises(InputError, match="is given as data, which only --replay looks at"):
+        check(run, None, made / "data.npz")
+
+
 def test_a_run_of_4_ranks_is_replayed_on_1_and_3(dptrain: Start, tmp_path: Path) -> None:
     write_data(tmp_path / "data.npz")
     args = ("data.npz", "--epochs", "2", "--hidden", "30", "--dropout", "0.1", "--clip-norm", "1")
