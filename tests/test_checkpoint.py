@@ -63,6 +63,13 @@ def test_arrays_and_values_come_back(tensors: Arrays, state: dict[str, Any]) -> 
             assert other.tobytes() == array.tobytes()
 
 
+@pytest.mark.parametrize("text", [checkpoint.BLANK, f'"sha256":"{checkpoint.BLANK}"'])
+def test_a_state_may_hold_what_stands_in_the_place_of_the_digest(text: str, tmp_path: Path) -> None:
+    """Such as a file of that name among the data."""
+    checkpoint.write(tmp_path / "file", {}, {text: text})
+    assert checkpoint.read(tmp_path / "file") == ({}, {text: text})
+
+
 def test_arrays_that_are_not_contiguous_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="x is not contiguous"):
         checkpoint.write(tmp_path / "file", {"x": np.ones((4, 4))[:, ::2]}, {})
