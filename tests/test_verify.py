@@ -169,6 +169,23 @@ def test_the_best_parameters_of_a_checkpoint(step: int, run: Path) -> None:
     assert wrong.startswith(f"{path.name}: its best parameters")
 
 
+def test_a_checkpoint_of_another_receipt(run: Path) -> None:
+    path = checkpoint.path_of(run, 3)
+    arrays, state = checkpoint.read(path)
+    for changed in ({"receipt_sha256": "0" * 64}, {"receipt_lines": 3}, {"receipt_lines": 99}):
+        checkpoint.write(path, arrays, state | changed)
+        assert check(run).wrong == [f"{path.name}: the receipt is not the one it was written with"]
+
+
+def test_a_replay_passes_over_a_damaged_checkpoint_and_leaves_it(run: Path) -> None:
+    path = checkpoint.path_of(run, 3)
+    flip(path, 8 * path.stat().st_size - 1)
+    before = {path: path.read_bytes() for path in run.rglob("*.*")}
+    found = check(run, "4:4")
+    assert (found.verdict, found.replayed_from, found.first_difference) == ("damaged", 2, None)
+    assert {path: path.read_bytes() for path in run.rglob("*.*")} == before
+
+
 def test_a_checkpoint_under_another_steps_name(run: Path) -> None:
     old, new = checkpoint.path_of(run, 4), checkpoint.path_of(run, 1)
     old.rename(new)
