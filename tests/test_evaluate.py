@@ -12,6 +12,7 @@ from dptrain.config import InputError, Task
 from dptrain.data.prepare import BLOCK, Encoding, Rows
 from dptrain.data.read import Table
 from dptrain.train.evaluate import Interrupted, evaluate
+from dptrain.train.trained import Trained
 from dptrain.train.watch import Ask
 from dptrain.world import World
 
@@ -189,3 +190,22 @@ def test_an_evaluation_looks_for_a_stop_before_each_block() -> None:
     with pytest.raises(Interrupted):
         found_for(rows, asked=asked)
     assert len(looks) == 3  # before two of three blocks, and once with the others
+
+
+@pytest.mark.parametrize("outputs", [OUTPUTS, WHOLE_OUTPUTS])
+def test_what_is_predicted_is_what_is_counted(outputs: Array) -> None:
+    """A label where its output is above 0, the class of the highest output, values as such."""
+    cases: dict[Task, Array] = {
+        "classification": CLASSES,
+        "multilabel": LABELS,
+        "regression": VALUES,
+    }
+    for task, y in cases.items():
+        rows = rows_of(task, outputs, y)
+        found = Trained(Passing(), np.zeros(1), rows.encoding).predict(outputs)
+        expected = {
+            "classification": outputs.argmax(axis=1),
+            "multilabel": outputs > 0,
+            "regression": outputs,
+        }
+        np.testing.assert_array_equal(found, expected[task])

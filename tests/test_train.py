@@ -17,7 +17,7 @@ from dptrain import TrainConfig
 from dptrain.record import checkpoint, receipt
 from dptrain.record.rundir import SUMMARY
 from dptrain.train.evaluate import evaluate
-from dptrain.train.fit import fit, mlp_for
+from dptrain.train.fit import fit, load, mlp_for
 from dptrain.train.recorder import RunRecorder
 from dptrain.train.watch import Ask
 
@@ -134,15 +134,16 @@ def test_without_patience_the_last_epoch_is_kept(data: Path, tmp_path: Path) -> 
 
 
 def test_the_lines_of_metrics_count_steps_epochs_and_examples(data: Path, tmp_path: Path) -> None:
-    """Of 240 rows by 100: the last minibatch of an epoch has 40."""
-    train(data, tmp_path / "run", batch_size=100, epochs=2, log_every=1, patience=None)
+    """Of 240 rows by 100: the last minibatch of an epoch has 40; the second epoch is cut short."""
+    short: dict[str, Any] = {"epochs": None, "steps": 5, "patience": None}
+    train(data, tmp_path / "run", batch_size=100, log_every=1, **short)
     found = metrics_of(tmp_path / "run")
     counts = [(line["epoch"], line["step"], line["examples"]) for line in found]
-    steps = [(1, 1, 100), (1, 2, 200), (1, 3, 240), (2, 4, 340), (2, 5, 440), (2, 6, 480)]
-    assert counts == [*steps[:3], steps[2], *steps[3:], steps[5]]
-    for epoch in (found[:4], found[4:]):
-        *losses, mean = [line["loss"] for line in epoch[:3]] + [epoch[3]["train_loss"]]
-        assert mean == pytest.approx(np.average(losses, weights=[100, 100, 40]), rel=1e-12)
+    steps = [(1, 1, 100), (1, 2, 200), (1, 3, 240), (2, 4, 340), (2, 5, 440)]
+    assert counts == [*steps[:3], steps[2], *steps[3:], steps[4]]
+    for *lines, end in (found[:4], found[4:]):
+        losses, sizes = [line["loss"] for line in lines], [100, 100, 40][: len(lines)]
+        assert end["train_loss"] == pytest.approx(np.average(losses, weights=sizes), rel=1e-12)
 
 
 def test_the_receipt_hashes_the_parameters_where_an_epoch_ends_too(
@@ -178,6 +179,25 @@ def test_an_epoch_whose_metrics_a_signal_kept_away_gets_them_later(
     assert (asked.summary["stopped"], asked.summary["steps"]) == ("SIGUSR1", 3)
     assert checkpoint.steps_of(run) == [3]
     assert asked.history == []
+    fit(model, loaded, config, out=run, resume=True, world=ALONE)
+    assert bytes_of(run) == bytes_of(whole)
+
+
+def test_an_epoch_that_a_signal_cut_short_has_no_metrics_until_it_is_over(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without rows held out, whose evaluation would hear of the signal too."""
+    loaded = load(data, world=ALONE)
+    config, model = settings(batch_size=100, patience=None), mlp_for(loaded, HIDDEN)
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    fit(model, loaded, config, out=whole, world=ALONE)
+    with monkeypatch.context() as patched:
+        patched.setattr(RunRecorder, "asks", lambda own: Ask.LATER * (own.run.step == 1))
+        asked = fit(model, loaded, config, out=run, world=ALONE)
+    assert (asked.summary["stopped"], asked.summary["steps"]) == ("SIGUSR1", 2)
+    assert asked.history == []
+    assert checkpoint.steps_of(run)[-1] == 2
+    assert not any("train_loss" in line for line in metrics_of(run))
     fit(model, loaded, config, out=run, resume=True, world=ALONE)
     assert bytes_of(run) == bytes_of(whole)
 
