@@ -152,13 +152,6 @@ def test_mapped_files_give_the_bytes_of_an_archive(dptrain: Start, tmp_path: Pat
     assert mapped["validation_loss"] == archive["validation_loss"]
 
 
-def test_one_s_own_model_trains_from_python_under_mpirun(tmp_path: Path) -> None:
-    script = ROOT / "examples" / "own_model.py"
-    outputs = {start("python", script, ranks=r, cwd=tmp_path).stdout for r in (None, 1, 3)}
-    assert len(outputs) == 1
-    assert "test accuracy 0.9" in outputs.pop()
-
-
 def test_the_environment_of_the_tests_is_what_people_have() -> None:
     """One BLAS thread is dptrain's doing, not this suite's."""
     assert (BIN / "dptrain").exists()

@@ -1,5 +1,6 @@
 """Shows that the command line is what people expect: help, settings, output, files, Ctrl-C."""
 
+import io
 import json
 import os
 import pty
@@ -11,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import BIN, Start
+
+from dptrain.record.progress import Lines
 
 QUICK = ("--steps", "3", "--json")
 
@@ -102,6 +105,20 @@ def test_progress_is_plain_lines_in_a_pipe_and_nothing_when_quiet(dptrain: Start
     assert "test        loss" in done.stdout
     assert done.stdout.count("sha256") == 1
     assert dptrain("--epochs", "2", "--quiet").stderr == ""
+
+
+def test_the_time_left_goes_by_the_steps_of_this_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 100 steps 50 were done before; 10 more have taken 20 seconds."""
+    clock, said = [5.0], io.StringIO()
+    monkeypatch.setattr("dptrain.record.progress.time.monotonic", lambda: clock[0])
+    lines = Lines(100, 50, said)
+    clock[0] += 20
+    lines.step(60, 0.5)
+    lines.epoch({"epoch": 1, "step": 60, "train_loss": 0.5})
+    assert said.getvalue().splitlines() == [
+        "step  60/100  loss 0.5  1 min 20 s left",
+        "step  60/100  epoch 1  train loss 0.5  1 min 20 s left",
+    ]
 
 
 def test_more_threads_than_cores_are_said_once(dptrain: Start) -> None:

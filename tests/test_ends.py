@@ -1,5 +1,6 @@
 """Shows how runs end before their last step, on purpose or not, and that they go on from there."""
 
+import dataclasses
 import fcntl
 import json
 import os
@@ -16,6 +17,7 @@ from conftest import BIN, Finished, start, wait_until
 
 import dptrain
 from dptrain import guard
+from dptrain.guard import GUARD, Ask
 from dptrain.train import resume
 
 HERE = Path(__file__).parent
@@ -136,6 +138,7 @@ def test_signals_are_heard_with_many_files_open_and_none_to_be_had(
 import os, resource, signal, sys, threading, time
 import dptrain
 from dptrain import guard
+from dptrain.guard import GUARD, Ask
 resource.setrlimit(resource.RLIMIT_NOFILE, (1200, 1200))
 guard.TICK = 0.1
 data = dptrain.load()
@@ -222,15 +225,22 @@ def test_a_silent_rank_is_named(what: str, per_node: int, said: str, tmp_path: P
     assert "rank 0 (" not in done.stderr
 
 
-@pytest.mark.parametrize(("reduce", "per_node"), [("allreduce", 3), ("tree", 1)])
-def test_copies_that_drift_apart_stop_the_run(reduce: str, per_node: int, tmp_path: Path) -> None:
-    words = ("flip", "step", 1, per_node, f"reduce={reduce}", "audit_every=1")
+@pytest.mark.parametrize(
+    ("reduce", "per_node", "audit_every"),
+    [("allreduce", 3, 1), ("tree", 1, 1), ("allreduce", 3, 1000)],
+)
+def test_copies_that_drift_apart_stop_the_run(
+    reduce: str, per_node: int, audit_every: int, tmp_path: Path
+) -> None:
+    """At the latest where a checkpoint would be written."""
+    words = ("flip", "step", 1, per_node, f"reduce={reduce}", f"audit_every={audit_every}")
     done = disturbed(tmp_path / "run", *words)
     assert done.status == 70, done.stderr
     assert done.stdout.startswith("after step ")
     assert "of rank 1 are not those of rank 0" in done.stdout
     assert "layers.1.weight" in done.stdout
     assert not (tmp_path / "run" / "model.safetensors").exists()
+    assert not (tmp_path / "run" / "checkpoints").exists()
 
 
 def test_one_process_writes_to_a_run_at_a_time(
@@ -246,3 +256,72 @@ def test_one_process_writes_to_a_run_at_a_time(
         with pytest.raises(dptrain.InputError, match="is being written by another process"):
             dptrain.fit(model, data, dptrain.TrainConfig(epochs=2), out=out, resume=True)
     assert {path: path.read_bytes() for path in out.rglob("*.*")} == before
+
+
+def test_who_begins_a_run_where_another_was_quicker_overwrites_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The directory was empty when it was looked at first."""
+    take, out = resume.lock, tmp_path / "run"
+
+    def late(directory: Path) -> int:
+        (directory / "config.toml").write_text("theirs")
+        return take(directory)
+
+    monkeypatch.setattr(resume, "lock", late)
+    data = dptrain.load()
+    with pytest.raises(dptrain.InputError, match="exists and is not empty"):
+        dptrain.fit(dptrain.mlp_for(data), data, dptrain.TrainConfig(steps=1, shards=1), out=out)
+    assert (out / "config.toml").read_text() == "theirs"
+    assert not (out / "metrics.jsonl").exists()
+
+
+def test_a_run_that_is_about_to_end_is_waited_for(tmp_path: Path) -> None:
+    data, out = dptrain.load(), tmp_path / "run"
+    model = dptrain.mlp_for(data)
+    settings = dptrain.TrainConfig(shards=1, batch_size=500, epochs=1)
+    dptrain.fit(model, data, settings, out=out)
+    with (out / "receipt.jsonl").open("r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        timer = threading.Timer(0.5, fcntl.flock, (file, fcntl.LOCK_UN))
+        timer.start()
+        longer = dataclasses.replace(settings, epochs=2)
+        trained = dptrain.fit(model, data, longer, out=out, resume=True)
+        timer.join()
+    assert trained.summary["epochs"] == 2
+
+
+# ---- what is asked
+
+
+def test_all_that_is_asked_is_noted() -> None:
+    """A second signal, though within a second, does not take the first one's place."""
+    before = signal.getsignal(signal.SIGUSR1)
+    with GUARD.hearing(600.0):
+        for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+        wait_until(lambda: GUARD.asked == Ask.SIGUSR1 | Ask.SIGTERM)
+    assert GUARD.asked.stop == "SIGTERM"
+    assert signal.getsignal(signal.SIGUSR1) == before
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        (Ask(0), None),
+        (Ask.SAVE, None),
+        (Ask.SAVE | Ask.SIGUSR1, "SIGUSR1"),
+        (Ask.SIGUSR1 | Ask.SIGTERM, "SIGTERM"),
+        (Ask.SIGUSR1 | Ask.SIGTERM | Ask.SIGINT, "Ctrl-C"),
+    ],
+)
+def test_of_what_is_asked_the_strongest_counts(asked: Ask, why: str | None) -> None:
+    assert asked.stop == why
+
+
+def test_a_slow_disk_is_waited_for(tmp_path: Path) -> None:
+    """Longer than ranks may be silent."""
+    words = ("slow", "disk", 0, "stall_timeout=1", "checkpoint_every=60 steps")
+    done = disturbed(tmp_path / "run", *words, ranks=2)
+    assert (done.status, done.stderr) == (0, "")
+    assert done.stdout.split() == ["None", "162"]

@@ -11,6 +11,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import numpy as np
@@ -24,6 +25,7 @@ from dptrain import DataConfig, ModelConfig, TrainConfig, World
 from dptrain.config import Activation, Loss, Rule, Task
 from dptrain.optim import Optimizer, learning_rate, transforms
 from dptrain.order import Batch
+from dptrain.reduce.memory import free_bytes
 from dptrain.train.loop import Recorder, begin, train, train_epoch
 
 ROOT = Path(__file__).parent.parent
@@ -254,3 +256,9 @@ def test_ranks_divide_the_optimizer_s_state_among_them(tmp_path: Path) -> None:
     for line in found:
         assert sum(line["sizes"]) == line["slots"] * line["num_params"], line
         assert max(line["sizes"]) <= line["slots"] * (line["num_params"] // 3 + 1024), line
+
+
+def test_memory_to_share_is_what_is_left_for_this_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = SimpleNamespace(f_bavail=3, f_bfree=5, f_blocks=9, f_frsize=4096, f_bsize=1024)
+    monkeypatch.setattr("dptrain.reduce.memory.os.statvfs", lambda _: found)
+    assert free_bytes() == 3 * 4096

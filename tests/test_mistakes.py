@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from dptrain.launch import Launch, misfit
 
-SECONDS = 10  # a mistake is said within one or two; a busy machine takes a little longer
+SECONDS = 60  # then it hangs
 
 Content = str | bytes | NDArray[Any] | Mapping[str, Any]
 Mistake = Callable[..., None]

@@ -53,7 +53,6 @@ class RunRecorder(Recorder):
         self._every, self._unit = interval(config.checkpoint_every)
         self._hash_every = config.steps_between_hashes
         self._due = False
-        self._saved: tuple[int, int] | None = None
         self._start = time.monotonic()
         self._next = self._start + min(self._every, 1)
         self._began = run.examples, run.seconds
@@ -127,11 +126,6 @@ class RunRecorder(Recorder):
     def stop(self, asked: Ask) -> None:
         """See `Recorder.stop`."""
         self.run.stopped, self.run.interrupted = asked.stop, True
-        if self.store is not None:
-            self.store.wait()
-            if self.store.saved is None:  # the last one failed: this state is to be tried again
-                self._saved = None
-        self._saved = self.world.broadcast(self._saved)
         self.save()
         if self.store is not None:
             self.store.wait()
@@ -143,9 +137,8 @@ class RunRecorder(Recorder):
         self._due, self._next = False, now + min(self._every, now - self._start)  # sooner at first
         if len(run.reducer.copies) > 1:
             self.audit()
-        if self._identity is None or self._saved == (run.step, run.seen):
+        if self._identity is None:
             return
-        self._saved = run.step, run.seen
         tensors, state = snapshot(run)
         if self.store is not None:
             state |= self.store.lines() | {"run": self._identity}
