@@ -137,8 +137,8 @@ class Recorder:
 
 
 def begin(model: Model, data: Data, config: TrainConfig, world: World) -> Training:
-    """Return a run before its first step; the number of shards is decided here."""
-    shards = config.shards or world.size
+    """Return a run before its first step. Collective: every rank must call this."""
+    shards = config.num_shards
     order = Order(len(data.train), config.batch_size, shards, config.seed)
     reducer = REDUCERS[config.reduce](world, model.num_params, shards, model.dtype)
     num_own = reducer.own_slice.stop - reducer.own_slice.start
