@@ -48,8 +48,9 @@ Over = Literal["steps", "examples", "seconds"]
 
 
 SHARD = 64
-"""Examples in a shard, unless the number of shards is given. Measured: with 32 the products are a
-third slower than in one piece, with 64 a sixth; with more, fewer ranks have work."""
+"""Examples in a shard, unless the number of shards is given: with fewer, products get slow, with
+more, fewer ranks have work. Measured on 784-512-512-10, the products of 256 examples: in shards of
+64 they take 1.3 times as long as in one piece, in shards of 32 1.4 to 1.6 times."""
 
 MOST_SHARDS = 2**16
 

@@ -170,6 +170,37 @@ def copies(names: list[str]) -> None:
         say(world, world=name, seen=seen, private=private, here=list(world.ranks_here))
 
 
+class Counted:
+    """A window that counts how often it is synchronised."""
+
+    def __init__(self, window: Any) -> None:
+        self.window, self.syncs = window, 0
+
+    def Sync(self) -> None:  # noqa: N802
+        """Count, and do it."""
+        self.syncs += 1
+        self.window.Sync()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.window, name)
+
+
+def first(names: list[str]) -> None:
+    """Say who writes to the parameters before they are initial, and if they are synchronised."""
+    for name, world in worlds(names):
+        tree = reducer.Tree(world, 3000, 2, np.float32)
+        tree.params[:] = 7
+        world.allgather(None)
+        tree.start(lambda: tree.params.copy())  # noqa: B023
+        written = bool((tree.params == 0).all())
+        memory: Any = tree._params_memory
+        memory._window = memory._window and Counted(memory._window)
+        assert tree.share()
+        syncs = memory._window and memory._window.syncs
+        say(world, world=name, written=written, syncs=world.allgather(syncs))
+        tree.close()
+
+
 def shared_memory() -> tuple[int, int]:
     """Return how many shared mappings this process has, and how many bytes of memory they are."""
     lines = Path("/proc/self/maps").read_text().splitlines()
@@ -245,6 +276,7 @@ WAYS: dict[str, Callable[[list[str]], None]] = {
     "fits": fits,
     "sums": sums,
     "copies": copies,
+    "first": first,
     "leaks": leaks,
     "short": short,
     "cut": cut_messages,
