@@ -39,9 +39,9 @@ class Transform(Protocol):
     ) -> Floats:
         """Return the update [n], given the one so far, `params` [n] and `state` [num_slots, n].
 
-        `update` may be changed in place, and `work` [n] is memory to compute in; what is returned
-        is one of the two, never the state, as the next transform may change it. What is not finite
-        in `update` must stay so, there or in the last row of the state: there it is looked for.
+        `update` is changed in place and returned, never a row of the state, as the next transform
+        changes it; `work` [n] is memory to compute in. What is not finite in `update` must stay so,
+        there or in the last row of the state: there it is looked for.
         """
 
 
