@@ -89,7 +89,7 @@ from dptrain.world import World
 
 world = World(MPI.COMM_WORLD, ranks_per_node=1)
 found = bench(
-    ModelConfig(hidden=(16, 8)), TrainConfig(batch_size=24), inputs=20, outputs=3,
+    ModelConfig(hidden=(16, 8)), TrainConfig(batch_size=80), inputs=20, outputs=3,
     task="classification", rounds=5, world=world, say=lambda _: None,
 )
 if world.rank == 0:

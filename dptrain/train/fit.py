@@ -173,11 +173,11 @@ def fit(
     directory = None if out is None else Path(out)
     with threadpoolctl.threadpool_limits(config.threads, "blas"), watch.on_guard():
         run = begin(model, data, config, world)
-        idle = _idle(run.order, config, world, resume=resume)
-        if idle and not quiet and world.rank == 0:
-            print(f"dptrain: {idle}", file=sys.stderr)
         try:
             opened = open_run(run, data, config, settings, directory, resume, force, world)
+            idle = _idle(run.order, config, world, resume=resume)
+            if idle and not quiet and world.rank == 0:
+                print(f"dptrain: {idle}", file=sys.stderr)
             show = progress(run.num_steps, run.step, quiet=quiet or world.rank > 0)
             recorder = RunRecorder(run, config, world, watch, show, *opened)
             if resume and recorder.store is not None and not quiet:
