@@ -106,7 +106,8 @@ def main() -> int:
         comm = MPI.COMM_WORLD
     world = dptrain.World(comm, *per_node)
     config = dataclasses.replace(
-        dptrain.TrainConfig(shards=4, epochs=3, checkpoint_every="1000 steps"), **settings
+        dptrain.TrainConfig(batch_size=64, shards=4, epochs=3, checkpoint_every="1000 steps"),
+        **settings,
     )
     data = dptrain.load(config=dptrain.DataConfig(validation=0.1), world=world)
     spec = dptrain.mlp_for(data).spec()

@@ -126,7 +126,7 @@ def step_of(tree: reducer.Tree, world: World, v: int, ask: bool) -> float:
     assert total.tobytes() == expected[own].tobytes(), (world.nodes, leaves.shape)
     norm = tree.norm(total)
     tree.params[own] += total
-    tree.share()
+    assert tree.share()
     return norm
 
 
@@ -145,7 +145,12 @@ def sums(names: list[str]) -> None:
                 expected = np.arange(n, dtype=np.float32) + sum_of(v, n) + sum_of(v, n)
                 assert tree.params.tobytes() == expected.tobytes()
                 (norm,) = {norm for found in world.allgather(norms) for norm in found}
-                digest = hashlib.sha256(tree.close().data).hexdigest()
+                digest = hashlib.sha256(tree.params.data).hexdigest()
+                sizes = world.allgather(tree.own_slice.stop - tree.own_slice.start)
+                at_fault = [rank for rank, size in enumerate(sizes) if size][v % 3 - 1 :][0]
+                world.allgather(None)  # all have looked
+                assert not tree.share(finite=world.rank != at_fault)
+                tree.close()
                 say(world, world=name, shards=v, n=n, digest=digest, norm=norm.hex())
 
 
@@ -165,6 +170,37 @@ def copies(names: list[str]) -> None:
         private = world.allgather(float(params[0]))
         params[0] = 0
         say(world, world=name, seen=seen, private=private, here=list(world.ranks_here))
+
+
+class Counted:
+    """A window that counts how often it is synchronised."""
+
+    def __init__(self, window: Any) -> None:
+        self.window, self.syncs = window, 0
+
+    def Sync(self) -> None:  # noqa: N802
+        """Count, and do it."""
+        self.syncs += 1
+        self.window.Sync()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.window, name)
+
+
+def first(names: list[str]) -> None:
+    """Say who writes to the parameters before they are initial, and if they are synchronised."""
+    for name, world in worlds(names):
+        tree = reducer.Tree(world, 3000, 2, np.float32)
+        tree.params[:] = 7
+        world.allgather(None)
+        tree.start(lambda: tree.params.copy())  # noqa: B023
+        written = bool((tree.params == 0).all())
+        memory: Any = tree._params_memory
+        memory._window = memory._window and Counted(memory._window)
+        assert tree.share()
+        syncs = memory._window and memory._window.syncs
+        say(world, world=name, written=written, syncs=world.allgather(syncs))
+        tree.close()
 
 
 def shared_memory() -> tuple[int, int]:
@@ -242,6 +278,7 @@ WAYS: dict[str, Callable[[list[str]], None]] = {
     "fits": fits,
     "sums": sums,
     "copies": copies,
+    "first": first,
     "leaks": leaks,
     "short": short,
     "cut": cut_messages,

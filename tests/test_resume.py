@@ -18,7 +18,9 @@ from dptrain.record import checkpoint
 from dptrain.record import receipt as receipts
 from dptrain.train import identity
 
-SHORT = TrainConfig(shards=3, epochs=3, checkpoint_every="17 steps", keep_checkpoints=100)
+SHORT = TrainConfig(
+    batch_size=64, shards=3, epochs=3, checkpoint_every="17 steps", keep_checkpoints=100
+)
 RICH = replace(
     SHORT,
     optimizer="rmsprop",
@@ -308,6 +310,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run."""
     out = tmp_path_factory.mktemp("finished") / "run"
     data = dptrain.load(world=World())
-    config = TrainConfig(shards=1, epochs=1)
+    config = TrainConfig(batch_size=64, epochs=1)
     dptrain.fit(dptrain.mlp_for(data), data, config, out=out, world=World())
     return out

@@ -95,7 +95,8 @@ def test_a_run_of_4_ranks_is_replayed_on_1_and_3(dptrain: Start, tmp_path: Path)
     write_data(tmp_path / "data.npz")
     args = ("data.npz", "--epochs", "2", "--hidden", "30", "--dropout", "0.1", "--clip-norm", "1")
     more = ("--checkpoint-every", "3", "--hash-every", "2", "--out", "run", "--quiet")
-    assert dptrain("train", *args, *more, ranks=4).status == 0
+    parts = ("--batch-size", "64", "--shards", "4")
+    assert dptrain("train", *args, *more, *parts, ranks=4).status == 0
     for ranks, steps in ((None, "all"), (3, "2:9")):
         done = dptrain("verify", "run", "--replay", steps, "--quiet", "--json", ranks=ranks)
         assert done.json["verdict"] == "identical"

@@ -7,12 +7,11 @@ from typing import Any
 
 from dptrain.config import InputError, TrainConfig, interval
 from dptrain.guard import GUARD, Ask
-from dptrain.model.mlp import MLP
 from dptrain.order import Batch
 from dptrain.record.progress import Silence
 from dptrain.record.store import Store
 from dptrain.reduce.digest import digest, first_difference
-from dptrain.train.loop import Recorder, Training
+from dptrain.train.loop import Recorder, Training, entry_name
 from dptrain.train.state import snapshot
 from dptrain.world import World
 
@@ -160,9 +159,7 @@ class RunRecorder(Recorder):
         if found is None:
             return
         ranks, entry = found
-        name = f"parameter {entry}"
-        if isinstance(run.model, MLP):
-            name += f", in {run.model.name_of(entry)}"
+        name = entry_name(run.model, entry)
         raise DriftError(
             f"after step {run.step} the parameters of rank{'s' * (len(ranks) > 1)} "
             f"{', '.join(map(str, ranks))} are not those of rank 0 (first at {name}): memory or "
