@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import BIN, Finished, start, wait_until
+from disturbed_runs import STEP
 
 import dptrain
 from dptrain.train import resume
@@ -152,7 +153,7 @@ def test_copies_that_drift_apart_stop_the_run(
 ) -> None:
     """At the latest where a checkpoint would be written."""
     words = ("flip", "step", 1, per_node, f"reduce={reduce}", f"audit_every={audit_every}")
-    done = disturbed(tmp_path / "run", *words)
+    done = disturbed(tmp_path / "run", *words, f"checkpoint_every={STEP} steps")
     assert done.status == 70, done.stderr
     assert done.stdout.startswith("after step ")
     assert "of rank 1 are not those of rank 0" in done.stdout
