@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from conftest import BIN, Finished, start, wait_until
+from disturbed_runs import STEP
 
 import dptrain
 from dptrain import guard
@@ -234,7 +235,7 @@ def test_copies_that_drift_apart_stop_the_run(
 ) -> None:
     """At the latest where a checkpoint would be written."""
     words = ("flip", "step", 1, per_node, f"reduce={reduce}", f"audit_every={audit_every}")
-    done = disturbed(tmp_path / "run", *words)
+    done = disturbed(tmp_path / "run", *words, f"checkpoint_every={STEP} steps")
     assert done.status == 70, done.stderr
     assert done.stdout.startswith("after step ")
     assert "of rank 1 are not those of rank 0" in done.stdout
