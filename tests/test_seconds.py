@@ -148,7 +148,8 @@ def test_a_slower_run_differs_in_no_other_file(
 ) -> None:
     run, found = tmp_path / "run", []
     for pace in (1.0, 0.3):
-        monkeypatch.setattr(loop.time, "perf_counter", itertools.count(0, pace).__next__)
+        clock = SimpleNamespace(perf_counter=itertools.count(0, pace).__next__)
+        monkeypatch.setattr(loop, "time", clock)
         train(data, run, keep_checkpoints=99)
         found.append({path: path.read_bytes() for path in run.rglob("*") if path.is_file()})
         shutil.rmtree(run)
