@@ -85,12 +85,12 @@ def test_a_run_directory_holds_whole_files(dptrain: Start, tmp_path: Path) -> No
     assert run.name.endswith("-digits")
     files = {path.name for path in run.iterdir()}
     written = {"config.toml", "metrics.jsonl", "receipt.jsonl", "model.safetensors", "summary.json"}
-    assert files == {*written, "checkpoints"}
+    assert files == {*written, "checkpoints", "seconds.json"}
     assert json.loads((run / "summary.json").read_text()) == summary
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [10, 15, 20, 30, 30]
     assert lines[0].keys() == {
-        "epoch", "step", "examples", "loss", "learning_rate", "gradient_norm",
+        "epoch", "step", "examples", "seconds", "loss", "learning_rate", "gradient_norm",
     }  # fmt: skip
     assert lines[-1]["train_loss"] == summary["train_loss"]
     assert lines[-1]["examples"] == 2 * 3823

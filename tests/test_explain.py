@@ -241,6 +241,9 @@ def test_all_that_is_allowed_fits_80_columns(hidden: int, examples: int, workers
         config = ExplainConfig(examples, hidden, workers, seed)
         for number in range(1, 6):
             assert max(map(len, text(chapter(config, number)).splitlines())) <= 80
+        said: list[str] = []
+        assert check.check(config, range(1, 6), World(), said.append)
+        assert max(map(len, said)) <= 80
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -269,6 +272,7 @@ def test_check_agrees_and_prints_once(ranks: int | None, dptrain: Start) -> None
     assert all("agree" in line for line in lines[:-3])
     assert all("the same bits" in line for line in lines[-3:-1])
     assert lines[-1] == "all agree"
+    assert max(map(len, lines)) <= 80
 
 
 def slightly(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -321,6 +325,7 @@ def test_check_finds_a_fault_in_each_chapter(
     assert not check.check(ExplainConfig(), [number], World(), said.append)
     assert len(said) == 1
     assert said[0].startswith(f"differs: chapter {number}: {where}")
+    assert max(map(len, said[0].splitlines())) <= 80
 
 
 def test_check_finds_a_bit_that_depends_on_who_adds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,6 +341,7 @@ def test_check_finds_a_bit_that_depends_on_who_adds(monkeypatch: pytest.MonkeyPa
     assert not check.check(ExplainConfig(), [1], World(), said.append)
     assert said[-1].startswith("differs: the gradient of chapter 5's minibatch: its entry 8")
     assert "rank 0 of 1" in said[-1]
+    assert max(len(line) for words in said for line in words.splitlines()) <= 80
 
 
 FAULTY = """

@@ -317,7 +317,7 @@ def test_a_disk_that_is_full_for_a_while_leaves_no_gap(
         assert about
         assert len(about) == len({*about}), about
         assert trained.summary["trouble"]
-        in_time = disk.done.index(("close", "metrics.jsonl", 1)) > last + 6  # for the last flush
+        in_time = disk.done.index(("close", "metrics.jsonl", 1)) > last + 8  # for the last flush
         disk.reset()
         check_checkpoints(disk.folder)
         if in_time:

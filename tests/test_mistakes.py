@@ -254,7 +254,7 @@ TYPED = {  # found before there are ranks that could differ: one process shows i
     "a settings file that is none": ("--config d.npz", r"d\.npz is no TOML file"),
 }
 SETTINGS = {
-    "an unknown option": ("--bath-size 3", r"'--bath-size'.*[Dd]id you mean '--batch-size'"),
+    "an unknown option": ("--bath-size 3", r"--bath-size.*[Dd]id you mean '?--batch-size"),
     "an unknown value": ("--optimizer adma", r"optimizer is 'adma'; .*did you mean 'adam'"),
     "a batch of 0": ("--batch-size 0", r"batch-size is 0; it must be at least 1"),
     "nothing held out": ("--validation 0.001", r"of 60 rows that holds out 0; needed is at least"),

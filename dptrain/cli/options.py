@@ -31,7 +31,8 @@ Config = TypeVar(
 )
 
 
-class Whole(click.ParamType[int]):
+# click before 8.4 has no ParamType[int], so the kinds below leave out what they return
+class Whole(click.ParamType):  # type: ignore[type-arg]
     """A whole number; a file's 3.9 or true is none, where click would round it."""
 
     name = "integer"
@@ -46,7 +47,7 @@ class Whole(click.ParamType[int]):
             self.fail(f"{value!r} is not a whole number", param, ctx)
 
 
-class Real(click.ParamType[float]):
+class Real(click.ParamType):  # type: ignore[type-arg]
     """A number; a file's list or true is none, where click would fail or round."""
 
     name = "number"
@@ -63,7 +64,7 @@ class Real(click.ParamType[float]):
             self.fail(f"{value!r} is not a number", param, ctx)
 
 
-class Numbers(click.ParamType[tuple[int, ...]]):
+class Numbers(click.ParamType):  # type: ignore[type-arg]
     """Whole numbers with commas between them, such as 512,512; or the word none."""
 
     name = "N,N,..."

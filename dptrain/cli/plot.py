@@ -26,6 +26,8 @@ def plot(runs: tuple[str, ...], out: str, **values: Any) -> int:
     """Learning curves of one or several runs, each a directory that train has written.
 
     Losses, metrics, learning rate, gradient norm, noise scale: what the runs' metrics.jsonl hold.
+    An epoch's training loss and gradient norm are means over its examples; seconds are those of
+    all steps, of lost ones too.
     A run can be drawn while it trains. Needs matplotlib: pip install 'dptrain[plot]'.
     """
     config = build(PlotConfig, values)

@@ -26,7 +26,8 @@ UNWRITTEN = 74
 
 def _one_length(ctx: click.Context, values: dict[str, Any]) -> None:
     """Of --epochs and --steps leave only the one from the nearer source: line, variable, file."""
-    order = list(ParameterSource)  # from the nearest to the farthest
+    source = ParameterSource  # whose own order is another before click 8.4
+    order = [source.COMMANDLINE, source.ENVIRONMENT, source.DEFAULT_MAP, source.DEFAULT]
     sources = {key: ctx.get_parameter_source(key) for key in ("epochs", "steps")}
     nearness = {key: order.index(source) for key, source in sources.items() if source}
     for key, other in (("epochs", "steps"), ("steps", "epochs")):

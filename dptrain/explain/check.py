@@ -1,6 +1,7 @@
 """Every number twice, by loops and by the trainer, whose sums are also made on all ranks."""
 
 import math
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from dptrain.explain import plain, plain_digits, trainer, trainer_digits
 from dptrain.explain.numbers import size
 from dptrain.explain.plain import Found
 from dptrain.explain.problem import digits, problem, trained
+from dptrain.explain.text import WIDTH
 from dptrain.keys import Purpose, generator
 from dptrain.model.mlp import MLP
 from dptrain.order import Batch
@@ -35,7 +37,8 @@ def check(config: ExplainConfig, numbers: Sequence[int], world: World, say: Say)
             break
         say(line)
     fault = fault or _ranks(config, world, say)
-    say(f"differs: {fault}" if fault else "all agree")
+    found = f"differs: {fault}" if fault else "all agree"
+    say(textwrap.fill(found, WIDTH, break_on_hyphens=False))
     return fault is None
 
 
@@ -128,8 +131,5 @@ def _bits(
                 "is not one process's to the last bit"
             )
     ranks = f"{world.size} rank" + "s" * (world.size > 1)
-    say(
-        f"{name}: {batch.num_shards} shards, {model.num_params:,} parameters, on {ranks} and in "
-        "one process: the same bits"
-    )
+    say(f"{name}: {batch.num_shards} shards on {ranks} and one process: the same bits")
     return None

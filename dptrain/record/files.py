@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,17 @@ class Journal:
         """Add a line, given without its end; `flush` writes it."""
         self._pending += line + b"\n"
         self.num_lines += 1
+
+    def only(self, form: re.Pattern[bytes]) -> re.Match[bytes] | None:
+        """Return the one line that the file holds; what has another form is cut off."""
+        found = form.fullmatch(os.pread(self._file, 100, 0))
+        if found is None:
+            os.ftruncate(self._file, 0)
+        return found
+
+    def replace(self, line: bytes) -> None:
+        """Put a line, given without its end, in the place of the only one; it can't be shorter."""
+        self._written, self._pending = 0, bytearray(line + b"\n")
 
     @property
     def waiting(self) -> int:

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from dptrain.config import InputError
 from dptrain.record.files import read_object, write_whole
 
-CONFIG, METRICS, RECEIPT, MODEL, SUMMARY = (
+CONFIG, METRICS, RECEIPT, MODEL, SUMMARY, SECONDS = (
     "config.toml",
     "metrics.jsonl",
     "receipt.jsonl",
     "model.safetensors",
     "summary.json",
+    "seconds.json",
 )
 
 

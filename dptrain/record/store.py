@@ -1,6 +1,7 @@
 """A run's files while it goes on, written by one rank: what can't be written does not end it."""
 
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,10 +14,13 @@ from numpy.typing import NDArray
 
 from dptrain.record import checkpoint, receipt
 from dptrain.record.files import Journal, sync_directory
-from dptrain.record.rundir import METRICS, RECEIPT, encode_line
+from dptrain.record.rundir import METRICS, RECEIPT, SECONDS, encode_line
 
 HURRY = 2**16
 """Bytes of receipt that are written at once; fewer wait for a second."""
+
+TIMED = re.compile(rb'{"seconds": (\d{1,12}\.\d{6})}\n')
+"""What `Store.seconds` is kept as: a line that grows no shorter while the seconds grow."""
 
 
 class Store:
@@ -58,6 +62,10 @@ class Store:
         self._warned: set[str] = set()
         self._metrics = Journal(run / METRICS, num_metrics)
         self._receipt = Journal(run / RECEIPT, num_receipt)
+        self._seconds = Journal(run / SECONDS, 1)
+        found = self._seconds.only(TIMED)
+        self.seconds = float(found[1]) if found else 0.0
+        """How long the run has trained, also where the steps are to be done again."""
         self._flushed = time.monotonic()
         self._refused = False
         self._writer = ThreadPoolExecutor(1, "dptrain checkpoint")
@@ -90,6 +98,8 @@ class Store:
         self._flushed = time.monotonic()
         metrics = self._try(self._metrics.path, self._metrics.flush)
         self._refused = not (self._try(self._receipt.path, self._receipt.flush) and metrics)
+        self._seconds.replace(b'{"seconds": %.6f}' % self.seconds)
+        self._try(self._seconds.path, self._seconds.flush)
         return not self._refused
 
     @property
@@ -151,7 +161,7 @@ class Store:
         self.wait()
         self._writer.shutdown()
         self.flush()
-        for journal in (self._metrics, self._receipt):
+        for journal in (self._metrics, self._receipt, self._seconds):
             self._try(journal.path, journal.sync)
             self._try(journal.path, journal.close)
         if self._lock is not None:

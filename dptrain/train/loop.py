@@ -53,6 +53,8 @@ class Training:
     """Likewise the square norm of the gradient without noise."""
     norm: float = math.nan
     """The Euclidean norm of the last step's gradient, where it is computed."""
+    norm_sum: float = 0.0
+    """The norms of the epoch's steps, each as often as its minibatch has examples."""
     best_loss: float = math.inf
     kept: int = 0
     """Which epoch, counted from 0, the parameters are of: the last, or with patience the best."""
@@ -63,6 +65,7 @@ class Training:
     interrupted: bool = False
     """Whether that was a signal, so that the run is to go on later."""
     seconds: float = 0.0
+    """All that the steps took so far, those that were lost and done again included."""
 
     @property
     def epoch(self) -> int:
@@ -86,7 +89,7 @@ class Training:
 
     def next_epoch(self) -> None:
         """Begin to count the next epoch's examples and losses."""
-        self.seen, self.loss_sum = 0, 0.0
+        self.seen, self.loss_sum, self.norm_sum = 0, 0.0, 0.0
         self.noise_sum, self.square_norm_sum = 0.0, 0.0
 
     def add_noise(self, batch: Batch, shard_square_norms: NDArray[np.float64]) -> None:
@@ -98,15 +101,16 @@ class Training:
             self.noise_sum += found.variance
             self.square_norm_sum += found.square_norm
 
-    def line(self) -> dict[str, Any]:
-        """Return where the run is and how it steps."""
+    def line(self, gradient_norm: float) -> dict[str, Any]:
+        """Return where the run is, when, and how it steps; a norm that is NaN is left out."""
         where = {"epoch": self.epoch + 1, "step": self.step, "examples": self.examples}
+        when = {"seconds": self.seconds}
         rate = {"learning_rate": self.optimizer.rate(self.step - 1)}
-        norm = {} if math.isnan(self.norm) else {"gradient_norm": self.norm}
+        norm = {} if math.isnan(gradient_norm) else {"gradient_norm": gradient_norm}
         # each is unbiased and their ratio is not, so it is of their sums over the epoch so far
         known = self.square_norm_sum > 0
         scale = {"noise_scale": self.noise_sum / self.square_norm_sum} if known else {}
-        return where | rate | norm | scale
+        return where | when | rate | norm | scale
 
     @property
     def examples(self) -> int:
@@ -191,7 +195,7 @@ def train_epoch(run: Training, config: TrainConfig, world: World, recorder: Reco
     added in the fixed tree and divided once by the size of the minibatch, and the update is
     applied, each slice of the vector by its owner. Nothing but the gradient is averaged.
     """
-    reducer, optimizer, start = run.reducer, run.optimizer, time.perf_counter()
+    reducer, optimizer, start = run.reducer, run.optimizer, time.perf_counter() - run.seconds
     params, own_params = reducer.params, run.params
     for batch in run.order.steps(run.epoch, first=run.step):
         losses, squares = [], []
@@ -213,10 +217,11 @@ def train_epoch(run: Training, config: TrainConfig, world: World, recorder: Reco
 
         run.step, run.seen = run.step + 1, run.seen + batch.size
         run.loss_sum += batch_loss_sum
+        run.norm_sum += run.norm * batch.size
+        run.seconds = time.perf_counter() - start
         recorder.step(batch, batch_loss_sum / batch.size, asked)
         if run.stopped or run.step == run.num_steps:
             break
-    run.seconds += time.perf_counter() - start
 
 
 def shard_loss_and_grad_sum(
@@ -280,7 +285,7 @@ def close_epoch(
 
     Raises Interrupted, with nothing changed, where a rank is asked to stop meanwhile.
     """
-    metrics = run.line() | {"train_loss": run.loss_sum / run.seen, "seconds": run.seconds}
+    metrics = run.line(run.norm_sum / run.seen) | {"train_loss": run.loss_sum / run.seen}
     if data.validation is not None:
         found = evaluate(run.model, run.reducer.params, data.validation, world, recorder.asked)
         metrics |= {f"validation_{name}": value for name, value in found.items()}

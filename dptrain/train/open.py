@@ -73,8 +73,9 @@ def open_run(
                     changed = {}
                 store = _open_store(directory, start, changed, now, config, lock)
                 undo.pop_all()  # the lock is the store's to give back
-                arrays, start.arrays = start.arrays, {}
+                arrays, start.arrays, start.seconds = start.arrays, {}, store.seconds
     start, changed = world.broadcast((start, changed))
+    run.seconds = start.seconds
     if start.state:
         restore(run, arrays, start.state, start.history)
         run.stop_without_gain(config.patience)
@@ -120,6 +121,7 @@ def _open_store(
         start.lines["receipt_sha256"],
         lock,
     )
+    store.seconds = max([store.seconds, *(line["seconds"] for line in start.history)])
     store.saved = start.state.get("step")
     if start.run is None:
         store.say(now)

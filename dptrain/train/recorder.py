@@ -94,9 +94,10 @@ class RunRecorder(Recorder):
         if self._identity is not None:
             params = self._digest_if_due()
             if self.store is not None:
+                self.store.seconds = run.seconds
                 self.store.step(number, batch.rows, loss, params)
         if self.config.log_every is not None and number % self.config.log_every == 0:
-            self._write(run.line() | {"loss": loss})
+            self._write(run.line(run.norm) | {"loss": loss})
         if (asked and Ask.SAVE in Ask(asked)) or (
             self._unit == "steps" and number % self._every == 0
         ):

@@ -27,6 +27,8 @@ class Start:
     """What the run was; None where it has not said so yet."""
     lines: dict[str, Any] = field(default_factory=dict)
     """Where its files stand."""
+    seconds: float = 0.0
+    """How long it has trained, what is to be done again included."""
 
 
 def lock(run: Path) -> int:

@@ -12,7 +12,7 @@ Form = tuple[str, tuple[int, ...]]
 """The type of an array's entries, and its shape."""
 
 WHOLE = ("step", "seen", "kept")
-REAL = ("loss_sum", "noise_sum", "square_norm_sum", "norm", "best_loss")
+REAL = ("loss_sum", "noise_sum", "square_norm_sum", "norm_sum", "best_loss")
 """The plain values of a run's state: whole numbers, and those stored in hexadecimal, exactly."""
 
 
@@ -43,7 +43,6 @@ def restore(
     for name in REAL:
         setattr(run, name, float.fromhex(state[name]))
     run.history = history
-    run.seconds = max((line["seconds"] for line in history), default=0.0)
 
 
 def forms(run: Training) -> dict[str, Form]:
