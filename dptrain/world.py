@@ -9,10 +9,11 @@ import os
 import re
 import socket
 import sys
+import threading
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -82,10 +83,12 @@ class World:
 
     Ranks are numbered so that those of a node follow each other: `nodes` are the ranks of each
     node, `node` is this rank's. Ranks of a node share memory; `ranks_per_node` makes the world
-    pretend that fewer do, for tests. Collective: every rank of `comm` must make one.
+    pretend that fewer do, for tests. Collective: every rank of `comm` must make one, and call what
+    is collective from the thread that has.
     """
 
     def __init__(self, comm: "MPI.Comm | None" = None, ranks_per_node: int | None = None) -> None:
+        self._thread = threading.get_ident()
         self.comm: Any = None
         self.node_comm: Any = None
         self.rank, self.size = 0, 1
@@ -114,11 +117,39 @@ class World:
 
     def allgather(self, value: Any) -> list[Any]:
         """Return every rank's value, in rank order. Collective: every rank must call this."""
+        self._check_thread()
         return self.comm.allgather(value) if self.comm else [value]
 
     def broadcast(self, value: Any) -> Any:
         """Return rank 0's value; the other ranks' doesn't count. Collective: as `allgather`."""
+        self._check_thread()
         return self.comm.bcast(value) if self.comm else value
+
+    def _check_thread(self) -> None:
+        """Raise InputError in another thread than that which has made this, where there are ranks.
+
+        What two threads of a rank send to the others would mix.
+        """
+        if self.comm and threading.get_ident() != self._thread:
+            raise InputError(
+                f"a call of all {self.size} ranks comes from another thread than the one that has "
+                "made their World; make all such calls from that one"
+            )
+
+    def one_by_one(self, own: Sequence[Any]) -> Iterator[Any]:
+        """Yield every rank's values on rank 0, in rank order; nothing on the others.
+
+        Rank 0 holds one of another's at a time. Collective: every rank must exhaust this.
+        """
+        if self.rank > 0:
+            self.comm.ssend(len(own), 0)  # synchronous: nothing waits in rank 0's memory
+            for value in own:
+                self.comm.ssend(value, 0)
+            return
+        yield from own
+        for rank in range(1, self.size):
+            for _ in range(self.comm.recv(source=rank)):
+                yield self.comm.recv(source=rank)
 
     def crowded(self, threads: int) -> str | None:
         """Return what to say where a node has fewer cores than its ranks have threads.
@@ -234,6 +265,9 @@ def let_the_first_speak() -> None:
     time.sleep(0.5)
 
 
+_STARTING = threading.Lock()
+
+
 @functools.cache
 def connect() -> World:
     """Start MPI where there is one and return the world of all ranks, the same at every call.
@@ -247,7 +281,8 @@ def connect() -> World:
         The launcher announces more ranks than MPI has.
     """
     launch = announced()
-    mpi = _load_mpi(launch)
+    with _STARTING:  # threads may be the first to connect together
+        mpi = _load_mpi(launch)
     size = mpi.COMM_WORLD.size if mpi else 1
     if launch and launch.size > size:
         raise _mismatch(launch, f"the MPI library ({library() or 'none'}) sees {size}")

@@ -54,7 +54,7 @@ def evaluate(
     task = rows.encoding.task
     center = _target_mean(rows, world) if task == "regression" else np.zeros(0)
     own = []
-    counts = np.zeros((len(rows.encoding.classes),) * 2, np.int64)
+    counts = None if confusion is None else np.zeros_like(confusion)
     for block in rows.blocks(world):
         if asked is not None and asked().stop:
             break
@@ -64,7 +64,7 @@ def evaluate(
         if task == "classification":
             predicted = predicted_classes(values)
             found = [np.sum(predicted == y)]
-            if confusion is not None:
+            if counts is not None:
                 np.add.at(counts, (y, predicted), 1)
         elif task == "multilabel":
             right = (values > 0) == y.reshape(values.shape)
@@ -87,7 +87,7 @@ def evaluate(
             "too large; train with a smaller --learning-rate, or with --clip-norm 1",
             everywhere=True,
         )
-    if confusion is not None:
+    if confusion is not None and counts is not None:
         confusion[:] = total_count(world, counts)
     return {"loss": float(sums[0] / len(rows)), **_metrics(sums[1:], rows)}
 
