@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import numbers
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields
@@ -85,20 +86,42 @@ def interval(text: str) -> tuple[float, Unit]:
 
 @dataclass(frozen=True)
 class Checked:
-    """Validates a frozen dataclass where it is built, so that no invalid settings can exist."""
+    """Validates a frozen dataclass where it is built, so that no invalid settings can exist.
+
+    Numbers of NumPy and lists become plain numbers and tuples, as settings are stored and compared.
+    """
 
     def __post_init__(self) -> None:
         for item in fields(self):
-            value = getattr(self, item.name)
+            value = _plain(getattr(self, item.name), item.type)
+            object.__setattr__(self, item.name, value)
             if get_origin(item.type) is Literal:
                 _check_choice(option_name(item), value, get_args(item.type))
                 continue
             if not _fits(value, item.type):
-                needed = getattr(item.type, "__name__", item.type)
+                needed = item.type.__name__ if isinstance(item.type, type) else item.type
                 raise InputError(f"{option_name(item)} is {value!r}; needed is of type {needed}")
             if "low" in item.metadata and value is not None:
                 for number in value if isinstance(value, tuple) else (value,):
                     _check_number(option_name(item), number, item.metadata)
+
+
+def _plain(value: Any, kind: Any) -> Any:
+    """Return NumPy's numbers and arrays, and lists, as the plain numbers and tuples of a field."""
+    if hasattr(type(value), "tolist"):
+        value = value.tolist()
+    if isinstance(value, (list, tuple)):  # of which none is within another
+        return tuple(
+            part if isinstance(part, (list, tuple)) else _plain(part, kind) for part in value
+        )
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return value
+    if float in (kind, *get_args(kind)):
+        try:
+            return float(value)
+        except OverflowError:
+            return math.inf
+    return int(value) if isinstance(value, numbers.Integral) else value
 
 
 def _fits(value: object, kind: Any) -> bool:
@@ -109,7 +132,7 @@ def _fits(value: object, kind: Any) -> bool:
         return any(_fits(value, one) for one in get_args(kind))
     if isinstance(value, bool) or kind is bool:
         return isinstance(value, bool) and kind is bool
-    return isinstance(value, (int, float) if kind is float else kind)
+    return isinstance(value, kind)
 
 
 def _check_choice(name: str, value: object, valid: tuple[str, ...]) -> None:
@@ -140,7 +163,7 @@ def data_files(settings: Mapping[str, Any]) -> tuple[str, ...]:
 def from_settings(config: type[C], values: Mapping[str, Any]) -> C:
     """Return a configuration from settings by their options' names, as a run stores them."""
     found = {item.name: values.get(option_name(item), item.default) for item in fields(config)}
-    return config(**{k: tuple(v) if isinstance(v, list) else v for k, v in found.items()})
+    return config(**found)
 
 
 @dataclass(frozen=True)

@@ -185,9 +185,10 @@ class Guard:
             had this process suspended don't count.
         """
         note = self._start()
-        if self._num_runs == 0:
-            self.asked, self._first_urgent, self._stall_timeout = Ask(0), None, stall_timeout
-        self._num_runs += 1
+        with self._lock:
+            if self._num_runs == 0:
+                self.asked, self._first_urgent, self._stall_timeout = Ask(0), None, stall_timeout
+            self._num_runs += 1
         before = {}
         if threading.current_thread() is threading.main_thread():
             # first the place where signals are noted: one that comes between must not be lost
@@ -201,9 +202,10 @@ class Guard:
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
             if before:
                 signal.set_wakeup_fd(wakeup)
-            self._num_runs -= 1
-            if self._num_runs == 0:
-                self._stall_timeout = STALL
+            with self._lock:
+                self._num_runs -= 1
+                if self._num_runs == 0:
+                    self._stall_timeout = STALL
 
     def _guard(self, noted: int) -> None:
         """Watch; where that fails end the process, as nobody would hear a signal any more."""

@@ -28,6 +28,8 @@ RIGHT_LAUNCHER = (
 )
 """What to do about it."""
 
+_STARTING = threading.Lock()
+
 TAKEN = {signal.SIGHUP, signal.SIGUSR1}
 """Signals that end a process, but not one that has started MPICH."""
 
@@ -147,11 +149,12 @@ def load_mpi(launch: Launch | None) -> Any:
             ) from None
         return None
     found = str(library())
-    if not mpi.Is_initialized():
-        trouble = misfit(launch, found) if launch else None
-        if launch and trouble and (launch.size > 1 or trouble != ALONE):  # one alone is no harm
-            raise _mismatch(launch, f"the MPI library is {found}", trouble)
-        _start(mpi)
+    with _STARTING:
+        if not mpi.Is_initialized():
+            trouble = misfit(launch, found) if launch else None
+            if launch and trouble and (launch.size > 1 or trouble != ALONE):  # one is no harm
+                raise _mismatch(launch, f"the MPI library is {found}", trouble)
+            _start(mpi)
     if launch and launch.size > mpi.COMM_WORLD.size:
         raise _mismatch(launch, f"the MPI library ({found}) sees {mpi.COMM_WORLD.size}")
     return mpi

@@ -6,10 +6,11 @@ import functools
 import os
 import socket
 import sys
+import threading
 import time
 import traceback
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -50,7 +51,8 @@ class World:
     Ranks are numbered so that those of a node follow each other: `nodes` are the ranks of each
     node, `node` is this rank's. Ranks of a node share memory; `ranks_per_node` makes the world
     pretend that fewer do, for tests. Worlds of one communicator share what they are made of, which
-    is given back with it. Collective: every rank of `comm` must make one.
+    is given back with it. Collective: every rank of `comm` must make one, and call what is
+    collective from the thread that has.
     """
 
     def __init__(self, comm: "MPI.Comm | None" = None, ranks_per_node: int | None = None) -> None:
@@ -61,6 +63,7 @@ class World:
         self.rank: int = self.comm.rank if self.comm else 0
         self.size: int = self.comm.size if self.comm else 1
         self._board = nodes.board
+        self._thread = threading.get_ident()
         self._calls: list[str] = []
         self.title = ""
         """What this process is, where it is in a call: a command line."""
@@ -84,6 +87,7 @@ class World:
         if self.comm is None:
             yield
             return
+        self._check_thread()
         self._calls.append(name)
         try:
             if len(self._calls) == 1:
@@ -103,6 +107,7 @@ class World:
         """Return every rank's value, in rank order. Collective: every rank must call this."""
         if self.comm is None:
             return [value]
+        self._check_thread()
         if self._calls:
             return self._exchange(value)
         with self.call("World.allgather"):
@@ -132,6 +137,32 @@ class World:
         self._board.set(State.EXCUSED)
         yield
         self._board.set(State.INSIDE)
+
+    def _check_thread(self) -> None:
+        """Raise InputError in another thread than that which has made this, where there are ranks.
+
+        What two threads of a rank send to the others would mix.
+        """
+        if self.comm and threading.get_ident() != self._thread:
+            raise InputError(
+                f"a call of all {self.size} ranks comes from another thread than the one that has "
+                "made their World; make all such calls from that one"
+            )
+
+    def one_by_one(self, own: Sequence[Any]) -> Iterator[Any]:
+        """Yield every rank's values on rank 0, in rank order; nothing on the others.
+
+        Rank 0 holds one of another's at a time. Collective: every rank must exhaust this.
+        """
+        if self.rank > 0:
+            self.comm.ssend(len(own), 0)  # synchronous: nothing waits in rank 0's memory
+            for value in own:
+                self.comm.ssend(value, 0)
+            return
+        yield from own
+        for rank in range(1, self.size):
+            for _ in range(self.comm.recv(source=rank)):
+                yield self.comm.recv(source=rank)
 
     def crowded(self, threads: int) -> str | None:
         """Return what to say where a node has fewer cores than its ranks have threads.
@@ -210,6 +241,9 @@ def _site() -> str:
         frame = frame.f_back
     name = str(frame.f_globals["__name__"])
     return f"{name}.{frame.f_code.co_qualname}" if name.startswith("dptrain.") else ""
+
+
+_STARTING = threading.Lock()
 
 
 @functools.cache

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from conftest import BIN, Start
 
+from dptrain import load_trained
 from dptrain.record.progress import Lines
 
 QUICK = ("--steps", "3", "--json")
@@ -213,6 +214,12 @@ def test_predict_gives_the_same_on_any_number_of_ranks(regression: Path, dptrain
     assert dptrain("predict", "run", "x.npy", ranks=3).stdout == alone.stdout
     dptrain("predict", "run", "x.npy", "--out", "p.csv", ranks=2)
     assert (regression / "p.csv").read_text() == alone.stdout
+    dptrain("predict", "run", "x.npy", "--out", "p.npy", ranks=3)
+    found = np.load(regression / "p.npy")
+    assert [str(value) for value in found.tolist()] == alone.stdout.splitlines()[1:]
+    np.testing.assert_array_equal(
+        load_trained(regression / "run").predict(np.load(regression / "x.npy")), found
+    )
 
 
 def test_predict_takes_the_columns_by_name(dptrain: Start, tmp_path: Path) -> None:

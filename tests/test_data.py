@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +211,21 @@ def test_a_broken_csv_file_is_refused_with_the_place(
 ) -> None:
     with pytest.raises(InputError, match=message):
         load_csv(tmp_path, text, "y")
+
+
+def test_reading_a_csv_file_leaves_the_warnings_of_other_threads_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python's filters are the process's: who sets them for a while sets them for all threads."""
+    before, seen, loadtxt = list(warnings.filters), [], np.loadtxt
+
+    def looked(*args: Any, **options: Any) -> Any:
+        seen.append(list(warnings.filters))
+        return loadtxt(*args, **options)
+
+    monkeypatch.setattr(np, "loadtxt", looked)
+    load_csv(tmp_path, "a,b,y\n1,2,0\n3,4,1\n", "y")
+    assert seen == [before]
 
 
 def test_the_embedded_digits_have_the_official_split() -> None:
@@ -618,6 +635,93 @@ def test_predict_takes_images_too_and_refuses_another_width(tmp_path: Path) -> N
     np.testing.assert_array_equal(stored.predict(x.reshape(200, 2, 2)), stored.predict(x))
     with pytest.raises(InputError, match="x has 3 columns; the training data has 4"):
         stored.predict(x[:, :3])
+
+
+class Frame:
+    """As much of a data frame as is looked at."""
+
+    def __init__(self, values: Any, *columns: Any) -> None:
+        self.values, self.columns = np.asarray(values), columns
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Array:
+        return self.values.astype(dtype or self.values.dtype)
+
+
+ROW = [500.0, 490, 510, 505]
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return train_and_store(tmp_path_factory.mktemp("answers"), raw_rows(), HIGH)[1]
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        [ROW, ROW],
+        [[500, 490, 510, 505]] * 2,
+        Frame([ROW, ROW], "a", "b", "c", "d"),
+        np.array([[500, 490.0, np.float32(510), np.uint16(505)]] * 2, object),
+        np.array([ROW, ROW], np.uint16).reshape(2, 2, 2),
+        (ROW, tuple(ROW)),
+    ],
+    ids=["lists", "whole numbers", "frame", "objects", "images", "tuples"],
+)
+def test_predict_takes_what_numpy_makes_rows_of(answers: Trained, x: Any) -> None:
+    expected = np.array([ROW, ROW])
+    assert answers.outputs(x).tobytes() == answers.outputs(expected).tobytes()
+    assert answers.predict(x).tolist() == answers.predict(expected).tolist()
+    assert answers.probabilities(x).tolist() == answers.probabilities(expected).tolist()
+
+
+@pytest.mark.parametrize(
+    ("x", "words"),
+    [
+        ([ROW, [1, 2, np.nan, 4]], "x has nan in row 1, column 2"),
+        (np.array([[1, 2, 3, -np.inf]], np.float16), "x has -inf in row 0, column 3"),
+        (np.insert(np.tile(ROW, (1500, 1)), 1400, np.nan, axis=0), "nan in row 1400, column 0"),
+        ([[1, None, 3, 4]], "x has None in row 0, column 1"),
+        ([[1, 2, 10**400, 4]], "x has 10*0 in row 0, column 2"),
+        (np.array([[1, "2", 3, 4]], object), "x has '2' in row 0, column 1"),
+        ([["1", "2", "3", "4"]], "x has dtype <U1"),
+        (np.ones((1, 4), complex), "x has dtype complex128"),
+        (np.ma.array([ROW], mask=[[False, False, True, False]]), "x has masked entries"),
+        (ROW, r"x has 1 columns; .* has 4.*one row has shape \[1, n\]"),
+        ([[1, 2, 3]], "x has 3 columns; the training data has 4"),
+        ([ROW, [1]], "x can't be made an array"),
+        (np.empty((0, 4)), r"x has shape \(0, 4\), so there is no example"),
+        ([], "there is no example"),
+        (None, r"shape \(\); needed are rows of numbers"),
+        ([[1e300, 2, 3, 4]], r"outputs for row 0 .*not finite.* too large"),
+    ],
+    ids=[
+        "NaN", "infinity", "NaN in another block", "None", "a huge integer", "a string in objects",
+        "strings", "complex numbers", "a mask", "one row", "too few columns", "uneven rows",
+        "no row", "an empty list", "nothing", "too large for float32",
+    ],
+)  # fmt: skip
+def test_predict_refuses_what_is_no_row_of_numbers(answers: Trained, x: Any, words: str) -> None:
+    for ask in (answers.predict, answers.probabilities, answers.outputs):
+        with pytest.raises(InputError, match=words) as found:
+            ask(x)
+        assert not found.value.everywhere  # on this rank only, perhaps
+
+
+def test_predict_names_columns_and_refuses_them_in_another_order(tmp_path: Path) -> None:
+    data = load_csv(tmp_path, "u,v,kind\n" + "0,1,low\n5,1,high\n" * 20, "kind")
+    trained = dptrain.fit(dptrain.mlp_for(data), data, TrainConfig(learning_rate=0.05))
+    assert trained.predict(Frame([[5, 1]], "u", "v")).tolist() == ["high"]
+    assert trained.predict(Frame([[0, 1]], 0, 1)).tolist() == ["low"]
+    with pytest.raises(InputError, match=r"columns of x are v, u; needed are .*: u, v"):
+        trained.predict(Frame([[1, 5]], "v", "u"))
+    with pytest.raises(InputError, match=r"nan in row 0, column 1 .*'v'"):
+        trained.predict([[0, np.nan]])
+
+
+def test_parameters_that_are_not_finite_predict_nothing(answers: Trained) -> None:
+    broken = replace(answers, params=np.full_like(answers.params, np.nan))
+    with pytest.raises(InputError, match="parameters are not finite"):
+        broken.predict([ROW])
 
 
 def test_the_stored_parameters_are_the_trained_ones_bit_for_bit(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ for shards, optimizer in ((1, "sgd"), (5, "adam"), (24, "momentum")):
     shared = sum(len(memory._buffer) - memory.ALIGNMENT * memory._size for memory in memories)
     assert shared == needed.shared[here], (shared, needed)
     arrays = [*run.optimizer.state, run.optimizer._work, *(a for a, _ in reducer._receives)]
-    memory = max(model._memory.values(), key=lambda memory: memory.rows)
+    memory = max(model._spare[0].values(), key=lambda memory: memory.rows)
     computing = [*memory.units, *memory.slopes, memory.ones, *memory._keep.values()]
     computing = sum(array.nbytes for array in computing)
     assert computing == activation_bytes(model, config, shards), computing

@@ -1,14 +1,20 @@
-"""Shows that memory is allocated once: a step allocates nothing as large as what it computes with.
+"""Shows that memory is allocated once, and that calls share neither it nor anything else.
+
+A step allocates nothing as large as what it computes with.
 
 NumPy reports its arrays to tracemalloc, so the peak of what is traced over many steps counts every
 temporary. What stays is small and does not grow with the network: views, the targets of a batch,
 and the 8192 entries that NumPy adds a row of biases through.
 """
 
+import copy
 import gc
 import json
+import pickle
+import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,11 +27,14 @@ from conftest import start
 from numpy.typing import NDArray
 
 import dptrain
-from dptrain import DataConfig, ModelConfig, TrainConfig, World
+from dptrain import DataConfig, InputError, ModelConfig, TrainConfig, Trained, World
 from dptrain.config import Activation, Loss, Rule, Task
+from dptrain.data.prepare import Encoding, Rows
+from dptrain.data.read import Table
 from dptrain.optim import Optimizer, learning_rate, transforms
 from dptrain.order import Batch
 from dptrain.reduce.memory import free_bytes
+from dptrain.train.evaluate import evaluate
 from dptrain.train.loop import Recorder, begin, train, train_epoch
 
 ROOT = Path(__file__).parent.parent
@@ -262,3 +271,243 @@ def test_memory_to_share_is_what_is_left_for_this_user(monkeypatch: pytest.Monke
     found = SimpleNamespace(f_bavail=3, f_bfree=5, f_blocks=9, f_frsize=4096, f_bsize=1024)
     monkeypatch.setattr("dptrain.reduce.memory.os.statvfs", lambda _: found)
     assert free_bytes() == 3 * 4096
+
+
+# Calls at once
+
+THREADS, CALLS = 8, 200
+TINY = network(hidden=(32, 16), dropout=0.2)
+CONFIGS = [
+    TrainConfig(steps=3, batch_size=40, seed=seed, shards=shards)
+    for seed, shards in enumerate((1, 3, 5))
+]
+
+
+def trained_on(files: Path, settings: ModelConfig) -> Trained:
+    data = dptrain.load(files / "classification.npz")
+    config = TrainConfig(steps=3)
+    return dptrain.fit(dptrain.mlp_for(data, settings), data, config, world=World())
+
+
+def in_threads(work: Callable[[int], list[Any]]) -> list[list[Any]]:
+    """Return what eight threads found that did the same at once, each with a number of its own."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(work, range(THREADS), timeout=100))
+
+
+def test_eight_threads_get_the_answers_of_one(files: Path) -> None:
+    trained = trained_on(files, network(hidden=(WIDTH,)))
+    rng = np.random.default_rng(1)
+    asked = [rng.standard_normal((40 + n, INPUTS)) for n in range(4)]
+    alone = [trained.outputs(x).tobytes() for x in asked]
+
+    def ask(number: int) -> list[int]:
+        turns = [(number + call) % len(asked) for call in range(CALLS)]
+        return [n for n in turns if trained.outputs(asked[n]).tobytes() != alone[n]]
+
+    assert in_threads(ask) == [[]] * THREADS
+
+
+def test_eight_threads_fit_one_model_to_the_bytes_of_one_while_others_predict(files: Path) -> None:
+    data = dptrain.load(files / "classification.npz")
+    model, x = dptrain.mlp_for(data, TINY), np.ones((50, INPUTS))
+    trained = [dptrain.fit(model, data, config) for config in CONFIGS]
+    alone = [(one.summary["params_sha256"], one.outputs(x).tobytes()) for one in trained]
+
+    def fit(number: int) -> list[int]:
+        wrong = []
+        for n in ((number + call) % len(CONFIGS) for call in range(CALLS // THREADS)):
+            found = dptrain.fit(model, data, CONFIGS[n])
+            if (found.summary["params_sha256"], trained[n].outputs(x).tobytes()) != alone[n]:
+                wrong.append(n)
+        return wrong
+
+    assert in_threads(fit) == [[]] * THREADS
+
+
+def pickled(trained: Trained) -> Trained:
+    found: Trained = pickle.loads(pickle.dumps(trained))  # noqa: S301 (made here)
+    return found
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, pickled])
+def test_a_copy_of_a_model_carries_no_memory_that_it_computes_in(
+    again: Callable[[Trained], Trained], files: Path
+) -> None:
+    trained, x = trained_on(files, network(hidden=(WIDTH,))), np.ones((ROWS, INPUTS))
+    expected = trained.outputs(x).tobytes()
+    assert len(pickle.dumps(trained)) < trained.params.nbytes + 10_000
+    assert again(trained).outputs(x).tobytes() == expected
+
+
+def blas_threads() -> list[int]:
+    pools = threadpoolctl.threadpool_info()
+    return [pool["num_threads"] for pool in pools if pool["user_api"] == "blas"]
+
+
+class Held:
+    """A model of one parameter that stops where it computes until it may go on."""
+
+    num_params, dtype = 1, np.float64
+
+    def __init__(self) -> None:
+        self.reached, self.go = threading.Event(), threading.Event()
+        self.seen: list[int] = []
+
+    def _hold(self) -> None:
+        self.reached.set()
+        assert self.go.wait(30)
+        self.seen += blas_threads()
+
+    def initial_params(self, rng: np.random.Generator) -> Any:  # noqa: ARG002
+        return np.zeros(1)
+
+    def loss_and_grad_sum(self, params: Any, x: Any, y: Any, out: Any, rng: Any) -> float:  # noqa: ARG002
+        self._hold()
+        out[:] = 0
+        return 0.0
+
+    def outputs(self, params: Any, x: Any) -> Any:  # noqa: ARG002
+        self._hold()
+        return np.zeros((len(x), OUTPUTS))
+
+    def loss_sum(self, outputs: Any, y: Any) -> float:  # noqa: ARG002
+        return 0.0
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    """Threads of a process that has 2 BLAS threads, and has them again in the end."""
+    with threadpoolctl.threadpool_limits(2, "blas"):
+        with ThreadPoolExecutor(2) as threads:
+            yield threads
+        assert set(blas_threads()) == {2}
+
+
+def test_each_of_two_fits_keeps_its_blas_threads_when_the_other_ends(
+    files: Path, pool: ThreadPoolExecutor
+) -> None:
+    data = dptrain.load(files / "regression.npz")
+    first, second = Held(), Held()
+    runs = []
+    for model in (first, second):
+        runs.append(pool.submit(dptrain.fit, model, data, TrainConfig(steps=1)))
+        assert model.reached.wait(30)
+    for model, run in zip((first, second), runs, strict=True):
+        model.go.set()
+        run.result(30)
+    assert {*first.seen, *second.seen} == {1}
+
+
+def test_another_number_of_blas_threads_is_refused_while_a_fit_goes_on(
+    files: Path, pool: ThreadPoolExecutor
+) -> None:
+    data = dptrain.load(files / "regression.npz")
+    model, other = Held(), Held()
+    run = pool.submit(dptrain.fit, model, data, TrainConfig(steps=1))
+    assert model.reached.wait(30)
+    wide = Trained(other, np.zeros(1), data.encoding, threads=2)
+    with pytest.raises(InputError, match=r"threads is 2, and another call .* with 1 BLAS"):
+        wide.predict(np.ones((1, INPUTS)))
+    with pytest.raises(InputError, match=r"threads is 2, and another call"):
+        dptrain.fit(other, data, TrainConfig(steps=1, threads=2))
+    other.go.set()
+    dptrain.fit(other, data, TrainConfig(steps=1))
+    model.go.set()
+    run.result(30)
+    assert len(wide.predict(np.ones((1, INPUTS)))) == 1
+    assert {*model.seen} == {1}
+    assert {*other.seen} == {1, 2}
+
+
+def test_a_prediction_waits_for_one_with_other_blas_threads_and_has_its_own(
+    files: Path, pool: ThreadPoolExecutor
+) -> None:
+    encoding = dptrain.load(files / "regression.npz").encoding
+    one, two = (Trained(Held(), np.zeros(1), encoding, threads=n) for n in (1, 2))
+    x = np.ones((1, INPUTS))
+    asked = [pool.submit(one.predict, x)]
+    assert one.model.reached.wait(30)  # type: ignore[attr-defined]
+    asked.append(pool.submit(two.predict, x))
+    assert not two.model.reached.wait(0.2)  # type: ignore[attr-defined]
+    for trained in (one, two):
+        trained.model.go.set()  # type: ignore[attr-defined]
+    for answer in asked:
+        answer.result(30)
+    assert {*one.model.seen} == {1}  # type: ignore[attr-defined]
+    assert {*two.model.seen} == {2}  # type: ignore[attr-defined]
+
+
+def test_a_stored_model_predicts_with_the_blas_threads_of_its_run(
+    files: Path, tmp_path: Path
+) -> None:
+    data = dptrain.load(files / "classification.npz")
+    config = TrainConfig(steps=1, threads=3)
+    fitted = dptrain.fit(dptrain.mlp_for(data, TINY), data, config, out=tmp_path / "run")
+    assert fitted.threads == dptrain.load_trained(tmp_path / "run").threads == 3
+
+
+RANKS = """
+import json, sys, threading, tracemalloc
+from pathlib import Path
+import numpy as np
+import dptrain
+from dptrain.train.stored import predict_run
+
+world, found = dptrain.connect(), []
+
+def fit():
+    try:
+        dptrain.load()
+    except dptrain.InputError as error:
+        found.append(str(error))
+
+thread = threading.Thread(target=fit)
+thread.start()
+thread.join()
+predict_run("run", ["x.npy"], "warm.npy", probabilities=True, world=world)
+tracemalloc.start()
+predict_run("run", ["x.npy"], "p.npy", probabilities=True, world=world)
+peak = tracemalloc.get_traced_memory()[1]
+tracemalloc.stop()
+for line in world.allgather(json.dumps([peak, found])):
+    if world.rank == 0:
+        print(line)
+"""
+
+
+def test_each_rank_predicts_and_holds_its_share_only_and_makes_calls_from_one_thread(
+    tmp_path: Path,
+) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(256) % 64
+    data = tmp_path / "d.npz"
+    np.savez(data, x=rng.standard_normal((256, 2)), y=labels)
+    np.save(tmp_path / "x.npy", rng.standard_normal((60_000, 2)))
+    loaded = dptrain.load(data, DataConfig(task="classification"))
+    model = dptrain.mlp_for(loaded, ModelConfig(hidden=()))
+    trained = dptrain.fit(model, loaded, TrainConfig(steps=1), out=tmp_path / "run")
+    (tmp_path / "run.py").write_text(RANKS)
+    done = start("python", "run.py", ranks=2, cwd=tmp_path)
+    assert done.status == 0, done.stderr
+    expected = trained.probabilities(np.load(tmp_path / "x.npy"))
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    for peak, errors in found:
+        assert peak < 0.7 * expected.nbytes
+        assert len(errors) == 1
+        assert "from another thread" in errors[0]
+    assert np.load(tmp_path / "p.npy").tobytes() == expected.tobytes()
+
+
+def test_no_table_of_classes_by_classes_is_made_unless_it_is_asked_for() -> None:
+    classes = 40_000
+    model = dptrain.MLP([1, classes])
+    x, y = np.ones((2, 1)), np.array([1, 2])
+    encoding = Encoding("classification", (), np.zeros(1), np.ones(1), np.arange(classes), 1)
+    rows = Rows(Table(x, y, "two rows"), encoding)
+    params = np.zeros(model.num_params, np.float32)
+
+    def work() -> None:
+        evaluate(model, params, rows, World())
+
+    assert peak_of(work) < 20 * 4 * classes

@@ -444,7 +444,9 @@ STORED = {
         {"x.npy": X[:, :2]}, "evaluate run x.npy", r"x\.npy has no y; needed is a target"
     ),
     "predict from NaN": Case(
-        {"x.npy": put(X[:, :2], np.nan, (4, 1))}, "predict run x.npy", r"nan in row 4, column 1"
+        {"x.npy": put(X[:, :2], np.nan, (4, 1))},
+        "predict run x.npy",
+        r"nan in row 4, column 1 .*'height'",
     ),
     "predict from infinity": Case(
         {"x.npy": put(X[:, :2], np.inf, (0, 1))}, "predict run x.npy", r"inf in row 0, column 1"
@@ -455,6 +457,13 @@ STORED = {
         r"out is p\.txt; .* to a \.csv or \.npy file",
         ranks=None,
     ),
+    "predict one row that is none": Case(
+        {"x.npy": X[0, :2]},
+        "predict run x.npy",
+        r"1 columns; .*one row has shape \[1, n\]",
+        ranks=None,
+    ),
+    "predict into no folder": Case({}, "predict run d.csv --out no/p.npy", r"no/p\.npy can't be"),
     "predict nothing": Case({}, "predict run", r"Missing argument 'DATA", ranks=None),
 }
 

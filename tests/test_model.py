@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dptrain.config import Activation, DType, Init, InputError, Loss
+from dptrain.config import Activation, DType, Init, InputError, Loss, ModelConfig, TrainConfig
 from dptrain.keys import Purpose, generator
 from dptrain.model import Floats, Model
 from dptrain.model.activations import ACTIVATIONS
@@ -303,11 +303,20 @@ def test_slope_is_the_derivative_and_tends_to_its_limits(
     expected = [(plain(point + 1e-5) - plain(point - 1e-5)) / 2e-5 for point in points]
     np.testing.assert_allclose(slope, expected, atol=1e-9 if dtype == "float64" else 1e-5)
 
-    far = np.array([-1e4, 1e4], dtype)
-    ACTIVATIONS[activation](far, limits := np.empty(2, dtype))
     flat, ramp = [0, 0], [0, 1]
     expected_limits = {"tanh": flat, "sigmoid": flat, "relu": ramp, "gelu": ramp}
-    np.testing.assert_array_equal(limits, expected_limits.get(activation, [1, 1]))
+    for size in (1e4, 1e38, np.inf):
+        far = np.array([-size, size], dtype)
+        ends = {"tanh": [-1, 1], "sigmoid": [0, 1], "identity": [-size, size]}
+        values = np.array(ends.get(activation, [0, size]), dtype)
+        ACTIVATIONS[activation](alone := far.copy(), None)
+        ACTIVATIONS[activation](far, limits := np.empty(2, dtype))
+        np.testing.assert_array_equal(limits, expected_limits.get(activation, [1, 1]))
+        np.testing.assert_array_equal(far, values)
+        assert far.tobytes() == alone.tobytes()
+    nothing = np.full(2, np.nan, dtype)
+    ACTIVATIONS[activation](nothing, np.empty(2, dtype))
+    assert np.isnan(nothing).all()
 
 
 def test_slope_of_relu_at_0_is_0() -> None:
@@ -590,6 +599,43 @@ def test_spec_makes_an_equal_model_also_through_json(problem: str) -> None:
     key = (0, Purpose.PARAMS)
     first, second = model.initial_params(generator(*key)), again.initial_params(generator(*key))
     assert first.tobytes() == second.tobytes()
+
+
+def test_settings_may_be_numpys_numbers_and_lists_and_are_kept_as_plain_ones() -> None:
+    numbers: dict[str, Any] = {
+        "batch_size": np.int64(32), "learning_rate": np.float32(0.5), "noise_scale": np.bool_(True),
+        "epochs": np.uint8(3), "clip_norm": np.array(2), "momentum": 0, "optimizer": np.str_("sgd"),
+    }  # fmt: skip
+    plain = TrainConfig(
+        batch_size=32, learning_rate=0.5, noise_scale=True, epochs=3, clip_norm=2.0, momentum=0.0,
+        optimizer="sgd",
+    )  # fmt: skip
+    for name, value in vars(TrainConfig(**numbers)).items():
+        assert (type(value), value) == (type(getattr(plain, name)), getattr(plain, name)), name
+    sizes: list[Any] = [[64, np.int8(3)], np.array([64, 3])]
+    for hidden in sizes:
+        found = ModelConfig(hidden=hidden).hidden
+        assert (found, [type(size) for size in found]) == ((64, 3), [int, int])
+    assert MLP(np.array([5, 4, 2])).spec() == MLP([5, 4, 2]).spec()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("batch_size", np.float64(64), "batch-size is 64.0; needed is of type int"),
+        ("batch_size", np.bool_(True), "batch-size is True; needed is of type int"),
+        ("noise_scale", np.int64(1), "noise-scale is 1; needed is of type bool"),
+        ("learning_rate", np.float32("nan"), "learning-rate is nan; it must be above 0"),
+        ("learning_rate", 10**400, "learning-rate is inf; it must be above 0 and finite"),
+        ("learning_rate", np.array([0.1]), "needed is of type float"),
+    ],
+    ids=["whole", "bool for whole", "whole for bool", "NaN", "beyond float", "array"],
+)
+def test_numbers_of_another_kind_are_refused_as_before(name: str, value: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        TrainConfig(**{name: value})
+    with pytest.raises(InputError, match=r"hidden is .*; needed is of type tuple\[int"):
+        ModelConfig(hidden=[[3]])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("sizes", [[], [3], [3, 0, 2], [3, -1]])

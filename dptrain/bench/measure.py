@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any, Literal
 
 import numpy as np
-import threadpoolctl
 from numpy.typing import NDArray
 
 from dptrain.bench.clock import PARTS, Clock, Products, clocked
@@ -24,6 +23,7 @@ from dptrain.data.read import Table
 from dptrain.model.mlp import MLP
 from dptrain.train.fit import mlp_for
 from dptrain.train.loop import Recorder, Training, begin, train_epoch
+from dptrain.train.threads import blas_threads
 from dptrain.version import software
 from dptrain.world import CPUS, World, usable_cores
 
@@ -229,7 +229,7 @@ def bench(
         say(f"dptrain: {crowded}")
     with world.together():
         data = synthetic(inputs, outputs, task, config)
-    with threadpoolctl.threadpool_limits(config.threads, "blas"), np.errstate(all="ignore"):
+    with blas_threads(config.threads), np.errstate(all="ignore"):
         trial = Bench(data, model_config, config, world)
         trial.warm_up()
         found = []

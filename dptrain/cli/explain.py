@@ -43,14 +43,13 @@ def explain(
     """
     config = build(ExplainConfig, values)
     world = connect()
-    import threadpoolctl
-
     from dptrain.explain import chapters as book
     from dptrain.explain.check import check as agree
     from dptrain.explain.figure import draw
     from dptrain.explain.page import page
     from dptrain.explain.text import text
     from dptrain.record.files import write_whole
+    from dptrain.train.threads import blas_threads
 
     def say(line: str) -> None:
         if world.rank == 0:
@@ -71,7 +70,7 @@ def explain(
     with world.together():
         numbers = book.chosen(chapters)
         _check_files(html, plot)
-    with threadpoolctl.threadpool_limits(1, "blas"):
+    with blas_threads(1):
         agreed = not check or agree(config, numbers, world, say)
         with world.together():
             if agreed and world.rank == 0:

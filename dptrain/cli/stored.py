@@ -52,15 +52,12 @@ def predict(run: str, data: tuple[str, ...], out: str | None, probabilities: boo
     DATA needs no targets. Of a CSV file the columns that the model was trained on are taken.
     """
     world = connect()
-    from dptrain.train.stored import predict_run, write_predictions
+    from dptrain.train.stored import predict_run
 
     with world.together():
         if out is not None and Path(out).suffix not in (".csv", ".npy"):
             raise InputError(f"out is {out}; predictions are written to a .csv or .npy file")
-    found = predict_run(run, data, probabilities=probabilities, world=world)
-    with world.together():
-        if found is not None:
-            write_predictions(out, *found)
+    predict_run(run, data, out, probabilities=probabilities, world=world)
     return 0
 
 
@@ -68,6 +65,8 @@ def _evaluation_text(found: dict[str, Any]) -> str:
     """Return an evaluation for people, with the confusion matrix where there is one."""
     lines = [f"{found['data']}: {found['examples']} examples", measures(found, "")]
     if "confusion" not in found:
+        if "classes" in found:
+            lines.append(f"no confusion matrix of so many classes: {len(found['classes']):,}")
         return "\n".join(lines)
     classes = [str(name) for name in found["classes"]]
     largest = max(max(row) for row in found["confusion"])

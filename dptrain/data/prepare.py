@@ -1,6 +1,6 @@
 """Tables become examples: checked, split, scaled by the training rows, encoded when asked for."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -62,6 +62,8 @@ class Encoding:
             raise InputError(
                 f"{table.source}: x has {width} columns; the training data has {len(self.shift)}, "
                 "and every row must have the same columns"
+                + "; an array of one row has shape [1, n]"
+                * (width == 1)
             )
         if table.y is not None and table.y.shape[1:] != ((self.outputs,) * (self.outputs > 1)):
             raise InputError(
@@ -232,22 +234,35 @@ def check_rows(rows: Rows, world: World) -> None:
 
     Collective: every rank must call this. Raises InputError naming the first row at fault.
     """
-    source, task, classes = rows.table.source, rows.encoding.task, rows.encoding.classes
     with world.together():
         rows.encoding.check(rows.table)
         for block in rows.blocks(world):
-            for name in ("x",) if rows.table.y is None else ("x", "y"):
-                values = rows.raw_x(block) if name == "x" else rows.raw_y(block)
-                if values.dtype.kind == "f" and not np.isfinite(values).all():
-                    row, *column = np.argwhere(~np.isfinite(values))[0]
-                    where = f"row {block.start + row}" + "".join(f", column {c}" for c in column)
-                    value = values[row, *column]
-                    raise InputError(
-                        f"{source}: {name} has {value} in {where} (both count from 0); needed are "
-                        "finite numbers: fill it in or leave the row out"
-                    )
-            if rows.table.y is not None:
-                _check_labels(rows.raw_y(block), block.start, source, task, classes)
+            check_block(rows, block)
+
+
+def check_block(rows: Rows, block: slice) -> None:
+    """Raise InputError for the first of some rows that is not finite or whose label is none."""
+    table = rows.table
+    for name in ("x",) if table.y is None else ("x", "y"):
+        values = rows.raw_x(block) if name == "x" else rows.raw_y(block)
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            row, *column = np.argwhere(~np.isfinite(values))[0]
+            names = rows.encoding.features if name == "x" else ()
+            raise InputError(
+                f"{table.source}: {name} has {values[row, *column]} in "
+                f"{place(block.start + row, column, names)}; needed are finite numbers: fill it in "
+                "or leave the row out"
+            )
+    if table.y is not None:
+        task, classes = rows.encoding.task, rows.encoding.classes
+        _check_labels(rows.raw_y(block), block.start, table.source, task, classes)
+
+
+def place(row: int, column: Sequence[int], names: Sequence[str]) -> str:
+    """Return where an entry stands, for people; its column's name too, where columns have some."""
+    where = f"row {row}" + "".join(f", column {c}" for c in column)
+    named = "".join(f", {names[c]!r}" for c in column if names)
+    return f"{where} ({'both count' if column else 'counts'} from 0){named}"
 
 
 def _check_labels(y: Array, start: int, source: str, task: Task, classes: Array) -> None:

@@ -1,7 +1,6 @@
 """Files become tables: raw rows and targets, memory-mapped where the format allows."""
 
 import csv
-import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -198,11 +197,14 @@ def _read_columns(path: str, names: list[str], numbers: Sequence[str]) -> dict[s
     """Return the columns of a CSV file: those of numbers as float64, the others as text."""
     dtype = [(f"{column}", "f8" if name in numbers else "O") for column, name in enumerate(names)]
     try:
-        with warnings.catch_warnings(category=UserWarning, action="ignore"):  # a file with no row
-            rows = np.loadtxt(
-                path, dtype, comments=None, delimiter=",", skiprows=1, ndmin=1,
-                quotechar='"', encoding="utf-8-sig",
-            )  # fmt: skip
+        with Path(path).open(encoding="utf-8-sig") as file:
+            next(file, "")
+            if not any(line.strip() for line in file):
+                return {name: np.empty(0) for name in names}
+        rows = np.loadtxt(
+            path, dtype, comments=None, delimiter=",", skiprows=1, ndmin=1,
+            quotechar='"', encoding="utf-8-sig",
+        )  # fmt: skip
     except (ValueError, UnicodeDecodeError) as error:
         columns = [names.index(name) for name in numbers]
         raise _csv_error(path, names, columns, error) from None

@@ -14,6 +14,7 @@ class Model(Protocol):
 
     Sums, never means: the loop divides once, by the size of the whole minibatch. A result must
     depend on the arguments alone (no state, no rank), then it is free of the number of processes.
+    Threads may call a model at once, so memory that it computes in must be a call's own.
     """
 
     @property

@@ -69,7 +69,7 @@ class MLP:
         self.loss: Loss = loss
         self.dtype = np.dtype(dtype)
         self._shapes = list(zip(self.sizes[:-1], self.sizes[1:], strict=True))
-        self._memory: dict[int, Memory] = {}
+        self._spare = Spare()
 
     @property
     def num_params(self) -> int:
@@ -114,7 +114,7 @@ class MLP:
         to example i, and nothing else is added across examples.
         """
         layers, gradients = self.layers(params), self.layers(out)
-        memory = self._memory_for(len(x))
+        held, memory = self._take_memory(len(x))
         self._forward(layers, x, memory, rng)
         delta = memory.units[-1]
         loss_sum = LOSSES[self.loss].loss_sum_and_delta(delta, y, memory.slopes[-1])
@@ -128,13 +128,16 @@ class MLP:
                 np.matmul(delta, layers[number][0].T, out=below)
                 np.multiply(below, memory.slopes[number - 1], out=below)
                 delta = below
+        self._spare.append(held)
         return loss_sum
 
     def outputs(self, params: Floats, x: Floats) -> Floats:
         """Return the outputs [m, outputs] before softmax or sigmoid; see `Model`."""
-        memory = self._memory_for(len(x))
+        held, memory = self._take_memory(len(x))
         self._forward(self.layers(params), x, memory, None)
-        return memory.units[-1].copy()
+        found = memory.units[-1].copy()
+        self._spare.append(held)
+        return found
 
     def loss_sum(self, outputs: Floats, y: NDArray[Any]) -> float:
         """Return the loss summed over examples; see `Model`."""
@@ -169,17 +172,23 @@ class MLP:
                     memory.drop(number, random, self.config.dropout)
             below = z
 
-    def _memory_for(self, rows: int) -> "Memory":
-        """Return the working memory for so many rows, made once; valid until the next call."""
-        memory = self._memory.get(rows)
+    def _take_memory(self, rows: int) -> "tuple[dict[int, Memory], Memory]":
+        """Return working memory that no other call has, and its part for so many rows.
+
+        The call appends the first to `_spare` once it is done, for the next one to take.
+        """
+        try:
+            held = self._spare.pop()
+        except IndexError:
+            held = {}
+        memory = held.get(rows)
         if memory is None:
-            largest = max(self._memory.values(), key=lambda memory: memory.rows, default=None)
+            largest = max(held.values(), key=lambda memory: memory.rows, default=None)
             if largest is None or largest.rows < rows:
-                self._memory.clear()
+                held.clear()
                 largest = None
-            memory = Memory(rows, self.sizes, self.dtype, largest)
-            self._memory[rows] = memory
-        return memory
+            memory = held[rows] = Memory(rows, self.sizes, self.dtype, largest)
+        return held, memory
 
     def tensors(self, params: Floats) -> dict[str, Floats]:
         """Return named arrays for storing: layers.I.weight [outputs, inputs], layers.I.bias.
@@ -210,6 +219,15 @@ class MLP:
         settings = asdict(self.config)
         del settings["hidden"]
         return {"sizes": list(self.sizes), **settings}
+
+
+class Spare(list["dict[int, Memory]"]):
+    """Memory that calls have left for the next ones: by number of rows, as much as there were calls
+    at one time. A copy of it, pickled or not, is empty.
+    """
+
+    def __reduce__(self) -> tuple[type["Spare"], tuple[()]]:
+        return Spare, ()
 
 
 class Memory:

@@ -52,10 +52,10 @@ def read_object(text: bytes | str) -> dict[str, Any]:
     return found
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes | Iterable[bytes]) -> None:
     """Write a file that a person asked for: see `replace_file`; InputError where that fails."""
     try:
-        replace_file(path, [content])
+        replace_file(path, [content] if isinstance(content, bytes) else content)
     except OSError as error:
         raise InputError(f"{path} can't be written: {error.strerror}") from None
 

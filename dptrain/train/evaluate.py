@@ -41,8 +41,8 @@ def evaluate(
     classification: accuracy. multilabel: accuracy (all labels of an example right) and
     label_accuracy. regression: rmse, mae, and r2, the mean over outputs. Sums go over blocks of
     rows in the tree, so that they are free of the number of ranks. `confusion` [classes, classes],
-    where given, is set to how often each class (row) was taken for each (column). `asked`, where
-    given, is looked at before each block. Collective: every rank must call this.
+    zeros where given, is set to how often each class (row) was taken for each (column). `asked`,
+    where given, is looked at before each block. Collective: every rank must call this.
 
     Raises
     ------
@@ -54,7 +54,6 @@ def evaluate(
     task = rows.encoding.task
     center = _target_mean(rows, world) if task == "regression" else np.zeros(0)
     own = []
-    counts = np.zeros((len(rows.encoding.classes),) * 2, np.int64)
     for block in rows.blocks(world):
         if asked is not None and asked().stop:
             break
@@ -65,7 +64,7 @@ def evaluate(
             predicted = predicted_classes(values)
             found = [np.sum(predicted == y)]
             if confusion is not None:
-                np.add.at(counts, (y, predicted), 1)
+                np.add.at(confusion, (y, predicted), 1)
         elif task == "multilabel":
             right = (values > 0) == y.reshape(values.shape)
             found = [np.sum(right.all(axis=1)), np.sum(right)]
@@ -88,7 +87,7 @@ def evaluate(
             everywhere=True,
         )
     if confusion is not None:
-        confusion[:] = total_count(world, counts)
+        confusion[:] = total_count(world, confusion)
     return {"loss": float(sums[0] / len(rows)), **_metrics(sums[1:], rows)}
 
 

@@ -8,8 +8,6 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-import threadpoolctl
-
 from dptrain.config import (
     SHARD,
     DataConfig,
@@ -32,6 +30,7 @@ from dptrain.train.evaluate import Interrupted, evaluate
 from dptrain.train.loop import Training, begin, train
 from dptrain.train.open import open_run
 from dptrain.train.recorder import RunRecorder
+from dptrain.train.threads import blas_threads
 from dptrain.train.trained import Trained
 from dptrain.world import World, collective, connect
 
@@ -172,10 +171,7 @@ def fit(
     if crowded and not quiet and world.rank == 0:
         print(f"dptrain: {crowded}", file=sys.stderr)
     directory = None if out is None else Path(out)
-    with (
-        threadpoolctl.threadpool_limits(config.threads, "blas"),
-        GUARD.hearing(config.stall_timeout),
-    ):
+    with blas_threads(config.threads), GUARD.hearing(config.stall_timeout):
         run = begin(model, data, config, world)
         try:
             opened = open_run(run, data, config, settings, directory, resume, force, world)
@@ -195,7 +191,8 @@ def fit(
                 run.reducer.close()
             raise
     summary = _summary(run, test, config, world, recorder)
-    trained = Trained(model, run.reducer.close(), data.encoding, summary, run.history)
+    params = run.reducer.close()
+    trained = Trained(model, params, data.encoding, summary, run.history, config.threads)
     if recorder.store is not None:
         try:
             trained.save(recorder.store.run)

@@ -2,24 +2,30 @@
 
 import csv
 import io
+import itertools
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import threadpoolctl
 from numpy.typing import NDArray
 
-from dptrain.config import DataConfig, InputError, TrainConfig, data_files, from_settings
+from dptrain.config import DataConfig, InputError, data_files, from_settings
 from dptrain.data.prepare import Rows, check_rows
 from dptrain.data.read import has_names, read
 from dptrain.record import rundir
 from dptrain.record.files import write_whole
 from dptrain.train.evaluate import evaluate
+from dptrain.train.threads import blas_threads
 from dptrain.train.trained import Trained, load_trained
 from dptrain.world import World, collective
+
+Array = NDArray[Any]
+
+MOST_CLASSES = 1000
+"""With more, a table of what was taken for what has more entries than most models."""
 
 
 @collective
@@ -29,8 +35,8 @@ def evaluate_run(
     """Return the loss and the metrics of a stored model on the rows of some files.
 
     Without files: on the run's own test rows. Of a file that holds test rows these are taken.
-    Classification adds `classes` and `confusion`, whose row i counts what class i was taken for.
-    Collective: every rank must call this.
+    Classification adds `classes` and, for at most `MOST_CLASSES`, `confusion`, whose row i counts
+    what class i was taken for. Collective: every rank must call this.
 
     Raises
     ------
@@ -39,7 +45,7 @@ def evaluate_run(
     """
     with world.together():
         trained, settings = load_trained(run), rundir.read_config(Path(run), local=True)
-        stored, threads = from_settings(DataConfig, settings), _threads(settings)
+        stored = from_settings(DataConfig, settings)
         files = paths or stored.test_data or data_files(settings)
         if not target and has_names(files):
             target = stored.target
@@ -48,50 +54,63 @@ def evaluate_run(
             raise InputError(f"the data of {run} has no test rows; name the DATA to evaluate on")
         rows = Rows(test or table, trained.encoding)
         rows.raw_y(slice(0, 0))  # there must be targets
+    _check_equal(rows, world)
     check_rows(rows, world)
     classes = trained.encoding.classes
-    counts = np.zeros((len(classes), len(classes)), np.int64)
-    with threadpoolctl.threadpool_limits(threads, "blas"):
+    shown = 0 < len(classes) <= MOST_CLASSES
+    counts = np.zeros((len(classes), len(classes)), np.int64) if shown else None
+    with blas_threads(trained.threads, brief=True), np.errstate(all="ignore"):
         found = evaluate(trained.model, trained.params, rows, world, confusion=counts)
     result = {"run": run, "data": rows.table.source, "examples": len(rows), **found}
-    if trained.encoding.task != "classification":
-        return result
-    return {**result, "classes": classes.tolist(), "confusion": counts.tolist()}
+    if len(classes):
+        result["classes"] = classes.tolist()
+    return result if counts is None else {**result, "confusion": counts.tolist()}
 
 
 @collective
 def predict_run(
-    run: str, paths: Sequence[str], *, probabilities: bool, world: World
-) -> tuple[list[str], NDArray[Any]] | None:
-    """Return names of columns and predictions [rows, columns] on rank 0, None on the others.
+    run: str, paths: Sequence[str], out: str | None, *, probabilities: bool, world: World
+) -> None:
+    """Write predictions for the rows of some files to a .csv or .npy file, or as CSV to stdout.
 
-    Each rank predicts its own blocks of rows. Collective: every rank must call this.
+    Each rank predicts and holds its own blocks of rows; rank 0 writes them block by block, in the
+    order of the rows. Collective: every rank must call this.
 
     Raises
     ------
     InputError
         The run or the files can't be read or don't fit each other; regression has no
-        probabilities.
+        probabilities; the file can't be written.
     """
     with world.together():
-        trained, threads = load_trained(run), _threads(rundir.read_config(Path(run), local=True))
+        trained = load_trained(run)
         table, test = read(paths, (), trained.encoding.features)
-        rows = Rows(test or table, trained.encoding)
-    check_rows(Rows(replace(rows.table, y=None), trained.encoding), world)
+        rows = Rows(replace(test or table, y=None), trained.encoding)
+        trained.encoding.check(rows.table)
+    _check_equal(rows, world)
     with world.together():
-        ask = trained.probabilities if probabilities else trained.predict
-        ask(rows.raw_x(slice(0, 1)))  # what can't be asked is said before the work
-    with threadpoolctl.threadpool_limits(threads, "blas"):
-        own = [ask(rows.raw_x(block)) for block in rows.blocks(world)]
-    found = [block for blocks in world.allgather(own) for block in blocks]
-    if world.rank > 0:
-        return None
-    return _columns(trained, probabilities), np.concatenate(found)
+        meaning = trained.chances if probabilities else trained.predictions
+        own = trained.in_blocks(rows, world, meaning)
+    blocks = world.one_by_one(own)
+    with world.together():
+        try:
+            if world.rank == 0:
+                _write_predictions(out, _columns(trained, probabilities), blocks, len(rows))
+        finally:
+            for _ in blocks:  # also where they can't be written: the other ranks wait to send them
+                pass
 
 
-def _threads(settings: Mapping[str, Any]) -> int:
-    """Return the BLAS threads that a stored run computes with."""
-    return from_settings(TrainConfig, settings).threads
+def _check_equal(rows: Rows, world: World) -> None:
+    """Raise InputError, on every rank, where ranks have read something else. Collective."""
+    found = world.allgather(rows.table.shapes())
+    for rank, shapes in enumerate(found):
+        if shapes != found[0]:
+            raise InputError(
+                f"{rows.table.source} holds {shapes} on rank {rank} and {found[0]} on rank 0; "
+                "start all ranks with the same files",
+                everywhere=True,
+            )
 
 
 def _columns(trained: Trained, probabilities: bool) -> list[str]:
@@ -103,18 +122,37 @@ def _columns(trained: Trained, probabilities: bool) -> list[str]:
     return [stem] if outputs == 1 else [f"{stem}_{number}" for number in range(outputs)]
 
 
-def write_predictions(out: str | None, names: Sequence[str], found: NDArray[Any]) -> None:
-    """Write predictions [rows] or [rows, columns] to a .csv or .npy file, or as CSV to stdout."""
-    if out is not None and Path(out).suffix == ".npy":
-        content = io.BytesIO()
-        np.save(content, found)
-        write_whole(Path(out), content.getvalue())
-        return
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
-    writer.writerows(found.reshape(len(found), -1).tolist())
+def _write_predictions(
+    out: str | None, names: Sequence[str], blocks: Iterator[Array], num_rows: int
+) -> None:
+    """Write blocks of predictions [m] or [m, columns], `num_rows` in all."""
     if out is None:
-        sys.stdout.write(text.getvalue())
+        for text in _as_csv(names, blocks):
+            sys.stdout.write(text)
+    elif Path(out).suffix == ".npy":
+        write_whole(Path(out), _as_npy(blocks, num_rows))
     else:
-        write_whole(Path(out), text.getvalue().encode())
+        write_whole(Path(out), (text.encode() for text in _as_csv(names, blocks)))
+
+
+def _as_csv(names: Sequence[str], blocks: Iterator[Array]) -> Iterator[str]:
+    """Yield a CSV file's header, and the lines of each block."""
+    header: list[Any] = [names]
+    tables = (block.reshape(len(block), -1).tolist() for block in blocks)
+    for rows in itertools.chain([header], tables):
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        yield text.getvalue()
+
+
+def _as_npy(blocks: Iterator[Array], num_rows: int) -> Iterator[bytes]:
+    """Yield a .npy file's header, and the bytes of each block."""
+    for number, block in enumerate(blocks):
+        if number == 0:
+            start = io.BytesIO()
+            whole = {"descr": block.dtype.str, "fortran_order": False}
+            np.lib.format.write_array_header_1_0(
+                start, whole | {"shape": (num_rows, *block.shape[1:])}
+            )
+            yield start.getvalue()
+        yield block.tobytes()

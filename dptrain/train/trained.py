@@ -1,6 +1,8 @@
 """A trained model: parameters and the encoding of its data, stored and loaded as one file."""
 
 import json
+import numbers
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -8,15 +10,17 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.config import InputError, Task
-from dptrain.data.prepare import BLOCK, Encoding
+from dptrain.config import InputError, Task, TrainConfig
+from dptrain.data.prepare import Encoding, Rows, check_block, place
 from dptrain.data.read import Table
 from dptrain.model import Model
 from dptrain.model.mlp import MLP
 from dptrain.record import rundir
 from dptrain.record.files import write_whole
 from dptrain.train.evaluate import predicted_classes
+from dptrain.train.threads import blas_threads
 from dptrain.version import __version__
+from dptrain.world import World
 
 Array = NDArray[Any]
 
@@ -32,41 +36,78 @@ class Trained:
     """As `train --json` prints it."""
     history: list[dict[str, Any]] = field(default_factory=list)
     """The metrics of every epoch, as in metrics.jsonl."""
+    threads: int = 1
+    """BLAS threads that it computes with, as its run did: they decide the last bits."""
 
-    def outputs(self, x: Array) -> Array:
-        """Return the model's outputs [m, outputs] for raw rows x [m, features]."""
-        self.encoding.check(Table(x, None, "x"))
-        rows = x.reshape(len(x), -1)
-        blocks = [rows[start : start + BLOCK] for start in range(0, len(rows), BLOCK)]
-        found = [
-            self.model.outputs(self.params, self.encoding.inputs(block, self.model.dtype))
-            for block in blocks
-        ]
-        return np.concatenate(found).reshape(len(rows), -1)
+    def outputs(self, x: Any) -> Array:
+        """Return the model's outputs [m, outputs] for raw rows x; see `predict`."""
+        return np.concatenate(self.in_blocks(_as_rows(x, self.encoding), World(), np.asarray))
 
-    def predict(self, x: Array) -> Array:
+    def predict(self, x: Any) -> Array:
         """Return labels [m], 0 or 1 for each label [m, labels], or values [m] or [m, outputs].
 
-        `x` are raw rows [m, features]: scaling belongs to the model. Local: any rank may call it.
-        """
-        outputs = self.outputs(x)
-        if self.encoding.task == "classification":
-            return self.encoding.classes[predicted_classes(outputs)]
-        if self.encoding.task == "multilabel":
-            return (outputs > 0).astype(np.int64)
-        return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+        `x` are raw rows [m, features], or what NumPy makes into an array of numbers [m, ...], as in
+        training: scaling belongs to the model. Local: any rank may call it, and any threads at
+        once.
 
-    def probabilities(self, x: Array) -> Array:
-        """Return probabilities [m, classes] or [m, labels] for raw rows x [m, features].
+        Raises
+        ------
+        InputError
+            These are no rows as the model was trained on, or one holds what is not finite.
+        """
+        rows = _as_rows(x, self.encoding)
+        return np.concatenate(self.in_blocks(rows, World(), self.predictions))
+
+    def probabilities(self, x: Any) -> Array:
+        """Return probabilities [m, classes] or [m, labels] for raw rows x; see `predict`.
 
         Raises
         ------
         InputError
             The task is regression, or the model does not say what its outputs mean.
         """
+        rows = _as_rows(x, self.encoding)
+        return np.concatenate(self.in_blocks(rows, World(), self.chances))
+
+    def in_blocks(self, rows: Rows, world: World, meaning: Callable[[Array], Array]) -> list[Array]:
+        """Return what the outputs for each of this rank's blocks of rows mean. Local.
+
+        Raises InputError for the first row that is not finite, or whose outputs are not.
+        """
+        with blas_threads(self.threads, brief=True), np.errstate(all="ignore"):
+            return [meaning(self._outputs(rows, block)) for block in rows.blocks(world)]
+
+    def _outputs(self, rows: Rows, block: slice) -> Array:
+        """Return the outputs [m, outputs] for a block of rows, finite as far as they count."""
+        check_block(rows, block)
+        x = self.encoding.inputs(rows.raw_x(block), self.model.dtype)
+        found = np.asarray(self.model.outputs(self.params, x)).reshape(len(x), -1)
+        decides = found
+        if self.encoding.task == "classification":  # the largest; the others may be -inf
+            decides = found.max(axis=1, keepdims=True)
+        sound = np.isfinite(decides).all(axis=1)
+        if not sound.all():
+            row = int(np.argmin(sound))
+            raise InputError(
+                f"{rows.table.source}: the outputs for {place(block.start + row, [], ())} are not "
+                f"finite, {found[row]}: its numbers are too large for the model, or the model's "
+                "parameters are not finite"
+            )
+        return found
+
+    def predictions(self, outputs: Array) -> Array:
+        """Return what outputs [m, outputs] mean: see `predict`."""
+        if self.encoding.task == "classification":
+            return self.encoding.classes[predicted_classes(outputs)]
+        if self.encoding.task == "multilabel":
+            return (outputs > 0).astype(np.int64)
+        return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+
+    def chances(self, outputs: Array) -> Array:
+        """Return what outputs [m, outputs] mean: see `probabilities`."""
         if self.encoding.task == "regression" or not isinstance(self.model, MLP):
             raise InputError("only an MLP that classifies has probabilities; use predict")
-        found = self.model.probabilities(self.outputs(x))
+        found = self.model.probabilities(outputs)
         if self.encoding.task == "classification" and found.shape[1] == 1:
             return np.hstack([1 - found, found])
         return found
@@ -82,10 +123,48 @@ class Trained:
             "outputs": self.encoding.outputs,
         }
         scale = {"input.shift": self.encoding.shift, "input.factor": self.encoding.factor}
-        about = {"version": __version__, "encoding": encoding, "mlp": mlp and mlp.spec()}
+        about = {
+            "version": __version__,
+            "encoding": encoding,
+            "mlp": mlp and mlp.spec(),
+            "threads": self.threads,
+        }
         rundir.write_tensors(directory / rundir.MODEL, tensors | scale, about)
         content = json.dumps(self.summary, indent=2) + "\n"
         write_whole(directory / rundir.SUMMARY, content.encode())
+
+
+def _as_rows(x: Any, encoding: Encoding) -> Rows:
+    """Return rows of what NumPy can make an array of; InputError where they are none that fit."""
+    try:
+        found, names = np.asarray(x), tuple(getattr(x, "columns", ()))
+    except (TypeError, ValueError, RuntimeError) as error:  # rows of uneven lengths, say
+        raise InputError(f"x can't be made an array of numbers: {error}") from None
+    if np.ma.is_masked(x):
+        raise InputError("x has masked entries; needed are numbers: fill them in")
+    named = bool(names) and all(isinstance(name, str) for name in names)
+    if named and encoding.features not in ((), names):
+        raise InputError(
+            f"the columns of x are {', '.join(names)}; needed are those that the model was trained "
+            f"on, in their order: {', '.join(encoding.features)}"
+        )
+    if found.dtype.kind == "O" and found.ndim > 0:
+        found = _as_numbers(found.reshape(len(found), -1), encoding.features)
+    table = Table(found, None, "the rows to predict")
+    encoding.check(table)
+    return Rows(table, encoding)
+
+
+def _as_numbers(x: Array, names: Sequence[str]) -> NDArray[np.float64]:
+    """Return objects [m, features] as numbers, which is what a table of several types may hold."""
+    found = np.empty(x.shape)
+    for (row, column), value in np.ndenumerate(x):
+        try:
+            found[row, column] = value if isinstance(value, (numbers.Real, np.bool_)) else ()
+        except (TypeError, ValueError, OverflowError):
+            where = place(row, [column], names)
+            raise InputError(f"x has {value!r} in {where}; needed are finite numbers") from None
+    return found
 
 
 def _check_encoding(encoding: Encoding, model: MLP) -> None:
@@ -134,7 +213,8 @@ def load_trained(directory: str | Path) -> Trained:
             outputs=encoding["outputs"],
         )
         _check_encoding(found, model)
-        return Trained(model, model.params_from(tensors), found)
+        threads = TrainConfig(threads=about["threads"]).threads
+        return Trained(model, model.params_from(tensors), found, threads=threads)
     except InputError:
         raise
     except (KeyError, TypeError, ValueError, OverflowError) as error:

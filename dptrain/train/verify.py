@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import threadpoolctl
 from numpy.typing import NDArray
 
 from dptrain.config import (
@@ -30,6 +29,7 @@ from dptrain.train.identity import FREE, LENGTH, identity
 from dptrain.train.loop import Recorder, Training, begin, train_epoch
 from dptrain.train.resume import check_lines, find
 from dptrain.train.state import forms, restore
+from dptrain.train.threads import blas_threads
 from dptrain.world import World, collective, connect
 
 
@@ -275,7 +275,7 @@ def _replay(
         verdict.wrong.append(f"the model has {model.num_params} parameters; the run had {had}")
         verdict.replayed = None
         return
-    with threadpoolctl.threadpool_limits(config.threads, "blas"), np.errstate(all="ignore"):
+    with blas_threads(config.threads), np.errstate(all="ignore"):
         run = begin(model, data, config, world)
         try:
             now = identity(settings, data, run, config, world)
