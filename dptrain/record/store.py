@@ -63,7 +63,10 @@ class Store:
         self._metrics = Journal(run / METRICS, num_metrics)
         self._receipt = Journal(run / RECEIPT, num_receipt)
         self._seconds = Journal(run / SECONDS, 1)
-        found = self._seconds.only(TIMED)
+        found = TIMED.fullmatch(self._seconds.start())
+        if found is None:  # a new file, or one that is damaged
+            self._seconds.close()
+            self._seconds = Journal(run / SECONDS)
         self.seconds = float(found[1]) if found else 0.0
         """How long the run has trained, also where the steps are to be done again."""
         self._flushed = time.monotonic()
