@@ -4,7 +4,6 @@ import functools
 import math
 import operator
 import socket
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +24,7 @@ from dptrain.reduce.layout import (
 from dptrain.reduce.memory import SHM, NodeMemory, free_bytes
 from dptrain.reduce.sums import all_losses
 from dptrain.reduce.tree import plan, tree_sum
-from dptrain.world import World, cut
+from dptrain.world import World, cut, say
 
 Floats = NDArray[np.floating]
 
@@ -252,10 +251,9 @@ class Tree(Reducer):
             own = self._bytes(self._nodes[world.rank], itemsize)
             taken = [NodeMemory(None, num_bytes) for num_bytes in own]
         if faults and world.rank == 0:
-            print(
-                f"dptrain: gradients go by messages, which is slower: {faults[0]}. More: "
-                "mount -o remount,size=... /dev/shm, or docker run --shm-size=...",
-                file=sys.stderr,
+            say(
+                f"gradients go by messages, which is slower: {faults[0]}. More: "
+                "mount -o remount,size=... /dev/shm, or docker run --shm-size=..."
             )
         self._memory, self._params_memory = taken
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -31,7 +30,7 @@ from dptrain.train.open import open_run
 from dptrain.train.recorder import RunRecorder
 from dptrain.train.trained import Trained
 from dptrain.train.watch import Watch
-from dptrain.world import World, connect
+from dptrain.world import World, connect, say
 
 
 def load(
@@ -166,7 +165,7 @@ def fit(
         _check(model, data, config, world)
     crowded = world.crowded(config.threads)
     if crowded and not quiet and world.rank == 0:
-        print(f"dptrain: {crowded}", file=sys.stderr)
+        say(crowded)
     watch = Watch(world, config.stall_timeout)
     directory = None if out is None else Path(out)
     with threadpoolctl.threadpool_limits(config.threads, "blas"), watch.on_guard():
@@ -177,7 +176,7 @@ def fit(
             recorder = RunRecorder(run, config, world, watch, show, *opened)
             if resume and recorder.store is not None and not quiet:
                 where = f"after step {run.step}" if run.step else "from its beginning"
-                print(f"dptrain: the run goes on {where}", file=sys.stderr)
+                say(f"the run goes on {where}")
             with recorder.closing():
                 train(run, data, config, world, recorder)
                 test = _test(run, data, world, recorder)

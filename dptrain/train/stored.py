@@ -113,6 +113,6 @@ def write_predictions(out: str | None, names: Sequence[str], found: NDArray[Any]
     writer.writerow(names)
     writer.writerows(found.reshape(len(found), -1).tolist())
     if out is None:
-        sys.stdout.write(text.getvalue())
+        sys.stdout.buffer.write(text.getvalue().encode())  # data: as in a file, in any locale
     else:
         write_whole(Path(out), text.getvalue().encode())
