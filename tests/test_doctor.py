@@ -181,6 +181,7 @@ FACTS = {
     "cpus": 8,
     "quota": None,
     "shared memory": 10**9,
+    "left behind": [],
     "memory": 10**9,
 }
 PLACE = {
@@ -239,6 +240,10 @@ def test_nothing_is_wrong_where_nothing_is() -> None:
         (case(TWO, {"software": "NumPy 3"}), "nodes", "warning", "NumPy 3 on a, but"),
         (case(TWO, {"shared memory": 10}), "shared memory", "warning", "by messages"),
         (case(ONE, {"shared memory": 10}), "shared memory", "ok", "one rank a node"),
+        (
+            case(SPREAD, {}, {}, ON_B | {"left behind": ["/dev/shm/mpich_shm_1_0", "x"]}),  # noqa: S108
+            *("shared memory", "warning", "free in .*; ranks that .* have left 2 files on b$"),
+        ),
         (case(SPREAD, {}, {}, {}, {"memory": 10}), "memory", "error", "0.0 MB free on a"),
         (case(ONE, directory=Unknown("OSError: no")), "directory", "error", "OSError: no"),
         (case(ONE, directory=Unknown("OSError: no")), "disk", "warning", "not looked at"),

@@ -14,7 +14,7 @@ from typing import Any
 import numpy  # noqa: F401 (loads the BLAS that is looked at)
 import threadpoolctl
 
-from dptrain.reduce.memory import free_bytes
+from dptrain.reduce.memory import free_bytes, left_behind
 from dptrain.version import cpu, software
 from dptrain.world import CPUS, announced, library, usable_cores
 
@@ -154,5 +154,6 @@ LOOKS: dict[str, Callable[[], Any]] = {
     "cpus": lambda: CPUS,
     "quota": quota,
     "shared memory": free_bytes,
+    "left behind": lambda: [str(path) for path in left_behind()],
     "memory": free_memory,
 }

@@ -5,6 +5,7 @@ import errno
 import math
 import mmap
 import os
+import re
 import sys
 import tempfile
 import time
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
 
 SHM = Path("/dev/shm")  # noqa: S108 (shared by all, so files there have names that nobody guesses)
 """Where Linux keeps what processes share; MPI libraries put theirs there too."""
+
+
+SHARED = re.compile(r"(mpich_shm_|dptrain-)\w+")
+"""Names of what MPICH and dptrain make there; MPICH leaves it behind where ranks are killed."""
+
+AGE = 2.0
+"""Seconds for which such a file is not taken for left behind, whoever seems to use it."""
 
 
 class NodeMemory:
@@ -155,3 +163,31 @@ def free_bytes() -> int:
         return sys.maxsize
     found = os.statvfs(SHM)
     return found.f_bavail * found.f_frsize
+
+
+def left_behind() -> list[Path]:
+    """Return this user's files in shared memory, with such names, that no process uses.
+
+    Whoever makes one has it open, then mapped: who looks in this order finds each that is used.
+    """
+    found: dict[tuple[int, int], Path] = {}
+    for path in SHM.glob("*"):
+        with contextlib.suppress(OSError):
+            about = path.lstat()
+            old = time.time() - about.st_ctime > AGE
+            if SHARED.fullmatch(path.name) and about.st_uid == os.getuid() and old:
+                found[about.st_dev, about.st_ino] = path
+    if not found or not Path("/proc/self/maps").exists():
+        return []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended, or is another user's
+            for file in (process / "fd").iterdir():
+                with contextlib.suppress(OSError):  # closed meanwhile
+                    about = file.stat()
+                    found.pop((about.st_dev, about.st_ino), None)
+        with contextlib.suppress(OSError):
+            for line in (process / "maps").read_text(errors="replace").splitlines():
+                _, _, _, device, inode, *_ = line.split()
+                major, minor = (int(number, 16) for number in device.split(":"))
+                found.pop((os.makedev(major, minor), int(inode)), None)
+    return sorted(found.values())
