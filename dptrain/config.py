@@ -120,7 +120,7 @@ def _check_number(name: str, value: float, bounds: Any) -> None:
     if not (large_enough and value < high):  # also refuses NaN
         needed = f"{'above' if above else 'at least'} {low}"
         if "high" in bounds or not value < high:
-            needed += f" and below {high}" if high < math.inf else " and finite"
+            needed += f" and below {_shown(high)}" if high < math.inf else " and finite"
         raise InputError(f"{name} is {_shown(value)}; it must be {needed}")
 
 
@@ -192,7 +192,9 @@ class TrainConfig(Checked):
     batch_size: int = setting(64, "Examples in a minibatch of the whole.", low=1)
     epochs: int | None = setting(None, "Passes over the training rows.  [default: 20]", low=1)
     steps: int | None = setting(None, "Stop after this many steps, in place of --epochs.", low=1)
-    seed: int = setting(0, "Decides order, initial weights, dropout, held-out rows.", low=0)
+    seed: int = setting(
+        0, "Decides order, initial weights, dropout, held-out rows.", low=0, high=10**100
+    )
     optimizer: Rule = setting("adam", "Rule of the update.")
     learning_rate: float = setting(0.001, "Step size, before the schedule.", low=0, above=True)
     momentum: float = setting(0.9, "Of momentum and nesterov.", low=0, high=1)
@@ -300,4 +302,4 @@ class ExplainConfig(Checked):
     examples: int = setting(4, "Examples in the minibatch, 2 to 6.", low=2, high=7)
     hidden: int = setting(2, "Hidden units, 1 to 4.", low=1, high=5)
     workers: int = setting(3, "Workers that share the minibatch, 2 to 8.", low=2, high=9)
-    seed: int = setting(1, "Decides the numbers, and the order of the digits.", low=0)
+    seed: int = setting(1, "Decides the numbers, and the order of the digits.", low=0, high=10**100)

@@ -339,7 +339,7 @@ CONFIGS = (BenchConfig, DataConfig, ExplainConfig, ModelConfig, PlotConfig, Trai
 @pytest.mark.parametrize("config", CONFIGS)
 def test_no_whole_number_is_too_large_to_be_refused(config: type[Any]) -> None:
     for item in fields(config):
-        for value in (2**53, 10**400, -(10**400), 10**5000, -(10**5000)) * ("low" in item.metadata):
+        for value in (10**400, -(10**400), 10**5000, -(10**5000)) * ("low" in item.metadata):
             given = (value,) if item.type == tuple[int, ...] else value
             with pytest.raises(InputError, match=f"{option_name(item)} is "):
                 config(**{item.name: given})

@@ -3,6 +3,8 @@
 import socket
 from dataclasses import dataclass
 
+import numpy as np
+
 from dptrain.config import InputError, TrainConfig
 from dptrain.data.prepare import BLOCK, Data
 from dptrain.machine import free_memory
@@ -10,6 +12,7 @@ from dptrain.model import Model
 from dptrain.model.mlp import MLP
 from dptrain.optim import CACHED, transforms
 from dptrain.reduce.layout import held_by, num_sums, rank_slices, shared_bytes
+from dptrain.reduce.memory import free_bytes
 from dptrain.world import World, cut
 
 
@@ -37,7 +40,7 @@ def needs(model: Model, config: TrainConfig, nodes: list[range], rows: int | Non
     `rows` are what a rank computes with at a time: a shard, or a block in evaluation, whichever is
     more, unless given.
     """
-    size, n, itemsize = nodes[-1].stop, model.num_params, model.dtype.itemsize
+    size, n, itemsize = nodes[-1].stop, model.num_params, np.dtype(model.dtype).itemsize
     shards = config.shards or size
     slots = sum(transform.num_slots for transform in transforms(config))
     tree = config.reduce == "tree"
@@ -80,9 +83,13 @@ def bytes_here(model: Model, data: Data, config: TrainConfig, world: World) -> i
     shards = config.shards or world.size
     evaluated = [min(len(rows), BLOCK) for rows in (data.validation, data.test) if rows]
     of_a_shard = -(-min(config.batch_size, len(data.train)) // shards)
-    found = needs(model, config, world.nodes, max(of_a_shard, *evaluated, 1))
-    copy = found.checkpoint * (world.ranks_here.start == 0)
-    return found.shared[world.ranks_here] + found.own[world.ranks_here] - copy
+    rows, here, nodes = max(of_a_shard, *evaluated, 1), world.ranks_here, world.nodes
+    found = needs(model, config, nodes, rows)
+    if len(here) > 1 and found.shared[here] > free_bytes():  # then no ranks share any
+        nodes = [range(rank, rank + 1) for rank in range(world.size)]
+        found = needs(model, config, nodes, rows)
+    total = sum(found.shared[ranks] + found.own[ranks] for ranks in nodes if ranks.start in here)
+    return total - found.checkpoint * (here.start == 0)
 
 
 def check_memory(needed: int) -> None:
