@@ -292,7 +292,7 @@ SETTINGS = {
         r"\d MB are needed beside the data, and [0-9,.]+ MB are free on \S+: take more nodes",
     ),
     "gradients that no memory holds": (
-        "--reduce allreduce --shards 65536 --hidden 1000000",
+        "--reduce allreduce --shards 4096 --hidden 1000000",
         r"\d MB are needed beside the data",
     ),
     "an unknown key of the settings file": (
@@ -322,7 +322,7 @@ def test_settings_that_can_not_be(
     [
         ("bench --rounds 1000000", r"rounds is 1000000; it must be at least 5 and below 1001"),
         ("bench --batch-size 9007199254740991", r"MB are needed beside the data"),
-        ("bench --shards 65536 --hidden 20000", r"MB are needed beside the data"),
+        ("bench --shards 4096 --hidden 20000", r"MB are needed beside the data"),
         ("doctor --inputs 99999999999999999999", r"inputs is 9{20}; it must be .*below 2147483648"),
         (f"explain --seed {10**400}", r"seed is about 1e400; it must be"),
     ],
