@@ -17,10 +17,11 @@ from dptrain.config import TrainConfig
 from dptrain.doctor import place
 from dptrain.doctor.judge import CHECKS, MEASURED, Case, judge
 from dptrain.doctor.look import LOOKS, Unknown, attempt, look
+from dptrain.launch import Launch
 from dptrain.machine import cgroup
 from dptrain.model.mlp import MLP
 from dptrain.train.needs import needs
-from dptrain.world import Launch, World
+from dptrain.world import World
 
 SMALL = ("--inputs", "20", "--outputs", "3", "--hidden", "16,8", "--batch-size", "24")
 

@@ -2,14 +2,17 @@
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from short_runs import temporary_folder
 
 from dptrain.config import InputError, Unit, interval
+from dptrain.record import rundir
 from dptrain.record.files import PIECE, Journal, lock, replace_file, write_whole
 
 # ---- intervals
@@ -197,3 +200,75 @@ def test_a_disk_that_refuses_now_and_then_leaves_no_gap_and_no_half_line(
 def test_a_journal_in_no_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
         Journal(tmp_path / "there" / "lines")
+
+
+# ---- a run's directory
+
+
+def test_a_directory_without_a_name_has_one_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("dptrain.record.rundir.time.strftime", lambda _: "now")
+    for name in ("now-x", "now-x-2", "now-x-3"):
+        found = rundir.default_path("x")
+        assert found == Path("runs") / name
+        rundir.create(found)
+
+
+def test_only_what_a_start_that_failed_has_left_may_be_in_a_new_directory(tmp_path: Path) -> None:
+    (tmp_path / rundir.RECEIPT).touch()
+    (tmp_path / ".config.toml.tmp").write_text("half")
+    rundir.check_free(tmp_path)
+    for name, content in ((rundir.RECEIPT, "{}"), ("other", ""), (rundir.METRICS, "")):
+        run = tmp_path / name.partition(".")[0]
+        run.mkdir()
+        (run / name).write_text(content)
+        with pytest.raises(InputError, match="exists and is not empty"):
+            rundir.check_free(run)
+
+
+def test_a_link_is_not_followed_where_a_run_s_file_should_be(tmp_path: Path) -> None:
+    """Though it was none when the directory was looked at."""
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "link").symlink_to(tmp_path / "precious")
+    for opening in (lock, Journal):
+        with pytest.raises(OSError, match=os.strerror(errno.ELOOP)):
+            opening(tmp_path / "link")
+    replace_file(tmp_path / "link", [b"new"])
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+def test_arrays_are_stored_as_they_are_whatever_their_strides(tmp_path: Path) -> None:
+    array = np.arange(24.0).reshape(4, 6)
+    arrays = {"turned": array.T, "every second": array[:, ::2], "backwards": array[::-1]}
+    rundir.write_tensors(tmp_path / "file", arrays, {"a": 1})
+    found, about = rundir.read_tensors(tmp_path / "file")
+    assert about == {"a": 1}
+    for name, expected in arrays.items():
+        np.testing.assert_array_equal(found[name], expected)
+
+
+def test_metrics_that_a_checkpoint_counts_on_must_be_there(tmp_path: Path) -> None:
+    (tmp_path / rundir.METRICS).write_text('{"step": 1}\n{"step": 2}\n')
+    assert rundir.read_metrics(tmp_path, 1) == [{"step": 1}]
+    with pytest.raises(InputError, match="has 2 lines; the checkpoint needs 3"):
+        rundir.read_metrics(tmp_path, 3)
+
+
+@pytest.mark.parametrize("name", ["config.toml", "metrics.jsonl", "receipt.jsonl"])
+@pytest.mark.parametrize("kind", ["link", "dangling", "pipe", "folder"])
+def test_a_run_s_file_is_a_plain_file(name: str, kind: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    rundir.check_plain(run)
+    (tmp_path / "file").touch()
+    make: dict[str, Callable[[Path], object]] = {
+        "link": lambda path: path.symlink_to(tmp_path / "file"),
+        "dangling": lambda path: path.symlink_to(tmp_path / "nothing"),
+        "pipe": os.mkfifo,
+        "folder": Path.mkdir,
+    }
+    make[kind](run / name)
+    with pytest.raises(InputError, match=f"{name} is no plain file"):
+        rundir.check_plain(run)

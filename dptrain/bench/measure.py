@@ -93,7 +93,7 @@ def keys(shards: int, ranks: int) -> list[Key]:
 def bytes_here(model: MLP, config: TrainConfig, world: World) -> int:
     """Return the memory that all runs and their examples need on this rank's node."""
     inputs, itemsize, here = model.sizes[0], model.dtype.itemsize, world.ranks_here
-    kinds, total = keys(config.shards or world.size, world.size), 2 * model.num_params * itemsize
+    kinds, total = keys(config.num_shards, world.size), 2 * model.num_params * itemsize
     for reduce, shards in kinds:
         kind = replace(config, reduce=reduce, shards=shards)
         found = needs(model, kind, world.nodes, -(-config.batch_size // shards))
@@ -108,7 +108,7 @@ class Bench:
     def __init__(
         self, data: Data, model_config: ModelConfig, config: TrainConfig, world: World
     ) -> None:
-        self.world, self.shards = world, config.shards or world.size
+        self.world, self.shards = world, config.num_shards
         self.config = replace(config, shards=self.shards)
         self.model = mlp_for(data, model_config)
         self.runs = {

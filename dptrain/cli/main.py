@@ -3,24 +3,24 @@
 import contextlib
 import os
 import resource
-import signal
 import sys
 import traceback
 from pathlib import Path
 
 import click
 
-from dptrain import world as worlds
 from dptrain.cli.bench import bench
 from dptrain.cli.doctor import doctor
 from dptrain.cli.explain import explain
-from dptrain.cli.options import LATER
 from dptrain.cli.output import final_status, take_over
 from dptrain.cli.plot import plot
+from dptrain.cli.ranks import connect
 from dptrain.cli.stored import evaluate, predict
 from dptrain.cli.train import train
 from dptrain.cli.verify import verify
 from dptrain.config import InputError, nearest
+from dptrain.launch import announced, let_the_first_speak
+from dptrain.world import connected
 
 FILES = 64
 """How many files a process needs to open at a time; half as many do, with two ranks."""
@@ -46,12 +46,6 @@ class TrainByDefault(click.Group):
             raise click.UsageError(
                 f"no command {args[0]!r}; {nearest(args[0], self.commands)}{hint}"
             )
-        if args[0] == "train":
-            for number in (
-                signal.SIGTERM,
-                signal.SIGUSR1,
-            ):  # until it begins nothing is to be saved
-                signal.signal(number, lambda *_: os._exit(LATER))
         return super().resolve_command(ctx, args)
 
 
@@ -106,11 +100,15 @@ def _run() -> int:
     except InputError as error:
         status = _fail(error)
     except (click.Abort, KeyboardInterrupt):
-        worlds.connect().abort(130)
+        world = connected()
+        if world is not None:
+            world.abort(130)
         status = 130
     except MemoryError as error:  # what has been foreseen is refused before
         status = _leave(InputError(f"there is too little memory: {error or 'out of it'}"), True)
-        worlds.connect().abort(status)
+        world = connected()
+        if world is not None:
+            world.abort(status)
     return status
 
 
@@ -118,9 +116,10 @@ def _fail(error: InputError) -> int:
     """Print a person's mistake once, by the first rank; return the exit status."""
     first = _is_first()
     try:
-        world = worlds.connect()
+        world = connect()
         first = world.rank == 0
         if not error.everywhere:
+            world.title += f", which ends with: {error}"
             with world.together():
                 raise error
     except InputError as agreed:  # what all ranks agree on, or that they don't make one world
@@ -132,7 +131,7 @@ def _fail(error: InputError) -> int:
 
 def _is_first() -> bool:
     """Return whether this process prints, as far as can be told before MPI has started."""
-    launch = worlds.announced()
+    launch = announced()
     return launch is None or launch.rank == 0
 
 
@@ -141,5 +140,5 @@ def _leave(error: InputError, first: bool) -> int:
     if first:
         print(f"dptrain: {error}", file=sys.stderr)
     elif not error.everywhere:
-        worlds.let_the_first_speak()
+        let_the_first_speak()
     return error.status

@@ -8,9 +8,10 @@ from dptrain.doctor.judge import MEASURED, Case, judge
 from dptrain.doctor.look import look
 from dptrain.doctor.place import try_out
 from dptrain.doctor.speed import exchange_seconds
+from dptrain.launch import announced
 from dptrain.model.mlp import MLP
 from dptrain.train.needs import needs
-from dptrain.world import World, announced
+from dptrain.world import World
 
 LARGEST = 2**22
 """Entries of the longest vector that is exchanged: enough to know longer ones by."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from dptrain.doctor.look import Facts, Unknown
+from dptrain.launch import RIGHT_LAUNCHER, Launch, misfit
 from dptrain.train.needs import Needs
-from dptrain.world import RIGHT_LAUNCHER, Launch, misfit
 
 Status = Literal["ok", "warning", "error"]
 

@@ -64,7 +64,8 @@ def write(path: Path, tensors: Mapping[str, NDArray[Any]], state: Mapping[str, A
     digest = hashlib.sha256(size + text)
     for piece in data:
         digest.update(piece)
-    replace_file(path, [size + text.replace(BLANK.encode(), digest.hexdigest().encode()), *data])
+    own, found = (f'"sha256":"{value}"'.encode() for value in (BLANK, digest.hexdigest()))
+    replace_file(path, [size + text.replace(own, found), *data])  # quotes in `state` are escaped
 
 
 def read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, TextIO
 
-from dptrain.world import say
+from dptrain.world import tell
 
 
 def duration(seconds: float) -> str:
@@ -37,7 +37,7 @@ class Silence:
 
     def warn(self, text: str) -> None:
         """Say what went wrong though the run goes on; said always, and by the first rank only."""
-        say(f"warning: {text}")
+        tell(f"warning: {text}")
 
     def close(self) -> None:
         """End the progress."""

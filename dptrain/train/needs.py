@@ -41,7 +41,7 @@ def needs(model: Model, config: TrainConfig, nodes: list[range], rows: int | Non
     more, unless given.
     """
     size, n, itemsize = nodes[-1].stop, model.num_params, np.dtype(model.dtype).itemsize
-    shards = config.shards or size
+    shards = config.num_shards
     slots = sum(transform.num_slots for transform in transforms(config))
     tree = config.reduce == "tree"
     slices = [part.stop - part.start for part in rank_slices(n, nodes)] if tree else [n] * size
@@ -80,7 +80,7 @@ def activation_bytes(model: Model, rows: int) -> int:
 
 def bytes_here(model: Model, data: Data, config: TrainConfig, world: World) -> int:
     """Return what a run that leaves no files needs on this rank's node, beside the data."""
-    shards = config.shards or world.size
+    shards = config.num_shards
     evaluated = [min(len(rows), BLOCK) for rows in (data.validation, data.test) if rows]
     of_a_shard = -(-min(config.batch_size, len(data.train)) // shards)
     rows, here, nodes = max(of_a_shard, *evaluated, 1), world.ranks_here, world.nodes

@@ -30,7 +30,7 @@ from dptrain.train.identity import FREE, LENGTH, identity
 from dptrain.train.loop import Recorder, Training, begin, train_epoch
 from dptrain.train.resume import check_lines, find
 from dptrain.train.state import forms, restore
-from dptrain.world import World, connect
+from dptrain.world import World, collective, connect
 
 
 @dataclass
@@ -70,6 +70,7 @@ class Verdict:
         return {"verdict": self.verdict, **asdict(self)}
 
 
+@collective
 def verify(
     run: str | Path,
     replay: str | None = None,
@@ -255,8 +256,11 @@ def _replay(
     first, last = verdict.replayed
     before = found.run_before(first)
     settings = before["settings"]
-    if model is None and "hidden" not in settings:
-        raise InputError(f"{path} has a model of one's own: give it to dptrain.verify, in Python")
+    with world.together():
+        if model is None and "hidden" not in settings:
+            raise InputError(
+                f"{path} has a model of one's own: give it to dptrain.verify, in Python"
+            )
     config = from_settings(TrainConfig, settings)
     data = load(
         paths or data_files(settings),
@@ -287,8 +291,9 @@ def _replay(
                     run.next_epoch()
                 replay.progress.close()
                 verdict.first_difference = replay.first_difference
-        except InputError:  # on every rank, so that all give their memory back
-            run.reducer.close()
+        except InputError as error:
+            if error.everywhere:  # all give their memory back; of one rank's, all end
+                run.reducer.close()
             raise
         run.reducer.close()
 
