@@ -140,13 +140,26 @@ def _check_choice(name: str, value: object, valid: tuple[str, ...]) -> None:
         raise InputError(f"{name} is {value!r}; {nearest(str(value), valid)}")
 
 
+LARGEST = 2**53
+"""Whole numbers are below it unless said otherwise: up to there a float can be any of them."""
+
+
 def _check_number(name: str, value: float, bounds: Any) -> None:
-    low, high, above = bounds["low"], bounds.get("high", math.inf), bounds.get("above", False)
+    above, low = bounds.get("above", False), bounds["low"]
+    high = bounds.get("high", LARGEST if isinstance(value, int) else math.inf)
     large_enough = value > low if above else value >= low
     if not (large_enough and value < high):  # also refuses NaN
         needed = f"{'above' if above else 'at least'} {low}"
-        needed += f" and below {high}" if high < math.inf else " and finite"
-        raise InputError(f"{name} is {value}; it must be {needed}")
+        if "high" in bounds or not value < high:
+            needed += f" and below {_shown(high)}" if high < math.inf else " and finite"
+        raise InputError(f"{name} is {_shown(value)}; it must be {needed}")
+
+
+def _shown(value: object) -> str:
+    """Return a value as a message shows it; Python refuses to write the longest numbers."""
+    if isinstance(value, int) and abs(value) > 10**30:
+        return f"about {'-' * (value < 0)}1e{math.log10(abs(value)):.0f}"
+    return str(value)
 
 
 C = TypeVar("C", bound=Checked)
@@ -188,7 +201,10 @@ class ModelConfig(Checked):
     """The multilayer perceptron that the command line trains."""
 
     hidden: tuple[int, ...] = setting(
-        (128,), "Units of each hidden layer, such as 512,512; none for no hidden layer.", low=1
+        (128,),
+        "Units of each hidden layer, such as 512,512; none for no hidden layer.",
+        low=1,
+        high=2**31,
     )
     activation: Activation = setting("relu", "Activation of the hidden layers.")
     dropout: float = setting(0.0, "Probability to drop a hidden unit in training.", low=0, high=1)
@@ -211,7 +227,9 @@ class TrainConfig(Checked):
     batch_size: int = setting(256, "Examples in a minibatch of the whole.", low=1)
     epochs: int | None = setting(None, "Passes over the training rows.  [default: 30]", low=1)
     steps: int | None = setting(None, "Stop after this many steps, in place of --epochs.", low=1)
-    seed: int = setting(0, "Decides order, initial weights, dropout, held-out rows.", low=0)
+    seed: int = setting(
+        0, "Decides order, initial weights, dropout, held-out rows.", low=0, high=10**100
+    )
     optimizer: Rule = setting("adam", "Rule of the update.")
     learning_rate: float = setting(0.002, "Step size, before the schedule.", low=0, above=True)
     momentum: float = setting(0.9, "Of momentum and nesterov.", low=0, high=1)
@@ -225,7 +243,7 @@ class TrainConfig(Checked):
     schedule: Schedule = setting("constant", "Learning rate over the run.")
     decay_epochs: int = setting(10, "Of the step schedule: epochs between two decays.", low=1)
     decay_factor: float = setting(
-        0.1, "Of the step schedule: what each decay multiplies by.", low=0, above=True
+        0.1, "Of the step schedule: what each decay multiplies by.", low=0, above=True, high=1
     )
     warmup: int = setting(0, "Steps of linear warm-up before the schedule.", low=0)
     patience: int | None = setting(
@@ -304,10 +322,12 @@ class TrainConfig(Checked):
 class BenchConfig(Checked):
     """What `bench` makes up to measure, and how often."""
 
-    inputs: int = setting(784, "Inputs of an example.", low=1)
-    outputs: int = setting(10, "Classes, or values to predict.", low=1)
+    inputs: int = setting(784, "Inputs of an example.", low=1, high=2**31)
+    outputs: int = setting(10, "Classes, or values to predict.", low=1, high=2**31)
     task: Literal["classification", "regression"] = setting("classification", "What the target is.")
-    rounds: int = setting(5, "Times that everything is measured; medians are shown.", low=5)
+    rounds: int = setting(
+        5, "Times that everything is measured; medians are shown.", low=5, high=1001
+    )
 
 
 @dataclass(frozen=True)
@@ -325,4 +345,4 @@ class ExplainConfig(Checked):
     examples: int = setting(4, "Examples in the minibatch, 2 to 6.", low=2, high=7)
     hidden: int = setting(2, "Hidden units, 1 to 4.", low=1, high=5)
     workers: int = setting(3, "Workers that share the minibatch, 2 to 8.", low=2, high=9)
-    seed: int = setting(1, "Decides the numbers, and the order of the digits.", low=0)
+    seed: int = setting(1, "Decides the numbers, and the order of the digits.", low=0, high=10**100)

@@ -243,7 +243,25 @@ def _site() -> str:
     return f"{name}.{frame.f_code.co_qualname}" if name.startswith("dptrain.") else ""
 
 
-_STARTING = threading.Lock()
+def open_streams() -> None:
+    """Open the null device in the place of each standard stream that is closed.
+
+    What is opened next would take its number, and be written to by everything that prints.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            os.set_inheritable(null, True)
+        if number > 0 and getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w", closefd=False))  # noqa: SIM115
+
+
+def tell(text: str) -> None:
+    """Print a line for people; that nobody can read it is no reason to end a run."""
+    with contextlib.suppress(OSError):
+        print(f"dptrain: {text}", file=sys.stderr, flush=True)
 
 
 @functools.cache
@@ -259,6 +277,7 @@ def connect() -> World:
     InputError
         The launcher announces more ranks than MPI has.
     """
+    open_streams()
     launch = announced()
     with starting(launch):
         mpi = load_mpi(launch)

@@ -52,6 +52,13 @@ dir=dptrain-$JOB_ID
 mkdir -p "$dir"
 exec >>"$dir/log.txt" 2>&1
 
+# Each start notes which checkpoint is the newest: six that save no newer one are enough.
+newest() { set -- "$dir"/run/checkpoints/step-*.safetensors; echo "${!#}"; }
+stuck() {
+    [ "$(grep -cxF "$(newest)" "$dir/starts")" -ge 6 ] && echo "gave up: 6 starts saved no more"
+}
+newest >>"$dir/starts"
+
 # A run goes on with its own settings.
 if [ -f "$dir/run/config.toml" ]; then
     what=(--resume "$dir/run")
@@ -68,5 +75,5 @@ timeout --foreground --preserve-status --signal=USR1 "$SAVE_AFTER" \
     mpirun -n "$NSLOTS" --bind-to "$BIND" dptrain train "${what[@]}" || status=$?
 
 # 75: saved, to go on later. Grid Engine queues a job again that ends with 99.
-if [ "$status" = 75 ] && [ -z "$killed" ]; then status=99; fi
+if [ "$status" = 75 ] && [ -z "$killed" ] && ! stuck; then status=99; fi
 exit "$status"

@@ -52,6 +52,13 @@ dir=dptrain-$LSB_JOBID
 mkdir -p "$dir"
 exec >>"$dir/log.txt" 2>&1
 
+# Each start notes which checkpoint is the newest: six that save no newer one are enough.
+newest() { set -- "$dir"/run/checkpoints/step-*.safetensors; echo "${!#}"; }
+stuck() {
+    [ "$(grep -cxF "$(newest)" "$dir/starts")" -ge 6 ] && echo "gave up: 6 starts saved no more"
+}
+newest >>"$dir/starts"
+
 # A run goes on with its own settings.
 if [ -f "$dir/run/config.toml" ]; then
     what=(--resume "$dir/run")
@@ -69,5 +76,6 @@ timeout --foreground --preserve-status --signal=USR1 "$SAVE_AFTER" \
     mpirun -n "$LSB_DJOB_NUMPROC" --bind-to "$BIND" dptrain train "${what[@]}" || status=$?
 
 # 75: saved, to go on later
+if [ "$status" = 75 ] && stuck; then status=1; fi
 if [ -n "$killed" ]; then status=143; fi
 exit "$status"

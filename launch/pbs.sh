@@ -59,6 +59,13 @@ if [ ! -f "$dir/job.sh" ]; then cp "$0" "$dir/job.sh"; fi
 
 ranks=$(wc -l <"$PBS_NODEFILE")  # a line for each rank
 
+# Each start notes which checkpoint is the newest: six that save no newer one are enough.
+newest() { set -- "$dir"/run/checkpoints/step-*.safetensors; echo "${!#}"; }
+stuck() {
+    [ "$(grep -cxF "$(newest)" "$dir/starts")" -ge 6 ] && echo "gave up: 6 starts saved no more"
+}
+newest >>"$dir/starts"
+
 # A run goes on with its own settings.
 if [ -f "$dir/run/config.toml" ]; then
     what=(--resume "$dir/run")
@@ -76,7 +83,7 @@ timeout --foreground --preserve-status --signal=USR1 "$SAVE_AFTER" \
     mpirun -n "$ranks" --bind-to "$BIND" dptrain train "${what[@]}" || status=$?
 
 # 75: saved, to go on later; in a new job, as PBS lets only its operators queue one again
-if [ "$status" = 75 ] && [ -z "$killed" ]; then
+if [ "$status" = 75 ] && [ -z "$killed" ] && ! stuck; then
     export DIR=$dir DATA=${DATA:-} ARGS=${ARGS:-}
     qsub -v DIR,DATA,ARGS "$dir/job.sh"
 fi

@@ -5,10 +5,12 @@
 One start of MPI for many runs: a line of JSON each, printed by rank 0.
 """
 
+import errno
 import functools
 import hashlib
 import json
 import operator
+import os
 import pickle
 import re
 import sys
@@ -25,7 +27,6 @@ import dptrain
 from dptrain import DataConfig, ModelConfig, TrainConfig, World
 from dptrain.config import Rule
 from dptrain.reduce import reducer
-from dptrain.reduce.memory import free_bytes
 from dptrain.reduce.tree import tree_sum
 from dptrain.train.loop import begin
 
@@ -226,10 +227,25 @@ def leaks(names: list[str]) -> None:
         say(world, world=name, before=found[0], after=found[1], inside=inside)
 
 
+def refuse(*_: object) -> None:
+    """Be a file system without room."""
+    raise OSError(errno.ENOSPC, "no room")
+
+
+def both(names: list[str]) -> None:
+    """Do a step in each of two trees that both would fit into 45 MB alone."""
+    for name, world in worlds(names):
+        trees = [reducer.Tree(world, n, 2, np.float32) for n in (2_000_000, 2_000_000)]
+        for tree in trees:
+            tree.start(lambda n=tree.num_params: np.zeros(n, np.float32))  # type: ignore[misc]
+            step_of(tree, world, 2, ask=False)
+        say(world, world=name, copies=[len(tree.copies) for tree in trees])
+
+
 def short(names: list[str]) -> None:
-    """Train where the world's last rank finds little memory to share."""
-    last = MPI.COMM_WORLD.rank == MPI.COMM_WORLD.size - 1
-    vars(reducer)["free_bytes"] = lambda: 5000 if last else free_bytes()
+    """Train where the world's last rank is refused memory to share."""
+    if MPI.COMM_WORLD.rank == MPI.COMM_WORLD.size - 1:
+        vars(os)["posix_fallocate"] = refuse
     fits(names, (4,), ("adam",))
 
 
@@ -280,6 +296,7 @@ WAYS: dict[str, Callable[[list[str]], None]] = {
     "copies": copies,
     "first": first,
     "leaks": leaks,
+    "both": both,
     "short": short,
     "cut": cut_messages,
     "large": large,

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import tomllib
@@ -17,6 +18,8 @@ from dptrain import load_trained
 from dptrain.record.progress import Lines
 
 QUICK = ("--steps", "3", "--json")
+WRITTEN = {"config.toml", "metrics.jsonl", "receipt.jsonl", "model.safetensors", "summary.json"}
+"""What a run leaves beside its checkpoints."""
 
 
 @pytest.mark.parametrize("command", [(), ("train",), ("evaluate",), ("predict",), ("bench",)])
@@ -85,8 +88,7 @@ def test_a_run_directory_holds_whole_files(dptrain: Start, tmp_path: Path) -> No
     assert run.parent == tmp_path / "runs"
     assert run.name.endswith("-digits")
     files = {path.name for path in run.iterdir()}
-    written = {"config.toml", "metrics.jsonl", "receipt.jsonl", "model.safetensors", "summary.json"}
-    assert files == {*written, "checkpoints", "seconds.json"}
+    assert files == {*WRITTEN, "checkpoints", "seconds.json"}
     assert json.loads((run / "summary.json").read_text()) == summary
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [10, 15, 20, 30, 30]
@@ -142,6 +144,97 @@ def test_progress_is_a_bar_on_a_terminal(tmp_path: Path) -> None:
     assert "45/45" in shown
     assert "epoch 3" in shown
     assert b"sha256" in done.stdout
+
+
+def in_shell(script: str, folder: Path, **env: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a line of a shell, in which dptrain is this environment's."""
+    path = f"{BIN}:{os.environ['PATH']}"
+    return subprocess.run(
+        ["bash", "-c", script],
+        cwd=folder,
+        env={**os.environ, "PYTHONWARNINGS": "error", "PATH": path, **env},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("streams", "status", "said"),
+    [
+        (">/dev/full", 74, r"dptrain: standard output can't be written: No space left on device\n"),
+        ("2>/dev/full", 0, ""),
+        (">&-", 0, "step 3/3 .*left\n"),
+        ("2>&-", 0, ""),
+        ("<&- >&- 2>&-", 0, ""),
+        ("2>&1 | true", 0, ""),
+    ],
+)
+def test_a_run_is_whole_wherever_its_output_goes(
+    streams: str, status: int, said: str, tmp_path: Path
+) -> None:
+    quiet = "--quiet" if status else ""
+    line = f"(dptrain --steps 3 --out run {quiet}; echo $? >status) {streams}"
+    stderr = in_shell(line, tmp_path).stderr.decode()
+    assert (tmp_path / "status").read_text() == f"{status}\n", stderr
+    assert re.fullmatch(said, stderr), stderr
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {*WRITTEN, "checkpoints"}
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "said"),
+    [
+        ("dptrain --steps 0 2>/dev/full", 2, ""),
+        ("dptrain --steps 0 2>&-", 2, ""),
+        ("dptrain explain | true; exit ${PIPESTATUS[0]}", 0, ""),
+        ("ulimit -n 20; dptrain --steps 3", 2, "may open 20 files here, and 64 are needed"),
+        ("mkdir a; cd a; rmdir ../a; dptrain train x.npz", 2, "the working directory can't be"),
+        ("mkdir a; cd a; rmdir ../a; dptrain --version", 0, ""),
+    ],
+)
+def test_surroundings_that_fail_are_one_message_or_none(
+    line: str, status: int, said: str, tmp_path: Path
+) -> None:
+    done = in_shell(line, tmp_path)
+    stderr = done.stderr.decode()
+    assert done.returncode == status, stderr
+    assert said in stderr
+    assert stderr.count("\n") == (said != "")
+
+
+def test_names_beyond_the_encoding_are_shown_and_data_is_written_as_in_a_file(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "d.csv").write_text("a,kind\n" + "1,é\n2,ü\n" * 4, "utf-8")
+    ascii_only = {"PYTHONIOENCODING": "ascii"}
+    train = "dptrain train d.csv --target kind --steps 3 --quiet --out run"
+    assert in_shell(train, tmp_path, **ascii_only).returncode == 0
+    done = in_shell("dptrain predict run d.csv", tmp_path, **ascii_only)
+    assert set(done.stdout.decode().split()) == {"prediction", "é", "ü"}, done.stderr
+    done = in_shell("dptrain plot run --out é.png", tmp_path, **ascii_only)
+    assert done.stdout == b"\\xe9.png: loss, learning rate\n", done.stderr
+
+
+RAISES = """
+import dptrain
+world, data = dptrain.connect(), dptrain.load()
+class Faulty(dptrain.MLP):
+    def loss_and_grad_sum(self, *args):
+        if world.rank == 1:
+            raise RuntimeError("something unexpected")
+        return super().loss_and_grad_sum(*args)
+dptrain.fit(Faulty([64, 10]), data, dptrain.TrainConfig(shards=2), quiet=False)
+"""
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_rank_that_raises_ends_all_where_nobody_hears_it(closed: str, tmp_path: Path) -> None:
+    (tmp_path / "raises.py").write_text(RAISES)
+    line = f"mpirun -n 2 sh -c 'exec python raises.py {closed}'"
+    done = in_shell(line, tmp_path)
+    assert done.returncode not in (0, 124)
+    assert ("something unexpected" in done.stderr.decode()) == ("2>" not in closed)
 
 
 @pytest.mark.parametrize("ranks", [None, 3])

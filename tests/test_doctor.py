@@ -12,14 +12,15 @@ from typing import Any
 import pytest
 from conftest import BIN, Start, start
 
+from dptrain import machine
 from dptrain.config import TrainConfig
-from dptrain.doctor import look as looks
 from dptrain.doctor import place
 from dptrain.doctor.judge import CHECKS, MEASURED, Case, judge
-from dptrain.doctor.look import LOOKS, Unknown, attempt, cgroup, look
-from dptrain.doctor.needs import needs
+from dptrain.doctor.look import LOOKS, Unknown, attempt, look
 from dptrain.launch import Launch
+from dptrain.machine import cgroup
 from dptrain.model.mlp import MLP
+from dptrain.train.needs import needs
 from dptrain.world import World
 
 SMALL = ("--inputs", "20", "--outputs", "3", "--hidden", "16,8", "--batch-size", "24")
@@ -94,7 +95,7 @@ from dptrain.bench.measure import synthetic
 from dptrain.config import ModelConfig, TrainConfig
 from dptrain.doctor import look
 from dptrain.doctor.examine import examine
-from dptrain.doctor.needs import activation_bytes, needs
+from dptrain.train.needs import activation_bytes, needs
 from dptrain.train.evaluate import evaluate
 from dptrain.train.fit import mlp_for
 from dptrain.train.loop import Recorder, begin, train_epoch
@@ -103,8 +104,12 @@ from dptrain.world import World, connect
 world = connect()
 if len(sys.argv) > 1:
     world = World(world.comm, ranks_per_node=int(sys.argv[1]))
-for shards, optimizer in ((1, "sgd"), (5, "adam"), (24, "momentum")):
-    config = TrainConfig(shards=shards, optimizer=optimizer, batch_size=24, epochs=9)
+for shards, optimizer, reduce in (
+    (1, "sgd", "tree"), (5, "adam", "tree"), (24, "momentum", "tree"), (5, "adam", "allreduce"),
+):
+    config = TrainConfig(
+        shards=shards, optimizer=optimizer, reduce=reduce, batch_size=24, epochs=9
+    )
     data = synthetic(20, 3, "classification", config)
     model = mlp_for(data, ModelConfig(hidden=(100, 80), dropout=0.5))
     needed = needs(model, config, world.nodes)
@@ -116,14 +121,18 @@ for shards, optimizer in ((1, "sgd"), (5, "adam"), (24, "momentum")):
         np.empty_like(run.reducer.params), lambda: np.random.default_rng(0),
     )
     here, reducer = world.ranks_here, run.reducer
-    memories = (reducer._memory, reducer._params_memory)
+    if reduce == "tree":
+        memories = (reducer._memory, reducer._params_memory)
+        held = [array for array, _ in reducer._receives]
+    else:
+        memories, held = (), (reducer.params, reducer._shards, reducer._total)
     shared = sum(len(memory._buffer) - memory.ALIGNMENT * memory._size for memory in memories)
     assert shared == needed.shared[here], (shared, needed)
-    arrays = [*run.optimizer.state, run.optimizer._work, *(a for a, _ in reducer._receives)]
+    arrays = [*run.optimizer.state, run.optimizer._work, *held]
     memory = max(model._spare[0].values(), key=lambda memory: memory.rows)
     computing = [*memory.units, *memory.slopes, memory.ones, *memory._keep.values()]
     computing = sum(array.nbytes for array in computing)
-    assert computing == activation_bytes(model, config, shards), computing
+    assert computing == activation_bytes(model, 1024), computing
     own = world.allgather(sum(array.nbytes for array in arrays) + computing)
     copy = needed.checkpoint if here.start == 0 else 0
     assert sum(own[rank] for rank in here) + copy == needed.own[here], (own, needed)
@@ -182,6 +191,7 @@ FACTS = {
     "cpus": 8,
     "quota": None,
     "shared memory": 10**9,
+    "left behind": [],
     "memory": 10**9,
 }
 PLACE = {
@@ -240,6 +250,10 @@ def test_nothing_is_wrong_where_nothing_is() -> None:
         (case(TWO, {"software": "NumPy 3"}), "nodes", "warning", "NumPy 3 on a, but"),
         (case(TWO, {"shared memory": 10}), "shared memory", "warning", "by messages"),
         (case(ONE, {"shared memory": 10}), "shared memory", "ok", "one rank a node"),
+        (
+            case(SPREAD, {}, {}, ON_B | {"left behind": ["/dev/shm/mpich_shm_1_0", "x"]}),  # noqa: S108
+            *("shared memory", "warning", "free in .*; ranks that .* have left 2 files on b$"),
+        ),
         (case(SPREAD, {}, {}, {}, {"memory": 10}), "memory", "error", "0.0 MB free on a"),
         (case(ONE, directory=Unknown("OSError: no")), "directory", "error", "OSError: no"),
         (case(ONE, directory=Unknown("OSError: no")), "disk", "warning", "not looked at"),
@@ -291,7 +305,7 @@ def in_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str]
 
     def enter(groups: str) -> None:
         monkeypatch.setattr(
-            looks, "cgroup", lambda controller: cgroup(controller, groups, tmp_path)
+            machine, "cgroup", lambda controller: cgroup(controller, groups, tmp_path)
         )
 
     return enter
@@ -300,28 +314,34 @@ def in_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str]
 def test_limits_of_control_groups_are_found_version_2(
     tmp_path: Path, in_groups: Callable[[str], None]
 ) -> None:
-    used = {"memory__current": "5000000", "memory__stat": "anon 1\ninactive_file 1000000"}
+    used = {
+        "memory__current": "5000000",
+        "memory__stat": "anon 1\ninactive_file 400000\nactive_file 600000",
+    }
     write(tmp_path / "job", memory__max="9000000", cpu__max="150000 100000", **used)
     write(tmp_path / "job" / "task", memory__max="max", cpu__max="max 100000", **used)
     in_groups("0::/job/task")
-    assert looks.free_memory() == 5000000
-    assert looks.quota() == 1.5
+    assert machine.free_memory() == 5000000
+    assert machine.quota() == 1.5
     in_groups("0::/elsewhere")
-    assert looks.free_memory() > 5000000
-    assert looks.quota() is None
+    assert machine.free_memory() > 5000000
+    assert machine.quota() is None
 
 
 def test_limits_of_control_groups_are_found_version_1(
     tmp_path: Path, in_groups: Callable[[str], None]
 ) -> None:
-    stat = {"memory__usage_in_bytes": "5000000", "memory__stat": "total_inactive_file 1000000"}
+    stat = {
+        "memory__usage_in_bytes": "5000000",
+        "memory__stat": "inactive_file 7\ntotal_inactive_file 1000000",
+    }
     write(tmp_path / "memory", memory__limit_in_bytes="9000000", **stat)
     write(tmp_path / "cpu", cpu__cfs_quota_us="250000", cpu__cfs_period_us="100000")
     in_groups("4:memory:/docker/abc\n1:cpu,cpuacct:/\n0::/")
-    assert looks.free_memory() == 5000000
-    assert looks.quota() == 2.5
+    assert machine.free_memory() == 5000000
+    assert machine.quota() == 2.5
     (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("-1\n")
-    assert looks.quota() is None
+    assert machine.quota() is None
 
 
 def test_the_file_system_of_a_folder_is_the_innermost_mount(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import struct
 import subprocess
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,16 @@ import safetensors.numpy
 from conftest import BIN, Finished, Start, start
 from numpy.typing import NDArray
 
+from dptrain.config import (
+    BenchConfig,
+    DataConfig,
+    ExplainConfig,
+    InputError,
+    ModelConfig,
+    PlotConfig,
+    TrainConfig,
+    option_name,
+)
 from dptrain.launch import Launch, misfit
 
 SECONDS = 60  # then it hangs
@@ -250,6 +260,18 @@ TYPED = {  # found before there are ranks that could differ: one process shows i
     "a layer without units": ("--hidden 3,0", r"hidden is 0; it must be at least 1"),
     "everything held out": ("--validation 1", r"validation is 1\.0; it must be .* below 1"),
     "a loss misspelt": ("--loss huver", r"loss is 'huver'; .*did you mean 'huber'"),
+    "a layer that no memory holds": (
+        "--hidden 99999999999999999999",
+        r"hidden is 9{20}; .* below 2",
+    ),
+    "epochs without end": (
+        f"--epochs {10**400}",
+        r"epochs is about 1e400; .* below 9007199254740992",
+    ),
+    "a rate that grows": (
+        "--decay-factor 1e200",
+        r"decay-factor is 1e\+200; it must be .* below 1",
+    ),
     "a missing settings file": ("--config nope.toml", r"nope\.toml: No such file"),
     "a settings file that is none": ("--config d.npz", r"d\.npz is no TOML file"),
 }
@@ -265,6 +287,14 @@ SETTINGS = {
         r"loss is 'huber'; for classification of 2 classes .* cross-entropy or binary-cross-e",
     ),
     "a target without names": ("--target y", r"target 'y' is given, but \S*d\.npz is no CSV file"),
+    "a model that no memory holds": (
+        "--hidden 1000000,1000000",
+        r"\d MB are needed beside the data, and [0-9,.]+ MB are free on \S+: take more nodes",
+    ),
+    "gradients that no memory holds": (
+        "--reduce allreduce --shards 4096 --hidden 1000000",
+        r"\d MB are needed beside the data",
+    ),
     "an unknown key of the settings file": (
         "--config bad.toml",
         r"bad\.toml sets 'bath-size'; .*did you mean 'batch-size'",
@@ -285,6 +315,34 @@ def test_settings_that_can_not_be(
 ) -> None:
     write(tmp_path, {"d.npz": GOOD, "used/mine.txt": "mine", "bad.toml": "bath-size = 3\n"})
     mistake("train", "d.npz", *line.split(), words=words, ranks=ranks)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("bench --rounds 1000000", r"rounds is 1000000; it must be at least 5 and below 1001"),
+        ("bench --batch-size 9007199254740991", r"MB are needed beside the data"),
+        ("bench --shards 4096 --hidden 20000", r"MB are needed beside the data"),
+        ("doctor --inputs 99999999999999999999", r"inputs is 9{20}; it must be .*below 2147483648"),
+        (f"explain --seed {10**400}", r"seed is about 1e400; it must be"),
+    ],
+)
+def test_what_no_machine_can_do_is_refused_before_the_work(
+    line: str, words: str, mistake: Mistake
+) -> None:
+    mistake(*line.split(), words=words, ranks=None)
+
+
+CONFIGS = (BenchConfig, DataConfig, ExplainConfig, ModelConfig, PlotConfig, TrainConfig)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_no_whole_number_is_too_large_to_be_refused(config: type[Any]) -> None:
+    for item in fields(config):
+        for value in (10**400, -(10**400), 10**5000, -(10**5000)) * ("low" in item.metadata):
+            given = (value,) if item.type == tuple[int, ...] else value
+            with pytest.raises(InputError, match=f"{option_name(item)} is "):
+                config(**{item.name: given})
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,7 @@ def test_many_fits_leave_no_shared_memory_behind(tmp_path: Path) -> None:
 
 
 def test_a_trained_model_holds_no_memory_that_was_given_back(tmp_path: Path) -> None:
-    """Copying all that it holds would be the end by SIGSEGV."""
+    """A copy of all that it holds gives the same outputs."""
     (line,) = lines_of(finished(2, "after", cwd=tmp_path))
     assert line["equal"]
 
@@ -166,9 +166,7 @@ def check_one_warning(stderr: str) -> None:
     assert "are needed. More: mount -o remount,size=... /dev/shm, or docker run --shm" in stderr
 
 
-def test_where_one_rank_finds_too_little_memory_all_go_by_messages(
-    fits: Lines, tmp_path: Path
-) -> None:
+def test_where_one_rank_is_refused_memory_all_go_by_messages(fits: Lines, tmp_path: Path) -> None:
     done = finished(3, "short", "0", cwd=tmp_path)
     check_one_warning(done.stderr)
     (line,) = lines_of(done)
@@ -179,7 +177,7 @@ def test_where_no_memory_is_shared_nothing_is_said(tmp_path: Path) -> None:
     assert finished(2, "short", "1", cwd=tmp_path).stderr == ""
 
 
-def with_shm_of(size: str, folder: Path) -> Finished:
+def with_shm_of(size: str, folder: Path, way: str = "large") -> Finished:
     """Train 2 million parameters on 2 ranks in a namespace with a small /dev/shm of its own."""
     small = f'mount -t tmpfs -o size={size} tmpfs /dev/shm && exec "$@"'
     line: list[str | Path] = [
@@ -198,7 +196,7 @@ def with_shm_of(size: str, folder: Path) -> Finished:
         pytest.skip("there is no unshare here")
     if possible.returncode != 0:
         pytest.skip(f"no small /dev/shm is possible here: {possible.stderr.decode()}")
-    command: list[str | Path] = [BIN / "mpirun", "-n", "2", BIN / "python", SCRIPT, "large", "0"]
+    command: list[str | Path] = [BIN / "mpirun", "-n", "2", BIN / "python", SCRIPT, way, "0"]
     for _ in range(6):
         done = subprocess.run(
             [*line, *command],
@@ -222,6 +220,13 @@ def test_a_small_dev_shm_is_found_before_it_is_touched(tmp_path: Path) -> None:
     check_one_warning(small.stderr)
     assert " MB free, and 24.8 MB are needed" in small.stderr
     assert enough.stderr == ""
+
+
+def test_memory_is_taken_where_it_is_found_free(tmp_path: Path) -> None:
+    """Two that share memory at once, each of which has room alone: the second one sees that."""
+    done = with_shm_of("45m", tmp_path, "both")
+    assert lines_of(done) == [{"nodes": [2], "world": "0", "copies": [1, 2]}]
+    check_one_warning(done.stderr)
 
 
 # ---- hosts of their own

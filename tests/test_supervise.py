@@ -1,6 +1,7 @@
 """Shows that launch/supervise brings a run to its end, gives up where it should, leaves nothing."""
 
 import contextlib
+import mmap
 import os
 import re
 import shutil
@@ -10,6 +11,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ import pytest
 from conftest import BIN, Finished, Start, wait_until
 
 from dptrain.record import checkpoint
+from dptrain.reduce import memory
 
 SUPERVISE = Path(__file__).parent.parent / "launch" / "supervise"
 ENV = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONWARNINGS": "error"}
@@ -24,14 +28,28 @@ LONG = "--steps 400 --hidden 128 --checkpoint-every 20 --quiet"
 """A run that goes on for long enough to be killed again and again."""
 
 HASTY = f"""
-import importlib.machinery, importlib.util, sys
-loader = importlib.machinery.SourceFileLoader("supervise", {str(SUPERVISE)!r})
-module = importlib.util.module_from_spec(importlib.util.spec_from_loader("supervise", loader))
-loader.exec_module(module)
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_supervise import supervise_module
+module = supervise_module()
 module.GRACE = 0.1
 sys.exit(module.main())
 """
 """Supervise that does not wait for what was left behind."""
+
+END = "mkdir -p run; echo >run/summary.json"
+"""What a launcher does whose run comes to its end."""
+
+
+def supervise_module() -> Any:
+    """Return supervise, which is a program, as a module."""
+    loader = SourceFileLoader("supervise", str(SUPERVISE))
+    spec = spec_from_loader("supervise", loader)
+    assert spec is not None
+    module = module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
 
 Supervise = Callable[..., Finished]
 Supervised = Callable[..., "subprocess.Popen[str]"]
@@ -125,7 +143,7 @@ def events(stderr: str) -> list[str]:
     return [
         re.sub(r" after [0-9.]+ s, [0-9]+ steps saved", "", line.removeprefix("supervise: "))
         for line in said
-        if " -n " not in line
+        if " -n " not in line and "removed what ranks" not in line  # of other programs too
     ]
 
 
@@ -191,10 +209,23 @@ def test_a_mistake_is_not_tried_again(supervise: Supervise) -> None:
 def test_ends_that_no_restart_mends_are_passed_on(
     status: int, supervise: Supervise, launcher: Launcher
 ) -> None:
-    done = supervise(f"{launcher(f'exit {status}')} --")
+    done = supervise(f"{launcher(f'{END}; exit {status}')} -- --out run")
     assert done.status == status
     assert len(starts(done.stderr)) == 1
     assert events(done.stderr)[0].startswith(f"ended: status {status} (")
+
+
+def test_a_launcher_s_0_without_the_end_of_the_run_is_a_death(
+    supervise: Supervise, launcher: Launcher, tmp_path: Path
+) -> None:
+    """MPICH's, where a rank leaves early; a file of an earlier end is none of this start."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "summary.json").touch()
+    done = supervise(f"{launcher('exit 0', END)} --pause 0 -- --out run")
+    assert (done.status, len(starts(done.stderr))) == (0, 2)
+    assert events(done.stderr)[0] == "status 0, but the run has not come to its end"
+    done = supervise(f"{launcher('exit 0')} --pause 0 --restarts 2 -- --out run")
+    assert (done.status, len(starts(done.stderr))) == (1, 3)
 
 
 @pytest.mark.parametrize(("end", "status"), [("exit 1", 1), ("exit 70", 70), ("kill -9 $$", 137)])
@@ -210,9 +241,12 @@ def test_restarts_are_bounded_and_pauses_grow(
 
 
 def test_a_start_that_saved_a_checkpoint_begins_the_count_anew(
-    supervise: Supervise, launcher: Launcher
+    supervise: Supervise, launcher: Launcher, tmp_path: Path
 ) -> None:
+    """A name that only looks like a checkpoint's is none."""
     save = "mkdir -p run/checkpoints; touch run/checkpoints/step-%010d.safetensors; exit 9"
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoints" / "step-²³.safetensors").touch()
     program = launcher("exit 1", *(save % step for step in (10, 20)), "exit 1")
     done = supervise(f"{program} --restarts 2 --pause 0 -- --out run")
     found = [event.rpartition("; ")[2] for event in events(done.stderr)]
@@ -223,7 +257,7 @@ def test_a_start_that_saved_a_checkpoint_begins_the_count_anew(
 def test_what_never_began_begins_again_on_as_many_ranks(
     supervise: Supervise, launcher: Launcher
 ) -> None:
-    program = launcher("exit 1", "mkdir run; touch run/config.toml; exit 1", "exit 1", "exit 0")
+    program = launcher("exit 1", "mkdir run; touch run/config.toml; exit 1", "exit 1", END)
     done = supervise(f"-n 4,3,2 {program} --pause 0 -- train data.npz --out=run --config my.toml")
     assert starts(done.stderr) == [
         "4 dptrain train --config my.toml --out run data.npz",
@@ -237,7 +271,7 @@ def test_the_run_directory_is_the_one_that_was_named_or_a_new_one(
     tmp_path: Path, supervise: Supervise, launcher: Launcher
 ) -> None:
     (tmp_path / "my.toml").write_text('out = "from-file"\n')
-    line = f"{launcher('exit 0')} -- train"
+    line = f"{launcher('exit 2')} -- train"
     assert starts(supervise(f"{line} --config my.toml").stderr) == [
         "1 dptrain train --config my.toml --out from-file"
     ]
@@ -306,4 +340,94 @@ def test_a_second_signal_ends_at_once(
     time.sleep(1.1)  # launchers may pass one signal on twice: a second one comes later than that
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 128 + signal.SIGTERM  # nothing has been saved
+
+
+def test_a_run_that_saved_before_it_was_ended_by_force_is_to_go_on(
+    tmp_path: Path, supervised: Supervised, launcher: Launcher
+) -> None:
+    save = "mkdir -p run/checkpoints; touch run/checkpoints/step-0000000009.safetensors"
+    waits = f"trap 'kill -9 $$' USR1; {save}; touch ready; while :; do sleep 0.05; done"
+    process = supervised(f"{launcher(waits)} -- --out run")
+    wait_until((tmp_path / "ready").exists)
+    process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 75
+
+
+def test_what_killed_ranks_left_in_shared_memory_is_removed_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = supervise_module()
+    for name, value in (("SHM", tmp_path), ("AGE", -1)):
+        monkeypatch.setattr(module, name, value)
+        monkeypatch.setattr(memory, name, value)
+    for name in ("mpich_shm_1a_0", "mpich_shm_2b_0", "mpich_shm_3c_0", "dptrain-4d", "other_5e"):
+        (tmp_path / name).write_bytes(bytes(4096))
+    (tmp_path / "mpich_shm_link").symlink_to("other_5e")
+    left = [tmp_path / name for name in ("dptrain-4d", "mpich_shm_1a_0", "mpich_shm_link")]
+    with (tmp_path / "mpich_shm_2b_0").open() as is_open, (tmp_path / "mpich_shm_3c_0").open() as f:
+        mapped = mmap.mmap(f.fileno(), 4096, prot=mmap.PROT_READ)
+        f.close()
+        assert memory.left_behind() == left
+        module.tidy_up()
+        is_open.close()
+    assert "dptrain-4d, mpich_shm_1a_0, mpich_shm_link" in capsys.readouterr().err
+    mapped.close()
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "mpich_shm_2b_0", "mpich_shm_3c_0", "other_5e",
+    }  # fmt: skip
+    module.AGE = 60
+    module.tidy_up()
+    assert (tmp_path / "mpich_shm_2b_0").exists()
+
+
+JOBS: dict[str, dict[str, str]] = {
+    "slurm-srun.sbatch": {"SLURM_JOB_ID": "7"},
+    "slurm-mpirun.sbatch": {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4"},
+    "pbs.sh": {"PBS_JOBID": "7.host", "PBS_O_WORKDIR": ".", "PBS_NODEFILE": "nodes"},
+    "lsf.sh": {"LSB_JOBID": "7", "LSB_DJOB_NUMPROC": "4"},
+    "gridengine.sh": {"JOB_ID": "7", "NSLOTS": "4"},
+}
+"""The job scripts, each with what its scheduler sets."""
+
+
+@pytest.mark.parametrize(("script", "env"), JOBS.items(), ids=JOBS)
+def test_a_job_is_queued_again_until_starts_save_nothing_more(
+    script: str, env: dict[str, str], tmp_path: Path
+) -> None:
+    """Saved before the first step, then a checkpoint at the third start, then none any more."""
+    checkpoints = "dptrain-7/run/checkpoints"
+    programs = {
+        "launcher": 'echo launched "$@" >>started\n'
+        f"[ $(wc -l <started) != 3 ] || {{ mkdir -p {checkpoints}; touch dptrain-7/run/config.toml "
+        f"{checkpoints}/step-0000000009.safetensors; }}\nexit ${{STATUS:-75}}",
+        "queue": "echo again >>queued",
+    }
+    (tmp_path / "nodes").write_text("a\na\nb\nb\n")
+    for names, content in (("srun mpirun", "launcher"), ("scontrol qsub", "queue")):
+        for name in names.split():
+            (tmp_path / name).write_text(f"#!/bin/sh\n{programs[content]}\n")
+            (tmp_path / name).chmod(0o755)
+
+    def again(**more: str) -> bool:
+        """Start the job; return whether it is to be started again."""
+        queued = tmp_path / "queued"
+        queued.unlink(missing_ok=True)
+        done = subprocess.run(
+            ["bash", SUPERVISE.parent / script, *(() if "DATA" in more else ("--epochs", "5"))],
+            cwd=tmp_path,
+            env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "ARGS": "--epochs 5", **env, **more},
+            timeout=20,
+            check=False,
+        )
+        asked = {"lsf.sh": done.returncode == 75, "gridengine.sh": done.returncode == 99}
+        return asked.get(script, queued.exists())
+
+    assert not again(STATUS="2", DATA="data.npz")
+    assert [again() for _ in range(9)] == [True] * 7 + [False] * 2
+    starts = (tmp_path / "started").read_text().splitlines()
+    assert "dptrain train data.npz --out dptrain-7/run" in starts[0]
+    assert starts[1].endswith("dptrain train --out dptrain-7/run --epochs 5")
+    assert all(line.endswith("dptrain train --resume dptrain-7/run") for line in starts[3:])
+    log = (tmp_path / "dptrain-7" / "log.txt").read_text()
+    assert log == 2 * "gave up: 6 starts saved no more\n"

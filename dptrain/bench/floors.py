@@ -3,8 +3,7 @@
 from dptrain.config import TrainConfig
 from dptrain.model.mlp import MLP
 from dptrain.optim import Optimizer
-from dptrain.reduce.layout import areas, rank_slices
-from dptrain.reduce.tree import plan
+from dptrain.reduce.layout import areas, held_by, num_sums, rank_slices
 from dptrain.world import World, cut
 
 
@@ -40,14 +39,3 @@ def traffic(model: MLP, optimizer: Optimizer, config: TrainConfig, world: World)
         "network": sent,
     }
     return {part: count * model.dtype.itemsize for part, count in entries.items()}
-
-
-def held_by(ranks: range, num_shards: int, num_ranks: int) -> range:
-    """Return the shards that some ranks hold together."""
-    first, last = (cut(num_shards, num_ranks, rank) for rank in (ranks[0], ranks[-1]))
-    return range(first.start, last.stop)
-
-
-def num_sums(shards: range, num_shards: int) -> int:
-    """Return how many sums a node that holds these shards sends to each other node."""
-    return len(plan([range(shard, shard + 1) for shard in shards], num_shards).rest)

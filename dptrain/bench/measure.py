@@ -23,6 +23,7 @@ from dptrain.data.read import Table
 from dptrain.model.mlp import MLP
 from dptrain.train.fit import mlp_for
 from dptrain.train.loop import Recorder, Training, begin, train_epoch
+from dptrain.train.needs import check_memory, needs
 from dptrain.train.threads import blas_threads
 from dptrain.version import software
 from dptrain.world import CPUS, World, usable_cores
@@ -46,8 +47,7 @@ def synthetic(
     """Return random examples for some steps: about 8 MB of them, 2 to 64 minibatches."""
     if task == "classification" and outputs < 2:
         raise InputError(f"outputs is {outputs}; classification needs at least 2 classes")
-    num_batches = min(max(2**23 // (4 * inputs * config.batch_size), 2), 64)
-    rng, size = np.random.default_rng(config.seed), num_batches * config.batch_size
+    rng, size = np.random.default_rng(config.seed), num_examples(inputs, config)
     x = rng.standard_normal((size, inputs), np.float32)
     classes: NDArray[Any] = np.arange(outputs) if task == "classification" else np.empty(0)
     y: NDArray[Any] = rng.integers(0, outputs, size)
@@ -56,6 +56,11 @@ def synthetic(
     width = 1 if y.ndim == 1 else outputs
     encoding = Encoding(task, (), np.zeros(inputs), np.ones(inputs), classes, width)
     return Data(Rows(Table(x, y, "random examples"), encoding), None, None)
+
+
+def num_examples(inputs: int, config: TrainConfig) -> int:
+    """Return how many examples are made up."""
+    return min(max(2**23 // (4 * inputs * config.batch_size), 2), 64) * config.batch_size
 
 
 class Nothing(MLP):
@@ -78,6 +83,25 @@ Key = tuple[Reduction, int]
 """How a run reduces, and its number of shards."""
 
 
+def keys(shards: int, ranks: int) -> list[Key]:
+    """Return the kinds of runs that are measured, the one asked for first."""
+    found: list[Key] = [("tree", shards), ("allreduce", shards)]
+    found += [("tree", ranks), ("tree", 4 * ranks)]
+    return list(dict.fromkeys(found))
+
+
+def bytes_here(model: MLP, config: TrainConfig, world: World) -> int:
+    """Return the memory that all runs and their examples need on this rank's node."""
+    inputs, itemsize, here = model.sizes[0], model.dtype.itemsize, world.ranks_here
+    kinds, total = keys(config.num_shards, world.size), 2 * model.num_params * itemsize
+    for reduce, shards in kinds:
+        kind = replace(config, reduce=reduce, shards=shards)
+        found = needs(model, kind, world.nodes, -(-config.batch_size // shards))
+        total += found.shared[here] + found.own[here] - found.checkpoint * (here.start == 0)
+    examples = num_examples(inputs, config) * inputs * (4 + len(kinds) * itemsize)
+    return total + len(here) * examples
+
+
 class Bench:
     """Runs on one set of data, to be measured in turn. Collective: every rank makes one."""
 
@@ -86,8 +110,6 @@ class Bench:
     ) -> None:
         self.world, self.shards = world, config.num_shards
         self.config = replace(config, shards=self.shards)
-        keys: list[Key] = [("tree", self.shards), ("allreduce", self.shards)]
-        keys += [("tree", world.size), ("tree", 4 * world.size)]
         self.model = mlp_for(data, model_config)
         self.runs = {
             (reduce, shards): begin(
@@ -96,7 +118,7 @@ class Bench:
                 replace(config, reduce=reduce, shards=shards, epochs=10**9),
                 world,
             )
-            for reduce, shards in dict.fromkeys(keys)
+            for reduce, shards in keys(self.shards, world.size)
         }
         self.run = self.runs["tree", self.shards]
         self.products = Products()
@@ -228,6 +250,9 @@ def bench(
     if crowded:
         say(f"dptrain: {crowded}")
     with world.together():
+        sizes = [inputs, *model_config.hidden, outputs]
+        model = MLP(sizes, dropout=model_config.dropout, dtype=model_config.dtype)
+        check_memory(bytes_here(model, config, world))
         data = synthetic(inputs, outputs, task, config)
     with blas_threads(config.threads), np.errstate(all="ignore"):
         trial = Bench(data, model_config, config, world)

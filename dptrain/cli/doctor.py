@@ -42,6 +42,7 @@ def doctor(out: str, as_json: bool, **values: Any) -> int:
     decides how much memory and disk are needed. Nothing is left behind.
     """
     model_config, config = build(ModelConfig, values), build(TrainConfig, values)
+    data = build(BenchConfig, values)
     try:
         world = connect()
     except InputError as error:
@@ -49,7 +50,7 @@ def doctor(out: str, as_json: bool, **values: Any) -> int:
     from dptrain.doctor.examine import examine
     from dptrain.model.mlp import MLP
 
-    sizes = [values["inputs"], *model_config.hidden, values["outputs"]]
+    sizes = [data.inputs, *model_config.hidden, data.outputs]
     model = MLP(sizes, dropout=model_config.dropout, dtype=model_config.dtype)
     found = examine(model, config, Path(out), world)
     if world.rank == 0:

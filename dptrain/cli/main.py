@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import sys
 import traceback
 from pathlib import Path
@@ -11,6 +12,7 @@ import click
 from dptrain.cli.bench import bench
 from dptrain.cli.doctor import doctor
 from dptrain.cli.explain import explain
+from dptrain.cli.output import final_status, take_over
 from dptrain.cli.plot import plot
 from dptrain.cli.ranks import connect
 from dptrain.cli.stored import evaluate, predict
@@ -19,6 +21,9 @@ from dptrain.cli.verify import verify
 from dptrain.config import InputError, nearest
 from dptrain.launch import announced, let_the_first_speak
 from dptrain.world import connected
+
+FILES = 64
+"""How many files a process needs to open at a time; half as many do, with two ranks."""
 
 
 class TrainByDefault(click.Group):
@@ -60,6 +65,11 @@ def command() -> None:
 
     The result never depends on the number of processes, byte for byte.
     """
+    try:
+        os.getcwd()  # noqa: PTH109 (only asked whether it is there: names stand in it)
+    except OSError as error:
+        message = f"the working directory can't be used ({error.strerror}): change to another"
+        raise InputError(message, local=True) from None
 
 
 for _command in (train, evaluate, predict, explain, plot, verify, bench, doctor):
@@ -68,15 +78,19 @@ for _command in (train, evaluate, predict, explain, plot, verify, bench, doctor)
 
 def main() -> None:
     """Run the command line, and end every rank the same way; only the first one prints."""
-    launch = announced()
-    if launch is None or launch.rank == 0:
-        sys.exit(_run())
+    output = take_over()
+    if _is_first():
+        sys.exit(final_status(_run(), output))
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
         sys.exit(_run())
 
 
 def _run() -> int:
     """Run the command line and return the exit status: 0, 2 for a mistake, 130 for Ctrl-C."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= files < FILES:  # MPI could not even start, to agree on it
+        limit = f"a process may open {files} files here, and {FILES} are needed"
+        return _leave(InputError(f"{limit}: ulimit -n {FILES}"), _is_first())
     try:
         status: int = command.main(prog_name="dptrain", standalone_mode=False) or 0
     except click.exceptions.Exit as done:
@@ -90,13 +104,17 @@ def _run() -> int:
         if world is not None:
             world.abort(130)
         status = 130
+    except MemoryError as error:  # what has been foreseen is refused before
+        status = _leave(InputError(f"there is too little memory: {error or 'out of it'}"), True)
+        world = connected()
+        if world is not None:
+            world.abort(status)
     return status
 
 
 def _fail(error: InputError) -> int:
     """Print a person's mistake once, by the first rank; return the exit status."""
-    launch = announced()
-    first = launch is None or launch.rank == 0
+    first = _is_first()
     try:
         world = connect()
         first = world.rank == 0
@@ -108,6 +126,17 @@ def _fail(error: InputError) -> int:
         error = agreed
     if "--debug" in sys.argv or os.environ.get("DPTRAIN_DEBUG"):
         traceback.print_exception(error)
+    return _leave(error, first)
+
+
+def _is_first() -> bool:
+    """Return whether this process prints, as far as can be told before MPI has started."""
+    launch = announced()
+    return launch is None or launch.rank == 0
+
+
+def _leave(error: InputError, first: bool) -> int:
+    """Print a mistake, where this is the first rank; return the exit status."""
     if first:
         print(f"dptrain: {error}", file=sys.stderr)
     elif not error.everywhere:

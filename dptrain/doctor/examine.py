@@ -6,11 +6,11 @@ from typing import Any
 from dptrain.config import TrainConfig
 from dptrain.doctor.judge import MEASURED, Case, judge
 from dptrain.doctor.look import look
-from dptrain.doctor.needs import needs
 from dptrain.doctor.place import try_out
 from dptrain.doctor.speed import exchange_seconds
 from dptrain.launch import announced
 from dptrain.model.mlp import MLP
+from dptrain.train.needs import needs
 from dptrain.world import World
 
 LARGEST = 2**22

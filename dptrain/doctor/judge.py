@@ -1,12 +1,13 @@
 """What the ranks' facts mean: for each check a pure function from facts to a verdict."""
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from dptrain.doctor.look import Facts, Unknown
-from dptrain.doctor.needs import Needs
 from dptrain.launch import RIGHT_LAUNCHER, Launch, misfit
+from dptrain.train.needs import Needs
 
 Status = Literal["ok", "warning", "error"]
 
@@ -172,7 +173,20 @@ def _alike(case: Case) -> Verdict:
 
 
 def _shared(case: Case) -> Verdict:
-    """Judge the memory that is shared: of the node that has the least beside what it needs."""
+    """Judge the memory that is shared, and name what killed ranks have left in it."""
+    verdict = _enough_shared(case)
+    for ranks in case.nodes:
+        left = case.everyone[ranks.start]["left behind"]
+        if left:
+            found = f"{verdict.found}; ranks that were killed have left "
+            found += f"{_count(len(left), 'file')} on {_host(case, ranks)}"
+            advice = f"rm {shlex.join(left)}; launch/supervise does so"
+            return Verdict("warning", found, "; ".join(filter(None, (verdict.advice, advice))))
+    return verdict
+
+
+def _enough_shared(case: Case) -> Verdict:
+    """Judge the memory of the node that has the least beside what it needs."""
     sharing = [ranks for ranks in case.nodes if len(ranks) > 1]
     if not sharing:
         return Verdict("ok", "not needed: one rank a node")
@@ -263,7 +277,7 @@ CHECKS: dict[str, tuple[Sequence[str], Callable[[Case], Verdict]]] = {
     "cores": (("cores", "quota"), _cores),
     "blas": (("blas",), _blas),
     "nodes": (("cpu", "software"), _alike),
-    "shared memory": (("shared memory",), _shared),
+    "shared memory": (("shared memory", "left behind"), _shared),
     "memory": (("memory",), _memory),
     "directory": ((), _directory),
     "disk": ((), _room),

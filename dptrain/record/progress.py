@@ -6,6 +6,8 @@ import time
 from collections.abc import Mapping
 from typing import Any, TextIO
 
+from dptrain.world import tell
+
 
 def duration(seconds: float) -> str:
     """Return a time for people: 0.8 s, 42 s, 3 min 20 s, 2 h 5 min."""
@@ -35,8 +37,7 @@ class Silence:
 
     def warn(self, text: str) -> None:
         """Say what went wrong though the run goes on; said always, and by the first rank only."""
-        with contextlib.suppress(OSError):
-            print(f"dptrain: warning: {text}", file=sys.stderr, flush=True)
+        tell(f"warning: {text}")
 
     def close(self) -> None:
         """End the progress."""

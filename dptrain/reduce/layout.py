@@ -54,6 +54,17 @@ def holding(shards: range, num_shards: int) -> Holding:
     return Holding(slots, adds, [(slots[node], leaves) for node, leaves in own.rest])
 
 
+def held_by(ranks: range, num_shards: int, num_ranks: int) -> range:
+    """Return the shards that some ranks hold together."""
+    first, last = (cut(num_shards, num_ranks, rank) for rank in (ranks[0], ranks[-1]))
+    return range(first.start, last.stop)
+
+
+def num_sums(shards: range, num_shards: int) -> int:
+    """Return how many sums a node that holds these shards sends to each other node."""
+    return len(plan([range(shard, shard + 1) for shard in shards], num_shards).rest)
+
+
 def shared_bytes(
     ranks: range, num_ranks: int, num_shards: int, num_params: int, itemsize: int
 ) -> tuple[int, int]:

@@ -1,21 +1,42 @@
 """Memory that the ranks of a node share, so that within a node nothing is copied to be reduced."""
 
+import contextlib
+import errno
 import math
+import mmap
 import os
+import re
 import sys
+import tempfile
 import time
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.world import cut
+
 if TYPE_CHECKING:
     from mpi4py import MPI
+
+SHM = Path("/dev/shm")  # noqa: S108 (shared by all, so files there have names that nobody guesses)
+"""Where Linux keeps what processes share; MPI libraries put theirs there too."""
+
+
+SHARED = re.compile(r"(mpich_shm_|dptrain-)\w+")
+"""Names of what MPICH and dptrain make there; MPICH leaves it behind where ranks are killed."""
+
+AGE = 2.0
+"""Seconds for which such a file is not taken for left behind, whoever seems to use it."""
 
 
 class NodeMemory:
     """Memory that the ranks of a node share, and the barrier by which they take turns in it.
+
+    Taken in full where it is made: a file system in memory hands out pages only when they are
+    touched, and who touches one that is not there any more dies of it (SIGBUS).
 
     Collective over the node: every rank of it must make one, and free it.
 
@@ -24,7 +45,12 @@ class NodeMemory:
     comm
         The ranks of the node; None for a process alone, whose memory is its own.
     num_bytes
-        How much; the caller has looked whether there is as much (`free_bytes`).
+        How much.
+
+    Raises
+    ------
+    OSError
+        There is not as much, or some of the ranks can't share it; on every rank of the node.
     """
 
     ALIGNMENT = 64
@@ -34,15 +60,15 @@ class NodeMemory:
         self._rank, self._size = (comm.rank, comm.size) if comm else (0, 1)
         flags = self.ALIGNMENT * self._size
         self._window: Any = None
+        self._shared: mmap.mmap | None = None
         if comm is None:
             self._buffer = np.empty(flags + num_bytes, np.uint8).data
         else:
             from mpi4py import MPI
 
-            self._window = MPI.Win.Allocate_shared(
-                flags + num_bytes if comm.rank == 0 else 0, 1, comm=comm
-            )
-            self._buffer = np.frombuffer(self._window.Shared_query(0)[0], np.uint8).data
+            self._shared = _take(comm, flags + num_bytes)
+            self._buffer = memoryview(self._shared)
+            self._window = MPI.Win.Allocate_shared(0, 1, comm=comm)  # for its fences alone
             self._window.Lock_all()
         self._flags = self._buffer[:flags].cast("q")  # the arrivals of each rank, a cache line each
         self._mine = self._rank * self.ALIGNMENT // 8
@@ -51,9 +77,6 @@ class NodeMemory:
         ]
         self._arrivals = 0
         self._used = flags
-        self._flags[self._mine] = 0
-        if comm is not None:
-            comm.Barrier()
 
     def array(self, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
         """Return the next array of this memory, the same one for every rank; contents undefined."""
@@ -90,14 +113,86 @@ class NodeMemory:
 
     def free(self) -> None:
         """Give the memory back; its arrays must not be used any more. Collective."""
-        if self._window is not None:
+        if self._shared is not None:
             self._window.Unlock_all()
-            self._window.Free()
+            self._window.Free()  # waits for all
+            if self._rank == 0 and hasattr(mmap, "MADV_REMOVE"):  # whoever still has arrays in it
+                self._shared.madvise(mmap.MADV_REMOVE)
+
+
+def _take(comm: "MPI.Intracomm", num_bytes: int) -> mmap.mmap:
+    """Return memory, filled with zeros, that the ranks of a node share.
+
+    It is a file that soon has no name any more, so that nothing stays behind of ranks that are
+    killed. Each rank takes its part of the pages, which then are near to its cores. Collective;
+    OSError on all ranks where one is refused.
+    """
+    folder = SHM if SHM.is_dir() else Path(tempfile.gettempdir())
+    path = comm.bcast(folder / f"dptrain-{uuid.uuid4().hex}")
+    found: mmap.mmap | None = None
+    fault: OSError | None = None
+    for makes in (True, False):
+        if makes == (comm.rank == 0):
+            try:
+                found = _map(path, num_bytes, cut(num_bytes, comm.size, comm.rank), makes)
+            except OSError as error:
+                fault = error
+        faults = [fault for fault in comm.allgather(fault) if fault]
+    if comm.rank == 0:
+        with contextlib.suppress(OSError):
+            path.unlink()
+    if found is None or faults:
+        raise faults[0]
+    return found
+
+
+def _map(path: Path, num_bytes: int, part: range, new: bool) -> mmap.mmap:
+    """Return a file in memory, and take a part of its pages."""
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+    file = os.open(path, flags | (os.O_CREAT | os.O_EXCL) * new, 0o600)
+    try:
+        if new and free_bytes() < num_bytes:  # what others still need isn't taken for a moment
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if new:
+            os.truncate(file, num_bytes)
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file, part.start, len(part))
+        return mmap.mmap(file, num_bytes)
+    finally:
+        os.close(file)
 
 
 def free_bytes() -> int:
     """Return how much memory this machine can share between processes."""
-    if not Path("/dev/shm").exists():  # noqa: S108 (only Linux has it, and a limit with it)
+    if not SHM.exists():  # only Linux has it, and a limit with it
         return sys.maxsize
-    found = os.statvfs("/dev/shm")  # noqa: S108 (where MPI libraries put shared windows)
+    found = os.statvfs(SHM)
     return found.f_bavail * found.f_frsize
+
+
+def left_behind() -> list[Path]:
+    """Return this user's files in shared memory, with such names, that no process uses.
+
+    Whoever makes one has it open, then mapped: who looks in this order finds each that is used.
+    """
+    found: dict[tuple[int, int], Path] = {}
+    for path in SHM.glob("*"):
+        with contextlib.suppress(OSError):
+            about = path.lstat()
+            old = time.time() - about.st_ctime > AGE
+            if SHARED.fullmatch(path.name) and about.st_uid == os.getuid() and old:
+                found[about.st_dev, about.st_ino] = path
+    if not found or not Path("/proc/self/maps").exists():
+        return []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended, or is another user's
+            for file in (process / "fd").iterdir():
+                with contextlib.suppress(OSError):  # closed meanwhile
+                    about = file.stat()
+                    found.pop((about.st_dev, about.st_ino), None)
+        with contextlib.suppress(OSError):
+            for line in (process / "maps").read_text(errors="replace").splitlines():
+                _, _, _, device, inode, *_ = line.split()
+                major, minor = (int(number, 16) for number in device.split(":"))
+                found.pop((os.makedev(major, minor), int(inode)), None)
+    return sorted(found.values())

@@ -4,7 +4,6 @@ import functools
 import math
 import operator
 import socket
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -22,10 +21,10 @@ from dptrain.reduce.layout import (
     shared_bytes,
     square_norm,
 )
-from dptrain.reduce.memory import NodeMemory, free_bytes
+from dptrain.reduce.memory import SHM, NodeMemory, free_bytes
 from dptrain.reduce.sums import all_losses
 from dptrain.reduce.tree import plan, tree_sum
-from dptrain.world import World, cut
+from dptrain.world import World, cut, tell
 
 Floats = NDArray[np.floating]
 
@@ -223,45 +222,52 @@ class Tree(Reducer):
         held = [cut(num_shards, world.size, rank) for rank in range(world.size)]
         self._holdings = [holding(shards, num_shards) for shards in held]
         self._held = held[world.rank]
-        self._nodes = self._nodes_that_share(np.dtype(dtype).itemsize)
+        self._take_memory(np.dtype(dtype).itemsize)
         self._node = next(ranks for ranks in self._nodes if world.rank in ranks)
         self.copies = self._nodes
         self.slices = rank_slices(num_params, self._nodes)
-        self._allocate(dtype)
+        self._lay_out(dtype)
         self._firsts = np.array([part.start for part in self.slices if part.stop > part.start])
         self._zeros = np.zeros(len(self._firsts), dtype)
         self._plan_within_the_node()
         self._plan_between_nodes(dtype)
 
-    def _nodes_that_share(self, itemsize: int) -> list[range]:
-        """Return the ranks that share memory: those of each node, or each alone if it is short."""
-        num_bytes = sum(self._bytes(self.world.ranks_here, itemsize))
-        shares = len(self.world.ranks_here) > 1
-        free = free_bytes() if shares else num_bytes
-        found = self.world.allgather((socket.gethostname(), num_bytes, free))
-        short = [line for line in found if line[1] > line[2]]
-        if not short:
-            return self.world.nodes
-        if self.world.rank == 0:
-            host, num_bytes, free = short[0]
-            print(
-                f"dptrain: gradients go by messages, which is slower: /dev/shm of {host} has "
-                f"{free / 1e6:,.1f} MB free, and {num_bytes / 1e6:,.1f} MB are needed. More: "
-                "mount -o remount,size=... /dev/shm, or docker run --shm-size=...",
-                file=sys.stderr,
+    def _take_memory(self, itemsize: int) -> None:
+        """Take each node's memory; where one has too little of it, each rank's own."""
+        world, here = self.world, self.world.ranks_here
+        needed, free, fault = self._bytes(here, itemsize), free_bytes(), ""
+        taken: list[NodeMemory] = []
+        try:
+            for num_bytes in needed:
+                memory = NodeMemory(world.node_comm if len(here) > 1 else None, num_bytes)
+                taken.append(memory)
+        except OSError as error:
+            why = "" if free < sum(needed) else f" but refuses ({error.strerror})"
+            fault = (
+                f"{SHM} of {socket.gethostname()} has {free / 1e6:,.1f} MB free{why}, and "
+                f"{sum(needed) / 1e6:,.1f} MB are needed"
             )
-        return [range(rank, rank + 1) for rank in range(self.world.size)]
+        faults = [fault for fault in world.allgather(fault) if fault]
+        self._nodes = world.nodes
+        if faults:
+            for memory in taken:
+                memory.free()
+            self._nodes = [range(rank, rank + 1) for rank in range(world.size)]
+            own = self._bytes(self._nodes[world.rank], itemsize)
+            taken = [NodeMemory(None, num_bytes) for num_bytes in own]
+        if faults and world.rank == 0:
+            tell(
+                f"gradients go by messages, which is slower: {faults[0]}. More: "
+                "mount -o remount,size=... /dev/shm, or docker run --shm-size=..."
+            )
+        self._memory, self._params_memory = taken
 
     def _bytes(self, ranks: range, itemsize: int) -> tuple[int, int]:
         return shared_bytes(ranks, self.world.size, self.num_shards, self.num_params, itemsize)
 
-    def _allocate(self, dtype: Any) -> None:
-        """Make the node's memory: parameters once, a buffer for each gradient sum that is kept."""
-        comm = self.world.node_comm if len(self._node) > 1 else None
+    def _lay_out(self, dtype: Any) -> None:
+        """Divide the memory: parameters once, a buffer for each gradient sum that is kept."""
         counts = {rank: self._holdings[rank].num_buffers for rank in self._node}
-        gradients, params = self._bytes(self._node, np.dtype(dtype).itemsize)
-        self._memory = NodeMemory(comm, gradients)
-        self._params_memory = NodeMemory(comm, params)
         self.params = self._params_memory.array((self.num_params,), dtype)
         self._losses = self._memory.array((self.num_shards,), np.float64)
         self._asks = self._memory.array((len(self._node),), np.int64)

@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -32,7 +31,7 @@ from dptrain.train.open import open_run
 from dptrain.train.recorder import RunRecorder
 from dptrain.train.threads import blas_threads
 from dptrain.train.trained import Trained
-from dptrain.world import World, collective, connect
+from dptrain.world import World, collective, connect, tell
 
 
 @collective
@@ -169,7 +168,7 @@ def fit(
         _check(model, data, config)
     crowded = world.crowded(config.threads)
     if crowded and not quiet and world.rank == 0:
-        print(f"dptrain: {crowded}", file=sys.stderr)
+        tell(crowded)
     directory = None if out is None else Path(out)
     with blas_threads(config.threads), GUARD.hearing(config.stall_timeout):
         run = begin(model, data, config, world)
@@ -177,12 +176,12 @@ def fit(
             opened = open_run(run, data, config, settings, directory, resume, force, world)
             idle = _idle(run.order, config, world, resume=resume)
             if idle and not quiet and world.rank == 0:
-                print(f"dptrain: {idle}", file=sys.stderr)
+                tell(idle)
             show = progress(run.num_steps, run.step, quiet=quiet or world.rank > 0)
             recorder = RunRecorder(run, config, world, show, *opened)
             if resume and recorder.store is not None and not quiet:
                 where = f"after step {run.step}" if run.step else "from its beginning"
-                print(f"dptrain: the run goes on {where}", file=sys.stderr)
+                tell(f"the run goes on {where}")
             with recorder.closing():
                 train(run, data, config, world, recorder)
                 test = _test(run, data, world, recorder)

@@ -23,6 +23,7 @@ from dptrain.reduce.reducer import REDUCERS, Reducer
 from dptrain.reduce.sums import gather_leaves
 from dptrain.reduce.tree import tree_sum
 from dptrain.train.evaluate import Interrupted, evaluate
+from dptrain.train.needs import bytes_here, check_memory
 from dptrain.world import World
 
 Floats = NDArray[np.floating]
@@ -143,7 +144,12 @@ class Recorder:
 
 
 def begin(model: Model, data: Data, config: TrainConfig, world: World) -> Training:
-    """Return a run before its first step. Collective: every rank must call this."""
+    """Return a run before its first step.
+
+    Collective: every rank must call this. Raises InputError where a node has too little memory.
+    """
+    with world.together():
+        check_memory(bytes_here(model, data, config, world))
     shards = config.num_shards
     order = Order(len(data.train), config.batch_size, shards, config.seed)
     reducer = REDUCERS[config.reduce](world, model.num_params, shards, model.dtype)

@@ -128,7 +128,7 @@ def _write_predictions(
     """Write blocks of predictions [m] or [m, columns], `num_rows` in all."""
     if out is None:
         for text in _as_csv(names, blocks):
-            sys.stdout.write(text)
+            sys.stdout.buffer.write(text.encode())  # data: as in a file, in any locale
     elif Path(out).suffix == ".npy":
         write_whole(Path(out), _as_npy(blocks, num_rows))
     else:

@@ -1,0 +1,71 @@
+"""What this process may use of its machine, and of the control groups that it is in."""
+
+import re
+import sys
+from pathlib import Path
+
+
+def free_memory() -> int:
+    """Return the bytes that processes here can still use: of the machine, and of their group.
+
+    Raises OSError where there is no /proc to tell.
+    """
+    text = Path("/proc/meminfo").read_text()
+    found = re.findall(r"^(?:MemAvailable|SwapFree): +(\d+) kB", text, re.MULTILINE)
+    free = 1024 * sum(map(int, found)) if "MemAvailable" in text else sys.maxsize
+    for folder in cgroup("memory"):
+        limit = _number(folder, "memory.max", "memory.limit_in_bytes")
+        used = _number(folder, "memory.current", "memory.usage_in_bytes")
+        if limit is not None and used is not None:
+            free = min(free, int(limit - used + _file_cache(folder)))
+    return max(0, free)
+
+
+def quota() -> float | None:
+    """Return the cores' worth of time that the group of this process gets; None if unlimited."""
+    found = []
+    for folder in cgroup("cpu"):
+        whole = (folder / "cpu.max").read_text().split() if (folder / "cpu.max").exists() else []
+        limit, period = whole or (
+            _number(folder, "cpu.cfs_quota_us") or -1,
+            _number(folder, "cpu.cfs_period_us") or 1,
+        )
+        if limit != "max" and float(limit) > 0:
+            found.append(float(limit) / float(period))
+    return min(found, default=None)
+
+
+def cgroup(controller: str, groups: str | None = None, root: Path | None = None) -> list[Path]:
+    """Return the folders of this process's control group, and of those around it (cgroups(7)).
+
+    `groups` and `root` stand for /proc/self/cgroup and /sys/fs/cgroup.
+    """
+    root = root or Path("/sys/fs/cgroup")
+    groups = Path("/proc/self/cgroup").read_text() if groups is None else groups
+    found = []
+    for line in groups.splitlines():
+        number, controllers, path = line.split(":", 2)
+        if number != "0" and controller not in controllers.split(","):
+            continue
+        top = root if number == "0" else root / controller
+        inner = top / path.lstrip("/")
+        found += [folder for folder in (inner, *inner.parents) if folder.is_relative_to(top)]
+    return [folder for folder in found if folder.is_dir()]
+
+
+def _number(folder: Path, *names: str) -> float | None:
+    """Return the number in the first of some files that exists and holds one."""
+    for name in names:
+        if (folder / name).exists():
+            text = (folder / name).read_text().strip()
+            return None if text == "max" else float(text)
+    return None
+
+
+def _file_cache(folder: Path) -> int:
+    """Return the bytes of files in memory that a group can do without."""
+    path = folder / "memory.stat"
+    text = path.read_text() if path.exists() else ""
+    found = dict(line.split() for line in text.splitlines())
+    kinds = ("inactive_file", "active_file")
+    return sum(int(found.get(f"total_{kind}", found.get(kind, 0))) for kind in kinds)

@@ -1,0 +1,106 @@
+"""What a model needs on each node and on disk: the trainer's own arithmetic, nothing allocated."""
+
+import socket
+from dataclasses import dataclass
+
+import numpy as np
+
+from dptrain.config import InputError, TrainConfig
+from dptrain.data.prepare import BLOCK, Data
+from dptrain.machine import free_memory
+from dptrain.model import Model
+from dptrain.model.mlp import MLP
+from dptrain.optim import CACHED, transforms
+from dptrain.reduce.layout import held_by, num_sums, rank_slices, shared_bytes
+from dptrain.reduce.memory import free_bytes
+from dptrain.world import World, cut
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Bytes beside the data and what Python takes to itself."""
+
+    shared: dict[range, int]
+    """Memory that the ranks of each node share: gradient sums and parameters."""
+
+    own: dict[range, int]
+    """What the ranks of each node need beside it: optimizer state, activations, messages; and on
+    the first node the copy that a checkpoint is written from."""
+
+    checkpoint: int
+    """A checkpoint on disk."""
+
+    disk: int
+    """The run directory: checkpoints, with one more while it is written, and the model."""
+
+
+def needs(model: Model, config: TrainConfig, nodes: list[range], rows: int | None = None) -> Needs:
+    """Return what a run needs; `nodes` are the ranks of each node.
+
+    `rows` are what a rank computes with at a time: a shard, or a block in evaluation, whichever is
+    more, unless given.
+    """
+    size, n, itemsize = nodes[-1].stop, model.num_params, np.dtype(model.dtype).itemsize
+    shards = config.num_shards
+    slots = sum(transform.num_slots for transform in transforms(config))
+    tree = config.reduce == "tree"
+    slices = [part.stop - part.start for part in rank_slices(n, nodes)] if tree else [n] * size
+    sums = {ranks: num_sums(held_by(ranks, shards, size), shards) for ranks in nodes}
+    own = {}
+    for ranks in nodes:
+        entries = 0
+        for rank in ranks:
+            kept = slots + (config.patience is not None)
+            buffers = sum(sums.values()) - sums[ranks] if tree else 2 + len(cut(shards, size, rank))
+            entries += slices[rank] * (kept + buffers) + 2 * min(slices[rank], CACHED)
+        activations = activation_bytes(model, rows or max(-(-config.batch_size // shards), BLOCK))
+        own[ranks] = entries * itemsize + len(ranks) * activations
+    vectors = (1 + slots) * n * itemsize
+    own[nodes[0]] += vectors
+    return Needs(
+        shared={
+            ranks: tree * sum(shared_bytes(ranks, size, shards, n, itemsize)) for ranks in nodes
+        },
+        own=own,
+        checkpoint=vectors,
+        disk=(config.keep_checkpoints + 2) * vectors + n * itemsize,
+    )
+
+
+def activation_bytes(model: Model, rows: int) -> int:
+    """Return the memory that a rank computes rows in: their units and slopes, and what dropout
+    keeps. A model of one's own does not say.
+    """
+    if not isinstance(model, MLP):
+        return 0
+    entries = rows * (2 * sum(model.sizes[1:]) + 1)
+    keep = 4 * rows * sum(model.sizes[1:-1]) if model.config.dropout else 0
+    return entries * model.dtype.itemsize + keep
+
+
+def bytes_here(model: Model, data: Data, config: TrainConfig, world: World) -> int:
+    """Return what a run that leaves no files needs on this rank's node, beside the data."""
+    shards = config.num_shards
+    evaluated = [min(len(rows), BLOCK) for rows in (data.validation, data.test) if rows]
+    of_a_shard = -(-min(config.batch_size, len(data.train)) // shards)
+    rows, here, nodes = max(of_a_shard, *evaluated, 1), world.ranks_here, world.nodes
+    found = needs(model, config, nodes, rows)
+    if len(here) > 1 and found.shared[here] > free_bytes():  # then no ranks share any
+        nodes = [range(rank, rank + 1) for rank in range(world.size)]
+        found = needs(model, config, nodes, rows)
+    total = sum(found.shared[ranks] + found.own[ranks] for ranks in nodes if ranks.start in here)
+    return total - found.checkpoint * (here.start == 0)
+
+
+def check_memory(needed: int) -> None:
+    """Raise InputError where this machine has not as many bytes left, as far as it can tell."""
+    try:
+        free = free_memory()
+    except (OSError, ValueError):
+        return
+    if needed > free:
+        raise InputError(
+            f"{needed / 1e6:,.1f} MB are needed beside the data, and {free / 1e6:,.1f} MB are free "
+            f"on {socket.gethostname()}: take more nodes, fewer --shards, a smaller model or batch",
+            local=True,
+        )
