@@ -1,19 +1,97 @@
-"""All that dptrain writes goes through here: files whole or absent, and files that only grow."""
+"""All that dptrain writes goes through here: files whole or absent, and files that only grow.
+
+So does all that is read of a run, which may be a stranger's: no links, no pipes, no endless lines.
+"""
 
 import contextlib
+import errno
+import fcntl
 import json
 import os
-from collections.abc import Iterable
+import stat
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from dptrain.config import InputError
 
-OWN = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-"""How a run's own files are opened to be written: a link to another file is refused."""
+NO_FILE = "it is no plain file; put a copy of the file there"
+NO_FOLDER = "it is no plain folder; put a copy of the folder there"
 
 PIECE = 2**20
 """Bytes that are written, or read and hashed, at a time."""
+
+TEXT = 2**24
+"""The most bytes of text that are read at once: a line, a header, a small file.
+
+As JSON they can take 25 times as much memory.
+"""
+
+UNFLUSHED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
+"""What file systems say that can't flush a folder at all."""
+
+
+def open_plain(path: Path, limit: int | None = None) -> BinaryIO:
+    """Open a file of a run to read it, of at most `limit` bytes; OSError as `descriptor`."""
+    return os.fdopen(descriptor(path, os.O_RDONLY, limit), "rb")
+
+
+def descriptor(path: Path, flags: int, limit: int | None = None) -> int:
+    """Return an open file of a run; made where `flags` say so.
+
+    OSError where it can't be opened, or is a link, a pipe or a device, which could be anything's
+    or have no end, or has more bytes than `limit`.
+    """
+    try:
+        file = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    except ValueError as error:  # a NUL in its name
+        raise OSError(errno.EINVAL, str(error), str(path)) from None
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+            raise OSError(error.errno, NO_FILE, str(path)) from None
+        raise
+    found = os.fstat(file)
+    if stat.S_ISREG(found.st_mode) and (limit is None or found.st_size <= limit):
+        return file
+    os.close(file)
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, NO_FILE, str(path))
+    why = f"it has {found.st_size:,} bytes, and can have no more than {limit:,}"
+    raise OSError(errno.EFBIG, why, str(path))
+
+
+def names_in(folder: Path) -> list[str]:
+    """Return the names in a folder of a run, none where there is none; OSError if it is a link."""
+    try:
+        file = os.open(folder, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR):
+            raise OSError(errno.ENOTDIR, NO_FOLDER, str(folder)) from None
+        raise
+    try:
+        return sorted(os.listdir(file))  # noqa: PTH208 (what is open, not what has its name now)
+    finally:
+        os.close(file)
+
+
+def lines_of(path: Path, *, half: bool = False) -> Iterator[bytes]:
+    """Yield the lines of a run's file, without their ends; with `half` also one that has no end.
+
+    Raises InputError where it can't be read, or a line is too long to be one.
+    """
+    try:
+        with open_plain(path) as file:
+            while line := file.readline(TEXT + 1):
+                if len(line) > TEXT:
+                    raise InputError(
+                        f"{path} is damaged: it has a line of more than {TEXT:,} bytes"
+                    )
+                if line.endswith(b"\n") or half:
+                    yield line.removesuffix(b"\n")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
 
 
 def replace_file(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
@@ -22,14 +100,14 @@ def replace_file(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
     Raises OSError where that fails, and leaves nothing behind. There can be one writer only. What
     stands in the place of the temporary file, perhaps a stranger's link, is removed, not followed.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = temporary_of(path)
     try:
         temporary.unlink(missing_ok=True)
         file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
             for piece in pieces:
                 _write(file, piece)
-            os.fsync(file)
+            flush(file)
         finally:
             os.close(file)
         os.replace(temporary, path)  # noqa: PTH105 (beside the other calls that tests make fail)
@@ -38,6 +116,18 @@ def replace_file(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+def temporary_of(path: Path) -> Path:
+    """Return where a file is written before it takes its place: its name, cut where too long."""
+    return path.with_name(f".{shortened(path.name, 250)}.tmp")
+
+
+def shortened(name: str, limit: int) -> str:
+    """Return the start of a name, of at most so many bytes; most file systems take 255."""
+    while len(os.fsencode(name)) > limit:
+        name = name[:-1]
+    return name
 
 
 def read_object(text: bytes | str) -> dict[str, Any]:
@@ -59,13 +149,34 @@ def write_whole(path: Path, content: bytes) -> None:
         raise InputError(f"{path} can't be written: {error.strerror}") from None
 
 
-def sync_directory(path: Path) -> None:
-    """Make sure that the names in a directory are on disk."""
-    directory = os.open(path, os.O_RDONLY)
+def flush(file: int) -> None:
+    """Make sure that an open file is on disk; OSError where that fails.
+
+    macOS leaves it in the disk's own memory, unless asked for more than `fsync`.
+    """
+    whole = getattr(fcntl, "F_FULLFSYNC", None)
+    if whole is not None:
+        with contextlib.suppress(OSError):  # a file system that does not know it
+            fcntl.fcntl(file, whole)
+            return
+    os.fsync(file)
+
+
+def sync_directory(path: Path) -> bool:
+    """Make sure that the names in a directory are on disk; False where its file system never does.
+
+    OSError where that fails otherwise.
+    """
+    directory = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(directory)
+        flush(directory)
+    except OSError as error:
+        if error.errno not in UNFLUSHED:
+            raise
+        return False
     finally:
         os.close(directory)
+    return True
 
 
 def _write(file: int, content: bytes | memoryview) -> None:
@@ -81,9 +192,7 @@ def lock(path: Path) -> int | None:
 
     The lock goes with the process. On a file system that knows no locks this holds none.
     """
-    import fcntl
-
-    file = os.open(path, OWN, 0o666)
+    file = descriptor(path, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -116,12 +225,12 @@ class Journal:
     def __init__(self, path: Path, lines: int = 0) -> None:
         self.path = path
         self.num_lines = lines
-        self._file = os.open(path, OWN, 0o666)
+        self._file = descriptor(path, os.O_RDWR | os.O_CREAT)
         self._written = 0  # bytes of whole lines that are in the file
         self._pending = bytearray()
-        with path.open("rb") as file:
+        with open(self._file, "rb", closefd=False) as file:
             for _ in range(lines):
-                self._written += len(file.readline())
+                self._written += len(file.readline(TEXT + 1))
         os.ftruncate(self._file, self._written)
 
     def append(self, line: bytes) -> None:
@@ -151,7 +260,7 @@ class Journal:
 
     def sync(self) -> None:
         """Make sure that what has been written is on disk; OSError where that fails."""
-        os.fsync(self._file)
+        flush(self._file)
 
     def close(self) -> None:
         """Close the file; what is still waiting is lost."""
