@@ -27,7 +27,9 @@ TEXT = 2**24
 As JSON they can take 25 times as much memory.
 """
 
-UNFLUSHED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
+UNFLUSHED = "its file system flushes no folders: a power cut may take back the newest files"
+
+NO_FLUSH = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
 """What file systems say that can't flush a folder at all."""
 
 
@@ -76,22 +78,27 @@ def names_in(folder: Path) -> list[str]:
         os.close(file)
 
 
-def lines_of(path: Path, *, half: bool = False) -> Iterator[bytes]:
-    """Yield the lines of a run's file, without their ends; with `half` also one that has no end.
+def lines_of(path: Path) -> Iterator[bytes]:
+    """Yield the whole lines of a run's file, without their ends; a last half line is left out.
 
     Raises InputError where it can't be read, or a line is too long to be one.
     """
     try:
-        with open_plain(path) as file:
-            while line := file.readline(TEXT + 1):
-                if len(line) > TEXT:
-                    raise InputError(
-                        f"{path} is damaged: it has a line of more than {TEXT:,} bytes"
-                    )
-                if line.endswith(b"\n") or half:
-                    yield line.removesuffix(b"\n")
+        yield from (line[:-1] for line in raw_lines_of(path) if line.endswith(b"\n"))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
+
+
+def raw_lines_of(path: Path, limit: int | None = None) -> Iterator[bytes]:
+    """Yield the lines of a run's file of at most `limit` bytes; the last may lack its end.
+
+    OSError where it can't be read, or a line is too long to be one.
+    """
+    with open_plain(path, limit) as file:
+        while line := file.readline(TEXT + 1):
+            if len(line) > TEXT:
+                raise OSError(errno.EFBIG, f"it has a line of more than {TEXT:,} bytes", str(path))
+            yield line
 
 
 def replace_file(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
@@ -141,6 +148,26 @@ def read_object(text: bytes | str) -> dict[str, Any]:
     return found
 
 
+def check_writable(path: Path, option: str) -> None:
+    """Raise InputError where a file that a person asked for could not be written: before the work.
+
+    `option` is what the person calls the file, such as --plot.
+    """
+    if os.path.isdir(path):  # noqa: PTH112 (which raises nothing)
+        raise InputError(f"{option} is {path}, which is a directory; needed is the name of a file")
+    if not os.path.isdir(path.parent):  # noqa: PTH112
+        raise InputError(f"{path} can't be written: there is no directory {path.parent}")
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", error)
+        raise InputError(f"{path} can't be written: {why}") from None
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise InputError(f"{path} can't be written: no permission to write in {path.parent}")
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file that a person asked for: see `replace_file`; InputError where that fails."""
     try:
@@ -171,7 +198,7 @@ def sync_directory(path: Path) -> bool:
     try:
         flush(directory)
     except OSError as error:
-        if error.errno not in UNFLUSHED:
+        if error.errno not in NO_FLUSH:
             raise
         return False
     finally:

@@ -6,6 +6,8 @@ import time
 from collections.abc import Mapping
 from typing import Any, TextIO
 
+from dptrain.config import shown
+
 
 def duration(seconds: float) -> str:
     """Return a time for people: 0.8 s, 42 s, 3 min 20 s, 2 h 5 min."""
@@ -36,7 +38,7 @@ class Silence:
     def warn(self, text: str) -> None:
         """Say what went wrong though the run goes on; said always, and by the first rank only."""
         with contextlib.suppress(OSError):
-            print(f"dptrain: warning: {text}", file=sys.stderr, flush=True)
+            print(f"dptrain: warning: {shown(text)}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """End the progress."""
@@ -93,7 +95,7 @@ class Bar(Silence):
 
     def warn(self, text: str) -> None:
         """See `Silence.warn`: above the bar."""
-        self.bar.console.print(f"dptrain: warning: {text}", markup=False, highlight=False)
+        self.bar.console.print(f"dptrain: warning: {shown(text)}", markup=False, highlight=False)
 
     def close(self) -> None:
         """See `Silence.close`."""

@@ -3,7 +3,7 @@
 import hashlib
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -117,7 +117,7 @@ def fit(
     data: Data,
     config: TrainConfig | None = None,
     *,
-    out: str | Path | None = None,
+    out: str | Path | Callable[[], Path] | None = None,
     resume: bool = False,
     force: bool = False,
     quiet: bool = True,
@@ -137,7 +137,8 @@ def fit(
     config
         Shards, batch size, optimizer and so on.
     out
-        The run directory to write; must not exist or be empty. None: nothing is written.
+        The run directory to write; must not exist or be empty. Or what makes one and returns it,
+        called on rank 0 where the run can begin. None: nothing is written.
     resume
         Go on with the run in `out`, from its newest checkpoint.
     force
@@ -168,11 +169,10 @@ def fit(
     if crowded and not quiet and world.rank == 0:
         print(f"dptrain: {crowded}", file=sys.stderr)
     watch = Watch(world, config.stall_timeout)
-    directory = None if out is None else Path(out)
     with threadpoolctl.threadpool_limits(config.threads, "blas"), watch.on_guard():
         run = begin(model, data, config, world)
         try:
-            opened = open_run(run, data, config, settings, directory, resume, force, world)
+            opened = open_run(run, data, config, settings, out, resume, force, world)
             show = progress(run.num_steps, run.step, quiet=quiet or world.rank > 0)
             recorder = RunRecorder(run, config, world, watch, show, *opened)
             if resume and recorder.store is not None and not quiet:

@@ -146,6 +146,9 @@ class RunRecorder(Recorder):
         if self._identity is None or self._saved == (run.step, run.seen):
             return
         self._saved = run.step, run.seen
+        if self.store is not None:
+            with self.watch.excused():
+                self.store.wait()  # so that there is one copy of the state at a time
         tensors, state = snapshot(run)
         if self.store is not None:
             state |= self.store.lines() | {"run": self._identity}

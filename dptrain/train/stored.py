@@ -12,7 +12,14 @@ import numpy as np
 import threadpoolctl
 from numpy.typing import NDArray
 
-from dptrain.config import DataConfig, InputError, TrainConfig, data_files, from_settings
+from dptrain.config import (
+    DataConfig,
+    InputError,
+    TrainConfig,
+    data_files,
+    from_settings,
+    shown,
+)
 from dptrain.data.prepare import Rows, check_rows
 from dptrain.data.read import has_names, read
 from dptrain.record import rundir
@@ -108,10 +115,14 @@ def write_predictions(out: str | None, names: Sequence[str], found: NDArray[Any]
         np.save(content, found)
         write_whole(Path(out), content.getvalue())
         return
+    rows = [list(names), *found.reshape(len(found), -1).tolist()]
+    if out is None and sys.stdout.isatty():  # a person's terminal; a pipe gets names as they are
+        rows = [[shown(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
-    writer.writerows(found.reshape(len(found), -1).tolist())
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    if "\r" in text.getvalue():  # which it forgets to put in quotes
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL).writerows(rows)
     if out is None:
         sys.stdout.write(text.getvalue())
     else:
