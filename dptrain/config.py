@@ -1,5 +1,6 @@
 """The settings of a run: names, defaults, help and validity, each said once and only here."""
 
+import contextlib
 import difflib
 import math
 import os
@@ -34,6 +35,21 @@ def quoted(name: str | Path) -> str:
     plain = {*range(32, 127)} - {*b"\\'"}
     letters = (chr(byte) if byte in plain else f"\\{byte:03o}" for byte in os.fsencode(name))
     return f"$'{''.join(letters)}'"
+
+
+def file_name(text: str) -> str:
+    """Return a name from a text as this locale can ask for it; as UTF-8 where it has no letter."""
+    with contextlib.suppress(UnicodeEncodeError):
+        try:
+            os.fsencode(text)
+        except UnicodeEncodeError:
+            return os.fsdecode(text.encode("utf-8", "surrogateescape"))
+    return text
+
+
+def is_text(name: str) -> bool:
+    """Return whether a name can be written as UTF-8; half of a character can't."""
+    return not re.search("[\ud800-\udfff]", name)
 
 
 class InputError(ValueError):

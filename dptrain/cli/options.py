@@ -77,6 +77,8 @@ class Numbers(click.ParamType[tuple[int, ...]]):
         if parts in (["none"], [""]):
             return ()
         try:
+            if isinstance(parts, dict):
+                raise TypeError
             return tuple(Whole().convert(part, None, None) for part in parts)
         except (TypeError, click.BadParameter):
             self.fail(f"{value!r} is not whole numbers with commas between, or none", param, ctx)
@@ -92,6 +94,13 @@ class Name(click.types.StringParamType):
             with contextlib.suppress(ValueError, RecursionError):
                 found = tomllib.loads(f"names = {rv}")["names"]
         return found if found and all(isinstance(name, str) for name in found) else [rv]
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return a name as files have it, in UTF-8, whatever locale it was typed in."""
+        text = super().convert(value, param, ctx)
+        with contextlib.suppress(UnicodeEncodeError):
+            text = text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+        return text
 
 
 def _variable(name: str) -> str:

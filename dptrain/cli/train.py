@@ -19,7 +19,7 @@ from dptrain.cli.options import (
     settings,
 )
 from dptrain.cli.results import count, measures, print_result
-from dptrain.config import DataConfig, InputError, ModelConfig, TrainConfig, quoted
+from dptrain.config import DataConfig, InputError, ModelConfig, TrainConfig, file_name, quoted
 
 UNWRITTEN = 74
 """Exit status of a run of which something could not be written, EX_IOERR of sysexits.h."""
@@ -77,6 +77,7 @@ def train(
     before the file. A variable's text is one name, blanks and all; several stand as in the file:
     DPTRAIN_DATA='["x.npy", "y.npy"]'.
     """
+    out = out and file_name(out)
     _one_length(click.get_current_context(), values)
     config = build(TrainConfig, values)
     model_config, data_config = build(ModelConfig, values), build(DataConfig, values)

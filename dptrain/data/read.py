@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.config import InputError, nearest
+from dptrain.config import InputError, file_name, nearest
 
 Array = NDArray[Any]
 
@@ -93,6 +93,7 @@ def read(
             return _read_npz(file, "the embedded digits")
     if len(paths) > 2:
         raise InputError(f"{len(paths)} data files are given; needed are one, or x and y as .npy")
+    paths = [file_name(path) for path in paths]
     kinds = [_kind(path) for path in paths]
     if target and kinds != ["csv"]:
         raise InputError(f"target {target[0]!r} is given, but {paths[0]} is no CSV file with names")
@@ -175,7 +176,7 @@ def _read_npz(file: Any, source: str) -> tuple[Table, Table | None]:
 
 def has_names(paths: Sequence[str]) -> bool:
     """Return whether the files are a CSV file, whose columns have names."""
-    return len(paths) == 1 and _kind(paths[0]) == "csv"
+    return len(paths) == 1 and _kind(file_name(paths[0])) == "csv"
 
 
 def _read_csv(path: str, target: Sequence[str], features: Sequence[str]) -> Table:

@@ -136,6 +136,8 @@ def _each(value: Any, text: Callable[[str], str]) -> Any:
     """Return a setting with each of its texts as another; ValueError for what none can be."""
     if isinstance(value, list | tuple):
         return [_each(part, text) for part in value]
+    if isinstance(value, dict):
+        return {key: _each(part, text) for key, part in value.items()}
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise ValueError("a number has more than 64 bits")
     return text(value) if isinstance(value, str) else value

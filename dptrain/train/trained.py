@@ -9,7 +9,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.config import InputError, Task
+from dptrain.config import InputError, Task, is_text
 from dptrain.data.prepare import BLOCK, Encoding
 from dptrain.data.read import Table
 from dptrain.model import Model
@@ -102,7 +102,8 @@ def _check_encoding(encoding: Encoding, model: MLP) -> None:
     if encoding.task == "classification":
         if classes.dtype.kind not in "biufU" or not np.array_equal(classes, np.unique(classes)):
             raise ValueError("the classes are not sorted labels")
-        "".join(map(str, classes)).encode()  # ValueError where a name can't be written again
+        if not is_text("".join(map(str, classes))):
+            raise ValueError("a class is no text")
         wanted = {"cross-entropy": len(classes), "binary-cross-entropy": 1}.get(model.loss, -1)
         outputs = model.sizes[-1] if outputs == 1 else -1
     if type(outputs) is not int or outputs != wanted or (wanted == 1 and len(classes) > 2):
