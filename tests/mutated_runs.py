@@ -267,6 +267,8 @@ def change(run: Path, dice: random.Random) -> str:
         with contextlib.suppress(Exception):  # an earlier change has left nothing to change
             do(path, dice)
         said.append(f"{do.__name__} {path.name}")
+        if do in (link, make_special, make_immense, edit_folder):
+            break  # what is there now can't be read to be changed
     return ", ".join(said)
 
 
@@ -354,7 +356,7 @@ def check_one(folder: Path, base: Path, dice: random.Random) -> dict[str, list[s
             kind, text = json.loads(line)
             found[kind].append(text)
     if os.waitpid(child, 0)[1]:
-        found["wrong"].append(f"{found['begun'][-1]}: it hung, or crashed")
+        found["wrong"].append(f"{found['begun'][-1:]}: it hung, or crashed")
     return found
 
 

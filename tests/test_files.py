@@ -1,6 +1,7 @@
 """Shows that files are whole or as before, and that lines survive a disk that refuses."""
 
 import errno
+import fcntl
 import os
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 from short_runs import temporary_folder
 
 from dptrain.config import InputError, Unit, interval
-from dptrain.record.files import PIECE, Journal, lock, replace_file, write_whole
+from dptrain.record import files
+from dptrain.record.files import PIECE, Journal, lines_of, lock, replace_file, write_whole
 
 # ---- intervals
 
@@ -107,6 +109,43 @@ def test_pieces_that_end_in_an_error_leave_the_file_as_before(tmp_path: Path) ->
 def test_a_file_that_a_person_asked_for_names_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"there/file can't be written: No such file or directory"):
         write_whole(tmp_path / "there" / "file", b"")
+
+
+def test_the_longest_name_can_be_written(tmp_path: Path) -> None:
+    for name in ("x" * 255, "é" * 127, "\udcff" * 255):
+        write_whole(tmp_path / name, b"whole")
+        assert [path.name for path in tmp_path.iterdir()] == [name]
+        (tmp_path / name).unlink()
+
+
+def test_on_macos_a_file_is_flushed_all_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a file system does not know how, as elsewhere."""
+    asked: list[object] = []
+    monkeypatch.setattr(fcntl, "F_FULLFSYNC", 51, raising=False)
+    monkeypatch.setattr(fcntl, "fcntl", lambda _, how: asked.append(how))
+    monkeypatch.setattr(os, "fsync", lambda _: asked.append("fsync"))
+    write_whole(tmp_path / "file", b"")
+    assert asked == [51, 51]  # the file and its folder
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOTSUP, "unknown")
+
+    monkeypatch.setattr(fcntl, "fcntl", refuse)
+    write_whole(tmp_path / "file", b"")
+    assert asked == [51, 51, "fsync", "fsync"]
+
+
+def test_lines_that_have_no_end_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "TEXT", 10)
+    (tmp_path / "lines").write_bytes(b"123456789\n\nhalf")
+    assert [*lines_of(tmp_path / "lines")] == [b"123456789", b""]
+    (tmp_path / "lines").write_bytes(b"1\n1234567890\n")
+    with pytest.raises(InputError, match="a line of more than 10 bytes"):
+        list(lines_of(tmp_path / "lines"))
 
 
 def test_one_lock_at_a_time(tmp_path: Path) -> None:

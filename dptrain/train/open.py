@@ -71,9 +71,9 @@ def open_run(
                     write_whole(directory / rundir.CONFIG, content)
                 else:
                     changed = {}
-                store = _open_store(directory, start, changed, now, config, lock)
                 if not sync_directory(directory):
                     Silence().warn(f"{directory}: {UNFLUSHED}")
+                store = _open_store(directory, start, changed, now, config, lock)
                 undo.pop_all()  # the lock is the store's to give back
                 arrays, start.arrays = start.arrays, {}
     start, changed = world.broadcast((start, changed))
