@@ -37,8 +37,8 @@ def open_run(
 ) -> Opened:
     """Make a run's directory, or set the run to where the one in it stood, and open its files.
 
-    `out` is the directory, or makes a new one; None for a run without files.
-    Collective: every rank must call this.
+    `out` is the directory, or makes a new one; None for a run without files. Collective: every
+    rank must call this.
 
     Raises
     ------
@@ -50,10 +50,10 @@ def open_run(
     now, wanted = identity(settings, data, run, config, world), forms(run)
     ranks = "1 rank" if world.size == 1 else f"{world.size} ranks"
     comment = f"{software()}; {ranks}; dptrain train --config config.toml repeats the run"
-    content = rundir.toml(settings, comment)
     start, arrays, changed, store = resume.Start(), {}, {}, None
     with world.together():
         if world.rank == 0:
+            content = rundir.toml(settings, comment)
             directory = out() if callable(out) else Path(out)
             with _refused(directory), contextlib.ExitStack() as undo:
                 if not go_on:
@@ -89,7 +89,8 @@ def _refused(directory: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        message = f"{directory} can't be written: {error.strerror or error}"
+        where = error.filename or directory
+        message = f"{where} can't be written: {error.strerror or error}"
         raise InputError(message) from None
 
 
