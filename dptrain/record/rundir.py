@@ -191,7 +191,7 @@ def read_metrics(directory: Path, num_lines: int) -> list[dict[str, Any]]:
     """Return the first lines of a run's metrics; InputError where there are fewer, or damaged."""
     path = directory / METRICS
     try:
-        found = [read_object(line) for line in itertools.islice(lines_of(path), num_lines)]
+        found = [_numbers(line) for line in itertools.islice(lines_of(path), num_lines)]
     except InputError:
         raise
     except ValueError as error:
@@ -199,6 +199,15 @@ def read_metrics(directory: Path, num_lines: int) -> list[dict[str, Any]]:
     if len(found) < num_lines:
         raise InputError(f"{path} has {len(found)} lines; the checkpoint needs {num_lines}")
     return found
+
+
+def _numbers(line: bytes) -> dict[str, Any]:
+    """Return a line of metrics; ValueError where it is none, which has numbers only."""
+    values = read_object(line)
+    for name, value in values.items():
+        if type(value) is not float and (type(value) is not int or abs(value) >= 2**63):
+            raise ValueError(f"{name} is {value!r}, and no number")
+    return values
 
 
 def write_tensors(
