@@ -643,12 +643,15 @@ def test_metrics_of_wrong_values(key: str, check_all: CheckAll) -> None:
         check_all((resume_for_people,), partial(edit_metrics, key, value), value)
 
 
-PATHS = ["/dev/zero", "/etc/passwd", "/proc/self/environ", "/", "nothing", "\\u0000"]
+PATHS = ["/dev/zero", "/etc/passwd", "/proc/self/environ", "/", "nothing", "\\u0000", "a pipe"]
 
 
 @pytest.mark.parametrize("path", PATHS)
 def test_a_path_of_data_that_leads_to_no_data(path: str, run: Path, call: Call) -> None:
     """The message shows no more than the first bytes of a file that a stranger points at."""
+    if path == "a pipe":
+        os.mkfifo(run / path)
+        path = str(run / path)
     edit_config("data", f'["{path}"]', run)
     for way in (resume, evaluate):
         done = call(*way(run))

@@ -1,6 +1,8 @@
 """Files become tables: raw rows and targets, memory-mapped where the format allows."""
 
 import csv
+import os
+import stat
 import warnings
 import zipfile
 import zlib
@@ -116,10 +118,15 @@ def _kind(path: str) -> str:
     """Return npz, npy or csv from a file's first bytes, and complain where its name differs."""
     named = Path(path).suffix.lower().lstrip(".")
     try:
+        kind = os.stat(path).st_mode  # noqa: PTH116 (beside the other questions about it)
+        if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):  # opened, it might wait for ever
+            raise InputError(f"{path} is a pipe or a device; needed is a file, read more than once")
         with Path(path).open("rb") as file:
             start = file.read(64)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}", local=True) from None
+    except InputError:
+        raise
     except ValueError as error:
         raise InputError(f"{path!r} names no file: {error}") from None
     found = {b"PK": "npz", b"\x93N": "npy"}.get(start[:2], named if b"\0" in start else "csv")
