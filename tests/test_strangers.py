@@ -390,12 +390,6 @@ def test_files_of_immense_size(kind: str, name: str, check_all: CheckAll) -> Non
     check_all(FILES[name], change, kind)
 
 
-@pytest.mark.parametrize("name", ["metrics.jsonl", "receipt.jsonl", "summary.json", "config.toml"])
-@pytest.mark.parametrize("piece", [b"a", b"[],", b"\n"], ids=["letters", "lists", "empty lines"])
-def test_lines_of_immense_length(piece: bytes, name: str, check_all: CheckAll) -> None:
-    check_all(FILES[name], partial(write, name, piece * (40_000_000 // len(piece))), name)
-
-
 @pytest.mark.parametrize("link", ["folder", "file", "nothing"])
 def test_checkpoints_that_are_another_folder_change_nothing_there(
     link: str, run: Path, tmp_path: Path, call: Call

@@ -108,7 +108,7 @@ def toml(values: Mapping[str, Any], comment: str) -> bytes:
         content = f"# {shown(comment)}\n{tomli_w.dumps(written)}".encode()
         again = from_toml(content)
     except ValueError as error:
-        raise InputError(f"the settings can't be stored: {error}; give other names") from None
+        raise InputError(f"the settings can't be stored: {error}; give others") from None
     for key, value in found.items():
         if again[key] != value:
             raise InputError(f"{key} is {value!r}, which can't be stored; give another name")
