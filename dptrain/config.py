@@ -1,26 +1,71 @@
 """The settings of a run: names, defaults, help and validity, each said once and only here."""
 
+import contextlib
 import difflib
 import math
 import numbers
+import os
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
+
+LONGEST = 5000
+"""Letters of a text that a person is shown; what is between its start and its end is left out."""
+
+
+def shown(text: str) -> str:
+    """Return a text as a person may see it, whoever wrote it: on one line, and not too long.
+
+    What a terminal would obey, or not show, is escaped as in Python: line breaks, control
+    characters, what turns the direction of writing, bytes that are no text. Twice is as once.
+    """
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST - 1000]} [...] {text[-900:]}"
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def quoted(name: str | Path) -> str:
+    """Return a name as it can be typed into a shell, and shown."""
+    if str(name).isprintable():
+        return shlex.quote(str(name))
+    plain = {*range(32, 127)} - {*b"\\'"}
+    letters = (chr(byte) if byte in plain else f"\\{byte:03o}" for byte in os.fsencode(name))
+    return f"$'{''.join(letters)}'"
+
+
+def file_name(text: str) -> str:
+    """Return a name from a text as this locale can ask for it; as UTF-8 where it has no letter."""
+    with contextlib.suppress(UnicodeEncodeError):
+        try:
+            os.fsencode(text)
+        except UnicodeEncodeError:
+            return os.fsdecode(text.encode("utf-8", "surrogateescape"))
+    return text
+
+
+def is_text(name: str) -> bool:
+    """Return whether a name can be written as UTF-8; half of a character can't."""
+    return not re.search("[\ud800-\udfff]", name)
 
 
 class InputError(ValueError):
     """A person's mistake: says what was found, what was needed and what to do.
 
     `everywhere` is True once every rank is known to raise the same error, so that each may end by
-    itself; `local` marks what may differ from machine to machine, such as a missing file.
+    itself; `local` marks what may differ from machine to machine, such as a missing file. What the
+    message repeats may be a stranger's: it is `shown`.
     """
 
     status = 2
     """What a command exits with."""
 
     def __init__(self, message: str, *, local: bool = False, everywhere: bool = False) -> None:
-        super().__init__(message)
+        super().__init__(shown(message))
         self.local = local
         self.everywhere = everywhere
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dptrain.config import InputError
-from dptrain.record.files import write_whole
+from dptrain.record.files import check_writable, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,10 +49,7 @@ def check(path: Path, option: str) -> None:
     if path.suffix.lower() not in SUFFIXES:
         needed = f"a file that ends in {', '.join(SUFFIXES)}"
         raise InputError(f"{option} is {path}; needed is {needed}")
-    if path.is_dir():
-        raise InputError(f"{option} is {path}, which is a directory; needed is the name of a file")
-    if not path.parent.is_dir():
-        raise InputError(f"{path} can't be written: there is no directory {path.parent}")
+    check_writable(path, option)
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:

@@ -43,10 +43,11 @@ def start(
     """Run a program of this environment, under mpirun where ranks are given, in a folder."""
     launcher: Sequence[str | Path] = [] if ranks is None else [BIN / "mpirun", "-n", str(ranks)]
     program, *rest = args
+    own = {name: value for name, value in os.environ.items() if not name.startswith("DPTRAIN_")}
     done = subprocess.run(
         [*launcher, BIN / program, *rest],
         cwd=cwd,
-        env={**os.environ, "PYTHONWARNINGS": "error", **(env or {})},
+        env={**own, "PYTHONWARNINGS": "error", **(env or {})},
         capture_output=True,
         text=True,
         timeout=timeout,

@@ -10,6 +10,7 @@ import math
 import os
 import random
 import shutil
+import stat
 import subprocess
 import threading
 import time
@@ -26,7 +27,8 @@ from short_runs import NUM_STEPS, bytes_of, train, write_data
 from dptrain import InputError
 from dptrain.record import checkpoint, store
 from dptrain.record.rundir import CONFIG
-from dptrain.train import resume
+from dptrain.train import recorder, resume
+from dptrain.train.state import snapshot
 
 Operation = tuple[str, str, int]
 """What is done to which file of the run, and its number among its like, from 1."""
@@ -289,6 +291,57 @@ def operations_of_half(data: Path, disk: Disk, before: Path) -> list[Operation]:
     shutil.rmtree(disk.folder)
     disk.reset()
     return done
+
+
+@pytest.mark.parametrize("error", [errno.EINVAL, errno.ENOTSUP, errno.EIO])
+def test_a_file_system_that_flushes_no_folders_is_said_once(
+    error: int,
+    data: Path,
+    undisturbed: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As some FUSE and SMB mounts do. A folder that could not be flushed this time is a fault."""
+
+    def fsync(file: int) -> None:
+        if stat.S_ISDIR(os.fstat(file).st_mode):
+            raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    if error == errno.EIO:
+        with pytest.raises(InputError, match="Input/output error"):
+            train(data, tmp_path / "run")
+        return
+    trained = train(data, tmp_path / "run")
+    (said,) = warnings(capsys)
+    assert "flushes no folders" in said
+    assert trained.summary["trouble"] is None
+    assert bytes_of(tmp_path / "run") == undisturbed
+
+
+def test_a_state_is_copied_once_the_one_before_is_written(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a slow disk costs the memory of one copy."""
+    writing: list[int] = []
+    copied: list[int] = []
+    write = checkpoint.write
+
+    def slow(*args: Any) -> None:
+        writing.append(1)
+        time.sleep(0.05)
+        write(*args)
+        writing.pop()
+
+    def look(run: Any) -> Any:
+        copied.append(len(writing))
+        return snapshot(run)
+
+    monkeypatch.setattr(checkpoint, "write", slow)
+    monkeypatch.setattr(recorder, "snapshot", look)
+    train(data, tmp_path / "run")
+    assert copied == [0] * NUM_STEPS
 
 
 def messages_about(said: list[str]) -> list[str]:

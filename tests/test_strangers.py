@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import matplotlib.figure  # noqa: F401 (which takes long)
 import numpy as np
 import pytest
 from conftest import Finished
@@ -33,7 +34,7 @@ WRONG: tuple[Any, ...] = (-1, 2**70, 1.5, "x", None, [], {}, NAN, INFINITY)
 """Values that are nothing like a number of steps, a text or settings; some are one of these."""
 
 DEEP = "[" * 100_000 + "]" * 100_000
-SECONDS = 3
+SECONDS = 10
 MEMORY = 2**30
 """Bytes beyond what this process has that a command may ask for."""
 
@@ -112,6 +113,7 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
 def check_refused(done: Finished, name: object = None) -> None:
     """Check that a command said what is wrong in one message, or warned and went on."""
     lines = done.stderr.splitlines()
+    assert all(line.isprintable() for line in [*lines, *done.stdout.splitlines()]), (name, done)
     if done.status == 2:
         assert done.stdout == "", name
         assert len([line for line in lines if "dptrain: warning: " not in line]) == 1, (name, lines)
@@ -124,6 +126,10 @@ def check_refused(done: Finished, name: object = None) -> None:
 
 def resume(run: Path) -> Sequence[str | Path]:
     return "train", "--resume", run, "--quiet", "--json"
+
+
+def resume_for_people(run: Path) -> Sequence[str | Path]:
+    return "train", "--resume", run, "--quiet"
 
 
 def verify(run: Path) -> Sequence[str | Path]:
@@ -140,6 +146,10 @@ def evaluate(run: Path) -> Sequence[str | Path]:
 
 def predict(run: Path) -> Sequence[str | Path]:
     return "predict", run, run.parent / "x.npy", "--probabilities"
+
+
+def plot(run: Path) -> Sequence[str | Path]:
+    return "plot", run, "--out", run.parent / "a.png"
 
 
 Way = Callable[[Path], Sequence[str | Path]]
@@ -306,7 +316,7 @@ def test_the_guard_itself_bites() -> None:
 def test_a_run_that_nobody_changed_passes_all_commands(
     run: Path, call: Call, check_all: CheckAll
 ) -> None:
-    check_all((*GO_ON, *ASK), Path.exists, "nothing")
+    check_all((*GO_ON, *ASK, plot), Path.exists, "nothing")
     assert call(*replay(run)).json["verdict"] == "identical"
 
 
@@ -332,7 +342,7 @@ CONTENTS = {
 }
 FILES: dict[str, Sequence[Way]] = {
     "config.toml": (*GO_ON, *ASK),
-    "metrics.jsonl": GO_ON,
+    "metrics.jsonl": (*GO_ON, plot),
     "receipt.jsonl": GO_ON,
     "summary.json": (verify,),
     MODEL: (verify, *ASK),
@@ -355,6 +365,66 @@ def test_pipes_that_would_block(name: str, check_all: CheckAll) -> None:
         os.mkfifo(run / name)
 
     check_all(FILES.get(name, (resume,)), change, name)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_links_to_what_has_no_end(name: str, check_all: CheckAll) -> None:
+    def change(run: Path) -> None:
+        (run / name).unlink()
+        (run / name).symlink_to("/dev/zero")
+
+    check_all(FILES[name], change, name)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("kind", ["a hole", "a tail", "a header"])
+def test_files_of_immense_size(kind: str, name: str, check_all: CheckAll) -> None:
+    """Of 9 GB, almost all of it a hole: to read it all would take too much memory, or time."""
+
+    def change(run: Path) -> None:
+        if kind != "a tail":
+            length = 0 if kind == "a hole" else 9 * 2**30 - 8
+            (run / name).write_bytes(struct.pack("<Q", length))
+        os.truncate(run / name, 9 * 2**30)
+
+    check_all(FILES[name], change, kind)
+
+
+@pytest.mark.parametrize("link", ["folder", "file", "nothing"])
+def test_checkpoints_that_are_another_folder_change_nothing_there(
+    link: str, run: Path, tmp_path: Path, call: Call
+) -> None:
+    mine = tmp_path / "mine"
+    if link == "file":
+        mine.touch()
+    elif link == "folder":
+        shutil.copytree(run / "checkpoints", mine)
+        for name in (
+            ".mine.tmp",
+            ".step-0000000009.safetensors.tmp",
+            "step-0000000001.safetensors",
+        ):
+            (mine / name).touch()
+    before = {path: path.read_bytes() for path in mine.glob("*")}
+    shutil.rmtree(run / "checkpoints")
+    (run / "checkpoints").symlink_to(mine)
+    for way in (verify, replay, resume):
+        done = call(*way(run))
+        assert done.status == 2
+        assert "/checkpoints" in done.stderr
+        assert "it is no plain folder" in done.stderr
+    assert {path: path.read_bytes() for path in mine.glob("*")} == before
+
+
+def test_only_files_of_ones_own_are_removed(run: Path, call: Call) -> None:
+    names = [".mine.tmp", "mine.tmp", ".step-1.safetensors.tmp", "step-².safetensors"]
+    own = f".step-{NUM_STEPS:010}.safetensors.tmp"
+    for name in (*names, own):
+        (run / "checkpoints" / name).touch()
+    assert call(*resume(run)).status == 0
+    left = {path.name for path in (run / "checkpoints").iterdir()}
+    assert {*names} < left
+    assert own not in left
 
 
 @pytest.mark.parametrize("name", [*FILES, *TEMPORARY])
@@ -457,7 +527,16 @@ ABOUT: dict[tuple[str, str], Sequence[Any]] = {
     ("mlp", "banana"): (),
     ("encoding", "task"): ("regression", "multilabel"),
     ("encoding", "features"): (["a"], [1, 2, 3, 4, 5]),
-    ("encoding", "classes"): ([0], [0, 1], [2, 1, 0], [[0], [1], [2]], [{}] * 3, [NAN] * 3),
+    ("encoding", "classes"): (
+        [0],
+        [0, 1],
+        [2, 1, 0],
+        [[0], [1], [2]],
+        [{}] * 3,
+        [NAN] * 3,
+        ["a", "b", "\ud800"],
+        ["\x1b[2J", "\x07", "a\nb"],
+    ),
     ("encoding", "outputs"): (10**12, 3),
 }
 
@@ -466,6 +545,39 @@ ABOUT: dict[tuple[str, str], Sequence[Any]] = {
 def test_a_model_of_wrong_values(key: tuple[str, str], check_all: CheckAll) -> None:
     for value in (*WRONG, *ABOUT[key]):
         check_all((*ASK, verify), partial(edit_values, MODEL, put(*key, value=value)), value)
+
+
+@pytest.mark.parametrize("shape", [[], [3, 13], [0]])
+def test_a_model_of_ones_own_of_wrong_arrays(shape: list[int], check_all: CheckAll) -> None:
+    """Whose parameters are no vector: a model of one's own has no other arrays."""
+
+    def change(run: Path) -> None:
+        header, _ = split(run / MODEL)
+        values = json.loads(header["__metadata__"]["dptrain"]) | {"mlp": None}
+        size = 4 * int(np.prod(shape))
+        header = {
+            "__metadata__": {"dptrain": json.dumps(values)},
+            "params": {"dtype": "F32", "shape": shape, "data_offsets": [0, size]},
+        }
+        join(run / MODEL, header, bytes(size))
+
+    check_all((*ASK, verify), change, shape)
+
+
+@pytest.mark.parametrize("key", ["\\u001b]0;evil\\u0007", "a\\nb", "\\u202e"])
+def test_foreign_text_is_shown_escaped(key: str, run: Path, made: Path, call: Call) -> None:
+    """In a key, which resume refuses, and in a value, which verify tells of."""
+    edit_config(f'"{key}"', "1", run)
+    done = call(*resume(run))
+    assert done.status == 2
+    check_refused(done, key)
+    found = call("verify", run)
+    assert found.status == 1
+    check_refused(Finished(0, found.stdout, found.stderr), key)
+    letters = json.loads(f'"{key}"')
+    edit_values(MODEL, put("encoding", "classes", value=["a", "b", letters]), run)
+    table = call("evaluate", run, made / "data.npz")
+    check_refused(table, key)
 
 
 @pytest.mark.parametrize("key", ["step", "rows", "loss", "params"])
@@ -517,18 +629,23 @@ def test_settings_of_wrong_values(key: str, check_all: CheckAll) -> None:
         check_all((resume, evaluate), partial(edit_config, key, text), text)
 
 
-@pytest.mark.parametrize("key", ["seconds", "step", "train_loss", "validation_loss"])
+@pytest.mark.parametrize(
+    "key", ["seconds", "step", "train_loss", "validation_loss", "validation_accuracy"]
+)
 def test_metrics_of_wrong_values(key: str, check_all: CheckAll) -> None:
     for value in WRONG:
-        check_all((resume,), partial(edit_metrics, key, value), value)
+        check_all((resume_for_people,), partial(edit_metrics, key, value), value)
 
 
-PATHS = ["/dev/zero", "/etc/passwd", "/proc/self/environ", "/", "nothing", "\\u0000"]
+PATHS = ["/dev/zero", "/etc/passwd", "/proc/self/environ", "/", "nothing", "\\u0000", "a pipe"]
 
 
 @pytest.mark.parametrize("path", PATHS)
 def test_a_path_of_data_that_leads_to_no_data(path: str, run: Path, call: Call) -> None:
     """The message shows no more than the first bytes of a file that a stranger points at."""
+    if path == "a pipe":
+        os.mkfifo(run / path)
+        path = str(run / path)
     edit_config("data", f'["{path}"]', run)
     for way in (resume, evaluate):
         done = call(*way(run))

@@ -7,7 +7,7 @@ import click
 
 from dptrain.cli.options import build, config_option, debug_option, settings
 from dptrain.cli.ranks import connect
-from dptrain.config import ExplainConfig, InputError
+from dptrain.config import ExplainConfig, shown
 
 
 @click.command()
@@ -59,10 +59,10 @@ def explain(
         written = (book.chapter(config, number) for number in numbers)
         if html is not None:
             write_whole(Path(html), page(list(written)).encode())
-            say(f"written: {html}")
+            say(f"written: {shown(html)}")
         if plot is not None:
             draw(book.variance_curve(config), Path(plot))
-            say(f"written: {plot}")
+            say(f"written: {shown(plot)}")
         if html is None and plot is None and not check:
             for chapter in written:
                 say(text(chapter))
@@ -81,8 +81,9 @@ def explain(
 def _check_files(html: str | None, plot: str | None) -> None:
     """Raise InputError where a file could not be written, before the work."""
     from dptrain import figure
+    from dptrain.record.files import check_writable
 
     if plot is not None:
         figure.check(Path(plot), "--plot")
-    if html is not None and (Path(html).is_dir() or not Path(html).parent.is_dir()):
-        raise InputError(f"--html is {html}; needed is a file in a directory that exists")
+    if html is not None:
+        check_writable(Path(html), "--html")

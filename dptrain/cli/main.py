@@ -1,6 +1,7 @@
 """The `dptrain` command: its group of commands, and how every rank ends."""
 
 import contextlib
+import difflib
 import os
 import resource
 import sys
@@ -18,7 +19,7 @@ from dptrain.cli.ranks import connect
 from dptrain.cli.stored import evaluate, predict
 from dptrain.cli.train import train
 from dptrain.cli.verify import verify
-from dptrain.config import InputError, nearest
+from dptrain.config import InputError, nearest, quoted, shown
 from dptrain.launch import announced, let_the_first_speak
 from dptrain.world import connected
 
@@ -40,9 +41,8 @@ class TrainByDefault(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command; where there is none, say which come near, or how to name a file."""
         if args[0] not in self.commands:
-            hint = (
-                f"; to train on a file: dptrain train {args[0]}" if Path(args[0]).exists() else ""
-            )
+            there = os.path.exists(args[0])  # noqa: PTH110 (which raises nothing)
+            hint = f"; to train on a file: dptrain train {quoted(args[0])}" if there else ""
             raise click.UsageError(
                 f"no command {args[0]!r}; {nearest(args[0], self.commands)}{hint}"
             )
@@ -55,7 +55,6 @@ class TrainByDefault(click.Group):
     context_settings={
         "help_option_names": ["-h", "--help"],
         "max_content_width": 100,
-        "auto_envvar_prefix": "DPTRAIN",  # DPTRAIN_PREDICT_OUT; train has short names
     },
     epilog="Without a command: dptrain train. See dptrain COMMAND --help.",
 )
@@ -80,9 +79,21 @@ def main() -> None:
     """Run the command line, and end every rank the same way; only the first one prints."""
     output = take_over()
     if _is_first():
+        _warn_of_variables()
         sys.exit(final_status(_run(), output))
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
         sys.exit(_run())
+
+
+def _warn_of_variables() -> None:
+    """Name each variable that looks like a setting and is none."""
+    options = [param for each in command.commands.values() for param in each.params]
+    valid = {str(param.envvar) for param in options if param.envvar}
+    for name in sorted(os.environ):
+        if name.startswith("DPTRAIN_") and name not in valid:
+            close = difflib.get_close_matches(name, valid, n=1, cutoff=0.8)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            print(f"dptrain: warning: {shown(name)} is no setting{hint}", file=sys.stderr)
 
 
 def _run() -> int:

@@ -1,5 +1,6 @@
 """How settings become options of the command line, with their types, files and variables."""
 
+import contextlib
 import os
 import tomllib
 from collections.abc import Callable
@@ -77,9 +78,30 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]
         if parts in (["none"], [""]):
             return ()
         try:
+            if isinstance(parts, dict):
+                raise TypeError
             return tuple(Whole().convert(part, None, None) for part in parts)
         except (TypeError, click.BadParameter):
             self.fail(f"{value!r} is not whole numbers with commas between, or none", param, ctx)
+
+
+class Name(click.types.StringParamType):
+    """A name, blanks and all. A variable that is to hold several has them as a TOML file has."""
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        """Return the names in a variable: one, or those of a list, such as ["x.npy", "y.npy"]."""
+        found: list[Any] = []
+        if rv.startswith("["):
+            with contextlib.suppress(ValueError, RecursionError):
+                found = tomllib.loads(f"names = {rv}")["names"]
+        return found if found and all(isinstance(name, str) for name in found) else [rv]
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return a name as files have it, in UTF-8, whatever locale it was typed in."""
+        text = super().convert(value, param, ctx)
+        with contextlib.suppress(UnicodeEncodeError):
+            text = text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+        return text
 
 
 def _variable(name: str) -> str:
@@ -95,7 +117,7 @@ def _option(item: "Field[Any]", default: Any = ...) -> Callable[[Command], Comma
     elif kind == tuple[int, ...]:
         kind = Numbers()
     elif kind == tuple[str, ...]:
-        kind, multiple = str, True
+        kind, multiple = Name(), True
     elif get_args(kind):  # X | None
         kind = get_args(kind)[0]
     return click.option(
@@ -138,12 +160,13 @@ def _read_config(ctx: click.Context, param: click.Parameter, path: str | None) -
     """Take the options' defaults from a TOML file, and refuse keys that are no options."""
     if path is None:
         return None
+    from dptrain.record.rundir import read_toml
+
     try:
-        values = tomllib.loads(Path(path).read_text())
+        with Path(path).open("rb") as file:
+            values = read_toml(file, Path(path))
     except OSError as error:
         raise click.BadParameter(f"{path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise click.BadParameter(f"{path} is no TOML file: {error}") from None
     _take_defaults(ctx, param, values, path)
     return path
 
@@ -160,7 +183,25 @@ def _take_defaults(
         if key not in valid:
             raise click.BadParameter(f"{path} sets {key!r}; {nearest(key, valid)}")
         several = valid[key].multiple or valid[key].nargs == -1
+        needed = _needed(valid[key], [value] if several and not isinstance(value, list) else value)
+        if needed:
+            raise click.BadParameter(f"{path} sets {key} to {value!r}; needed is {needed}")
         ctx.default_map[valid[key].name] = [value] if several and isinstance(value, str) else value
+
+
+def _needed(option: click.Parameter, value: Any) -> str | None:
+    """Return what an option needs in a file where the value is none such; None where it may be.
+
+    Numbers and whole numbers are looked at by their own types.
+    """
+    if getattr(option, "is_flag", False):
+        return None if isinstance(value, bool) else "true or false"
+    if option.multiple or option.nargs == -1:
+        return None if all(isinstance(name, str) for name in value) else "a text, or a list of them"
+    if isinstance(option.type, click.types.StringParamType):
+        plain = isinstance(value, str | int | float) and not isinstance(value, bool)
+        return None if plain else "a text"
+    return None
 
 
 def _read_run(ctx: click.Context, param: click.Parameter, run: str | None) -> str | None:

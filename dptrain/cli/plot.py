@@ -7,7 +7,7 @@ import click
 
 from dptrain.cli.options import build, config_option, debug_option, settings
 from dptrain.cli.ranks import connect
-from dptrain.config import PlotConfig
+from dptrain.config import PlotConfig, shown
 
 
 @click.command()
@@ -16,6 +16,7 @@ from dptrain.config import PlotConfig
 @click.option(
     "--out",
     metavar="FILE",
+    envvar="DPTRAIN_PLOT_OUT",
     default="curves.png",
     show_default=True,
     help="A .png, .svg or .pdf file; one that exists is replaced.",
@@ -36,5 +37,5 @@ def plot(runs: tuple[str, ...], out: str, **values: Any) -> int:
 
     with world.together():
         if world.rank == 0:
-            print(f"{out}: {', '.join(plot_runs(runs, out, **asdict(config)))}")
+            print(f"{shown(out)}: {', '.join(plot_runs(runs, out, **asdict(config)))}")
     return 0

@@ -6,12 +6,23 @@ from typing import Any
 
 import click
 
+from dptrain.config import shown
+
 
 def print_result(
     values: dict[str, Any], as_json: bool, text: Callable[[dict[str, Any]], str]
 ) -> None:
-    """Print what a command found: as one JSON object, or as `text` puts it."""
-    click.echo(json.dumps(values) if as_json else text(values))
+    """Print what a command found: as one JSON object, or as `text` puts it, each text `shown`."""
+    click.echo(json.dumps(values) if as_json else text(_shown(values)))
+
+
+def _shown(value: Any) -> Any:
+    """Return plain values with every text in them as a person may see it."""
+    if isinstance(value, dict):
+        return {_shown(name): _shown(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shown(part) for part in value]
+    return shown(value) if isinstance(value, str) else value
 
 
 def count(number: int, noun: str) -> str:

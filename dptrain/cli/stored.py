@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from dptrain.cli.options import config_option, debug_option, json_option
+from dptrain.cli.options import Name, config_option, debug_option, json_option
 from dptrain.cli.ranks import connect
 from dptrain.cli.results import measures, print_result
 from dptrain.config import InputError
@@ -16,7 +16,9 @@ from dptrain.config import InputError
 @click.argument("data", nargs=-1, metavar="[DATA]...")
 @click.option(
     "--target",
+    type=Name(),
     multiple=True,
+    envvar="DPTRAIN_EVALUATE_TARGET",
     metavar="NAME",
     help="CSV column to compare with; repeat it for several.",
 )
@@ -41,9 +43,17 @@ def evaluate(run: str, data: tuple[str, ...], target: tuple[str, ...], as_json: 
 @click.argument("run")
 @click.argument("data", nargs=-1, required=True, metavar="DATA...")
 @click.option(
-    "--out", metavar="FILE", help="A .csv or .npy file; standard output, as CSV, unless given."
+    "--out",
+    metavar="FILE",
+    envvar="DPTRAIN_PREDICT_OUT",
+    help="A .csv or .npy file; standard output, as CSV, unless given.",
 )
-@click.option("--probabilities", is_flag=True, help="Probabilities of the classes or labels.")
+@click.option(
+    "--probabilities",
+    is_flag=True,
+    envvar="DPTRAIN_PREDICT_PROBABILITIES",
+    help="Probabilities of the classes or labels.",
+)
 @config_option
 @debug_option
 def predict(run: str, data: tuple[str, ...], out: str | None, probabilities: bool) -> int:
@@ -52,11 +62,14 @@ def predict(run: str, data: tuple[str, ...], out: str | None, probabilities: boo
     DATA needs no targets. Of a CSV file the columns that the model was trained on are taken.
     """
     world = connect()
+    from dptrain.record.files import check_writable
     from dptrain.train.stored import predict_run
 
     with world.together():
         if out is not None and Path(out).suffix not in (".csv", ".npy"):
             raise InputError(f"out is {out}; predictions are written to a .csv or .npy file")
+        if out is not None and world.rank == 0:
+            check_writable(Path(out), "--out")
     predict_run(run, data, out, probabilities=probabilities, world=world)
     return 0
 

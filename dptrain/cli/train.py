@@ -1,5 +1,6 @@
 """dptrain train."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from click.core import ParameterSource
 
 from dptrain.cli.options import (
     LATER,
+    Name,
     build,
     config_option,
     debug_option,
@@ -17,7 +19,7 @@ from dptrain.cli.options import (
 )
 from dptrain.cli.ranks import connect
 from dptrain.cli.results import count, measures, print_result
-from dptrain.config import DataConfig, InputError, ModelConfig, TrainConfig
+from dptrain.config import DataConfig, InputError, ModelConfig, TrainConfig, file_name, quoted
 from dptrain.guard import CTRL_C, STOPS
 
 UNWRITTEN = 74
@@ -36,7 +38,7 @@ def _one_length(ctx: click.Context, values: dict[str, Any]) -> None:
 
 
 @click.command()
-@click.argument("data", nargs=-1, metavar="[DATA]...", envvar="DPTRAIN_DATA")
+@click.argument("data", nargs=-1, type=Name(), metavar="[DATA]...", envvar="DPTRAIN_DATA")
 @settings(TrainConfig, ModelConfig, DataConfig)
 @click.option(
     "--out",
@@ -48,6 +50,7 @@ def _one_length(ctx: click.Context, values: dict[str, Any]) -> None:
 @click.option(
     "--force",
     is_flag=True,
+    envvar="DPTRAIN_TRAIN_FORCE",
     help="Resume although data, shards, CPU or software changed; the receipt notes it.",
 )
 @config_option
@@ -74,8 +77,10 @@ def train(
 
     Every option can also be set by a TOML file (--config, such as a run's config.toml) and by a
     variable, DPTRAIN_BATCH_SIZE for --batch-size; the line goes before the variable, the variable
-    before the file.
+    before the file. A variable's text is one name, blanks and all; several stand as in the file:
+    DPTRAIN_DATA='["x.npy", "y.npy"]'.
     """
+    out = out and file_name(out)
     _one_length(click.get_current_context(), values)
     config = build(TrainConfig, values)
     model_config, data_config = build(ModelConfig, values), build(DataConfig, values)
@@ -88,12 +93,9 @@ def train(
             raise InputError("force is given without resume: there is nothing to go on with")
         if out and resume:
             raise InputError(f"out is {out}, but {resume} goes on where it is: leave --out out")
-        if world.rank == 0:
-            name = Path(data[0]).stem if data else "digits"
-            path = Path(resume or out or rundir.default_path(name))
-            if not resume:
-                rundir.check_free(path)
-    out = world.broadcast(str(path) if world.rank == 0 else None)
+        if out and world.rank == 0:
+            rundir.check_free(Path(out))
+    name = Path(data[0]).stem if data else "digits"
     loaded = load(data, data_config, seed=config.seed, world=world)
     with world.together():
         model = mlp_for(loaded, model_config)
@@ -101,7 +103,7 @@ def train(
         model,
         loaded,
         config,
-        out=out,
+        out=resume or out or partial(rundir.default_path, name),
         resume=resume is not None,
         force=force,
         quiet=quiet,
@@ -119,7 +121,7 @@ def train(
 def _training_text(summary: dict[str, Any]) -> str:
     """Return what a run came to, for people."""
     later = summary["stopped"] in STOPS.values()
-    go_on = f"dptrain train --resume {summary['run']}" if later else ""
+    go_on = f"dptrain train --resume {quoted(summary['run'])}" if later else ""
     rows = [(name, measures(summary, f"{name}_")) for name in ("train", "validation", "test")]
     rows += [
         (

@@ -15,6 +15,7 @@ from dptrain.cli.results import count, print_result
 @click.option(
     "--replay",
     metavar="A:B",
+    envvar="DPTRAIN_VERIFY_REPLAY",
     help="Also do the steps A to B once more, counted from 1; A: goes to the last; or all.",
 )
 @config_option

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.config import DataConfig, InputError, Scale, Task, nearest
+from dptrain.config import DataConfig, InputError, Scale, Task, is_text, nearest
 from dptrain.data.read import Table
 from dptrain.keys import Purpose, permutation
 from dptrain.world import World
@@ -297,6 +297,12 @@ def _classes(rows: Rows, config: DataConfig, world: World) -> Array:
                 f"{rows.table.source}: all {len(rows)} labels are {classes[0]}; "
                 "classification needs at least two classes"
             )
+        for name in classes if classes.dtype.kind == "U" else ():
+            if not is_text(name):
+                raise InputError(
+                    f"{rows.table.source}: label {name!r} is no text that can be written: it holds "
+                    "half of a character; give it another name"
+                )
         if config.task == "auto" and len(classes) > max(100, len(rows) // 10):
             raise InputError(
                 f"{rows.table.source}: y holds {len(classes)} different whole numbers or names in "

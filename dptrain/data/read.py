@@ -1,6 +1,8 @@
 """Files become tables: raw rows and targets, memory-mapped where the format allows."""
 
 import csv
+import os
+import stat
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -13,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.config import InputError, nearest
+from dptrain.config import InputError, file_name, nearest
 
 Array = NDArray[Any]
 
@@ -92,6 +94,7 @@ def read(
             return _read_npz(file, "the embedded digits")
     if len(paths) > 2:
         raise InputError(f"{len(paths)} data files are given; needed are one, or x and y as .npy")
+    paths = [file_name(path) for path in paths]
     kinds = [_kind(path) for path in paths]
     if target and kinds != ["csv"]:
         raise InputError(f"target {target[0]!r} is given, but {paths[0]} is no CSV file with names")
@@ -114,10 +117,15 @@ def _kind(path: str) -> str:
     """Return npz, npy or csv from a file's first bytes, and complain where its name differs."""
     named = Path(path).suffix.lower().lstrip(".")
     try:
+        kind = os.stat(path).st_mode  # noqa: PTH116 (beside the other questions about it)
+        if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):  # opened, it might wait for ever
+            raise InputError(f"{path} is a pipe or a device; needed is a file, read more than once")
         with Path(path).open("rb") as file:
             start = file.read(64)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}", local=True) from None
+    except InputError:
+        raise
     except ValueError as error:
         raise InputError(f"{path!r} names no file: {error}") from None
     found = {b"PK": "npz", b"\x93N": "npy"}.get(start[:2], named if b"\0" in start else "csv")
@@ -174,7 +182,7 @@ def _read_npz(file: Any, source: str) -> tuple[Table, Table | None]:
 
 def has_names(paths: Sequence[str]) -> bool:
     """Return whether the files are a CSV file, whose columns have names."""
-    return len(paths) == 1 and _kind(paths[0]) == "csv"
+    return len(paths) == 1 and _kind(file_name(paths[0])) == "csv"
 
 
 def _read_csv(path: str, target: Sequence[str], features: Sequence[str]) -> Table:

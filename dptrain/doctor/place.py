@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dptrain.doctor.look import Unknown, attempt
-from dptrain.record.files import sync_directory
+from dptrain.record.files import flush, sync_directory
 from dptrain.world import World
 
 SHARED = {"9p", "afs", "beegfs", "ceph", "cifs", "fuse.glusterfs", "fuse.sshfs", "gpfs", "lustre"}
@@ -56,7 +56,7 @@ def _sees(path: Any) -> bool:
 def _try_out(probe: Path) -> dict[str, Any]:
     folder = probe.parent
     space = os.statvfs(folder)
-    kind = attempt(lambda: file_system(folder, Path("/proc/mounts").read_text()))
+    kind = attempt(lambda: file_system(folder, os.fsdecode(Path("/proc/mounts").read_bytes())))
     fault, locks = _use(probe)
     return {
         "directory": str(folder),
@@ -77,7 +77,7 @@ def _use(probe: Path) -> tuple[str | None, bool]:
             file.write(b"dptrain doctor\n")
             file.flush()
             doing = "flushed to disk"
-            os.fsync(file.fileno())
+            flush(file.fileno())
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:

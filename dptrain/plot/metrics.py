@@ -1,13 +1,14 @@
 """The metrics of stored runs, read as curves; a run that is being written can be read as well."""
 
-import json
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
 from dptrain.config import InputError
+from dptrain.record.files import raw_lines_of, read_object
 from dptrain.record.rundir import METRICS
 
 Points = list[tuple[float, float]]
@@ -16,6 +17,10 @@ Curves = dict[str, Points]
 
 HIGHEST = 1e100
 """What is larger, as of a run that diverges, is left out like NaN: axes would overflow."""
+
+
+LARGEST = 2**28
+"""Bytes of metrics that are read: of a million lines and more."""
 
 
 @dataclass(frozen=True)
@@ -62,20 +67,19 @@ def read_runs(paths: Sequence[str | Path]) -> list[Run]:
 
 def _lines(path: Path) -> list[dict[str, float]]:
     """Return what `metrics.jsonl` holds; a last line that is only half there is left out."""
+    lines: list[dict[str, float]] = []
     try:
-        *whole, rest = path.read_bytes().split(b"\n")
+        for number, text in enumerate(raw_lines_of(path, LARGEST), 1):
+            try:
+                lines.append(_numbers(text))
+            except (ValueError, OverflowError):
+                if text.endswith(b"\n"):
+                    raise InputError(
+                        f"{path}, line {number} is no line of metrics: {text[:40]!r}; restore the "
+                        "file, or take that line out"
+                    ) from None
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; needed is the directory of a run") from None
-    lines = []
-    for number, text in enumerate([*whole, rest], 1):
-        try:
-            lines.append(_numbers(text))
-        except (ValueError, OverflowError, RecursionError):
-            if number <= len(whole):
-                raise InputError(
-                    f"{path}, line {number} is no line of metrics: {text[:40]!r}; restore the "
-                    "file, or take that line out"
-                ) from None
     if not lines:
         raise InputError(f"{path} has no line yet; needed is a run that has done an epoch")
     return lines
@@ -83,8 +87,6 @@ def _lines(path: Path) -> list[dict[str, float]]:
 
 def _numbers(text: bytes) -> dict[str, float]:
     """Return the numbers of a JSON object that an axis can hold; ValueError where it is none."""
-    values = json.loads(text)
-    if not isinstance(values, dict):
-        raise ValueError
-    numbers = {key: float(value) for key, value in values.items() if isinstance(value, int | float)}
-    return {key: number for key, number in numbers.items() if abs(number) < HIGHEST}
+    values = read_object(text).items()
+    numbers = {key: float(value) for key, value in values if isinstance(value, int | float)}
+    return {sys.intern(key): value for key, value in numbers.items() if abs(value) < HIGHEST}

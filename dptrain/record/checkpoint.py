@@ -5,27 +5,24 @@ import json
 import math
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
 from numpy.typing import NDArray
 
-from dptrain.record.files import PIECE, read_object, replace_file, sync_directory
+from dptrain.config import InputError
+from dptrain.record.files import names_in, open_plain, replace_file, sync_directory
+from dptrain.record.tensors import NAMES, Forms, read_arrays, read_header
+from dptrain.record.tensors import DamagedError as DamagedError
 
 FOLDER = "checkpoints"
 
 BLANK = "0" * 64
 """Stands in the place of the file's own SHA-256 while that is computed."""
 
-_NAMES = {"float32": "F32", "float64": "F64"}
 _DIGEST = re.compile(rb'"sha256":"([0-9a-f]{64})"')
-
-
-class DamagedError(Exception):
-    """A checkpoint is not what was written: says how that shows."""
 
 
 def path_of(run: Path, step: int) -> Path:
@@ -34,11 +31,28 @@ def path_of(run: Path, step: int) -> Path:
 
 
 def steps_of(run: Path) -> list[int]:
-    """Return the steps after which the run has checkpoints, ascending."""
-    names = {path.name for path in (run / FOLDER).glob("*") if path.is_file()}
-    found = (re.fullmatch(r"step-(\d+)\.safetensors", name) for name in names)
+    """Return the steps after which the run has checkpoints, ascending.
+
+    InputError where their folder is none of the run's own, or can't be read.
+    """
+    try:
+        return _steps(run)
+    except OSError as error:
+        raise InputError(f"{run / FOLDER}: {error.strerror}") from None
+
+
+def _steps(run: Path) -> list[int]:
+    names = names_in(run / FOLDER)
+    found = (re.fullmatch(r"step-(\d+)\.safetensors", name, re.ASCII) for name in names)
     steps = (int(match[1]) for match in found if match)
     return sorted(step for step in steps if path_of(run, step).name in names)
+
+
+def remove_leftovers(run: Path) -> None:
+    """Remove checkpoints that were begun and not ended; OSError where that fails."""
+    for name in names_in(run / FOLDER):
+        if re.fullmatch(r"\.step-\d{10,}\.safetensors\.tmp", name, re.ASCII):
+            (run / FOLDER / name).unlink()
 
 
 def write(path: Path, tensors: Mapping[str, NDArray[Any]], state: Mapping[str, Any]) -> None:
@@ -55,7 +69,7 @@ def write(path: Path, tensors: Mapping[str, NDArray[Any]], state: Mapping[str, A
         if not array.flags.c_contiguous:
             raise ValueError(f"{name} is not contiguous")
         start, stop = stop, stop + array.nbytes
-        kind = _NAMES[array.dtype.name]
+        kind = NAMES[array.dtype.name]
         header[name] = {"dtype": kind, "shape": array.shape, "data_offsets": [start, stop]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
@@ -68,8 +82,13 @@ def write(path: Path, tensors: Mapping[str, NDArray[Any]], state: Mapping[str, A
     replace_file(path, [size + text.replace(own, found), *data])  # quotes in `state` are escaped
 
 
-def read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+def read(
+    path: Path, fits: Callable[[dict[str, Any], Forms], object] = lambda *_: None
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Return the arrays and the values of a checkpoint, once every byte has been checked.
+
+    `fits` is called before there is memory for the arrays, with the values and the forms that are
+    still to be checked; what it raises goes on.
 
     Raises
     ------
@@ -78,27 +97,17 @@ def read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     OSError
         It can't be read now.
     """
-    try:
-        with path.open("rb") as file:
-            size = file.read(8)
-            text = file.read(min(struct.unpack("<Q", size)[0], path.stat().st_size))
-            stored = _DIGEST.search(text)
-            if stored is None:
-                raise DamagedError("it names no SHA-256 of itself")
-            digest = hashlib.sha256(size + text.replace(stored[1], BLANK.encode(), 1))
-            while piece := file.read(PIECE):
-                digest.update(piece)
-        if digest.hexdigest().encode() != stored[1]:
-            raise DamagedError("its SHA-256 is not the one it was written with")
-        with safetensors.safe_open(path, "numpy") as opened:
-            state = read_object((opened.metadata() or {})["dptrain"])
-            return {name: opened.get_tensor(name) for name in opened.keys()}, state  # noqa: SIM118
-    except DamagedError:
-        raise
-    except (struct.error, safetensors.SafetensorError, ValueError) as error:
-        raise DamagedError(str(error)) from None
-    except (KeyError, TypeError, AttributeError) as error:  # the library's, of types it can't do
-        raise DamagedError(repr(error)) from None
+    with open_plain(path) as file:
+        text, state, forms = read_header(file)
+        stored = _DIGEST.search(text)
+        if stored is None:
+            raise DamagedError("it names no SHA-256 of itself")
+        fits(state, forms)
+        digest = hashlib.sha256(text.replace(stored[1], BLANK.encode(), 1))
+        arrays = read_arrays(file, forms, digest.update)
+    if digest.hexdigest().encode() != stored[1]:
+        raise DamagedError("its SHA-256 is not the one it was written with")
+    return arrays, state
 
 
 def prune(run: Path, keep: int, validation_losses: Mapping[int, float]) -> None:
@@ -106,7 +115,7 @@ def prune(run: Path, keep: int, validation_losses: Mapping[int, float]) -> None:
 
     `validation_losses` are those known, by step. OSError where a file can't be removed.
     """
-    steps = steps_of(run)
+    steps = _steps(run)
     best = min(steps, key=lambda step: validation_losses.get(step, math.inf), default=0)
     for step in steps[:-keep]:
         if step != best or best not in validation_losses:

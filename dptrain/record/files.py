@@ -1,19 +1,104 @@
-"""All that dptrain writes goes through here: files whole or absent, and files that only grow."""
+"""All that dptrain writes goes through here: files whole or absent, and files that only grow.
+
+So does all that is read of a run, which may be a stranger's: no links, no pipes, no endless lines.
+"""
 
 import contextlib
+import errno
+import fcntl
 import json
 import os
-from collections.abc import Iterable
+import stat
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from dptrain.config import InputError
 
-OWN = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-"""How a run's own files are opened to be written: a link to another file is refused."""
+NO_FILE = "it is no plain file; put a copy of the file there"
+NO_FOLDER = "it is no plain folder; put a copy of the folder there"
 
 PIECE = 2**20
 """Bytes that are written, or read and hashed, at a time."""
+
+TEXT = 2**24
+"""The most bytes of text that are read at once: a line, a header, a small file.
+
+As JSON they can take 25 times as much memory.
+"""
+
+UNFLUSHED = "its file system flushes no folders: a power cut may take back the newest files"
+
+NO_FLUSH = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
+"""What file systems say that can't flush a folder at all."""
+
+
+def open_plain(path: Path, limit: int | None = None) -> BinaryIO:
+    """Open a file of a run to read it, of at most `limit` bytes; OSError as `descriptor`."""
+    return os.fdopen(descriptor(path, os.O_RDONLY, limit), "rb")
+
+
+def descriptor(path: Path, flags: int, limit: int | None = None) -> int:
+    """Return an open file of a run; made where `flags` say so.
+
+    OSError where it can't be opened, or is a link, a pipe or a device, which could be anything's
+    or have no end, or has more bytes than `limit`.
+    """
+    try:
+        file = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    except ValueError as error:  # a NUL in its name
+        raise OSError(errno.EINVAL, str(error), str(path)) from None
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+            raise OSError(error.errno, NO_FILE, str(path)) from None
+        raise
+    found = os.fstat(file)
+    if stat.S_ISREG(found.st_mode) and (limit is None or found.st_size <= limit):
+        return file
+    os.close(file)
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, NO_FILE, str(path))
+    why = f"it has {found.st_size:,} bytes, and can have no more than {limit:,}"
+    raise OSError(errno.EFBIG, why, str(path))
+
+
+def names_in(folder: Path) -> list[str]:
+    """Return the names in a folder of a run, none where there is none; OSError if it is a link."""
+    try:
+        file = os.open(folder, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR):
+            raise OSError(errno.ENOTDIR, NO_FOLDER, str(folder)) from None
+        raise
+    try:
+        return sorted(os.listdir(file))  # noqa: PTH208 (what is open, not what has its name now)
+    finally:
+        os.close(file)
+
+
+def lines_of(path: Path) -> Iterator[bytes]:
+    """Yield the whole lines of a run's file, without their ends; a last half line is left out.
+
+    Raises InputError where it can't be read, or a line is too long to be one.
+    """
+    try:
+        yield from (line[:-1] for line in raw_lines_of(path) if line.endswith(b"\n"))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
+
+
+def raw_lines_of(path: Path, limit: int | None = None) -> Iterator[bytes]:
+    """Yield the lines of a run's file of at most `limit` bytes; the last may lack its end.
+
+    OSError where it can't be read, or a line is too long to be one.
+    """
+    with open_plain(path, limit) as file:
+        while line := file.readline(TEXT + 1):
+            if len(line) > TEXT:
+                raise OSError(errno.EFBIG, f"it has a line of more than {TEXT:,} bytes", str(path))
+            yield line
 
 
 def replace_file(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
@@ -22,14 +107,14 @@ def replace_file(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
     Raises OSError where that fails, and leaves nothing behind. There can be one writer only. What
     stands in the place of the temporary file, perhaps a stranger's link, is removed, not followed.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = temporary_of(path)
     try:
         temporary.unlink(missing_ok=True)
         file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
             for piece in pieces:
                 _write(file, piece)
-            os.fsync(file)
+            flush(file)
         finally:
             os.close(file)
         os.replace(temporary, path)  # noqa: PTH105 (beside the other calls that tests make fail)
@@ -38,6 +123,18 @@ def replace_file(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+def temporary_of(path: Path) -> Path:
+    """Return where a file is written before it takes its place: its name, cut where too long."""
+    return path.with_name(f".{shortened(path.name, 250)}.tmp")
+
+
+def shortened(name: str, limit: int) -> str:
+    """Return the start of a name, of at most so many bytes; most file systems take 255."""
+    while len(os.fsencode(name)) > limit:
+        name = name[:-1]
+    return name
 
 
 def read_object(text: bytes | str) -> dict[str, Any]:
@@ -51,6 +148,26 @@ def read_object(text: bytes | str) -> dict[str, Any]:
     return found
 
 
+def check_writable(path: Path, option: str) -> None:
+    """Raise InputError where a file that a person asked for could not be written: before the work.
+
+    `option` is what the person calls the file, such as --plot.
+    """
+    if os.path.isdir(path):  # noqa: PTH112 (which raises nothing)
+        raise InputError(f"{option} is {path}, which is a directory; needed is the name of a file")
+    if not os.path.isdir(path.parent):  # noqa: PTH112
+        raise InputError(f"{path} can't be written: there is no directory {path.parent}")
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", error)
+        raise InputError(f"{path} can't be written: {why}") from None
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise InputError(f"{path} can't be written: no permission to write in {path.parent}")
+
+
 def write_whole(path: Path, content: bytes | Iterable[bytes]) -> None:
     """Write a file that a person asked for: see `replace_file`; InputError where that fails."""
     try:
@@ -59,13 +176,34 @@ def write_whole(path: Path, content: bytes | Iterable[bytes]) -> None:
         raise InputError(f"{path} can't be written: {error.strerror}") from None
 
 
-def sync_directory(path: Path) -> None:
-    """Make sure that the names in a directory are on disk."""
-    directory = os.open(path, os.O_RDONLY)
+def flush(file: int) -> None:
+    """Make sure that an open file is on disk; OSError where that fails.
+
+    macOS leaves it in the disk's own memory, unless asked for more than `fsync`.
+    """
+    whole = getattr(fcntl, "F_FULLFSYNC", None)
+    if whole is not None:
+        with contextlib.suppress(OSError):  # a file system that does not know it
+            fcntl.fcntl(file, whole)
+            return
+    os.fsync(file)
+
+
+def sync_directory(path: Path) -> bool:
+    """Make sure that the names in a directory are on disk; False where its file system never does.
+
+    OSError where that fails otherwise.
+    """
+    directory = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(directory)
+        flush(directory)
+    except OSError as error:
+        if error.errno not in NO_FLUSH:
+            raise
+        return False
     finally:
         os.close(directory)
+    return True
 
 
 def _write(file: int, content: bytes | memoryview) -> None:
@@ -81,9 +219,7 @@ def lock(path: Path) -> int | None:
 
     The lock goes with the process. On a file system that knows no locks this holds none.
     """
-    import fcntl
-
-    file = os.open(path, OWN, 0o666)
+    file = descriptor(path, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -116,12 +252,12 @@ class Journal:
     def __init__(self, path: Path, lines: int = 0) -> None:
         self.path = path
         self.num_lines = lines
-        self._file = os.open(path, OWN, 0o666)
+        self._file = descriptor(path, os.O_RDWR | os.O_CREAT)
         self._written = 0  # bytes of whole lines that are in the file
         self._pending = bytearray()
-        with path.open("rb") as file:
+        with open(self._file, "rb", closefd=False) as file:
             for _ in range(lines):
-                self._written += len(file.readline())
+                self._written += len(file.readline(TEXT + 1))
         os.ftruncate(self._file, self._written)
 
     def append(self, line: bytes) -> None:
@@ -159,7 +295,7 @@ class Journal:
 
     def sync(self) -> None:
         """Make sure that what has been written is on disk; OSError where that fails."""
-        os.fsync(self._file)
+        flush(self._file)
 
     def close(self) -> None:
         """Close the file; what is still waiting is lost."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, TextIO
 
+from dptrain.config import shown
 from dptrain.world import tell
 
 
@@ -94,7 +95,7 @@ class Bar(Silence):
 
     def warn(self, text: str) -> None:
         """See `Silence.warn`: above the bar."""
-        self.bar.console.print(f"dptrain: warning: {text}", markup=False, highlight=False)
+        self.bar.console.print(f"dptrain: warning: {shown(text)}", markup=False, highlight=False)
 
     def close(self) -> None:
         """See `Silence.close`."""

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.config import InputError
-from dptrain.record.files import read_object
+from dptrain.record.files import lines_of, read_object
 from dptrain.record.rundir import RECEIPT
 
 
@@ -85,17 +85,6 @@ class Receipt:
                 raise ValueError("its hashes are no text")
             self.steps.append(line)
         self.num_lines += 1
-
-
-def lines_of(path: Path) -> Iterator[bytes]:
-    """Yield the whole lines of a file, without their ends; a last half line is left out."""
-    try:
-        with path.open("rb") as file:
-            for line in file:
-                if line.endswith(b"\n"):
-                    yield line[:-1]
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from None
 
 
 def read(run: Path, num_lines: int | None = None, marks: Collection[int] = ()) -> Receipt:

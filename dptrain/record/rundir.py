@@ -2,19 +2,29 @@
 
 import itertools
 import json
+import os
+import re
 import time
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
-import safetensors
 import safetensors.numpy
+import tomli_w
 from numpy.typing import NDArray
 
-from dptrain.config import InputError
-from dptrain.record.files import read_object, write_whole
+from dptrain.config import InputError, quoted, shown
+from dptrain.record.files import (
+    lines_of,
+    open_plain,
+    read_object,
+    shortened,
+    temporary_of,
+    write_whole,
+)
+from dptrain.record.tensors import DamagedError, Forms, read_arrays, read_header
 
 CONFIG, METRICS, RECEIPT, MODEL, SUMMARY, SECONDS = (
     "config.toml",
@@ -25,27 +35,55 @@ CONFIG, METRICS, RECEIPT, MODEL, SUMMARY, SECONDS = (
     "seconds.json",
 )
 
+LONGEST_NAME = 120
+"""Bytes of the name that a run gets by itself; some file systems take no more than 143."""
+
+SETTINGS = 2**20
+"""The most bytes of a file of settings: some seconds of reading."""
+
+NESTED = re.compile(r"^[ \t]*\[(?:[^\n.]*\.){3}|^(?:[^\n.]*\.){300}", re.MULTILINE)
+"""A section's name of four parts; a line with 300 dots."""
+
 
 def default_path(name: str) -> Path:
-    """Return runs/<time>-<name>, with a number behind it where that exists."""
-    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
-    taken = (Path("runs") / (stem + suffix) for suffix in ("", *(f"-{n}" for n in range(2, 1000))))
-    return next(path for path in taken if not path.exists())
+    """Make runs/<time>-<name>, with a number behind it where that exists, and return it.
+
+    A name is taken, not looked at: of processes that want the same, each gets one of its own.
+    """
+    stem = shortened(f"{time.strftime('%Y%m%d-%H%M%S')}-{name}", LONGEST_NAME)
+    for number in itertools.count(1):
+        path = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
+        try:
+            path.mkdir(parents=True)
+        except OSError as error:
+            if not os.path.lexists(path):
+                raise InputError(f"{path} can't be written: {error.strerror}") from None
+        else:
+            break
+    return path
 
 
 def check_free(path: Path) -> None:
-    """Raise InputError where a run directory exists and is not empty: nothing is overwritten."""
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{path} is a file; --out needs a new or an empty directory")
-    if path.exists() and not all(map(_leftover, path.iterdir())):
-        begun = (path / CONFIG).is_file()
-        again = f"; to go on with the run in it: --resume {path}" if begun else ""
+    """Raise InputError where a run directory can't be, or is not empty: nothing is overwritten."""
+    try:
+        names = os.listdir(path)  # noqa: PTH208 (a name alone is wanted)
+        free = all(_leftover(path / name) for name in names)
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:  # ValueError: a NUL in its name
+        if os.path.isfile(path):  # noqa: PTH113 (which raises nothing)
+            raise InputError(f"{path} is a file; --out needs a new or an empty directory") from None
+        why = getattr(error, "strerror", error)
+        raise InputError(f"{path} can't be written: {why}") from None
+    if not free:
+        again = f"; to go on with the run in it: --resume {quoted(path)}" if CONFIG in names else ""
         raise InputError(f"{path} exists and is not empty; give another --out, or remove it{again}")
 
 
 def _leftover(path: Path) -> bool:
     """Return whether a file is only what a start that failed at once has left."""
-    return path.name.endswith(".tmp") or (path.name == RECEIPT and path.stat().st_size == 0)
+    own = temporary_of(path.with_name(CONFIG))
+    return path == own or (path.name == RECEIPT and path.lstat().st_size == 0)
 
 
 def create(path: Path) -> None:
@@ -58,20 +96,77 @@ def create(path: Path) -> None:
 
 
 def toml(values: Mapping[str, Any], comment: str) -> bytes:
-    """Return values as a TOML file; those that are None are left out, as TOML has no word for it.
+    """Return settings as a TOML file; those that are None are left out, as TOML has no word for it.
 
-    Strings, numbers, booleans and lists of them are written alike in JSON and TOML.
+    Raises
+    ------
+    InputError
+        They could not be read again as they are.
     """
-    lines = [f"{key} = {json.dumps(value)}" for key, value in values.items() if value is not None]
-    return "\n".join([f"# {comment}", *lines, ""]).encode()
+    found = {key: _each(value, str) for key, value in values.items() if value is not None}
+    try:
+        written = {key: _each(value, _write_name) for key, value in found.items()}
+        content = f"# {shown(comment)}\n{tomli_w.dumps(written)}".encode()
+        again = from_toml(content)
+    except ValueError as error:
+        raise InputError(f"the settings can't be stored: {error}; give others") from None
+    for key, value in found.items():
+        if again[key] != value:
+            raise InputError(f"{key} is {value!r}, which can't be stored; give another name")
+    return content
 
 
-def check_plain(directory: Path) -> None:
-    """Raise InputError where a run's file is a link, a pipe or the like: it could be anything's."""
-    for name in (CONFIG, METRICS, RECEIPT, MODEL, SUMMARY):
-        path = directory / name
-        if path.is_symlink() or (path.exists() and not path.is_file()):
-            raise InputError(f"{path} is no plain file; put a copy of the file in its place")
+def from_toml(content: bytes) -> dict[str, Any]:
+    """Return the settings in a TOML file, perhaps a stranger's; ValueError where it is none.
+
+    TOML as far as settings need it: numbers of 64 bits, no NUL in names, no keys within keys, as
+    Python takes very long to read these.
+    """
+    if len(content) > SETTINGS:
+        raise ValueError(f"it has more than {SETTINGS:,} bytes")
+    text = content.decode()
+    if NESTED.search(text):
+        raise ValueError("a key is of too many parts")
+    try:
+        return {key: _each(value, _read_name) for key, value in tomllib.loads(text).items()}
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _each(value: Any, text: Callable[[str], str]) -> Any:
+    """Return a setting with each of its texts as another; ValueError for what none can be."""
+    if isinstance(value, list | tuple):
+        return [_each(part, text) for part in value]
+    if isinstance(value, dict):
+        return {key: _each(part, text) for key, part in value.items()}
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError("a number has more than 64 bits")
+    return text(value) if isinstance(value, str) else value
+
+
+def _write_name(name: str) -> str:
+    """Return a name as TOML can hold it: bytes that are no text as a NUL and two digits.
+
+    No file's name has a NUL. Python stands these bytes for by U+DC80 to U+DCFF.
+    """
+    return re.sub("[\udc80-\udcff]", lambda found: f"\0{ord(found[0]) - 0xDC00:x}", name)
+
+
+def _read_name(name: str) -> str:
+    """Return a name as `_write_name` was given it; ValueError where there is another NUL in it."""
+    digits = re.compile("\0([89a-f][0-9a-f])")
+    found = digits.sub(lambda byte: chr(0xDC00 + int(byte[1], 16)), name)
+    if "\0" in found:
+        raise ValueError("a text has a NUL in it")
+    return found
+
+
+def read_toml(file: BinaryIO, path: Path) -> dict[str, Any]:
+    """Return the settings in an open file; InputError where it is no TOML file."""
+    try:
+        return from_toml(file.read(SETTINGS + 1))
+    except ValueError as error:
+        raise InputError(f"{path} is no TOML file: {error}") from None
 
 
 def read_config(directory: Path, *, local: bool = False) -> dict[str, Any]:
@@ -79,15 +174,13 @@ def read_config(directory: Path, *, local: bool = False) -> dict[str, Any]:
 
     `local`: every rank reads for itself, so that what is missing may be missing on some only.
     """
-    check_plain(directory)
     path = directory / CONFIG
     try:
-        return tomllib.loads(path.read_text())
+        with open_plain(path) as file:
+            return read_toml(file, path)
     except OSError as error:
         message = f"{path}: {error.strerror}; needed is the directory of a run"
         raise InputError(message, local=local) from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is no TOML file: {error}") from None
 
 
 def encode_line(values: Mapping[str, Any]) -> bytes:
@@ -99,15 +192,23 @@ def read_metrics(directory: Path, num_lines: int) -> list[dict[str, Any]]:
     """Return the first lines of a run's metrics; InputError where there are fewer, or damaged."""
     path = directory / METRICS
     try:
-        with path.open("rb") as file:
-            found = [read_object(line) for line in itertools.islice(file, num_lines)]
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from None
+        found = [_numbers(line) for line in itertools.islice(lines_of(path), num_lines)]
+    except InputError:
+        raise
     except ValueError as error:
         raise InputError(f"{path} is damaged: {error}") from None
     if len(found) < num_lines:
         raise InputError(f"{path} has {len(found)} lines; the checkpoint needs {num_lines}")
     return found
+
+
+def _numbers(line: bytes) -> dict[str, Any]:
+    """Return a line of metrics; ValueError where it is none, which has numbers only."""
+    values = read_object(line)
+    for name, value in values.items():
+        if type(value) is not float and (type(value) is not int or abs(value) >= 2**63):
+            raise ValueError(f"{name} is {value!r}, and no number")
+    return values
 
 
 def write_tensors(
@@ -122,22 +223,23 @@ def write_tensors(
     write_whole(path, content)
 
 
-def read_tensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Return the named arrays and the plain values of a file from `write_tensors`."""
-    if not path.is_file():
+def read_tensors(
+    path: Path, fits: Callable[[dict[str, Any], Forms], object] = lambda *_: None
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Return the named arrays and the plain values of a file from `write_tensors`.
+
+    `fits` is called with the values and the arrays' forms before there is memory for the arrays.
+    """
+    try:
+        with open_plain(path) as file:
+            _, values, forms = read_header(file)
+            fits(values, forms)
+            return read_arrays(file, forms), values
+    except FileNotFoundError:
         raise InputError(
             f"{path} does not exist; needed is the directory of a finished run", local=True
-        )
-    try:
-        with safetensors.safe_open(path, "numpy") as file:
-            stored = (file.metadata() or {}).get("dptrain")
-            if stored is None:
-                raise InputError(
-                    f"{path} is no model that dptrain stored: it lacks what dptrain adds"
-                )
-            metadata = read_object(stored)
-            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
-    except InputError:
-        raise
-    except (safetensors.SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
+        ) from None
+    except OSError as error:
+        raise InputError(f"{path} can't be read: {error.strerror}", local=True) from None
+    except DamagedError as error:
         raise InputError(f"{path} is no stored model of dptrain, or damaged: {error}") from None

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -119,7 +119,7 @@ def fit(
     data: Data,
     config: TrainConfig | None = None,
     *,
-    out: str | Path | None = None,
+    out: str | Path | Callable[[], Path] | None = None,
     resume: bool = False,
     force: bool = False,
     quiet: bool = True,
@@ -139,7 +139,8 @@ def fit(
     config
         Shards, batch size, optimizer and so on.
     out
-        The run directory to write; must not exist or be empty. None: nothing is written.
+        The run directory to write; must not exist or be empty. Or what makes one and returns it,
+        called on rank 0 where the run can begin. None: nothing is written.
     resume
         Go on with the run in `out`, from its newest checkpoint.
     force
@@ -169,11 +170,10 @@ def fit(
     crowded = world.crowded(config.threads)
     if crowded and not quiet and world.rank == 0:
         tell(crowded)
-    directory = None if out is None else Path(out)
     with blas_threads(config.threads), GUARD.hearing(config.stall_timeout):
         run = begin(model, data, config, world)
         try:
-            opened = open_run(run, data, config, settings, directory, resume, force, world)
+            opened = open_run(run, data, config, settings, out, resume, force, world)
             idle = _idle(run.order, config, world, resume=resume)
             if idle and not quiet and world.rank == 0:
                 tell(idle)

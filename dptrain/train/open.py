@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from dptrain.config import InputError, TrainConfig
 from dptrain.data.prepare import Data
 from dptrain.record import checkpoint, rundir
-from dptrain.record.files import write_whole
+from dptrain.record.files import UNFLUSHED, sync_directory, write_whole
 from dptrain.record.progress import Silence
 from dptrain.record.receipt import merged
 from dptrain.record.store import Store
@@ -30,39 +30,39 @@ def open_run(
     data: Data,
     config: TrainConfig,
     settings: dict[str, Any],
-    directory: Path | None,
+    out: str | Path | Callable[[], Path] | None,
     go_on: bool,
     force: bool,
     world: World,
 ) -> Opened:
     """Make a run's directory, or set the run to where the one in it stood, and open its files.
 
-    Collective: every rank must call this.
+    `out` is the directory, or makes a new one; None for a run without files. Collective: every
+    rank must call this.
 
     Raises
     ------
     InputError
         The directory can't be made, or the run in it can't go on like this.
     """
-    if directory is None:
+    if out is None:
         return None, None
     now, wanted = identity(settings, data, run, config, world), forms(run)
     ranks = "1 rank" if world.size == 1 else f"{world.size} ranks"
     comment = f"{software()}; {ranks}; dptrain train --config config.toml repeats the run"
-    content = rundir.toml(settings, comment)
     start, arrays, changed, store = resume.Start(), {}, {}, None
     with world.together():
         if world.rank == 0:
+            content = rundir.toml(settings, comment)
+            directory = out() if callable(out) else Path(out)
             with _refused(directory), contextlib.ExitStack() as undo:
                 if not go_on:
                     rundir.create(directory)
-                rundir.check_plain(directory)
                 lock = resume.lock(directory)
                 undo.callback(os.close, lock)
                 if not go_on:
                     rundir.check_free(directory)  # nobody else was quicker
-                for left in (directory / checkpoint.FOLDER).glob(".*.tmp"):
-                    left.unlink()
+                checkpoint.remove_leftovers(directory)
                 agree = partial(changes, now=now, force=force)
                 start = resume.find(directory, wanted, agree, Silence().warn)
                 changed = agree(start.run) if start.run else {}
@@ -71,6 +71,8 @@ def open_run(
                     write_whole(directory / rundir.CONFIG, content)
                 else:
                     changed = {}
+                if not sync_directory(directory):
+                    Silence().warn(f"{directory}: {UNFLUSHED}")
                 store = _open_store(directory, start, changed, now, config, lock)
                 undo.pop_all()  # the lock is the store's to give back
                 arrays, start.arrays, start.seconds = start.arrays, {}, store.seconds
@@ -88,7 +90,8 @@ def _refused(directory: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        message = f"{directory} can't be written: {error.strerror or error}"
+        where = error.filename or directory
+        message = f"{where} can't be written: {error.strerror or error}"
         raise InputError(message) from None
 
 

@@ -139,6 +139,9 @@ class RunRecorder(Recorder):
             self.audit()
         if self._identity is None:
             return
+        if self.store is not None:
+            with self.world.excused():
+                self.store.wait()  # so that there is one copy of the state at a time
         tensors, state = snapshot(run)
         if self.store is not None:
             state |= self.store.lines() | {"run": self._identity}

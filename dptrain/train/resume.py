@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from dptrain.config import InputError
 from dptrain.record import checkpoint, files, receipt, rundir
-from dptrain.train.state import Form, check
+from dptrain.record.tensors import Forms
+from dptrain.train.state import check
 
 PATIENCE = 30
 """Seconds to wait for a process that still writes to the run, such as one about to end."""
@@ -48,7 +49,7 @@ def lock(run: Path) -> int:
 
 def find(
     run: Path,
-    wanted: dict[str, Form],
+    wanted: Forms,
     agree: Callable[[dict[str, Any]], object],
     warn: Callable[[str], None],
     before: int | None = None,
@@ -102,8 +103,7 @@ def find(
         if state["kept"] > max(0, len(history) - 1):
             raise InputError(f"{run / rundir.METRICS} lacks epoch {state['kept'] + 1}, the best")
         return Start(arrays, state, history, state["run"], lines)
-    begun = run / rundir.RECEIPT
-    if before is None and begun.exists() and begun.stat().st_size:
+    if before is None and next(files.lines_of(run / rundir.RECEIPT), None) is not None:
         first = receipt.read(run, 1)
         agree(first.first)
         start = {"metrics_lines": 0, "receipt_lines": 1, "receipt_sha256": first.head}
@@ -112,22 +112,33 @@ def find(
 
 
 def _read(
-    path: Path, wanted: dict[str, Form], agree: Callable[[dict[str, Any]], object]
+    path: Path, wanted: Forms, agree: Callable[[dict[str, Any]], object]
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Return a checkpoint's arrays and values, checked; see `find`. ValueError where they can't be.
 
     That the run can't go on as it is now is found before its arrays are taken for damaged.
     """
+
+    def fits(state: dict[str, Any], forms: Forms) -> None:
+        if forms != wanted:
+            agree(_run_of(state))
+            raise ValueError(f"it holds {forms}; needed are {wanted}")
+
     try:
-        arrays, state = checkpoint.read(path)
+        arrays, state = checkpoint.read(path, fits)
     except OSError as error:
         raise InputError(f"{path} can't be read: {error.strerror or error}") from None
+    agree(_run_of(state))
+    check(arrays, state, wanted)
+    return arrays, state
+
+
+def _run_of(state: dict[str, Any]) -> dict[str, Any]:
+    """Return what a checkpoint says the run is; ValueError where it doesn't."""
     run = state.get("run")
     if not isinstance(run, dict) or not isinstance(run.get("settings"), dict):
         raise ValueError("it does not say what the run is")
-    agree(run)
-    check(arrays, state, wanted)
-    return arrays, state
+    return run
 
 
 def check_lines(state: dict[str, Any], step: int) -> dict[str, Any]:

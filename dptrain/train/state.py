@@ -4,12 +4,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from dptrain.record.tensors import Forms
 from dptrain.train.loop import Training
 
 Array = NDArray[Any]
-
-Form = tuple[str, tuple[int, ...]]
-"""The type of an array's entries, and its shape."""
 
 WHOLE = ("step", "seen", "kept")
 REAL = ("loss_sum", "noise_sum", "square_norm_sum", "norm_sum", "best_loss")
@@ -45,7 +43,7 @@ def restore(
     run.history = history
 
 
-def forms(run: Training) -> dict[str, Form]:
+def forms(run: Training) -> Forms:
     """Return the types and shapes that a snapshot's arrays have."""
     num_params = len(run.reducer.params)
     return {
@@ -54,7 +52,7 @@ def forms(run: Training) -> dict[str, Form]:
     }
 
 
-def check(arrays: dict[str, Array], state: dict[str, Any], wanted: dict[str, Form]) -> None:
+def check(arrays: dict[str, Array], state: dict[str, Any], wanted: Forms) -> None:
     """Raise ValueError where arrays and values can't be a snapshot, whoever wrote them."""
     found = {name: (array.dtype.name, array.shape) for name, array in arrays.items()}
     if found != wanted:

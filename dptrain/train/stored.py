@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.config import DataConfig, InputError, data_files, from_settings
+from dptrain.config import DataConfig, InputError, data_files, from_settings, shown
 from dptrain.data.prepare import Rows, check_rows
 from dptrain.data.read import has_names, read
 from dptrain.record import rundir
@@ -57,8 +57,8 @@ def evaluate_run(
     _check_equal(rows, world)
     check_rows(rows, world)
     classes = trained.encoding.classes
-    shown = 0 < len(classes) <= MOST_CLASSES
-    counts = np.zeros((len(classes), len(classes)), np.int64) if shown else None
+    few = 0 < len(classes) <= MOST_CLASSES
+    counts = np.zeros((len(classes), len(classes)), np.int64) if few else None
     with blas_threads(trained.threads, brief=True), np.errstate(all="ignore"):
         found = evaluate(trained.model, trained.params, rows, world, confusion=counts)
     result = {"run": run, "data": rows.table.source, "examples": len(rows), **found}
@@ -127,7 +127,7 @@ def _write_predictions(
 ) -> None:
     """Write blocks of predictions [m] or [m, columns], `num_rows` in all."""
     if out is None:
-        for text in _as_csv(names, blocks):
+        for text in _as_csv(names, blocks, for_people=sys.stdout.isatty()):
             sys.stdout.buffer.write(text.encode())  # data: as in a file, in any locale
     elif Path(out).suffix == ".npy":
         write_whole(Path(out), _as_npy(blocks, num_rows))
@@ -135,13 +135,19 @@ def _write_predictions(
         write_whole(Path(out), (text.encode() for text in _as_csv(names, blocks)))
 
 
-def _as_csv(names: Sequence[str], blocks: Iterator[Array]) -> Iterator[str]:
-    """Yield a CSV file's header, and the lines of each block."""
+def _as_csv(
+    names: Sequence[str], blocks: Iterator[Array], *, for_people: bool = False
+) -> Iterator[str]:
+    """Yield a CSV file's header, and the lines of each block; for people names are escaped."""
     header: list[Any] = [names]
     tables = (block.reshape(len(block), -1).tolist() for block in blocks)
     for rows in itertools.chain([header], tables):
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows)
+        if for_people:  # a pipe gets names as they are
+            rows = [[shown(x) if isinstance(x, str) else x for x in row] for row in rows]
+        odd = any("\r" in x for row in rows for x in row if isinstance(x, str))
+        text = io.StringIO()  # of which the writer puts none in quotes by itself
+        quoting = csv.QUOTE_ALL if odd else csv.QUOTE_MINIMAL
+        csv.writer(text, lineterminator="\n", quoting=quoting).writerows(rows)  # type: ignore[arg-type]
         yield text.getvalue()
 
 

@@ -1,5 +1,6 @@
 """A trained model: parameters and the encoding of its data, stored and loaded as one file."""
 
+import itertools
 import json
 import numbers
 from collections.abc import Callable, Sequence
@@ -10,13 +11,14 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.config import InputError, Task, TrainConfig
+from dptrain.config import InputError, Task, TrainConfig, is_text
 from dptrain.data.prepare import Encoding, Rows, check_block, place
 from dptrain.data.read import Table
 from dptrain.model import Model
 from dptrain.model.mlp import MLP
 from dptrain.record import rundir
 from dptrain.record.files import write_whole
+from dptrain.record.tensors import Forms
 from dptrain.train.evaluate import predicted_classes
 from dptrain.train.threads import blas_threads
 from dptrain.version import __version__
@@ -179,6 +181,8 @@ def _check_encoding(encoding: Encoding, model: MLP) -> None:
     if encoding.task == "classification":
         if classes.dtype.kind not in "biufU" or not np.array_equal(classes, np.unique(classes)):
             raise ValueError("the classes are not sorted labels")
+        if not is_text("".join(map(str, classes))):
+            raise ValueError("a class is no text")
         wanted = {"cross-entropy": len(classes), "binary-cross-entropy": 1}.get(model.loss, -1)
         outputs = model.sizes[-1] if outputs == 1 else -1
     if type(outputs) is not int or outputs != wanted or (wanted == 1 and len(classes) > 2):
@@ -196,14 +200,19 @@ def load_trained(directory: str | Path) -> Trained:
     InputError
         There is no stored model, it is damaged, or its class is not dptrain's.
     """
-    path = Path(directory) / rundir.MODEL
-    rundir.check_plain(Path(directory))
-    tensors, about = rundir.read_tensors(path)
-    try:
-        encoding, mlp = about["encoding"], about["mlp"]
-        if mlp is None:
+    path, models = Path(directory) / rundir.MODEL, []
+
+    def fits(about: dict[str, Any], forms: Forms) -> None:
+        if about["mlp"] is None:
             raise InputError(f"{path} holds a model of one's own class; use it from Python")
-        model = MLP(**mlp)
+        models.append(MLP(**about["mlp"]))
+        wanted = _forms(models[0])
+        if forms != wanted:
+            raise ValueError(f"it holds {forms}; needed are {wanted}")
+
+    try:
+        tensors, about = rundir.read_tensors(path, fits)
+        encoding, model = about["encoding"], models[0]
         found = Encoding(
             task=encoding["task"],
             features=tuple(encoding["features"]),
@@ -219,3 +228,12 @@ def load_trained(directory: str | Path) -> Trained:
         raise
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{path} does not hold what it should ({error!r})") from None
+
+
+def _forms(model: MLP) -> Forms:
+    """Return the types and shapes of the arrays that `Trained.save` stores."""
+    forms: Forms = {f"input.{name}": ("float64", model.sizes[:1]) for name in ("shift", "factor")}
+    for number, (inputs, outputs) in enumerate(itertools.pairwise(model.sizes)):
+        forms[f"layers.{number}.weight"] = model.dtype.name, (outputs, inputs)
+        forms[f"layers.{number}.bias"] = model.dtype.name, (outputs,)
+    return forms

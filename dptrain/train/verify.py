@@ -20,7 +20,7 @@ from dptrain.model import Model
 from dptrain.model.mlp import MLP
 from dptrain.order import Batch
 from dptrain.record import checkpoint, receipt, rundir
-from dptrain.record.files import read_object
+from dptrain.record.files import TEXT, open_plain, read_object
 from dptrain.record.progress import Silence, progress
 from dptrain.record.receipt import Receipt
 from dptrain.reduce.digest import digest
@@ -180,13 +180,15 @@ def _checkpoints(run: Path, verdict: Verdict) -> dict[int, tuple[dict[str, str],
 
 def _end(run: Path, found: Receipt, known: set[str], verdict: Verdict) -> None:
     """Check what a run has written at its end: summary and model."""
-    if not (run / rundir.SUMMARY).exists():
-        verdict.notes.append("the run has not ended: what follows its last checkpoint may still go")
-        return
     try:
-        summary = read_object((run / rundir.SUMMARY).read_text())
+        with open_plain(run / rundir.SUMMARY, TEXT) as file:
+            summary = read_object(file.read())
         tensors, about = rundir.read_tensors(run / rundir.MODEL)
         params = MLP(**about["mlp"]).params_from(tensors) if about["mlp"] else tensors["params"]
+        params_digest = digest(World(), params)
+    except FileNotFoundError:
+        verdict.notes.append("the run has not ended: what follows its last checkpoint may still go")
+        return
     except (OSError, ValueError, KeyError, TypeError) as error:
         verdict.wrong.append(f"{rundir.SUMMARY} or {rundir.MODEL}: damaged: {error}")
         return
@@ -197,7 +199,7 @@ def _end(run: Path, found: Receipt, known: set[str], verdict: Verdict) -> None:
         return
     else:
         verdict.wrong.append(f"{rundir.SUMMARY}: names another last line of the receipt")
-    if digest(World(), params) in known:
+    if params_digest in known:
         verdict.fine.append(f"{rundir.MODEL}: parameters that the receipt names")
     else:
         verdict.wrong.append(f"{rundir.MODEL}: parameters that the receipt does not name")
