@@ -278,7 +278,9 @@ def test_a_checkpoint_under_another_steps_name_is_not_used(
 def test_half_a_checkpoint_that_a_kill_has_left_is_removed(stopped: Any, tmp_path: Path) -> None:
     data, run, expected = stopped
     shutil.copytree(run, tmp_path / "run")
-    path_of(tmp_path / "run", 4).rename(path_of(tmp_path / "run", 4).with_name(".step-4.tmp"))
+    path_of(tmp_path / "run", 4).rename(
+        path_of(tmp_path / "run", 4).with_name(".step-0000000004.safetensors.tmp")
+    )
     train(data, tmp_path / "run", resume=True, keep_checkpoints=9)
     assert bytes_of(tmp_path / "run") == expected
     assert len(list((tmp_path / "run" / "checkpoints").iterdir())) == NUM_STEPS

@@ -528,7 +528,7 @@ def test_a_disk_that_is_really_full_and_then_read_only(tmp_path: Path, dptrain: 
     if possible.returncode != 0:
         pytest.skip(f"no small disk is possible here: {possible.stderr.decode()}")
     done = subprocess.run(
-        [*line, SMALL_DISK.replace("'1 epoch'", "60")],
+        [*line, SMALL_DISK.replace("'1 epoch'", "15")],
         cwd=tmp_path,
         env={**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"},
         capture_output=True,

@@ -271,7 +271,7 @@ def test_a_link_is_not_followed_where_a_run_s_file_should_be(tmp_path: Path) -> 
     (tmp_path / "precious").write_text("precious")
     (tmp_path / "link").symlink_to(tmp_path / "precious")
     for opening in (lock, Journal):
-        with pytest.raises(OSError, match=os.strerror(errno.ELOOP)):
+        with pytest.raises(OSError, match="no plain file"):
             opening(tmp_path / "link")
     replace_file(tmp_path / "link", [b"new"])
     assert (tmp_path / "precious").read_text() == "precious"
