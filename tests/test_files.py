@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -197,3 +198,72 @@ def test_a_disk_that_refuses_now_and_then_leaves_no_gap_and_no_half_line(
 def test_a_journal_in_no_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
         Journal(tmp_path / "there" / "lines")
+
+
+# ---- files that another process takes away
+
+
+def test_a_file_whose_name_is_gone_is_written_once_more(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    journal = Journal(path)
+    journal.append(b"a" * PIECE)
+    journal.append(b"b")
+    journal.flush()
+    whole = path.read_bytes()
+    assert journal.keep_name()
+    other = tmp_path / "other"
+    changes: list[Callable[[], object]] = [
+        lambda: None,
+        lambda: path.write_bytes(b"somebody's"),
+        lambda: path.symlink_to(other),
+        lambda: os.mkfifo(path),
+    ]
+    for change in changes:
+        path.rename(other)
+        change()
+        assert not journal.keep_name()
+        assert path.is_file()
+        assert not path.is_symlink()
+        assert path.read_bytes() == whole
+        journal.append(b"c")
+        journal.flush()
+        whole += b"c\n"
+        assert path.read_bytes() == whole
+        assert journal.keep_name()
+    journal.close()
+
+
+def test_a_file_that_is_another_process_s_is_left_to_it(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    journal = Journal(path)
+    path.unlink()
+    path.write_bytes(b"theirs")
+    held = lock(path)
+    assert held is not None
+    with pytest.raises(OSError, match="another process writes"):
+        journal.keep_name()
+    assert path.read_bytes() == b"theirs"
+    os.close(held)
+    journal.close()
+
+
+@pytest.mark.parametrize("size", [0, 3, 7, 40])
+def test_a_file_that_is_cut_gets_no_line_behind_a_hole(size: int, tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    journal = Journal(path)
+    for line in (b"one", b"two"):
+        journal.append(line)
+    journal.flush()
+    os.truncate(path, size)
+    left = path.read_bytes()
+    journal.append(b"three")
+    for attempt in (journal.flush, journal.check_size, journal.keep_name):
+        with pytest.raises(OSError, match="another process has changed it"):
+            attempt()
+    assert path.read_bytes() == left
+    journal.adopt()
+    journal.flush()
+    kept = left[: left.rfind(b"\n") + 1]
+    assert path.read_bytes() == kept + b"three\n"
+    assert journal.num_lines == kept.count(b"\n") + 1
+    journal.close()

@@ -8,13 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import safetensors
-import safetensors.numpy
 from numpy.typing import NDArray
 
 from dptrain.config import InputError
-from dptrain.record.files import read_object, write_whole
+from dptrain.record.files import read_object
 
 CONFIG, METRICS, RECEIPT, MODEL, SUMMARY = (
     "config.toml",
@@ -94,35 +92,24 @@ def encode_line(values: Mapping[str, Any]) -> bytes:
     return json.dumps(values).encode()
 
 
-def read_metrics(directory: Path, num_lines: int) -> list[dict[str, Any]]:
-    """Return the first lines of a run's metrics; InputError where there are fewer, or damaged."""
+def metrics_lines(directory: Path, num_lines: int) -> list[bytes]:
+    """Return the first whole lines of a run's metrics, without their ends, perhaps fewer.
+
+    InputError where the file is there and can't be read.
+    """
     path = directory / METRICS
     try:
         with path.open("rb") as file:
-            found = [read_object(line) for line in itertools.islice(file, num_lines)]
+            lines = list(itertools.islice(file, num_lines))
+    except FileNotFoundError:
+        return []
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
-    except ValueError as error:
-        raise InputError(f"{path} is damaged: {error}") from None
-    if len(found) < num_lines:
-        raise InputError(f"{path} has {len(found)} lines; the checkpoint needs {num_lines}")
-    return found
-
-
-def write_tensors(
-    path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]
-) -> None:
-    """Write named arrays and plain values as a safetensors file.
-
-    Every array is made contiguous first: safetensors 0.8.0 scrambles others silently.
-    """
-    contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-    content = safetensors.numpy.save(contiguous, {"dptrain": json.dumps(metadata)})
-    write_whole(path, content)
+    return [line[:-1] for line in lines if line.endswith(b"\n")]
 
 
 def read_tensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Return the named arrays and the plain values of a file from `write_tensors`."""
+    """Return the named arrays and the plain values of a file from `checkpoint.encode`."""
     if not path.is_file():
         raise InputError(
             f"{path} does not exist; needed is the directory of a finished run", local=True

@@ -53,10 +53,14 @@ class Training:
     norm: float = math.nan
     """The Euclidean norm of the last step's gradient, where it is computed."""
     best_loss: float = math.inf
+    measured: int = 0
+    """How many epochs' metrics have been taken; one that was ended and gone on with has two."""
     kept: int = 0
-    """Which epoch, counted from 0, the parameters are of: the last, or with patience the best."""
+    """Which of them, counted from 0, the parameters are of: the last, or with patience the best."""
+    kept_metrics: dict[str, float] = field(default_factory=dict)
+    """Its losses and metrics."""
     history: list[dict[str, Any]] = field(default_factory=list)
-    """The metrics of every epoch."""
+    """The metrics of every epoch, as far as they are known."""
     stopped: str | None = None
     """Why the run ended before its last step, if it did."""
     interrupted: bool = False
@@ -75,7 +79,7 @@ class Training:
 
     def stop_without_gain(self, patience: int | None) -> None:
         """Stop where the validation loss has not fallen for so many epochs."""
-        if patience is not None and len(self.history) - 1 - self.kept >= patience:
+        if patience is not None and self.measured - 1 - self.kept >= patience:
             self.stopped = f"no better validation loss since epoch {self.kept + 1}"
 
     @property
@@ -176,6 +180,11 @@ def train(run: Training, data: Data, config: TrainConfig, world: World, recorder
                 close_epoch(run, data, config, world, recorder)
             except Interrupted as stop:
                 recorder.stop(stop.asked)
+    take_best(run)
+
+
+def take_best(run: Training) -> None:
+    """Set the parameters to the best epoch's, with `patience`. Collective."""
     if run.keeps_best and run.best_loss < math.inf:
         run.params[:] = run.best
         run.reducer.share()
@@ -253,9 +262,11 @@ def close_epoch(
         found = evaluate(run.model, run.reducer.params, data.validation, world, recorder.asked)
         metrics |= {f"validation_{name}": value for name, value in found.items()}
     run.history.append(metrics)
+    run.measured += 1
     run.next_epoch()
     if not run.keeps_best or metrics["validation_loss"] < run.best_loss:
-        run.kept = len(run.history) - 1
+        run.kept = run.measured - 1
+        run.kept_metrics = {k: v for k, v in metrics.items() if k.startswith(("train_", "valid"))}
         if run.keeps_best:
             run.best_loss, run.best[:] = metrics["validation_loss"], run.params
     run.stop_without_gain(config.patience)

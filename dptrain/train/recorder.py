@@ -2,11 +2,10 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from dptrain.config import InputError, TrainConfig, interval
-from dptrain.model.mlp import MLP
 from dptrain.order import Batch
 from dptrain.record.progress import Silence
 from dptrain.record.store import Store
@@ -121,7 +120,7 @@ class RunRecorder(Recorder):
         run = self.run
         self._write(metrics)
         self.progress.epoch(metrics)
-        by_epochs = self._unit == "epochs" and len(run.history) % self._every == 0
+        by_epochs = self._unit == "epochs" and run.measured % self._every == 0
         if self._due or by_epochs or run.stopped or run.step == run.num_steps:
             self.save()
 
@@ -167,9 +166,8 @@ class RunRecorder(Recorder):
         if found is None:
             return
         ranks, entry = found
-        name = f"parameter {entry}"
-        if isinstance(run.model, MLP):
-            name += f", in {run.model.name_of(entry)}"
+        name_of: Callable[[int], str] | None = getattr(run.model, "name_of", None)
+        name = f"parameter {entry}" + (f", in {name_of(entry)}" if name_of else "")
         raise DriftError(
             f"after step {run.step} the parameters of rank{'s' * (len(ranks) > 1)} "
             f"{', '.join(map(str, ranks))} are not those of rank 0 (first at {name}): memory or "

@@ -18,6 +18,7 @@ from dptrain.data.read import has_names, read
 from dptrain.record import rundir
 from dptrain.record.files import write_whole
 from dptrain.train.evaluate import evaluate
+from dptrain.train.identity import check_equal, check_programs, content
 from dptrain.train.trained import Trained, load_trained
 from dptrain.world import World
 
@@ -47,6 +48,7 @@ def evaluate_run(
             raise InputError(f"the data of {run} has no test rows; name the DATA to evaluate on")
         rows = Rows(test or table, trained.encoding)
         rows.raw_y(slice(0, 0))  # there must be targets
+    _check_same(trained, rows, world)
     check_rows(rows, world)
     classes = trained.encoding.classes
     counts = np.zeros((len(classes), len(classes)), np.int64)
@@ -75,6 +77,7 @@ def predict_run(
         trained, threads = load_trained(run), _threads(rundir.read_config(Path(run), local=True))
         table, test = read(paths, (), trained.encoding.features)
         rows = Rows(test or table, trained.encoding)
+    _check_same(trained, rows, world)
     check_rows(Rows(replace(rows.table, y=None), trained.encoding), world)
     with world.together():
         ask = trained.probabilities if probabilities else trained.predict
@@ -85,6 +88,17 @@ def predict_run(
     if world.rank > 0:
         return None
     return _columns(trained, probabilities), np.concatenate(found)
+
+
+def _check_same(trained: Trained, rows: Rows, world: World) -> None:
+    """Raise InputError where ranks have read another model, or other rows. Collective."""
+    check_programs(world)
+    if world.size > 1:
+        contents = {
+            "the model's SHA-256": trained.sha256(),
+            "the data's SHA-256": content(rows.table),
+        }
+        check_equal(world, contents)
 
 
 def _threads(settings: Mapping[str, Any]) -> int:
