@@ -52,6 +52,13 @@ class Order:
         """The number of minibatches that an epoch has."""
         return -(-self.num_examples // self.batch_size)
 
+    def idle(self, num_ranks: int) -> int:
+        """Return how many of so many ranks have no example of a minibatch to work on."""
+        size = min(self.batch_size, self.num_examples)
+        shards = [cut(self.num_shards, num_ranks, rank) for rank in range(num_ranks)]
+        busy = [any(cut(size, self.num_shards, shard) for shard in held) for held in shards]
+        return busy.count(False)
+
     def steps(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Yield the minibatches of an epoch: each example is in one of them, once.
 

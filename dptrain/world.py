@@ -1,38 +1,33 @@
-"""The processes of a run: who they are, what each holds, and how they fail together.
+"""The processes of a run: who they are, what each holds, and how they fail together."""
 
-MPI is imported when a world is connected, not before, so that `--help` needs none.
-"""
-
+import atexit
 import contextlib
 import functools
 import os
-import re
 import socket
 import sys
 import time
 import traceback
-import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import zlib
+from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from dptrain.board import ALL_THE_SAME, State
 from dptrain.config import InputError
+from dptrain.guard import GUARD
+from dptrain.launch import announced, load_mpi, say, starting
+from dptrain.nodes import ALONE, Nodes
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Hook = Callable[[type[BaseException], BaseException, TracebackType | None], object]
 
 CPUS = os.cpu_count() or 1
-
-ALONE = "each process would think that it is alone"
-"""What becomes of ranks whose launcher and MPI library can't find each other."""
-
-RIGHT_LAUNCHER = (
-    "Start dptrain with the launcher of the MPI library that it uses "
-    "(under Slurm: srun --mpi=pmi2 for MPICH, srun --mpi=pmix for Open MPI)"
-)
-"""What to do about it."""
 
 
 def usable_cores() -> set[int]:
@@ -49,59 +44,26 @@ def cut(n: int, parts: int, part: int) -> range:
     return range(part * n // parts, (part + 1) * n // parts)
 
 
-@dataclass(frozen=True)
-class Launch:
-    """What a launcher's environment announces: its name, this process's rank, how many ranks."""
-
-    launcher: str
-    rank: int
-    size: int
-
-
-def announced(environ: Mapping[str, str] = os.environ) -> Launch | None:
-    """Return what the environment says of the launch; None where no launcher is known.
-
-    Slurm's variables come last and only within a step: in a batch script they announce tasks that
-    nobody has started, mpirun inside a job has its own processes started by Slurm, and a step with
-    a terminal (srun --pty) is a person's shell.
-    """
-    for launcher, rank, size in (
-        ("Open MPI's mpirun", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
-        ("MPICH's or Intel MPI's mpiexec", "PMI_RANK", "PMI_SIZE"),
-        ("Slurm's srun", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
-    ):
-        if launcher == "Slurm's srun" and "SLURM_PTY_PORT" in environ:
-            continue
-        if environ.get(rank, "").isdigit() and environ.get(size, "").isdigit():
-            return Launch(launcher, int(environ[rank]), int(environ[size]))
-    return None
-
-
 class World:
     """The ranks of a communicator, node by node, or one process alone where `comm` is None.
 
     Ranks are numbered so that those of a node follow each other: `nodes` are the ranks of each
     node, `node` is this rank's. Ranks of a node share memory; `ranks_per_node` makes the world
-    pretend that fewer do, for tests. Collective: every rank of `comm` must make one.
+    pretend that fewer do, for tests. Worlds of one communicator share what they are made of, which
+    is given back with it. Collective: every rank of `comm` must make one.
     """
 
     def __init__(self, comm: "MPI.Comm | None" = None, ranks_per_node: int | None = None) -> None:
-        self.comm: Any = None
-        self.node_comm: Any = None
-        self.rank, self.size = 0, 1
-        self.nodes = [range(1)]
-        if comm is None or comm.size == 1:
-            return
-        from mpi4py import MPI
-
-        sharing = comm.Split_type(MPI.COMM_TYPE_SHARED, comm.rank)
-        part = sharing.rank // (ranks_per_node or sharing.size)
-        self.node_comm = sharing.Split(part, comm.rank)
-        leader = self.node_comm.bcast(comm.rank)
-        self.comm = comm = comm.Split(0, leader * comm.size + comm.rank)
-        self.rank, self.size = comm.rank, comm.size
-        starts = sorted(set(comm.allgather(comm.rank - self.node_comm.rank)))
-        self.nodes = [range(*ends) for ends in zip(starts, [*starts[1:], self.size], strict=True)]
+        nodes = ALONE if comm is None or comm.size == 1 else Nodes.of(comm, ranks_per_node)
+        self.comm = nodes.comm
+        self.node_comm = nodes.node_comm
+        self.nodes = nodes.nodes
+        self.rank: int = self.comm.rank if self.comm else 0
+        self.size: int = self.comm.size if self.comm else 1
+        self._board = nodes.board
+        self._calls: list[str] = []
+        self.title = ""
+        """What this process is, where it is in a call: a command line."""
 
     @property
     def ranks_here(self) -> range:
@@ -112,13 +74,64 @@ class World:
         """Return the numbers among 0 .. n-1 (shards, blocks) that this rank holds."""
         return cut(n, self.size, self.rank)
 
+    @contextlib.contextmanager
+    def call(self, name: str) -> Iterator[None]:
+        """Name what every rank does together: who waits for a rank elsewhere is told where it is.
+
+        The job ends where one rank leaves this by an exception that not all are known to have: the
+        others would wait for it. Collective: every rank must enter this.
+        """
+        if self.comm is None:
+            yield
+            return
+        self._calls.append(name)
+        try:
+            if len(self._calls) == 1:
+                self._board.set(State.INSIDE, self.title or name)
+                self._exchange(None)
+            yield
+        except BaseException as error:
+            if not (isinstance(error, InputError) and error.everywhere):
+                self.end_all_ranks(type(error), error, error.__traceback__)
+            raise
+        finally:
+            self._calls.pop()
+            if not self._calls:
+                self._board.set(State.OUTSIDE)
+
     def allgather(self, value: Any) -> list[Any]:
         """Return every rank's value, in rank order. Collective: every rank must call this."""
-        return self.comm.allgather(value) if self.comm else [value]
+        if self.comm is None:
+            return [value]
+        if self._calls:
+            return self._exchange(value)
+        with self.call("World.allgather"):
+            return self._exchange(value)
 
     def broadcast(self, value: Any) -> Any:
         """Return rank 0's value; the other ranks' doesn't count. Collective: as `allgather`."""
-        return self.comm.bcast(value) if self.comm else value
+        return self.allgather(value if self.rank == 0 else None)[0]
+
+    def _exchange(self, value: Any) -> list[Any]:
+        """Return every rank's value, once it is clear that all are at the same place."""
+        place = "/".join([*self._calls, _site()])
+        number = self._board.arrive(zlib.crc32(place.encode()))
+        found = self.comm.allgather((number, place, value))
+        if len({(number, place) for number, place, _ in found}) > 1:
+            lines = self.comm.allgather(str(self._board.line))
+            self._end(f"{', '.join(dict.fromkeys(lines))}: {ALL_THE_SAME}", 1)
+        return [value for *_, value in found]
+
+    def beat(self) -> None:
+        """Say that this rank has done a step of a call, and waits for all."""
+        self._board.beat()
+
+    @contextlib.contextmanager
+    def excused(self) -> Iterator[None]:
+        """Let the others wait for this rank as long as it takes, such as for a slow disk."""
+        self._board.set(State.EXCUSED)
+        yield
+        self._board.set(State.INSIDE)
 
     def crowded(self, threads: int) -> str | None:
         """Return what to say where a node has fewer cores than its ranks have threads.
@@ -140,106 +153,72 @@ class World:
 
         Raises the error of the lowest rank that has one. Collective: every rank must enter this.
         """
-        error: InputError | None = None
-        try:
-            yield
-        except InputError as found:
-            error = found
-        verdicts = self.allgather(
-            (socket.gethostname(), error and str(error), error and error.local)
-        )
-        wrong = [rank for rank, (_, message, _) in enumerate(verdicts) if message]
-        if not wrong:
-            return
-        host, message, local = verdicts[wrong[0]]
-        if local and len(wrong) < self.size:
-            others = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-            message = f"on rank {wrong[0]} (host {host}){others}, not on all: {message}"
-        raise InputError(message, everywhere=True) from error
+        with self.call("together"):
+            error: InputError | None = None
+            try:
+                yield
+            except InputError as found:
+                error = found
+            own = (socket.gethostname(), str(error or ""), error is not None and error.local)
+            verdicts: list[tuple[str, str, bool]] = self._exchange(own) if self.comm else [own]
+            wrong = [rank for rank, (_, message, _) in enumerate(verdicts) if message]
+            if not wrong:
+                return
+            host, message, local = verdicts[wrong[0]]
+            if local and len(wrong) < self.size:
+                others = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+                message = f"on rank {wrong[0]} (host {host}){others}, not on all: {message}"
+            raise InputError(message, everywhere=True) from error
 
     def abort(self, status: int) -> None:
         """End every rank at once with this exit status, where there are others to end."""
-        with contextlib.suppress(OSError):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        if self.comm and self.size > 1:
+        if self.comm:
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(Exception):  # closed, full, or gone
+                    stream.flush()
             self.comm.Abort(status)
 
+    def end_all_ranks(
+        self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
+        """Say what has ended this rank, and end all: they would wait for it in their next call.
 
-def _import_mpi() -> Any:
-    """Import MPI without starting it, so that the library is looked at before the launcher is.
+        Nothing is done where every rank is on its way out with the same message.
+        """
+        if isinstance(error, InputError) and error.everywhere:
+            return
+        if isinstance(error, KeyboardInterrupt):
+            self.abort(130)
+        status = error.code if isinstance(error, SystemExit) else 1
+        lines = "".join(traceback.format_exception(kind, error, trace))
+        where = f"rank {self.rank} of {self.size} on {socket.gethostname()}"
+        self._end(f"{where} failed and ends the run:\n{lines}".rstrip(), status)
 
-    Raises ImportError or RuntimeError where there is no MPI library.
-    """
-    import mpi4py
-
-    mpi4py.rc.initialize = False
-    mpi4py.rc.finalize = True
-    from mpi4py import MPI
-
-    return MPI
-
-
-def library() -> str | None:
-    """Return the name and version of the MPI library in one line; None where there is none."""
-    try:
-        first = _import_mpi().Get_library_version().split("\n")[0].split(", package")[0]
-    except (ImportError, RuntimeError):
-        return None
-    return " ".join(first.strip("\x00").split())
-
-
-def misfit(launch: Launch, library: str, environ: Mapping[str, str] = os.environ) -> str | None:
-    """Return what would become of processes that can't be one world; None if none is known.
-
-    MPICH's library ends where Open MPI's mpirun started it; Open MPI's, from version 5 on, finds
-    the other ranks by PMIx only. Other misfits are seen once MPI has started: see `connect`.
-    """
-    if launch.launcher.startswith("Open MPI") and library.startswith("MPICH"):
-        return "MPI could not start"
-    if re.match(r"Open MPI v([5-9]|\d\d)", library) and "PMIX_RANK" not in environ:
-        return ALONE
-    return None
+    def _end(self, message: str, status: object) -> None:
+        """Say once, by one rank, why all end, and end them; the status is never 0."""
+        if self._board.claim(0.1):
+            say(message)
+        else:
+            time.sleep(1)
+        self.abort(status if isinstance(status, int) and status else 1)
 
 
-def _load_mpi(launch: Launch | None) -> Any:
-    """Import and start MPI; None where this machine has no MPI library."""
-    try:
-        mpi = _import_mpi()
-    except (ImportError, RuntimeError) as error:  # no libmpi: mpi4py raises RuntimeError
-        if launch and launch.size > 1:
-            raise _mismatch(
-                launch, f"there is no MPI library here ({' '.join(str(error).split())})"
-            ) from None
-        return None
-    if not mpi.Is_initialized():
-        found = str(library())
-        trouble = misfit(launch, found) if launch else None
-        if launch and trouble and (launch.size > 1 or trouble != ALONE):  # one alone is no harm
-            raise _mismatch(launch, f"the MPI library is {found}", trouble)
-        with warnings.catch_warnings(category=RuntimeWarning, action="ignore"):
-            mpi.Init_thread(mpi.THREAD_FUNNELED)  # its doubts of the launcher are `connect`'s too
-    return mpi
-
-
-def _mismatch(launch: Launch, found: str, trouble: str = ALONE) -> InputError:
-    return InputError(
-        f"{launch.launcher} announces {launch.size} rank{'s' * (launch.size > 1)}, but {found}, so "
-        f"{trouble}. {RIGHT_LAUNCHER}"
-    )
-
-
-def let_the_first_speak() -> None:
-    """Wait, in a process that ends without a world: a launcher may end all when one has failed."""
-    time.sleep(0.5)
+def _site() -> str:
+    """Return which function of dptrain, beyond this file, makes a call; nothing for others."""
+    frame = sys._getframe(1)
+    while frame.f_back and frame.f_globals["__name__"] in (__name__, "contextlib"):
+        frame = frame.f_back
+    name = str(frame.f_globals["__name__"])
+    return f"{name}.{frame.f_code.co_qualname}" if name.startswith("dptrain.") else ""
 
 
 @functools.cache
 def connect() -> World:
     """Start MPI where there is one and return the world of all ranks, the same at every call.
 
-    With more than one rank, an exception that nobody catches ends the whole job: see
-    `end_all_ranks`. Collective: every rank must call this.
+    With more than one rank, an exception that nobody catches ends the whole job, and so does a rank
+    that has ended while others wait for it: see `dptrain/guard.py`. Collective: every rank must
+    call this.
 
     Raises
     ------
@@ -247,34 +226,63 @@ def connect() -> World:
         The launcher announces more ranks than MPI has.
     """
     launch = announced()
-    mpi = _load_mpi(launch)
-    size = mpi.COMM_WORLD.size if mpi else 1
-    if launch and launch.size > size:
-        raise _mismatch(launch, f"the MPI library ({library() or 'none'}) sees {size}")
-    if size == 1:
+    with starting(launch):
+        mpi = load_mpi(launch)
+    if mpi is None or mpi.COMM_WORLD.size == 1:
         return World()
-    world = World(mpi.COMM_WORLD)
-    sys.excepthook = functools.partial(end_all_ranks, world)
+    world, process = World(mpi.COMM_WORLD), os.getpid()
+    sys.excepthook = functools.partial(_fail, world, process, sys.excepthook)
+    atexit.register(_end, world, process)
     return world
 
 
-def end_all_ranks(
+def collective(function: Callable[P, R]) -> Callable[P, R]:
+    """Make of a function that takes a world a call of all its ranks: see `World.call`."""
+
+    @functools.wraps(function)
+    def called(*args: P.args, **kwargs: P.kwargs) -> R:
+        given = (value for value in (*args, *kwargs.values()) if isinstance(value, World))
+        with (next(given, None) or connect()).call(function.__name__):
+            return function(*args, **kwargs)
+
+    return called
+
+
+def connected() -> World | None:
+    """Return the world of all ranks; None where there is none yet, and so nobody else to end."""
+    return connect() if connect.cache_info().currsize else None
+
+
+def _fail(
     world: World,
+    process: int,
+    show: Hook,
     kind: type[BaseException],
     error: BaseException,
     trace: TracebackType | None,
 ) -> None:
-    """Print an exception with its rank and end the job, as `sys.excepthook` or by a call.
+    """End all ranks where nobody has caught an exception, as `sys.excepthook`."""
+    if os.getpid() != process:  # a child of the rank
+        show(kind, error, trace)
+    elif not (isinstance(error, InputError) and error.everywhere):
+        world.end_all_ranks(kind, error, trace)
+    elif world.rank == 0:  # every rank is on its way out with the same message
+        show(kind, error, trace)
 
-    Without it the other ranks would wait for ever in their next collective call.
+
+def _end(world: World, process: int) -> None:
+    """End all ranks where this one ends by an exception that somebody else's hook has shown.
+
+    Else wait for the others, as MPI_Finalize would, but with this rank's guard awake.
     """
-    if isinstance(error, InputError) and error.everywhere:
-        if world.rank == 0:  # every rank is on its way out with the same message
-            traceback.print_exception(kind, error, trace)
+    if os.getpid() != process:  # a child of the rank
         return
-    if not isinstance(error, KeyboardInterrupt):
-        lines = "".join(traceback.format_exception(kind, error, trace))
-        where = f"rank {world.rank} of {world.size} on {socket.gethostname()}"
-        with contextlib.suppress(OSError):  # the launcher that would show it may be gone
-            print(f"\ndptrain: {where} failed and ends the run:\n{lines}", end="", file=sys.stderr)
-    world.abort(130 if isinstance(error, KeyboardInterrupt) else 1)
+    error = getattr(sys, "last_value", None)
+    if error is not None and not (isinstance(error, InputError) and error.everywhere):
+        say(f"rank {world.rank} of {world.size} on {socket.gethostname()} failed and ends the run")
+        world.abort(1)
+    GUARD.leave()
+    all_here, pause = world.comm.Ibarrier(), 0.001
+    while not all_here.Test():
+        time.sleep(pause)
+        pause = min(2 * pause, 0.05)

@@ -2,8 +2,9 @@
 
     python disturbed_runs.py OUT WHAT WHEN RANK [RANKS_PER_NODE] [KEY=VALUE...]
 
-WHAT: TERM, INT, USR1, STOP, KILL, SEGV (a signal to itself), sleep, raise, exit, or flip (a bit of
+WHAT: TERM, HUP, INT, STOP and so on (a signal to itself), sleep, raise, exit, or flip (a bit of
 its copy of the parameters). WHEN: start, step, evaluation or test. RANK: who does it; -1 for all.
+Or WHAT slow, WHEN disk: the first checkpoint takes some seconds.
 """
 
 import dataclasses
@@ -18,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import dptrain
+from dptrain import guard
 from dptrain.cli.options import LATER
-from dptrain.train import watch
+from dptrain.record import checkpoint
 
 Floats = NDArray[np.floating]
 
@@ -30,7 +32,7 @@ HELD_OUT = 382
 """Rows of validation, a block; the test rows' blocks are larger."""
 
 FLIPPED = 9000
-"""The entry of the parameters whose lowest bit is flipped."""
+"""The entry of the parameters of which a bit is flipped."""
 
 
 class Disturbance:
@@ -72,10 +74,22 @@ class Disturbance:
             os._exit(3)
         elif self.what == "flip":
             assert params is not None
-            params[FLIPPED : FLIPPED + 1].view(np.uint32)[:] ^= 1
+            params[FLIPPED : FLIPPED + 1].view(np.uint32)[:] ^= 1 << 10  # more than rounding heals
         else:
             os.kill(os.getpid(), signal.Signals[f"SIG{self.what}"])
             time.sleep(0.3)  # a signal is heard between two instructions of Python
+
+
+def slow_down() -> None:
+    """Let the first checkpoint take longer than ranks may be silent."""
+    write, seconds = checkpoint.write, [3.5]
+
+    def slow(path: Path, tensors: Any, state: Any) -> None:
+        if seconds:
+            time.sleep(seconds.pop())
+        write(path, tensors, state)
+
+    checkpoint.write = slow
 
 
 def main() -> int:
@@ -85,7 +99,7 @@ def main() -> int:
     settings: dict[str, Any] = dict(word.split("=") for word in rest if "=" in word)
     if "stall_timeout" in settings:
         settings["stall_timeout"] = float(settings["stall_timeout"])
-        watch.GRACE = 2.5
+        guard.GRACE = 2.5
     if "audit_every" in settings:
         settings["audit_every"] = int(settings["audit_every"])
     comm = None
@@ -95,10 +109,13 @@ def main() -> int:
         comm = MPI.COMM_WORLD
     world = dptrain.World(comm, *per_node)
     config = dataclasses.replace(
-        dptrain.TrainConfig(shards=4, epochs=3, checkpoint_every="1000 steps"), **settings
+        dptrain.TrainConfig(batch_size=64, shards=4, epochs=3, checkpoint_every="1000 steps"),
+        **settings,
     )
     data = dptrain.load(config=dptrain.DataConfig(validation=0.1), world=world)
     model = dptrain.mlp_for(data)
+    if what == "slow":
+        slow_down()
     if int(rank) in (-1, world.rank):
         Disturbance(what, when, model)
     try:
@@ -109,7 +126,8 @@ def main() -> int:
         return error.status
     if world.rank == 0:
         print(trained.summary["stopped"], trained.summary["steps"])
-    return {"Ctrl-C": 130, "SIGTERM": LATER, "SIGUSR1": LATER}.get(trained.summary["stopped"], 0)
+    stopped = trained.summary["stopped"]
+    return 0 if stopped is None else 130 if stopped == "Ctrl-C" else LATER
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from unittest import mock
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain import world
+from dptrain import launch as launches
 from dptrain.cli.main import main as dptrain
 from dptrain.record import checkpoint
 from dptrain.train import fit, loop
@@ -59,7 +59,7 @@ class Marks:
 def main() -> None:
     """Run the dptrain command that stands behind the name of the file for marks."""
     marks = Marks(Path(sys.argv.pop(1)))
-    launch = world.announced()
+    launch = launches.announced()
     rank = launch.rank if launch else 0
     marks.numbers[2 + rank] = os.getpid()
     if rank > 0:

@@ -8,6 +8,7 @@ One start of MPI for many runs: a line of JSON each, printed by rank 0.
 import functools
 import hashlib
 import json
+import operator
 import pickle
 import re
 import sys
@@ -52,9 +53,9 @@ def worlds(names: list[str]) -> Iterator[tuple[str, World]]:
     """Make the worlds that are asked for, one after the other."""
     for name in names:
         if name == "turn":
-            yield name, World(RoundRobin(MPI.COMM_WORLD))
+            yield name, World(RoundRobin(MPI.COMM_WORLD.Dup()))
         elif name == "turn2":
-            yield name, World(RoundRobin(MPI.COMM_WORLD), ranks_per_node=2)
+            yield name, World(RoundRobin(MPI.COMM_WORLD.Dup()), ranks_per_node=2)
         elif name == "reversed":
             comm = MPI.COMM_WORLD.Split(0, key=-MPI.COMM_WORLD.rank)
             yield name, World(comm, ranks_per_node=2)
@@ -117,14 +118,15 @@ def step_of(tree: reducer.Tree, world: World, v: int, ask: bool) -> float:
         assert out.shape == leaves[shard].shape
         out[:] = leaves[shard]
         losses.append(float(shard + 1))
-    all_losses, asked = tree.report(losses, 4 * ask if world.rank == world.size - 1 else 0)
+    asks = [ask << rank % 4 for rank in range(world.size)]  # some ask for other things than others
+    all_losses, asked = tree.report(losses, asks[world.rank])
     assert list(all_losses) == [shard + 1 for shard in range(v)]
-    assert asked == 4 * ask
+    assert asked == functools.reduce(operator.or_, asks)
     total = tree.sum()
     assert total.tobytes() == expected[own].tobytes(), (world.nodes, leaves.shape)
     norm = tree.norm(total)
     tree.params[own] += total
-    tree.share()
+    assert tree.share()
     return norm
 
 
@@ -143,7 +145,12 @@ def sums(names: list[str]) -> None:
                 expected = np.arange(n, dtype=np.float32) + sum_of(v, n) + sum_of(v, n)
                 assert tree.params.tobytes() == expected.tobytes()
                 (norm,) = {norm for found in world.allgather(norms) for norm in found}
-                digest = hashlib.sha256(tree.close().data).hexdigest()
+                digest = hashlib.sha256(tree.params.data).hexdigest()
+                sizes = world.allgather(tree.own_slice.stop - tree.own_slice.start)
+                at_fault = [rank for rank, size in enumerate(sizes) if size][v % 3 - 1 :][0]
+                world.allgather(None)  # all have looked
+                assert not tree.share(finite=world.rank != at_fault)
+                tree.close()
                 say(world, world=name, shards=v, n=n, digest=digest, norm=norm.hex())
 
 
@@ -163,6 +170,37 @@ def copies(names: list[str]) -> None:
         private = world.allgather(float(params[0]))
         params[0] = 0
         say(world, world=name, seen=seen, private=private, here=list(world.ranks_here))
+
+
+class Counted:
+    """A window that counts how often it is synchronised."""
+
+    def __init__(self, window: Any) -> None:
+        self.window, self.syncs = window, 0
+
+    def Sync(self) -> None:  # noqa: N802
+        """Count, and do it."""
+        self.syncs += 1
+        self.window.Sync()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.window, name)
+
+
+def first(names: list[str]) -> None:
+    """Say who writes to the parameters before they are initial, and if they are synchronised."""
+    for name, world in worlds(names):
+        tree = reducer.Tree(world, 3000, 2, np.float32)
+        tree.params[:] = 7
+        world.allgather(None)
+        tree.start(lambda: tree.params.copy())  # noqa: B023
+        written = bool((tree.params == 0).all())
+        memory: Any = tree._params_memory
+        memory._window = memory._window and Counted(memory._window)
+        assert tree.share()
+        syncs = memory._window and memory._window.syncs
+        say(world, world=name, written=written, syncs=world.allgather(syncs))
+        tree.close()
 
 
 def shared_memory() -> tuple[int, int]:
@@ -240,6 +278,7 @@ WAYS: dict[str, Callable[[list[str]], None]] = {
     "fits": fits,
     "sums": sums,
     "copies": copies,
+    "first": first,
     "leaks": leaks,
     "short": short,
     "cut": cut_messages,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +31,49 @@ def test_the_command_gives_the_same_bytes_on_1_to_6_ranks(dptrain: Start, tmp_pa
         folder.mkdir()
         summary = dptrain(*DIGITS, ranks=ranks, cwd=folder).json
         assert summary["ranks"] == (ranks or 1)
-        assert (summary["shards"], summary["steps"], summary["epochs"]) == (4, 120, 2)
+        assert (summary["shards"], summary["steps"], summary["epochs"]) == (4, 30, 2)
         model = (folder / "run" / "model.safetensors").read_bytes()
         found[ranks] = (summary["params_sha256"], metrics(folder / "run"), model)
     assert all(result == found[None] for result in found.values())
 
 
-def test_without_shards_their_number_is_the_number_of_ranks(dptrain: Start) -> None:
-    summary = dptrain("--steps", "3", "--json", ranks=3).json
-    assert summary["shards"] == 3
-    alone = dptrain("--steps", "3", "--json", "--shards", "3").json
-    assert summary["params_sha256"] == alone["params_sha256"]
+def test_without_any_option_1_to_4_ranks_give_one_result(dptrain: Start) -> None:
+    """And a good one: this is what people see first."""
+    found = [dptrain("--json", "--quiet", ranks=ranks).json for ranks in (1, 2, 3, 4)]
+    assert {(run["params_sha256"], run["shards"]) for run in found} == {
+        (found[0]["params_sha256"], 4)
+    }
+    assert found[0]["test_accuracy"] >= 0.96
+
+
+def test_the_default_number_of_shards_is_a_function_of_the_batch_alone() -> None:
+    shards = {size: TrainConfig(batch_size=size).num_shards for size in (1, 64, 65, 256, 10**9)}
+    assert shards == {1: 1, 64: 1, 65: 2, 256: 4, 10**9: 65536}
+    assert TrainConfig(shards=3, batch_size=10).num_shards == 3
+
+
+@pytest.mark.parametrize(
+    ("ranks", "options", "words"),
+    [
+        (4, (), None),
+        (
+            6,
+            (),
+            "2 of 6 ranks are idle: .* 256 examples in 4 .* --batch-size 384, or by --shards 6",
+        ),
+        (3, ("--shards", "2"), "1 of 3 ranks is idle: .* in 2 shards; use them by --shards 3"),
+        (3, ("--shards", "3", "--batch-size", "2"), "1 of 3 .* 2 examples .* by --batch-size 192"),
+    ],
+)
+def test_ranks_without_work_are_counted_in_one_line(
+    ranks: int, options: tuple[str, ...], words: str | None, dptrain: Start, tmp_path: Path
+) -> None:
+    done = dptrain("--steps", "1", "--out", "run", *options, ranks=ranks)
+    lines = [line for line in done.stderr.splitlines() if "idle" in line]
+    assert [bool(re.search(words or "", line)) for line in lines] == [True] * (words is not None)
+    again = dptrain("--resume", tmp_path / "run", "--steps", "2", ranks=ranks)
+    assert again.stderr.count("is idle" if ranks == 3 else "are idle") == len(lines)
+    assert not lines or f"which a run keeps; start {ranks - int(lines[0][9])}" in again.stderr
 
 
 @pytest.fixture(scope="module")
@@ -150,13 +183,6 @@ def test_mapped_files_give_the_bytes_of_an_archive(dptrain: Start, tmp_path: Pat
     archive = dptrain("train", "d.npz", *line).json
     assert mapped["params_sha256"] == archive["params_sha256"]
     assert mapped["validation_loss"] == archive["validation_loss"]
-
-
-def test_one_s_own_model_trains_from_python_under_mpirun(tmp_path: Path) -> None:
-    script = ROOT / "examples" / "own_model.py"
-    outputs = {start("python", script, ranks=r, cwd=tmp_path).stdout for r in (None, 1, 3)}
-    assert len(outputs) == 1
-    assert "test accuracy 0.9" in outputs.pop()
 
 
 def test_the_environment_of_the_tests_is_what_people_have() -> None:

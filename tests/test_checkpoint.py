@@ -5,6 +5,7 @@ import random
 import shutil
 import struct
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
-from short_runs import NUM_STEPS, bytes_of, temporary_folder, train, write_data
+from short_runs import (
+    ALONE,
+    CONFIG,
+    HIDDEN,
+    NUM_STEPS,
+    bytes_of,
+    load_once,
+    temporary_folder,
+    train,
+    write_data,
+)
 
 from dptrain.record import checkpoint
 from dptrain.record.checkpoint import DamagedError, path_of, steps_of
+from dptrain.train.fit import fit, mlp_for
+from dptrain.train.state import REAL, WHOLE, check
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -48,6 +61,13 @@ def test_arrays_and_values_come_back(tensors: Arrays, state: dict[str, Any]) -> 
         for other in (arrays[name], anyone[name]):
             assert (other.shape, other.dtype) == (array.shape, array.dtype)
             assert other.tobytes() == array.tobytes()
+
+
+@pytest.mark.parametrize("text", [checkpoint.BLANK, f'"sha256":"{checkpoint.BLANK}"'])
+def test_a_state_may_hold_what_stands_in_the_place_of_the_digest(text: str, tmp_path: Path) -> None:
+    """Such as a file of that name among the data."""
+    checkpoint.write(tmp_path / "file", {}, {text: text})
+    assert checkpoint.read(tmp_path / "file") == ({}, {text: text})
 
 
 def test_arrays_that_are_not_contiguous_are_refused(tmp_path: Path) -> None:
@@ -180,6 +200,12 @@ def test_without_losses_only_the_last_are_kept(tmp_path: Path) -> None:
     assert steps_of(tmp_path) == [5, 6, 7]
 
 
+def test_of_equally_good_ones_the_first_is_kept(tmp_path: Path) -> None:
+    touch(tmp_path, *range(1, 8))
+    checkpoint.prune(tmp_path, 2, {2: 0.5, 3: 0.25, 4: 0.25, 5: 0.25, 7: 0.5})
+    assert steps_of(tmp_path) == [3, 6, 7]
+
+
 def test_a_checkpoint_set_aside_is_none_any_more(tmp_path: Path) -> None:
     touch(tmp_path, 3, 4)
     checkpoint.set_aside(path_of(tmp_path, 4))
@@ -219,6 +245,9 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_used(
     for step in range(NUM_STEPS, NUM_STEPS - num, -1):
         path = path_of(tmp_path / "run", step)
         path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    damaged = {
+        path.stem: path.read_bytes() for path in (tmp_path / "run" / "checkpoints").iterdir()
+    }
     train(data, tmp_path / "run", resume=True, keep_checkpoints=9)
     said = capsys.readouterr().err.splitlines()
     assert len(said) == num
@@ -226,7 +255,61 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_used(
         assert f"step-{step:010}.safetensors is damaged" in line
     assert bytes_of(tmp_path / "run") == expected
     assert steps_of(tmp_path / "run") == [*range(1, NUM_STEPS + 1)]
-    assert len(list((tmp_path / "run" / "checkpoints").glob("*.damaged"))) == num
+    aside = list((tmp_path / "run" / "checkpoints").glob("*.damaged"))
+    assert len(aside) == num
+    assert all(path.read_bytes() == damaged[path.stem] for path in aside)
+
+
+def test_a_checkpoint_under_another_steps_name_is_not_used(
+    stopped: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whole as it is: the steps in between would not be done, or be done twice."""
+    data, run, expected = stopped
+    shutil.copytree(run, tmp_path / "run")
+    path_of(tmp_path / "run", 2).rename(path_of(tmp_path / "run", 4))
+    path_of(tmp_path / "run", 1).rename(path_of(tmp_path / "run", 2))
+    train(data, tmp_path / "run", resume=True, keep_checkpoints=9)
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert "step-0000000004.safetensors is damaged (it is of step 2)" in said[0]
+    assert bytes_of(tmp_path / "run") == expected
+
+
+def test_half_a_checkpoint_that_a_kill_has_left_is_removed(stopped: Any, tmp_path: Path) -> None:
+    data, run, expected = stopped
+    shutil.copytree(run, tmp_path / "run")
+    path_of(tmp_path / "run", 4).rename(path_of(tmp_path / "run", 4).with_name(".step-4.tmp"))
+    train(data, tmp_path / "run", resume=True, keep_checkpoints=9)
+    assert bytes_of(tmp_path / "run") == expected
+    assert len(list((tmp_path / "run" / "checkpoints").iterdir())) == NUM_STEPS
+
+
+def test_a_run_goes_on_from_its_newest_checkpoint(
+    stopped: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, run, expected = stopped
+    shutil.copytree(run, tmp_path / "run")
+    path_of(tmp_path / "run", 4).unlink()
+    loaded, out = load_once(data), tmp_path / "run"
+    config = replace(CONFIG, keep_checkpoints=9)
+    model = mlp_for(loaded, HIDDEN)
+    fit(model, loaded, config, out=out, resume=True, quiet=False, world=ALONE)
+    assert "dptrain: the run goes on after step 3\n" in capsys.readouterr().err
+    assert bytes_of(out) == expected
+
+
+@pytest.mark.parametrize("name", [*WHOLE, *REAL])
+def test_a_state_of_values_that_can_not_be_is_none(name: str) -> None:
+    whole: dict[str, Any] = dict.fromkeys(WHOLE, 1) | dict.fromkeys(REAL, (0.5).hex())
+    whole |= {"kept": 0, "kept_metrics": {"train_loss": 0.5}}
+    check({}, whole, {})
+    wrong = [-1, 1.0, True, "1", None] if name in WHOLE else [0.5, None, "x", 1]
+    for value in wrong:
+        with pytest.raises(ValueError, match=r"its |float"):
+            check({}, whole | {name: value}, {})
+    del whole[name]
+    with pytest.raises(ValueError, match=f"its {name} is None"):
+        check({}, whole, {})
 
 
 def test_of_arrays_of_another_model_none_is_used(

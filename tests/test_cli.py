@@ -1,5 +1,6 @@
 """Shows that the command line is what people expect: help, settings, output, files, Ctrl-C."""
 
+import io
 import json
 import os
 import pty
@@ -11,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import BIN, Start
+
+from dptrain.record.progress import Lines
 
 QUICK = ("--steps", "3", "--json")
 
@@ -76,7 +79,7 @@ def test_train_json_says_what_the_design_names(dptrain: Start) -> None:
 
 
 def test_a_run_directory_holds_whole_files(dptrain: Start, tmp_path: Path) -> None:
-    summary = dptrain("--epochs", "2", "--log-every", "50", "--json", "--clip-norm", "9").json
+    summary = dptrain("--epochs", "2", "--log-every", "10", "--json", "--clip-norm", "9").json
     run = tmp_path / summary["run"]
     assert run.parent == tmp_path / "runs"
     assert run.name.endswith("-digits")
@@ -85,7 +88,7 @@ def test_a_run_directory_holds_whole_files(dptrain: Start, tmp_path: Path) -> No
     assert files == {*written, "checkpoints"}
     assert json.loads((run / "summary.json").read_text()) == summary
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [50, 60, 100, 120]
+    assert [line["step"] for line in lines] == [10, 15, 20, 30, 30]
     assert lines[0].keys() == {
         "epoch", "step", "examples", "loss", "learning_rate", "gradient_norm",
     }  # fmt: skip
@@ -96,12 +99,26 @@ def test_a_run_directory_holds_whole_files(dptrain: Start, tmp_path: Path) -> No
 def test_progress_is_plain_lines_in_a_pipe_and_nothing_when_quiet(dptrain: Start) -> None:
     done = dptrain("--epochs", "2", ranks=2)
     lines = done.stderr.splitlines()
-    assert lines[-1].startswith("step 120/120  epoch 2  train loss 0.")
+    assert lines[-1].startswith("step 30/30  epoch 2  train loss 0.")
     assert lines[-1].endswith("0.0 s left")
     assert "\x1b" not in done.stderr
     assert "test        loss" in done.stdout
     assert done.stdout.count("sha256") == 1
     assert dptrain("--epochs", "2", "--quiet").stderr == ""
+
+
+def test_the_time_left_goes_by_the_steps_of_this_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 100 steps 50 were done before; 10 more have taken 20 seconds."""
+    clock, said = [5.0], io.StringIO()
+    monkeypatch.setattr("dptrain.record.progress.time.monotonic", lambda: clock[0])
+    lines = Lines(100, 50, said)
+    clock[0] += 20
+    lines.step(60, 0.5)
+    lines.epoch({"epoch": 1, "step": 60, "train_loss": 0.5})
+    assert said.getvalue().splitlines() == [
+        "step  60/100  loss 0.5  1 min 20 s left",
+        "step  60/100  epoch 1  train loss 0.5  1 min 20 s left",
+    ]
 
 
 def test_more_threads_than_cores_are_said_once(dptrain: Start) -> None:
@@ -121,7 +138,7 @@ def test_progress_is_a_bar_on_a_terminal(tmp_path: Path) -> None:
     shown = os.read(terminal, 1 << 20).decode()
     os.close(terminal)
     os.close(theirs)
-    assert "180/180" in shown
+    assert "45/45" in shown
     assert "epoch 3" in shown
     assert b"sha256" in done.stdout
 
@@ -150,7 +167,7 @@ def test_ctrl_c_ends_all_ranks_cleanly_and_stores_the_model(
     assert 0 < summary["steps"] < 10000000
     assert "Traceback" not in stderr
     steps = summary["steps"]
-    again = dptrain("--steps", str(steps), "--shards", str(ranks or 1), "--json").json
+    again = dptrain("--steps", str(steps), "--json").json
     assert again["params_sha256"] == summary["params_sha256"]
     assert dptrain("evaluate", "run", "--json").json["accuracy"] == again["test_accuracy"]
 

@@ -409,7 +409,9 @@ def held_out(folder: Path, num_rows: int, share: float, seed: int) -> tuple[Arra
     return everything(data.train)[0][:, 0], everything(data.validation)[0][:, 0]
 
 
-@pytest.mark.parametrize(("num_rows", "share", "size"), [(40, 0.25, 10), (7, 0.3, 2), (3, 0.8, 2)])
+@pytest.mark.parametrize(
+    ("num_rows", "share", "size"), [(40, 0.25, 10), (7, 0.3, 2), (7, 0.25, 2), (3, 0.8, 2)]
+)
 def test_validation_rows_are_a_part_of_the_size_asked_for(
     tmp_path: Path, num_rows: int, share: float, size: int
 ) -> None:

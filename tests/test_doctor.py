@@ -21,8 +21,9 @@ from dptrain.doctor import place
 from dptrain.doctor.judge import CHECKS, MEASURED, Case, judge
 from dptrain.doctor.look import LOOKS, Unknown, attempt, cgroup, look
 from dptrain.doctor.needs import needs
+from dptrain.launch import Launch
 from dptrain.model.mlp import MLP
-from dptrain.world import Launch, World
+from dptrain.world import World
 
 SMALL = ("--inputs", "20", "--outputs", "3", "--hidden", "16,8", "--batch-size", "24")
 

@@ -1,17 +1,23 @@
 """Shows how runs end before their last step, on purpose or not, and that they go on from there."""
 
+import dataclasses
 import fcntl
 import json
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import BIN, Finished, start
+from conftest import BIN, Finished, start, wait_until
 
 import dptrain
+from dptrain import guard
+from dptrain.guard import GUARD, Ask
 from dptrain.train import resume
 
 HERE = Path(__file__).parent
@@ -58,6 +64,10 @@ def lines_without_times(run: Path) -> list[str]:
         ("TERM", "evaluation", 2, 3, 75),
         ("USR1", "evaluation", 0, None, 75),
         ("USR1", "test", 0, 2, 75),
+        ("HUP", "step", 1, 2, 75),
+        ("HUP", "step", 0, None, 75),
+        ("USR2", "step", 0, None, 75),
+        ("XCPU", "evaluation", 1, 2, 75),
     ],
 )
 def test_a_signal_saves_the_run_which_goes_on_with_the_same_bytes(
@@ -73,7 +83,7 @@ def test_a_signal_saves_the_run_which_goes_on_with_the_same_bytes(
     assert done.status == status, done.stderr
     assert done.stderr == ""
     stopped, step = done.stdout.rsplit(None, 1)
-    assert stopped == {"TERM": "SIGTERM", "USR1": "SIGUSR1", "INT": "Ctrl-C"}[what]
+    assert stopped == ("Ctrl-C" if what == "INT" else f"SIG{what}")
     within = {"start": range(1, 30), "step": range(18, 100), "evaluation": [54], "test": [162]}
     assert int(step) in within[when]
     saved = [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()]
@@ -83,19 +93,99 @@ def test_a_signal_saves_the_run_which_goes_on_with_the_same_bytes(
     same(tmp_path / "run", whole)
 
 
-def test_a_signal_before_there_is_a_run_ends_with_75_as_well(tmp_path: Path) -> None:
-    """The job script starts it anew: nothing has been written."""
-    command = [str(BIN / "dptrain"), "train", "--out", "run", "--epochs", "2000"]
-    statuses = set()
-    for wait in (0.25, 0.35, 0.5):
-        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=-1)
-        time.sleep(wait)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
+def test_a_signal_to_one_rank_that_starts_ends_all(number: signal.Signals, tmp_path: Path) -> None:
+    """The others would wait for ever: a process that ends by itself then is no failure to mpirun.
+
+    Nothing has been saved, so the status is not the one of a run to go on later.
+    """
+    script = "import os, time; os.write(1, b'%d\\n' % os.getpid()); time.sleep(0.1); "
+    script += "import dptrain; dptrain.connect(); dptrain.load(); time.sleep(60)"
+    command = [str(BIN / "mpirun"), "-n", "3", sys.executable, "-u", "-c", script]
+    for wait in (0, 0.3, 1.5):
+        with subprocess.Popen(command, cwd=tmp_path, stdout=-1, stderr=-1, text=True) as job:
+            assert job.stdout is not None
+            process = int(job.stdout.readline())
+            time.sleep(wait)
+            os.kill(process, number)
+            job.communicate(timeout=20)
+        assert job.returncode not in (0, 75)
+
+
+def test_a_signal_before_there_is_a_run_ends_by_itself(tmp_path: Path) -> None:
+    command = [str(BIN / "dptrain"), "train", "--out", "run", "--steps", "1000000", "--quiet"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=-1, stderr=-1) as process:
+        time.sleep(0.1)
         process.send_signal(signal.SIGUSR1)
-        process.communicate(timeout=20)
-        if (tmp_path / "run" / "config.toml").exists():
-            command[2:4] = ["--resume", "run"]
-        statuses.add(process.returncode)
-    assert statuses <= {75, -signal.SIGUSR1}  # the latter before Python listens
+        assert process.wait(timeout=20) == -signal.SIGUSR1
+    assert not [*tmp_path.rglob("*.toml")]
+
+
+def test_a_signal_that_is_ignored_stays_so(tmp_path: Path) -> None:
+    """As under nohup."""
+    words = [sys.executable, str(HERE / "disturbed_runs.py"), "run", "HUP", "step", "0"]
+    script = "import os, signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); "
+    script += f"os.execv({sys.executable!r}, {words})"
+    done = start("python", "-c", script, cwd=tmp_path)
+    assert done.stdout.split() == ["None", "162"], done.stderr
+
+
+def test_signals_are_heard_with_many_files_open_and_none_to_be_had(
+    tmp_path: Path,
+) -> None:
+    """select() takes no descriptor over 1023; a look that fails is no launcher that is gone."""
+    script = """
+import os, resource, signal, sys, threading, time
+import dptrain
+from dptrain import guard
+from dptrain.guard import GUARD, Ask
+resource.setrlimit(resource.RLIMIT_NOFILE, (1200, 1200))
+guard.TICK = 0.1
+data = dptrain.load()
+model = dptrain.mlp_for(data)
+many = [os.open("/dev/null", os.O_RDONLY) for _ in range(1100)]
+def none_left_and_then_a_signal():
+    time.sleep(0.5)
+    try:
+        while True:
+            many.append(os.open("/dev/null", os.O_RDONLY))
+    except OSError:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
+threading.Thread(target=none_left_and_then_a_signal, daemon=True).start()
+began = time.monotonic()
+trained = dptrain.fit(model, data, dptrain.TrainConfig(steps=10**9))
+assert trained.summary["stopped"] == "SIGTERM" and time.monotonic() - began > 1.4
+"""
+    done = start("python", "-c", script, ranks=1, cwd=tmp_path)
+    assert done.status == 0, done.stderr
+
+
+def test_a_handler_that_is_not_pythons_does_not_end_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """signal.signal() returns None for a handler of a C library, and doesn't take it back."""
+    real = signal.signal
+
+    def of_a_library(number: int, handler: Any) -> Any:
+        found = real(number, handler)
+        return None if handler is guard._heard else found
+
+    monkeypatch.setattr(signal, "signal", of_a_library)
+    with guard.GUARD.hearing(600.0):
+        pass
+    assert {signal.getsignal(number) for number in guard.SIGNALS} == {signal.SIG_DFL}
+
+
+def test_a_young_run_is_saved_soon(tmp_path: Path) -> None:
+    """No rank hears of a SIGHUP that ends MPICH's mpirun: the last checkpoint is all there is."""
+    data, folder = dptrain.load(), tmp_path / "run" / "checkpoints"
+
+    def stop_once_saved() -> None:
+        wait_until(lambda: bool([*folder.glob("step-*")]))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop_once_saved).start()
+    dptrain.fit(dptrain.mlp_for(data), data, dptrain.TrainConfig(steps=10**9), out=folder.parent)
+    assert len([*folder.iterdir()]) == 2
 
 
 def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
@@ -135,15 +225,22 @@ def test_a_silent_rank_is_named(what: str, per_node: int, said: str, tmp_path: P
     assert "rank 0 (" not in done.stderr
 
 
-@pytest.mark.parametrize(("reduce", "per_node"), [("allreduce", 3), ("tree", 1)])
-def test_copies_that_drift_apart_stop_the_run(reduce: str, per_node: int, tmp_path: Path) -> None:
-    words = ("flip", "step", 1, per_node, f"reduce={reduce}", "audit_every=1")
+@pytest.mark.parametrize(
+    ("reduce", "per_node", "audit_every"),
+    [("allreduce", 3, 1), ("tree", 1, 1), ("allreduce", 3, 1000)],
+)
+def test_copies_that_drift_apart_stop_the_run(
+    reduce: str, per_node: int, audit_every: int, tmp_path: Path
+) -> None:
+    """At the latest where a checkpoint would be written."""
+    words = ("flip", "step", 1, per_node, f"reduce={reduce}", f"audit_every={audit_every}")
     done = disturbed(tmp_path / "run", *words)
     assert done.status == 70, done.stderr
     assert done.stdout.startswith("after step ")
     assert "of rank 1 are not those of rank 0" in done.stdout
     assert "layers.1.weight" in done.stdout
     assert not (tmp_path / "run" / "model.safetensors").exists()
+    assert not (tmp_path / "run" / "checkpoints").exists()
 
 
 def test_one_process_writes_to_a_run_at_a_time(
@@ -159,3 +256,72 @@ def test_one_process_writes_to_a_run_at_a_time(
         with pytest.raises(dptrain.InputError, match="is being written by another process"):
             dptrain.fit(model, data, dptrain.TrainConfig(epochs=2), out=out, resume=True)
     assert {path: path.read_bytes() for path in out.rglob("*.*")} == before
+
+
+def test_who_begins_a_run_where_another_was_quicker_overwrites_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The directory was empty when it was looked at first."""
+    take, out = resume.lock, tmp_path / "run"
+
+    def late(directory: Path) -> int:
+        (directory / "config.toml").write_text("theirs")
+        return take(directory)
+
+    monkeypatch.setattr(resume, "lock", late)
+    data = dptrain.load()
+    with pytest.raises(dptrain.InputError, match="exists and is not empty"):
+        dptrain.fit(dptrain.mlp_for(data), data, dptrain.TrainConfig(steps=1, shards=1), out=out)
+    assert (out / "config.toml").read_text() == "theirs"
+    assert not (out / "metrics.jsonl").exists()
+
+
+def test_a_run_that_is_about_to_end_is_waited_for(tmp_path: Path) -> None:
+    data, out = dptrain.load(), tmp_path / "run"
+    model = dptrain.mlp_for(data)
+    settings = dptrain.TrainConfig(shards=1, batch_size=500, epochs=1)
+    dptrain.fit(model, data, settings, out=out)
+    with (out / "receipt.jsonl").open("r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        timer = threading.Timer(0.5, fcntl.flock, (file, fcntl.LOCK_UN))
+        timer.start()
+        longer = dataclasses.replace(settings, epochs=2)
+        trained = dptrain.fit(model, data, longer, out=out, resume=True)
+        timer.join()
+    assert trained.summary["epochs"] == 2
+
+
+# ---- what is asked
+
+
+def test_all_that_is_asked_is_noted() -> None:
+    """A second signal, though within a second, does not take the first one's place."""
+    before = signal.getsignal(signal.SIGUSR1)
+    with GUARD.hearing(600.0):
+        for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+        wait_until(lambda: GUARD.asked == Ask.SIGUSR1 | Ask.SIGTERM)
+    assert GUARD.asked.stop == "SIGTERM"
+    assert signal.getsignal(signal.SIGUSR1) == before
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        (Ask(0), None),
+        (Ask.SAVE, None),
+        (Ask.SAVE | Ask.SIGUSR1, "SIGUSR1"),
+        (Ask.SIGUSR1 | Ask.SIGTERM, "SIGTERM"),
+        (Ask.SIGUSR1 | Ask.SIGTERM | Ask.SIGINT, "Ctrl-C"),
+    ],
+)
+def test_of_what_is_asked_the_strongest_counts(asked: Ask, why: str | None) -> None:
+    assert asked.stop == why
+
+
+def test_a_slow_disk_is_waited_for(tmp_path: Path) -> None:
+    """Longer than ranks may be silent."""
+    words = ("slow", "disk", 0, "stall_timeout=1", "checkpoint_every=60 steps")
+    done = disturbed(tmp_path / "run", *words, ranks=2)
+    assert (done.status, done.stderr) == (0, "")
+    assert done.stdout.split() == ["None", "162"]

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import BIN, Start
 from short_runs import ALONE, CONFIG, HIDDEN, NUM_STEPS, bytes_of, load_once, train, write_data
@@ -354,6 +355,7 @@ def test_checkpoints_that_find_no_room_are_said_once(
     assert len(disk.failed) == NUM_STEPS
     assert len(warnings(capsys)) == 1
     assert "checkpoints" in trained.summary["trouble"]
+    assert trained.summary["saved"] is None
     assert checkpoint.steps_of(disk.folder) == []
 
 
@@ -389,6 +391,63 @@ def test_a_lost_file_system_is_not_asked_at_every_step(
     train(data, disk.folder, steps=60, epochs=None, patience=None, checkpoint_every="60 seconds")
     tries = len([done for done in disk.failed if done[1] == "receipt.jsonl"])
     assert tries < 6 + (time.monotonic() - start)
+
+
+# ---- a power cut
+
+
+def changes_of(disk: Disk) -> list[tuple[str, str]]:
+    """Return what has been done to the files of a run and to its folders, in order."""
+    return [(what, name) for what, name, _ in disk.done if what in CHANGES]
+
+
+def test_a_file_is_on_disk_before_its_name_is_and_its_name_before_the_next(
+    disk: Disk, data: Path
+) -> None:
+    train(data, disk.folder)
+    done = changes_of(disk)
+    places = [number for number, (what, _) in enumerate(done) if what == "replace"]
+    assert len(places) == 1 + NUM_STEPS + 2  # settings, checkpoints, model and summary
+    for place in places:
+        name = done[place][1]
+        folder = str(Path(name).parent)
+        assert [what for what, changed in done[:place] if changed == name][-3:] == [
+            "write",
+            "fsync",
+            "close",
+        ]
+        later = [
+            (what, changed)
+            for what, changed in done[place + 1 :]
+            if (what, changed) == ("fsync", folder)
+            or (what == "replace" and Path(changed).parent == Path(folder))
+        ]
+        assert later[0] == ("fsync", folder), name
+    made = done.index(("mkdir", "checkpoints"))
+    assert done.index(("fsync", "."), made) < done.index(("fsync", "checkpoints"))
+
+
+def test_the_lines_that_a_checkpoint_counts_on_are_on_disk_before_it(disk: Disk) -> None:
+    disk.folder.mkdir()
+    files = store.Store(disk.folder, 2, print)
+    for step in (1, 2):
+        files.step(step, np.arange(3), 0.5, None)
+        files.metrics({"step": step})
+        disk.done.clear()
+        files.save(step, {"params": np.zeros(3)}, files.lines(), {})
+        files.wait()
+        done = changes_of(disk)
+        checkpoint_begins = done.index(("write", f"checkpoints/.step-{step:010}.safetensors.tmp"))
+        for lines in ("metrics.jsonl", "receipt.jsonl"):
+            assert ("fsync", lines) in done[:checkpoint_begins]
+            assert ("write", lines) not in done[done.index(("fsync", lines)) :]
+    disk.done.clear()
+    files.step(3, np.arange(3), 0.5, None)
+    files.metrics({"step": 3})
+    files.close()
+    for lines in ("metrics.jsonl", "receipt.jsonl"):
+        told = [what for what, changed in changes_of(disk) if changed == lines]
+        assert told == ["lseek", "write", "fsync", "close"]
 
 
 # ---- a real disk

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from short_runs import temporary_folder
 
 from dptrain.config import InputError, Unit, interval
+from dptrain.record import rundir
 from dptrain.record.files import PIECE, Journal, lock, replace_file, write_whole
 
 # ---- intervals
@@ -267,3 +268,65 @@ def test_a_file_that_is_cut_gets_no_line_behind_a_hole(size: int, tmp_path: Path
     assert path.read_bytes() == kept + b"three\n"
     assert journal.num_lines == kept.count(b"\n") + 1
     journal.close()
+
+
+# ---- a run's directory
+
+
+def test_a_directory_without_a_name_has_one_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("dptrain.record.rundir.time.strftime", lambda _: "now")
+    for name in ("now-x", "now-x-2", "now-x-3"):
+        found = rundir.default_path("x")
+        assert found == Path("runs") / name
+        rundir.create(found)
+
+
+def test_only_what_a_start_that_failed_has_left_may_be_in_a_new_directory(tmp_path: Path) -> None:
+    (tmp_path / rundir.RECEIPT).touch()
+    (tmp_path / ".config.toml.tmp").write_text("half")
+    rundir.check_free(tmp_path)
+    for name, content in ((rundir.RECEIPT, "{}"), ("other", ""), (rundir.METRICS, "")):
+        run = tmp_path / name.partition(".")[0]
+        run.mkdir()
+        (run / name).write_text(content)
+        with pytest.raises(InputError, match="exists and is not empty"):
+            rundir.check_free(run)
+
+
+def test_a_link_is_not_followed_where_a_run_s_file_should_be(tmp_path: Path) -> None:
+    """Though it was none when the directory was looked at."""
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "link").symlink_to(tmp_path / "precious")
+    for opening in (lock, Journal):
+        with pytest.raises(OSError, match=os.strerror(errno.ELOOP)):
+            opening(tmp_path / "link")
+    replace_file(tmp_path / "link", [b"new"])
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+def test_whole_lines_of_metrics_are_read_and_no_more_than_are_asked_for(tmp_path: Path) -> None:
+    assert rundir.metrics_lines(tmp_path, 1) == []
+    (tmp_path / rundir.METRICS).write_text('{"step": 1}\n{"step": 2}\n{"st')
+    assert rundir.metrics_lines(tmp_path, 1) == [b'{"step": 1}']
+    assert rundir.metrics_lines(tmp_path, 3) == [b'{"step": 1}', b'{"step": 2}']
+
+
+@pytest.mark.parametrize("name", ["config.toml", "metrics.jsonl", "receipt.jsonl"])
+@pytest.mark.parametrize("kind", ["link", "dangling", "pipe", "folder"])
+def test_a_run_s_file_is_a_plain_file(name: str, kind: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    rundir.check_plain(run)
+    (tmp_path / "file").touch()
+    make: dict[str, Callable[[Path], object]] = {
+        "link": lambda path: path.symlink_to(tmp_path / "file"),
+        "dangling": lambda path: path.symlink_to(tmp_path / "nothing"),
+        "pipe": os.mkfifo,
+        "folder": Path.mkdir,
+    }
+    make[kind](run / name)
+    with pytest.raises(InputError, match=f"{name} is no plain file"):
+        rundir.check_plain(run)

@@ -11,6 +11,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import numpy as np
@@ -24,6 +25,7 @@ from dptrain import DataConfig, ModelConfig, TrainConfig, World
 from dptrain.config import Activation, Loss, Rule, Task
 from dptrain.optim import Optimizer, learning_rate, transforms
 from dptrain.order import Batch
+from dptrain.reduce.memory import free_bytes
 from dptrain.train.loop import Recorder, begin, train, train_epoch
 
 ROOT = Path(__file__).parent.parent
@@ -239,8 +241,8 @@ def test_an_update_of_a_million_allocates_next_to_nothing(rule: Rule) -> None:
     rng = np.random.default_rng(0)
     params = rng.standard_normal(size, np.float32)
     gradient = rng.standard_normal(size, np.float32)
-    first = peak_of(lambda: optimizer.update(params, gradient, 0, 2.0))
-    then = peak_of(lambda: optimizer.update(params, gradient, 1, 2.0))
+    first = peak_of(lambda: print(optimizer.update(params, gradient, 0, 2.0)))
+    then = peak_of(lambda: print(optimizer.update(params, gradient, 1, 2.0)))
     print(f"{rule}: {first:,} bytes at first, then {then:,}")
     assert first < 100_000
     assert then < 5_000
@@ -254,3 +256,9 @@ def test_ranks_divide_the_optimizer_s_state_among_them(tmp_path: Path) -> None:
     for line in found:
         assert sum(line["sizes"]) == line["slots"] * line["num_params"], line
         assert max(line["sizes"]) <= line["slots"] * (line["num_params"] // 3 + 1024), line
+
+
+def test_memory_to_share_is_what_is_left_for_this_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = SimpleNamespace(f_bavail=3, f_bfree=5, f_blocks=9, f_frsize=4096, f_bsize=1024)
+    monkeypatch.setattr("dptrain.reduce.memory.os.statvfs", lambda _: found)
+    assert free_bytes() == 3 * 4096

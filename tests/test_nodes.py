@@ -15,6 +15,9 @@ from typing import Any
 import pytest
 from conftest import BIN, Finished, start
 
+from dptrain import World
+from dptrain.reduce import reducer
+
 SCRIPT = Path(__file__).parent / "node_runs.py"
 PATIENT = {"MPIR_CVAR_ENABLE_HEAVY_YIELD": "1", "MPIR_CVAR_POLLS_BEFORE_YIELD": "10"}
 """MPICH's ranks then leave the processor to others while they wait: there are more than cores."""
@@ -117,6 +120,28 @@ def test_a_node_has_one_copy_of_the_parameters_and_leaves_each_rank_its_own(
         node = range(line["nodes"][0])
         assert line["seen"] == [5 if rank in node else 0 for rank in range(4)], line
         assert line["private"] == [0, 1, 2, 3], line
+
+
+def test_parameters_are_first_written_by_who_updates_them_and_synchronised(tmp_path: Path) -> None:
+    """Each rank of a node writes to its area, all of the vector together; then the first rank."""
+    for line in lines_of(finished(4, "first", "0", "1", "2", cwd=tmp_path)):
+        assert line["written"], line
+        assert line["syncs"] == [2 if line["nodes"][0] > 1 else None] * 4, line
+
+
+def test_allreduce_goes_in_messages_that_mpi_can_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Comm:
+        def Allreduce(self, _: object, part: Any) -> None:  # noqa: N802
+            sizes.append(len(part))
+
+    sizes: list[int] = []
+    monkeypatch.setattr(reducer, "LARGEST", 1000)
+    world = World()
+    world.comm = Comm()
+    way = reducer.AllReduce(world, 2500, 1, "float32")
+    way.buffer(0)[:] = 3
+    assert way.sum().tolist() == [3] * 2500
+    assert sizes == [1000, 1000, 500]
 
 
 def test_many_fits_leave_no_shared_memory_behind(tmp_path: Path) -> None:

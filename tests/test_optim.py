@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dptrain.config import DType, Rule, TrainConfig
-from dptrain.optim import CACHED, Optimizer, learning_rate, transforms
+from dptrain.optim import (
+    CACHED,
+    ClipValue,
+    Momentum,
+    Optimizer,
+    Transform,
+    WeightDecay,
+    learning_rate,
+    transforms,
+)
 from dptrain.reduce.layout import BLOCK, block_slices
 
 Vector = NDArray[np.float64]
@@ -194,7 +203,67 @@ def test_every_entry_is_updated_once_across_cached_blocks() -> None:
     np.testing.assert_array_equal(params, -0.5 * np.arange(1, size + 1))
 
 
+# ---- what is not finite
+
+
+@every_rule
+@pytest.mark.parametrize("clip", [{}, {"clip_value": 0.5}, {"clip_norm": 0.5}], ids=str)
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_gradient_that_is_not_finite_is_found_at_its_first_entry(
+    rule: Rule, clip: dict[str, Any], value: float
+) -> None:
+    size = CACHED + 9
+    params, gradient = np.zeros(size, np.float32), np.ones(size, np.float32)
+    tested = optimizer(TrainConfig(optimizer=rule, weight_decay=0.1, **clip), size, "float32")
+    assert tested.update(params, gradient, 0, math.sqrt(size)) is None
+    gradient[CACHED + 3 :: 2] = value
+    with np.errstate(invalid="ignore"):
+        assert tested.update(params, gradient, 1, abs(value)) == CACHED + 3
+
+
+@pytest.mark.parametrize("rule", ["adam", "adamw", "rmsprop"])
+def test_a_square_that_overflows_is_found(rule: Rule) -> None:
+    """The entry would never move again: anything over infinity is 0."""
+    tested = optimizer(TrainConfig(optimizer=rule), 3, "float32")
+    gradient = np.array([1, 2e19, 1], np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for step in range(3):
+            found = tested.update(np.ones(3, np.float32), gradient, step, math.nan)
+            assert found == (1 if np.isinf(tested.state[0][-1]).any() else None)
+            gradient[1] *= 10
+    assert found == 1
+
+
+@every_rule
+def test_parameters_that_overflow_are_found_and_large_ones_are_not(rule: Rule) -> None:
+    large = TrainConfig(optimizer=rule, learning_rate=1e18)
+    params, gradient = np.full(5, 1e25, np.float32), np.full(5, 1e15, np.float32)
+    tested = optimizer(large, 5, "float32")
+    with np.errstate(over="ignore"):
+        for step in range(3):
+            assert tested.update(params, gradient, step, math.nan) is None
+    assert np.abs(params).max() > 1e20  # squares of these do overflow
+    endless = optimizer(TrainConfig(optimizer=rule, learning_rate=1e300), 5, "float32")
+    with np.errstate(over="ignore", invalid="ignore"):
+        assert endless.update(params, gradient, 0, math.nan) == 0
+
+
+def test_a_norm_that_overflows_does_not_make_the_update_zero() -> None:
+    params = np.ones(2)
+    tested = optimizer(TrainConfig(clip_norm=1.0, optimizer="sgd"), 2)
+    assert tested.update(params, np.full(2, 1e200), 0, math.inf) == 0
+
+
 # ---- clipping and the order of the pieces
+
+
+def test_what_follows_momentum_leaves_its_velocity_alone() -> None:
+    pieces: list[Transform] = [Momentum(0.5), WeightDecay(0.5), ClipValue(0.1)]
+    tested = Optimizer(pieces, lambda _: 0.1, 2, np.float64)
+    for step in range(2):
+        tested.update(np.array([4.0, 8.0]), np.ones(2), step, math.nan)
+    assert tested.state[0].tolist() == [[1.5, 1.5]]
+
 
 SGD: dict[str, Any] = {"optimizer": "sgd", "learning_rate": 1.0}
 
@@ -301,7 +370,7 @@ def cosine(share: float) -> float:
             5,
             {0: FULL, 5: cosine(1 / 4), 10: FULL / 2, 15: cosine(3 / 4), 19: cosine(19 / 20)},
         ),
-        ({"schedule": "cosine"}, 5, {0: FULL, 50: FULL / 2, 99: cosine(99 / 100)}),
+        ({"schedule": "cosine"}, 5, {0: FULL, 75: FULL / 2, 149: cosine(149 / 150)}),
         ({"schedule": "cosine", "steps": 8}, 5, {0: FULL, 4: FULL / 2, 7: cosine(7 / 8)}),
         ({"warmup": 4}, 5, {0: FULL / 4, 1: FULL / 2, 2: 3 * FULL / 4, 3: FULL, 4: FULL, 9: FULL}),
         ({"warmup": 1}, 5, {0: FULL, 1: FULL}),

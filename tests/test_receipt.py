@@ -1,7 +1,9 @@
 """Shows that a receipt is a chain, that digests are free of the ranks, and how states go around."""
 
+import hashlib
 import json
 import random
+import struct
 import tracemalloc
 from collections.abc import Callable
 from functools import partial
@@ -49,6 +51,21 @@ def test_rows_have_one_digest_whatever_their_type() -> None:
     found = {receipt.rows_digest(rows.astype(kind)) for kind in ("<i8", "<i4", ">i8", "u2")}
     assert len(found) == 1
     assert receipt.rows_digest(rows[::-1].copy()) not in found
+
+
+def test_anyone_can_work_out_what_a_receipt_says() -> None:
+    """Lines, and hashes of rows and parameters: stored runs are compared with them for ever."""
+    line = (
+        b'{"step": 3, "rows": "a", "loss": "0x1.8000000000000p-1", "params": "b", "previous": "c"}'
+    )
+    assert step_line(3, "a", 0.75, "b", "c") == line
+    assert head_of(line) == hashlib.sha256(line).hexdigest()
+    rows = hashlib.sha256(struct.pack("<3q", 3, 1, 2)).hexdigest()
+    assert receipt.rows_digest(np.array([3, 1, 2])) == rows
+    vector = np.arange(2 * 8192 + 5, dtype=np.float32)
+    blocks = [vector[start : start + 8192].tobytes() for start in range(0, len(vector), 8192)]
+    hashes = b"".join(hashlib.sha256(block).digest() for block in blocks)
+    assert digest(World(), vector) == hashlib.sha256(hashes).hexdigest()
 
 
 def chain(*lines: dict[str, Any]) -> list[bytes]:
@@ -248,6 +265,7 @@ def test_what_a_store_can_not_write_is_said_once_for_each_cause(tmp_path: Path) 
     store.note_trouble("a")
     store.note_trouble("b")
     store.note_trouble("a")
+    store.note_trouble("b")
     store.close()
     assert [text[0] for text in said] == ["a", "b"]
     assert store.trouble == "a"

@@ -1,5 +1,6 @@
 """Shows that a run goes on from any of its checkpoints to the bytes of the undisturbed run."""
 
+import dataclasses
 import json
 import shutil
 from dataclasses import replace
@@ -12,13 +13,16 @@ from conftest import Start
 
 import dptrain
 from dptrain import MLP, Data, DataConfig, InputError, ModelConfig, TrainConfig, World
+from dptrain.config import option_name
 from dptrain.model import described
 from dptrain.record import checkpoint
 from dptrain.record import receipt as receipts
 from dptrain.train import identity
 from dptrain.train.resume import settings_of
 
-SHORT = TrainConfig(shards=3, epochs=3, checkpoint_every="17 steps", keep_checkpoints=100)
+SHORT = TrainConfig(
+    batch_size=64, shards=3, epochs=3, checkpoint_every="17 steps", keep_checkpoints=100
+)
 RICH = replace(
     SHORT,
     optimizer="rmsprop",
@@ -82,26 +86,11 @@ def test_without_a_checkpoint_it_begins_anew(whole: Path, tmp_path: Path) -> Non
     run = tmp_path / "run"
     shutil.copytree(whole, run)
     shutil.rmtree(run / "checkpoints")
+    with pytest.raises(InputError, match="seed is 1; the run has 0"):
+        fit(run, whole.name, resume=True, seed=1)
     fit(run, whole.name, resume=True)
     assert bytes_of(run) == bytes_of(whole)
     assert (run / "receipt.jsonl").read_bytes() == (whole / "receipt.jsonl").read_bytes()
-
-
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
-    whole: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(whole, run)
-    newest = checkpoint.path_of(run, checkpoint.steps_of(run)[-1])
-    content = bytearray(newest.read_bytes())
-    content[-5] ^= 64
-    newest.write_bytes(content)
-    fit(run, whole.name, resume=True)
-    said = capfd.readouterr().err
-    assert said.count("\n") == 1
-    assert f"{newest} is damaged" in said
-    assert bytes_of(run) == bytes_of(whole)
-    assert newest.with_suffix(".damaged").read_bytes() == content
 
 
 def test_more_epochs_can_be_asked_for(tmp_path: Path) -> None:
@@ -174,6 +163,8 @@ def test_another_machine_is_refused_or_noted(
     assert said in str(error.value)
     dptrain.fit(model, data, longer, out=tmp_path / "run", resume=True, force=True, world=World())
     (note,) = receipts.read(tmp_path / "run").notes
+    dptrain.fit(model, data, longer, out=tmp_path / "run", resume=True, world=World())
+    assert receipts.read(tmp_path / "run").notes == [note]  # what is noted has been agreed to
     assert note["changed"].pop("settings") == {"epochs": 4}
     (noted,) = note["changed"].values()
     assert noted in (value, [value])
@@ -201,6 +192,58 @@ def test_other_data_is_refused_or_noted(tmp_path: Path, dptrain: Start) -> None:
     assert dptrain(*more, "--force").status == 0
     notes = receipts.read(tmp_path / "run").notes
     assert [sorted(note["changed"]) for note in notes] == [["settings"], ["data", "settings"]]
+
+
+def test_every_setting_that_changes_bytes_is_fixed() -> None:
+    free = {"data", "test-data"}  # where files are; their contents are compared
+    free |= {"checkpoint-every", "keep-checkpoints", "audit-every", "stall-timeout"}
+    names = [
+        option_name(item)
+        for config in (DataConfig, ModelConfig, TrainConfig)
+        for item in dataclasses.fields(config)
+    ]
+    assert len(names) > 30
+    for name in ("data", *names):
+        stored, now = ({"settings": {"seed": 0} | {name: value}} for value in (1, 2))
+        if name in free:
+            assert identity.changes(stored, now, force=False) == {}
+        elif name in ("epochs", "steps"):
+            assert identity.changes(stored, now, force=False) == {"settings": {name: 2}}
+        elif name not in ("shards", "threads"):  # which are compared as they come out
+            for force in (False, True):
+                with pytest.raises(InputError, match=f"{name} is 2; the run has 1"):
+                    identity.changes(stored, now, force=force)
+
+
+def test_another_number_of_parameters_is_refused_whatever_is_forced() -> None:
+    stored: dict[str, Any] = {"num_params": 5, "settings": {}}
+    now = stored | {"num_params": 6}
+    for force in (False, True):
+        with pytest.raises(InputError, match="has 6 parameters; that of the run 5"):
+            identity.changes(stored, now, force=force)
+
+
+def test_another_value_in_any_row_is_other_data(tmp_path: Path) -> None:
+    """Held out or not: the rows that are trained on follow from the seed."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((50, 2)), np.arange(50) % 3
+    found = set()
+    for row in (None, *range(50)):
+        for values in (x, y):
+            changed = values.copy()
+            if row is not None:
+                changed[row] += 1
+            arrays: dict[str, Any] = {"x": x, "y": y} | {"x" if values is x else "y": changed}
+            np.savez(tmp_path / "d.npz", **arrays)
+            config = DataConfig(validation=0.2, task="regression")
+            data = dptrain.load(tmp_path / "d.npz", config, world=World())
+            assert data.validation is not None
+            one, other = (
+                identity.fingerprint(rows, World()) for rows in (data.train, data.validation)
+            )
+            assert one == other
+            found.add(one)
+    assert len(found) == 1 + 2 * 50
 
 
 def test_with_force_the_shards_can_change_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
@@ -271,7 +314,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run."""
     out = tmp_path_factory.mktemp("finished") / "run"
     data = dptrain.load(world=World())
-    config = TrainConfig(shards=1, epochs=1)
+    config = TrainConfig(batch_size=64, epochs=1)
     dptrain.fit(dptrain.mlp_for(data), data, config, out=out, world=World())
     return out
 

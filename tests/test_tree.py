@@ -14,6 +14,7 @@ from dptrain.reduce.layout import (
     block_square_sums,
     holding,
     rank_slices,
+    square_norm,
 )
 from dptrain.reduce.tree import plan, tree_sum
 from dptrain.world import cut
@@ -103,6 +104,14 @@ def test_slices_partition_the_vector_in_whole_blocks(n: int, sizes: list[int]) -
     assert all(start % BLOCK == 0 for start, _ in owned)
 
 
+def test_norms_are_added_in_blocks_of_1024() -> None:
+    """The number is part of what decides a run's bytes."""
+    vector = np.random.default_rng(0).standard_normal(3 * 1024 + 1)
+    pieces = [vector[start : start + 1024] for start in range(0, len(vector), 1024)]
+    expected = [math.fsum(float(value) ** 2 for value in piece) for piece in pieces]
+    np.testing.assert_allclose(block_square_sums(vector), expected, rtol=1e-13)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("n", [1, BLOCK - 1, BLOCK, 5 * BLOCK + 7, 200 * BLOCK + 1])
 def test_square_sums_of_blocks_do_not_depend_on_the_slices(n: int, dtype: str) -> None:
@@ -111,4 +120,5 @@ def test_square_sums_of_blocks_do_not_depend_on_the_slices(n: int, dtype: str) -
     for p in (1, 2, 3, 7):
         parts = [block_square_sums(vector[part]) for part in block_slices(0, n, p)]
         assert np.concatenate(parts).tobytes() == whole.tobytes()
-    assert float(tree_sum(whole)) == pytest.approx(float(np.dot(vector, vector)), rel=1e-4)
+    exact = math.fsum(float(value) ** 2 for value in vector)
+    assert square_norm(vector) == float(tree_sum(whole)) == pytest.approx(exact, rel=1e-13)

@@ -12,11 +12,13 @@ from conftest import Start, start
 from short_runs import ALONE, NUM_STEPS, bytes_of, train, write_data
 
 from dptrain.config import InputError
+from dptrain.guard import GUARD, Ask
 from dptrain.record import checkpoint
 from dptrain.record.receipt import encode, head_of
+from dptrain.train import identity
 from dptrain.train.check import Verdict
 from dptrain.train.verify import verify
-from dptrain.train.watch import Ask, Watch
+from dptrain.world import World
 
 
 @pytest.fixture(scope="module")
@@ -87,11 +89,17 @@ def test_steps_that_the_run_has_not_are_a_mistake(replay: str, run: Path) -> Non
         check(run, replay)
 
 
+def test_data_that_nobody_would_look_at_is_a_mistake(run: Path, made: Path) -> None:
+    with pytest.raises(InputError, match="is given as data, which only --replay looks at"):
+        check(run, None, made / "data.npz")
+
+
 def test_a_run_of_4_ranks_is_replayed_on_1_and_3(dptrain: Start, tmp_path: Path) -> None:
     write_data(tmp_path / "data.npz")
     args = ("data.npz", "--epochs", "2", "--hidden", "30", "--dropout", "0.1", "--clip-norm", "1")
     more = ("--checkpoint-every", "3", "--hash-every", "2", "--out", "run", "--quiet")
-    assert dptrain("train", *args, *more, ranks=4).status == 0
+    parts = ("--batch-size", "64", "--shards", "4")
+    assert dptrain("train", *args, *more, *parts, ranks=4).status == 0
     for ranks, steps in ((None, "all"), (3, "2:9")):
         done = dptrain("verify", "run", "--replay", steps, "--quiet", "--json", ranks=ranks)
         assert done.json["verdict"] == "identical"
@@ -159,6 +167,51 @@ def test_a_bit_of_the_model(run: Path) -> None:
         path.write_bytes(content)
 
 
+@pytest.mark.parametrize("step", [2, 3, 4])
+def test_the_best_parameters_of_a_checkpoint(step: int, run: Path) -> None:
+    """Under a right checksum: they are those of an epoch that the receipt hashes."""
+    path = checkpoint.path_of(run, step)
+    arrays, state = checkpoint.read(path)
+    arrays["best"].view(np.uint32)[0] ^= 1
+    checkpoint.write(path, arrays, state)
+    (wrong,) = check(run).wrong
+    assert wrong.startswith(f"{path.name}: its best parameters")
+
+
+def test_a_checkpoint_of_another_receipt(run: Path) -> None:
+    path = checkpoint.path_of(run, 3)
+    arrays, state = checkpoint.read(path)
+    for changed in ({"receipt_sha256": "0" * 64}, {"receipt_lines": 3}, {"receipt_lines": 99}):
+        checkpoint.write(path, arrays, state | changed)
+        assert check(run).wrong == [f"{path.name}: the receipt is not the one it was written with"]
+
+
+def test_a_replay_passes_over_a_damaged_checkpoint_and_leaves_it(run: Path) -> None:
+    path = checkpoint.path_of(run, 3)
+    flip(path, 8 * path.stat().st_size - 1)
+    before = {path: path.read_bytes() for path in run.rglob("*.*")}
+    found = check(run, "4:4")
+    assert (found.verdict, found.replayed_from, found.first_difference) == ("damaged", 2, None)
+    assert {path: path.read_bytes() for path in run.rglob("*.*")} == before
+
+
+def test_a_checkpoint_under_another_steps_name(run: Path) -> None:
+    old, new = checkpoint.path_of(run, 4), checkpoint.path_of(run, 1)
+    old.rename(new)
+    (wrong,) = check(run).wrong
+    assert wrong == f"{new.name}: damaged: it is of step 4"
+
+
+def test_a_summary_that_names_an_earlier_line(run: Path) -> None:
+    summary = json.loads((run / "summary.json").read_text())
+    lines = (run / "receipt.jsonl").read_bytes().splitlines()
+    for line in lines[:-1]:
+        changed = summary | {"receipt_sha256": head_of(line)}
+        (run / "summary.json").write_text(json.dumps(changed))
+        (wrong,) = check(run).wrong
+        assert wrong.startswith("summary.json")
+
+
 def test_a_bit_of_any_line_of_the_receipt(run: Path) -> None:
     rng = np.random.default_rng(0)
     path = run / "receipt.jsonl"
@@ -214,6 +267,24 @@ def test_the_data(run: Path, made: Path, tmp_path: Path) -> None:
         assert found.replayed is None
 
 
+def test_before_an_epoch_has_ended_no_parameters_are_the_best(made: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(made / "data.npz", run, keep_checkpoints=NUM_STEPS)
+    found = check(run)
+    assert (found.verdict, found.wrong) == ("whole", [])
+    assert len(found.fine) == 1 + NUM_STEPS + 2
+
+
+def test_data_of_another_width_is_said_before_there_is_memory_for_it(
+    run: Path, made: Path, tmp_path: Path
+) -> None:
+    content = dict(np.load(made / "data.npz"))
+    np.savez(tmp_path / "wide.npz", x=np.tile(content["x"], 2), y=content["y"])
+    found = check(run, ":", tmp_path / "wide.npz")
+    assert found.wrong == ["the model has 59 parameters; the run had 39"]
+    assert (found.verdict, found.replayed) == ("damaged", None)
+
+
 def test_the_settings(run: Path) -> None:
     path = run / "config.toml"
     text = path.read_text()
@@ -228,6 +299,39 @@ def test_the_settings(run: Path) -> None:
 
 
 WORDS = {"seed = 0": "seed", "adam": "optimizer", "shards = 4": "shards"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("cpu", "Another CPU", "cpu: ['Another CPU'] here"),
+        ("linear_algebra", ["another blas"], "blas: ['another blas'] here"),
+        ("__version__", "99", "dptrain: 99 here"),
+    ],
+)
+def test_another_machine_is_noted(
+    name: str, value: Any, said: str, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identity, name, value if name == "__version__" else lambda: value)
+    found = check(run, ":")
+    assert found.verdict == "identical"
+    (note,) = found.notes
+    assert note.startswith(said)
+
+
+def test_a_summary_from_before_the_run_went_on(run: Path, made: Path) -> None:
+    """Killed before its new end, the run has the old summary and model."""
+    old = {name: (run / name).read_bytes() for name in ("summary.json", "model.safetensors")}
+    train(made / "data.npz", run, resume=True, epochs=3)
+    for name, content in old.items():
+        (run / name).write_bytes(content)
+    found = check(run)
+    assert found.wrong == []
+    (note,) = found.notes
+    assert "the run has gone on since its model and its summary, of step 4, were written" in note
+    assert check(run, "all").verdict == "identical"
+    flip(run / "model.safetensors", 8 * (len(old["model.safetensors"]) - 1))
+    assert check(run, "all").verdict == "different"
 
 
 # ---- runs that are no whole
@@ -281,11 +385,10 @@ def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a signal be heard in some step."""
     beats = iter(range(1, 1000))
 
-    def beat(watch: Watch) -> int:
-        watch.asked = Ask.TERMINATE if next(beats) == step else Ask(0)
-        return watch.asked
+    def beat(_: World) -> None:
+        GUARD.asked = Ask.SIGTERM if next(beats) == step else Ask(0)
 
-    monkeypatch.setattr(Watch, "beat", beat)
+    monkeypatch.setattr(World, "beat", beat)
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 4])

@@ -39,8 +39,13 @@ LIMIT = 60.0
 
 Kind = tuple[str, str]
 KINDS: list[Kind] = [
-    (name, whom) for name in ("SIGKILL", "SIGTERM", "SIGUSR1") for whom in ("rank", "mpirun")
+    (name, whom)
+    for name in ("SIGKILL", "SIGTERM", "SIGHUP", "SIGUSR1")
+    for whom in ("rank", "mpirun")
 ]
+
+FATAL = [("SIGKILL", "rank"), ("SIGKILL", "mpirun"), ("SIGHUP", "mpirun")]
+"""Those that no rank hears of: MPICH's mpirun dies of SIGHUP, and its ranks are killed."""
 
 
 @contextlib.contextmanager
@@ -153,7 +158,7 @@ def torture(folder: Path, moments: int, seed: int) -> Counter[tuple[str, ...]]:
         saved = max(checkpoint.steps_of(run), default=0)
         print(f"{moment:4}  {' '.join(kind):15} in {phase:11} on {ranks} ranks:", end=" ")
         print(f"status {status:3}, {saved:5} steps saved", flush=True)
-        if kind[0] == "SIGKILL" or phase == "starting":
+        if kind in FATAL or phase == "starting":
             assert status not in (0, 2), log_of(run).read_text()
         else:
             assert status == 75, log_of(run).read_text()

@@ -17,7 +17,7 @@ def traffic(model: MLP, optimizer: Optimizer, config: TrainConfig, world: World)
     reads and writes what they made of each unit, once forward and, outputs aside, once back. Data
     reads and writes the rows.
     """
-    shards, node, nodes = config.shards or world.size, world.ranks_here, world.nodes
+    shards, node, nodes = config.num_shards, world.ranks_here, world.nodes
     rows = sum(len(cut(config.batch_size, shards, shard)) for shard in world.mine(shards))
     slices = [s.stop - s.start for s in rank_slices(model.num_params, nodes)]
     held = {ranks: held_by(ranks, shards, world.size) for ranks in nodes}

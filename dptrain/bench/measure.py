@@ -84,7 +84,7 @@ class Bench:
     def __init__(
         self, data: Data, model_config: ModelConfig, config: TrainConfig, world: World
     ) -> None:
-        self.world, self.shards = world, config.shards or world.size
+        self.world, self.shards = world, config.num_shards
         self.config = replace(config, shards=self.shards)
         keys: list[Key] = [("tree", self.shards), ("allreduce", self.shards)]
         keys += [("tree", world.size), ("tree", 4 * world.size)]

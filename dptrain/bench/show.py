@@ -70,11 +70,11 @@ def _part_lines(found: Found) -> list[str]:
             f"{'':<47} and {found['reducing_network_mb']:.3g} MB a rank between nodes at "
             f"{found['network_gb_per_s']:.3g} GB/s",
         )
-    spread = f"{found['fastest_round_step_ms']:.3f} to {found['slowest_round_step_ms']:.3f}"
+    spread = f"{found['fastest_round_step_ms']:.4g} to {found['slowest_round_step_ms']:.4g}"
     floors = sum(part["floor_ms"] or 0 for part in found["parts"].values())
     lines.append(
         f"{'all':<18}{found['step_ms']:>9.3f}{1:>8.1%}{floors:>10.3f}   rounds from {spread}; "
-        f"{found['unclocked_step_ms']:.3f} without the clock"
+        f"{found['unclocked_step_ms']:.4g} without the clock"
     )
     return lines
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from dptrain import world as worlds
 from dptrain.cli.options import build, config_option, debug_option, json_option, setting, settings
+from dptrain.cli.ranks import connect
 from dptrain.cli.results import print_result
 from dptrain.config import BenchConfig, ModelConfig, TrainConfig
 
@@ -40,7 +40,7 @@ def bench(plot: str | None, as_json: bool, quiet: bool, **values: Any) -> int:
     """
     settings, config = build(BenchConfig, values), build(TrainConfig, values)
     model_config = build(ModelConfig, values)
-    world = worlds.connect()
+    world = connect()
     from dptrain import figure
     from dptrain.bench import measure, show
 

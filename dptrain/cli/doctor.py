@@ -5,8 +5,9 @@ from typing import Any
 
 import click
 
-from dptrain import world as worlds
+from dptrain import launch as launches
 from dptrain.cli.options import build, config_option, debug_option, json_option, setting
+from dptrain.cli.ranks import connect
 from dptrain.cli.results import print_result
 from dptrain.config import BenchConfig, InputError, ModelConfig, TrainConfig
 
@@ -42,7 +43,7 @@ def doctor(out: str, as_json: bool, **values: Any) -> int:
     """
     model_config, config = build(ModelConfig, values), build(TrainConfig, values)
     try:
-        world = worlds.connect()
+        world = connect()
     except InputError as error:
         return _misfits(error, as_json)
     from dptrain.doctor.examine import examine
@@ -58,10 +59,10 @@ def doctor(out: str, as_json: bool, **values: Any) -> int:
 
 def _misfits(error: InputError, as_json: bool) -> int:
     """Report, once, that launcher and library don't fit; nothing else could be tried out."""
-    launch, advice = worlds.announced(), worlds.RIGHT_LAUNCHER
+    launch, advice = launches.announced(), launches.RIGHT_LAUNCHER
     found = {"status": "error", "found": str(error).removesuffix(f". {advice}"), "advice": advice}
     if launch is not None and launch.rank > 0:
-        worlds.let_the_first_speak()
+        launches.let_the_first_speak()
     else:
         print_result({"checks": [{"name": "launcher", **found}]}, as_json, _text)
     return 1

@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
-from dptrain import world as worlds
 from dptrain.cli.options import build, config_option, debug_option, settings
+from dptrain.cli.ranks import connect
 from dptrain.config import ExplainConfig, InputError
 
 
@@ -42,7 +42,7 @@ def explain(
     5 workers, 6 minibatch, 7 noise. Exit status 1 where --check finds numbers that differ.
     """
     config = build(ExplainConfig, values)
-    world = worlds.connect()
+    world = connect()
     import threadpoolctl
 
     from dptrain.explain import chapters as book

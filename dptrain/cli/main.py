@@ -2,23 +2,23 @@
 
 import contextlib
 import os
-import signal
 import sys
 import traceback
 from pathlib import Path
 
 import click
 
-from dptrain import world as worlds
 from dptrain.cli.bench import bench
 from dptrain.cli.doctor import doctor
 from dptrain.cli.explain import explain
-from dptrain.cli.options import LATER
 from dptrain.cli.plot import plot
+from dptrain.cli.ranks import connect
 from dptrain.cli.stored import evaluate, predict
 from dptrain.cli.train import train
 from dptrain.cli.verify import verify
 from dptrain.config import InputError, nearest
+from dptrain.launch import announced, let_the_first_speak
+from dptrain.world import connected
 
 
 class TrainByDefault(click.Group):
@@ -41,12 +41,6 @@ class TrainByDefault(click.Group):
             raise click.UsageError(
                 f"no command {args[0]!r}; {nearest(args[0], self.commands)}{hint}"
             )
-        if args[0] == "train":
-            for number in (
-                signal.SIGTERM,
-                signal.SIGUSR1,
-            ):  # until it begins nothing is to be saved
-                signal.signal(number, lambda *_: os._exit(LATER))
         return super().resolve_command(ctx, args)
 
 
@@ -74,7 +68,7 @@ for _command in (train, evaluate, predict, explain, plot, verify, bench, doctor)
 
 def main() -> None:
     """Run the command line, and end every rank the same way; only the first one prints."""
-    launch = worlds.announced()
+    launch = announced()
     if launch is None or launch.rank == 0:
         sys.exit(_run())
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
@@ -92,19 +86,22 @@ def _run() -> int:
     except InputError as error:
         status = _fail(error)
     except (click.Abort, KeyboardInterrupt):
-        worlds.connect().abort(130)
+        world = connected()
+        if world is not None:
+            world.abort(130)
         status = 130
     return status
 
 
 def _fail(error: InputError) -> int:
     """Print a person's mistake once, by the first rank; return the exit status."""
-    launch = worlds.announced()
+    launch = announced()
     first = launch is None or launch.rank == 0
     try:
-        world = worlds.connect()
+        world = connect()
         first = world.rank == 0
         if not error.everywhere:
+            world.title += f", which ends with: {error}"
             with world.together():
                 raise error
     except InputError as agreed:  # what all ranks agree on, or that they don't make one world
@@ -114,5 +111,5 @@ def _fail(error: InputError) -> int:
     if first:
         print(f"dptrain: {error}", file=sys.stderr)
     elif not error.everywhere:
-        worlds.let_the_first_speak()
+        let_the_first_speak()
     return error.status

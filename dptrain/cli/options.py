@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import click
 
-from dptrain import world as worlds
+from dptrain.cli.ranks import connect
 from dptrain.config import (
     BenchConfig,
     DataConfig,
@@ -166,7 +166,7 @@ def _read_run(ctx: click.Context, param: click.Parameter, run: str | None) -> st
     """Take the options' defaults from a run, whose directory only the first rank needs to see."""
     if run is None:
         return None
-    world = worlds.connect()
+    world = connect()
     from dptrain.record.progress import Silence
     from dptrain.train.resume import settings_of
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
-from dptrain import world as worlds
 from dptrain.cli.options import build, config_option, debug_option, settings
+from dptrain.cli.ranks import connect
 from dptrain.config import PlotConfig
 
 
@@ -29,7 +29,7 @@ def plot(runs: tuple[str, ...], out: str, **values: Any) -> int:
     A run can be drawn while it trains. Needs matplotlib: pip install 'dptrain[plot]'.
     """
     config = build(PlotConfig, values)
-    world = worlds.connect()
+    world = connect()
     from dptrain.plot.curves import plot_runs
 
     with world.together():

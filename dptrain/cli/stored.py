@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
-from dptrain import world as worlds
 from dptrain.cli.options import config_option, debug_option, json_option
+from dptrain.cli.ranks import connect
 from dptrain.cli.results import measures, print_result
 from dptrain.config import InputError
 
@@ -28,7 +28,7 @@ def evaluate(run: str, data: tuple[str, ...], target: tuple[str, ...], as_json: 
 
     Of a file with x_test and y_test these are taken, else x and y.
     """
-    world = worlds.connect()
+    world = connect()
     from dptrain.train.stored import evaluate_run
 
     found = evaluate_run(run, data, target, world)
@@ -51,7 +51,7 @@ def predict(run: str, data: tuple[str, ...], out: str | None, probabilities: boo
 
     DATA needs no targets. Of a CSV file the columns that the model was trained on are taken.
     """
-    world = worlds.connect()
+    world = connect()
     from dptrain.train.stored import predict_run, write_predictions
 
     with world.together():

@@ -6,7 +6,6 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from dptrain import world as worlds
 from dptrain.cli.options import (
     LATER,
     build,
@@ -16,8 +15,10 @@ from dptrain.cli.options import (
     resume_option,
     settings,
 )
+from dptrain.cli.ranks import connect
 from dptrain.cli.results import count, measures, print_result
 from dptrain.config import DataConfig, InputError, ModelConfig, TrainConfig
+from dptrain.guard import CTRL_C, STOPS
 
 UNWRITTEN = 74
 """Exit status of a run of which something could not be written, EX_IOERR of sysexits.h."""
@@ -63,8 +64,9 @@ def train(
 ) -> int:
     """Train on DATA, or on the embedded handwritten digits.
 
-    SIGTERM and SIGUSR1 save the run and end it with status 75, Ctrl-C with 130: go on with
-    --resume RUN, which takes the run's own settings, but for --epochs or --steps, which may grow.
+    SIGTERM, SIGHUP, SIGUSR1, SIGUSR2 and SIGXCPU save the run and end it with status 75, Ctrl-C
+    with 130: go on with --resume RUN, which takes the run's own settings, but for --epochs or
+    --steps, which may grow. Before the run has begun a signal just ends all.
 
     DATA is a .npz file with x and y (and x_test, y_test if there are any; x_train and y_train do
     as well), two .npy files x and y, or a CSV file with a header, with --target.
@@ -76,7 +78,7 @@ def train(
     _one_length(click.get_current_context(), values)
     config = build(TrainConfig, values)
     model_config, data_config = build(ModelConfig, values), build(DataConfig, values)
-    world = worlds.connect()
+    world = connect()
     from dptrain.record import rundir
     from dptrain.train.fit import fit, load, mlp_for
 
@@ -107,15 +109,15 @@ def train(
     if world.rank == 0:
         print_result(trained.summary, as_json, _training_text)
     summary = trained.summary
-    status = {"Ctrl-C": 130, "SIGTERM": LATER, "SIGUSR1": LATER}.get(summary["stopped"] or "", 0)
-    if status:
-        return status if summary["saved"] == summary["steps"] else UNWRITTEN
+    if summary["stopped"] in STOPS.values():
+        later = 130 if summary["stopped"] == CTRL_C else LATER
+        return later if summary["saved"] == summary["steps"] else UNWRITTEN
     return UNWRITTEN if summary["trouble"] else 0
 
 
 def _training_text(summary: dict[str, Any]) -> str:
     """Return what a run came to, for people."""
-    later = summary["stopped"] in ("Ctrl-C", "SIGTERM", "SIGUSR1")
+    later = summary["stopped"] in STOPS.values()
     go_on = f"dptrain train --resume {summary['run']}" if later else ""
     rows = [(name, measures(summary, f"{name}_")) for name in ("train", "validation", "test")]
     rows += [

@@ -4,8 +4,8 @@ from typing import Any
 
 import click
 
-from dptrain import world as worlds
 from dptrain.cli.options import config_option, debug_option, json_option
+from dptrain.cli.ranks import connect
 from dptrain.cli.results import count, print_result
 
 
@@ -28,7 +28,7 @@ def verify(run: str, data: tuple[str, ...], replay: str | None, as_json: bool, q
     --replay the steps are computed again from the newest checkpoint before them; DATA says where
     the data is now, if it has moved. Exit status 0: all as it should be; 1: not.
     """
-    world = worlds.connect()
+    world = connect()
     from dptrain.train.verify import verify as check
 
     found = check(run, replay, data, quiet=quiet, world=world)

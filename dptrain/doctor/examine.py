@@ -9,8 +9,9 @@ from dptrain.doctor.look import look
 from dptrain.doctor.needs import needs
 from dptrain.doctor.place import try_out
 from dptrain.doctor.speed import exchange_seconds
+from dptrain.launch import announced
 from dptrain.model.mlp import MLP
-from dptrain.world import World, announced
+from dptrain.world import World
 
 LARGEST = 2**22
 """Entries of the longest vector that is exchanged: enough to know longer ones by."""

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 from dptrain.doctor.look import Facts, Unknown
 from dptrain.doctor.needs import Needs
-from dptrain.world import RIGHT_LAUNCHER, Launch, misfit
+from dptrain.launch import RIGHT_LAUNCHER, Launch, misfit
 
 Status = Literal["ok", "warning", "error"]
 

@@ -14,9 +14,10 @@ from typing import Any
 import numpy  # noqa: F401 (loads the BLAS that is looked at)
 import threadpoolctl
 
+from dptrain.launch import announced, library
 from dptrain.reduce.memory import free_bytes
 from dptrain.version import cpu, software
-from dptrain.world import CPUS, announced, library, usable_cores
+from dptrain.world import CPUS, usable_cores
 
 Facts = dict[str, Any]
 

@@ -31,7 +31,7 @@ class Needs:
 def needs(model: MLP, config: TrainConfig, nodes: list[range]) -> Needs:
     """Return what a run of the tree needs; `nodes` are the ranks of each node."""
     size, n, itemsize = nodes[-1].stop, model.num_params, model.dtype.itemsize
-    shards = config.shards or size
+    shards = config.num_shards
     slots = sum(transform.num_slots for transform in transforms(config))
     slices = [part.stop - part.start for part in rank_slices(n, nodes)]
     sums = {ranks: num_sums(held_by(ranks, shards, size), shards) for ranks in nodes}

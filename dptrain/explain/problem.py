@@ -90,5 +90,7 @@ def trained(seed: int, epochs: int) -> NDArray[np.floating]:
     model, world = digits(seed).model, World()
     if epochs == 0:
         return model.initial_params(generator(seed, Purpose.PARAMS))
-    config = TrainConfig(epochs=epochs, optimizer="sgd", learning_rate=0.1, shards=1, seed=seed)
+    config = TrainConfig(
+        epochs=epochs, batch_size=64, optimizer="sgd", learning_rate=0.1, shards=1, seed=seed
+    )
     return fit(model, load((), world=world), config, world=world).params

@@ -66,7 +66,8 @@ def encode(
     digest = hashlib.sha256(size + text)
     for piece in data:
         digest.update(piece)
-    return [size + text.replace(BLANK.encode(), digest.hexdigest().encode()), *data]
+    own, found = (f'"sha256":"{value}"'.encode() for value in (BLANK, digest.hexdigest()))
+    return [size + text.replace(own, found), *data]  # quotes in `state` are escaped
 
 
 def write(path: Path, tensors: Mapping[str, NDArray[Any]], state: Mapping[str, Any]) -> None:

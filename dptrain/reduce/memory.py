@@ -72,7 +72,7 @@ class NodeMemory:
         if self._window is None:
             return
         self._arrivals += 1
-        self._window.Sync()
+        self.sync()
         self._flags[self._mine] = self._arrivals
         for other in self._others:
             looks = 0
@@ -81,7 +81,12 @@ class NodeMemory:
                 looks += 1
                 if looks > 100:
                     time.sleep(2e-5)
-        self._window.Sync()
+        self.sync()
+
+    def sync(self) -> None:
+        """Have this rank's writes leave it and the others' arrive: before and after they meet."""
+        if self._window is not None:
+            self._window.Sync()
 
     def free(self) -> None:
         """Give the memory back; its arrays must not be used any more. Collective."""

@@ -89,10 +89,11 @@ class Reducer(ABC):
         """
 
     @abstractmethod
-    def share(self) -> None:
+    def share(self, finite: bool = True) -> bool:
         """Let every rank have the slices of the parameters that the others have updated.
 
-        Collective: every rank must call this.
+        Takes whether this rank's slice came out finite, and returns whether all did; else the
+        parameters are of no use any more. Collective: every rank must call this.
         """
 
     @abstractmethod
@@ -185,11 +186,13 @@ class AllReduce(Reducer):
         if self.world.comm is not None:
             from mpi4py import MPI
 
-            self.world.comm.Allreduce(MPI.IN_PLACE, self._total)
+            for first in range(0, self.num_params, LARGEST):
+                self.world.comm.Allreduce(MPI.IN_PLACE, self._total[first : first + LARGEST])
         return self._total
 
-    def share(self) -> None:
+    def share(self, finite: bool = True) -> bool:
         """See `Reducer.share`: every rank has updated the whole vector."""
+        return finite
 
     def collect(self, part: Floats) -> Floats | None:
         """See `Reducer.collect`: every rank has it whole."""
@@ -225,6 +228,8 @@ class Tree(Reducer):
         self.copies = self._nodes
         self.slices = rank_slices(num_params, self._nodes)
         self._allocate(dtype)
+        self._firsts = np.array([part.start for part in self.slices if part.stop > part.start])
+        self._zeros = np.zeros(len(self._firsts), dtype)
         self._plan_within_the_node()
         self._plan_between_nodes(dtype)
 
@@ -275,7 +280,7 @@ class Tree(Reducer):
         of_node = plan([leaves for _, leaves in self._left], self.num_shards)
         self._node_sums = [(self._left[index][0], leaves) for index, leaves in of_node.rest]
         own_areas = dict(zip(self._node, areas(self.num_params, self._nodes), strict=False))
-        area = own_areas.get(self.world.rank, slice(0, 0))
+        self._area = area = own_areas.get(self.world.rank, slice(0, 0))
         self._node_adds = [
             (self._left[into][0][start:stop], self._left[what][0][start:stop])
             for start in range(area.start, area.stop, CACHED)
@@ -310,10 +315,16 @@ class Tree(Reducer):
         self._updates = [(self.params[self.slices[peer]], peer) for peer in others]
 
     def start(self, initial: Callable[[], Floats]) -> None:
-        """See `Reducer.start`: a node's first rank does it for all of them."""
+        """See `Reducer.start`: a node's first rank does it for all of them.
+
+        Before that each rank writes to its area, so that the memory is near the core that updates
+        it: a page lies where it is first written to.
+        """
+        self.params[self._area] = 0
+        self._share_within_the_node()
         if self.world.rank == self._node.start:
             self.params[:] = initial()
-        self._memory.barrier()
+        self._share_within_the_node()
 
     def buffer(self, shard: int) -> Floats:
         """See `Reducer.buffer`."""
@@ -332,9 +343,12 @@ class Tree(Reducer):
         """See `Reducer.report`."""
         if self._held:
             self._add_own(len(self._held) - 1)
+        if self.world.size == 1:
+            return losses, asks
         if len(self._nodes) > 1:
-            found = all_losses(self.world, losses, asks, self.num_shards)
-            self._memory.barrier()
+            self._memory.sync()
+            found = all_losses(self.world, losses, asks, self.num_shards)  # waits for every rank
+            self._memory.sync()
             return found
         self._losses[self._held.start : self._held.stop] = losses
         self._asks[self.world.rank] = asks
@@ -350,10 +364,21 @@ class Tree(Reducer):
             np.add(into, what, out=into)
         return self._sum
 
-    def share(self) -> None:
-        """See `Reducer.share`."""
+    def share(self, finite: bool = True) -> bool:
+        """See `Reducer.share`: a slice that is not finite says so by its first entry."""
+        if self.world.size == 1:
+            return finite
+        if not finite:
+            self.params[self.own_slice][:1] = math.nan
         self._exchange(self._updated, self._updates)
+        self._share_within_the_node()
+        return math.isfinite(np.dot(self.params[self._firsts], self._zeros))
+
+    def _share_within_the_node(self) -> None:
+        """Let the node's ranks see what others have written to the parameters."""
+        self._params_memory.sync()
         self._memory.barrier()
+        self._params_memory.sync()
 
     def _exchange(
         self, sends: list[tuple[Floats, int]], receives: list[tuple[Floats, int]]

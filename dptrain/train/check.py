@@ -64,8 +64,8 @@ class Found:
     receipt: Receipt
     within: dict[int, bool] = field(default_factory=dict)
     """Of each checkpoint that is whole, by step, whether its epoch has yet to be measured."""
-    end: dict[str, Any] | None = None
-    """What the run says it came to, in the form of the receipt's last line."""
+    ends: list[dict[str, Any]] = field(default_factory=list)
+    """What the run says it came to, each in the form of the receipt's last line."""
 
 
 @dataclass
@@ -206,21 +206,30 @@ def _check_config(run: Path, found: Receipt, verdict: Verdict) -> None:
 
 def _check_end(
     run: Path, found: Receipt, model: StoredModel | None, right: set[str | None], verdict: Verdict
-) -> dict[str, Any] | None:
+) -> list[dict[str, Any]]:
     """Check what a run has written at its end, model and summary, against its receipt's last line.
 
-    `right` are the digests that the model's parameters can have. Returns what the run says it came
-    to, in the form of that line; None where it says nothing.
+    `right` are the digests that the model's parameters can have. See `Found.ends` for what is
+    returned.
     """
+    said = [] if found.end is None else [found.end]
     stored = _stored_end(run, found, model, verdict)
     if stored is None:
-        return found.end
+        return said
     end, receipt_sha256 = stored
-    summary = end["end"]
+    if type(end["step"]) is int and 0 < end["step"] < found.num_steps:
+        verdict.notes.append(
+            f"the run has gone on since its model and its summary, of step {end['step']}, were "
+            "written: only a replay of that step checks them"
+        )
+        return [end, *said]
     if found.end is None:
-        _check_before(end["step"], found.num_steps, verdict)
-        return end
-    other = receipt.unlike(found.end["end"], summary)
+        verdict.wrong.append(
+            f"{rundir.RECEIPT}: no line of the end that {rundir.SUMMARY} tells of, after step "
+            f"{end['step']}; --resume writes both again"
+        )
+        return said
+    other = receipt.unlike(found.end["end"], end["end"])
     if other:
         verdict.wrong.append(f"{rundir.SUMMARY}: not as in the receipt: {', '.join(other)}")
     elif receipt_sha256 != found.head:
@@ -233,7 +242,7 @@ def _check_end(
         verdict.wrong.append(f"{rundir.MODEL}: parameters that the receipt does not name")
     else:
         verdict.fine.append(f"{rundir.MODEL}: every byte, as the receipt's last line says")
-    return found.end
+    return said
 
 
 def _stored_end(
@@ -261,17 +270,3 @@ def _stored_end(
     if summary.get("params_sha256") != model.params_sha256:
         verdict.wrong.append(f"{rundir.SUMMARY}: params_sha256 is not that of {rundir.MODEL}")
     return end, named["receipt_sha256"]
-
-
-def _check_before(step: Any, num_steps: int, verdict: Verdict) -> None:
-    """Say what model and summary of a step are worth where the receipt has no line of an end."""
-    if type(step) is int and 0 < step < num_steps:
-        verdict.notes.append(
-            f"the run has gone on since its model and its summary, of step {step}, were written: "
-            "only a replay of that step checks them"
-        )
-    else:
-        verdict.wrong.append(
-            f"{rundir.RECEIPT}: no line of the end that {rundir.SUMMARY} tells of, after step "
-            f"{step}; --resume writes both again"
-        )

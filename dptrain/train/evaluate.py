@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from dptrain.config import InputError
 from dptrain.data.prepare import Rows
+from dptrain.guard import Ask
 from dptrain.model import Model
 from dptrain.reduce.sums import total, total_count
-from dptrain.train.watch import Ask
 from dptrain.world import World
 
 Array = NDArray[Any]

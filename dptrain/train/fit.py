@@ -11,6 +11,7 @@ from typing import Any
 import threadpoolctl
 
 from dptrain.config import (
+    SHARD,
     DataConfig,
     InputError,
     Loss,
@@ -21,8 +22,10 @@ from dptrain.config import (
 )
 from dptrain.data.prepare import Data, prepare
 from dptrain.data.read import read
+from dptrain.guard import GUARD
 from dptrain.model import Floats, Model, described
 from dptrain.model.mlp import MLP
+from dptrain.order import Order
 from dptrain.record.progress import Silence, progress
 from dptrain.reduce.sums import total
 from dptrain.train.evaluate import Interrupted, evaluate
@@ -31,10 +34,10 @@ from dptrain.train.loop import Training, begin, train
 from dptrain.train.open import open_run
 from dptrain.train.recorder import RunRecorder
 from dptrain.train.trained import Trained, end_line
-from dptrain.train.watch import Watch
-from dptrain.world import World, connect
+from dptrain.world import World, collective, connect
 
 
+@collective
 def load(
     paths: str | Path | Sequence[str | Path] = (),
     config: DataConfig | None = None,
@@ -114,6 +117,7 @@ def mlp_for(data: Data, config: ModelConfig | None = None) -> MLP:
     )
 
 
+@collective
 def fit(
     model: Model,
     data: Data,
@@ -160,26 +164,31 @@ def fit(
     config = config or TrainConfig()
     world = world or connect()
     check_programs(world)
-    settings = settings_of(model, data, config, world)
+    settings = settings_of(model, data, config)
     places = ("data", "test-data")  # which may differ from node to node; `load` has compared
     same = {key: value for key, value in settings.items() if key not in places}
     known = described(model)
     known.pop("attributes", None)  # a rank may note there which it is
     check_equal(world, same | {"number of parameters": model.num_params, "the model": known})
     with world.together():
-        _check(model, data, config, world)
+        _check(model, data, config)
     crowded = world.crowded(config.threads)
     if crowded and not quiet and world.rank == 0:
         print(f"dptrain: {crowded}", file=sys.stderr)
     warn_of_machines(world, Silence().warn)
-    watch = Watch(world, config.stall_timeout)
     directory = None if out is None else Path(out)
-    with threadpoolctl.threadpool_limits(config.threads, "blas"), watch.on_guard():
+    with (
+        threadpoolctl.threadpool_limits(config.threads, "blas"),
+        GUARD.hearing(config.stall_timeout),
+    ):
         run = begin(model, data, config, world)
         try:
             opened = open_run(run, data, config, settings, directory, resume, force, world)
+            idle = _idle(run.order, config, world, resume=resume)
+            if idle and not quiet and world.rank == 0:
+                print(f"dptrain: {idle}", file=sys.stderr)
             show = progress(run.num_steps, run.step, quiet=quiet or world.rank > 0)
-            recorder = RunRecorder(run, config, world, watch, show, *opened)
+            recorder = RunRecorder(run, config, world, show, *opened)
             if resume and recorder.store is not None and not quiet:
                 where = f"after step {run.step}" if run.step else "from its beginning"
                 print(f"dptrain: the run goes on {where}", file=sys.stderr)
@@ -191,8 +200,9 @@ def fit(
                 trained.summary.update(outcome(run, trained.params, test, config, world))
                 if recorder.store is not None:
                     recorder.store.say(end_line(trained))
-        except InputError:  # on every rank, so that all give their memory back
-            run.reducer.close()
+        except InputError as error:
+            if error.everywhere:  # all give their memory back; of one rank's, all end
+                run.reducer.close()
             raise
     trained.summary.update(_circumstances(run, world, recorder))
     if recorder.store is not None:
@@ -215,19 +225,37 @@ def _test(run: Training, data: Data, world: World, recorder: RunRecorder) -> dic
         return {}
 
 
-def settings_of(model: Model, data: Data, config: TrainConfig, world: World) -> dict[str, Any]:
+def settings_of(model: Model, data: Data, config: TrainConfig) -> dict[str, Any]:
     """Return every setting of a run under its option's name, with what was decided by default."""
     settings: dict[str, Any] = {"data": list(data.paths)}
     for part in (data.config, *([model.config] if type(model) is MLP else []), config):
         settings |= {option_name(item): getattr(part, item.name) for item in fields(part)}
     settings["test-data"] = [str(Path(path).absolute()) for path in data.config.test_data]
-    settings["shards"] = config.shards or world.size
+    settings["shards"] = config.num_shards
     if config.steps is None:
         settings["epochs"] = config.num_epochs
     return settings
 
 
-def _check(model: Model, data: Data, config: TrainConfig, world: World) -> None:
+def _idle(order: Order, config: TrainConfig, world: World, *, resume: bool) -> str | None:
+    """Return what to say where ranks have nothing to work on, and what would use them."""
+    idle, size, shards = order.idle(world.size), world.size, order.num_shards
+    if not idle:
+        return None
+    found = (
+        f"{idle} of {size} ranks {'are' if idle > 1 else 'is'} idle: a minibatch has "
+        f"{min(order.batch_size, order.num_examples)} examples in {shards} "
+        f"shard{'s' * (shards > 1)}"
+    )
+    if resume:
+        return f"{found}, which a run keeps; start {size - idle}"
+    if order.batch_size < size:
+        return f"{found}; use them by --batch-size {SHARD * size}"
+    larger = f"--batch-size {SHARD * size}, or by " * (config.shards is None)
+    return f"{found}; use them by {larger}--shards {size}, which is another result"
+
+
+def _check(model: Model, data: Data, config: TrainConfig) -> None:
     """Raise InputError where model, data and settings don't fit."""
     if config.patience is not None and data.validation is None:
         raise InputError(
@@ -236,11 +264,10 @@ def _check(model: Model, data: Data, config: TrainConfig, world: World) -> None:
         )
     if data.validation is not None and data.seed != config.seed:
         raise InputError(f"the data was split with seed {data.seed}; training has {config.seed}")
-    if config.noise_scale and min(config.shards or world.size, config.batch_size) < 2:
+    if config.noise_scale and min(config.num_shards, config.batch_size) < 2:
         raise InputError(
-            "noise-scale compares the gradients of shards: it needs --shards 2 or more (or as many "
-            f"ranks), and a --batch-size of 2 or more; they are {config.shards or world.size} and "
-            f"{config.batch_size}"
+            "noise-scale compares the gradients of shards: it needs --shards 2 or more, and a "
+            f"--batch-size of 2 or more; they are {config.num_shards} and {config.batch_size}"
         )
     if isinstance(model, MLP):
         needed = mlp_for(data, model.config).sizes

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from dptrain.config import InputError, TrainConfig
 from dptrain.data.prepare import Data, Feed
+from dptrain.guard import Ask
 from dptrain.keys import Purpose, generator
 from dptrain.model import Model
 from dptrain.optim import Optimizer, learning_rate, transforms
@@ -21,7 +23,6 @@ from dptrain.reduce.reducer import REDUCERS, Reducer
 from dptrain.reduce.sums import gather_leaves
 from dptrain.reduce.tree import tree_sum
 from dptrain.train.evaluate import Interrupted, evaluate
-from dptrain.train.watch import Ask
 from dptrain.world import World
 
 Floats = NDArray[np.floating]
@@ -95,7 +96,8 @@ class Training:
     def add_noise(self, batch: Batch, shard_square_norms: NDArray[np.float64]) -> None:
         """Count what a step tells of the gradient's noise; takes all shards' [num_shards]."""
         sizes = [len(batch.shard(shard)) for shard in range(batch.num_shards)]
-        found = noise(shard_square_norms.tolist(), sizes, (self.norm * batch.size) ** 2)
+        norm = self.norm * batch.size
+        found = noise(shard_square_norms.tolist(), sizes, norm * norm)
         if found is not None:
             self.noise_sum += found.variance
             self.square_norm_sum += found.square_norm
@@ -141,8 +143,8 @@ class Recorder:
 
 
 def begin(model: Model, data: Data, config: TrainConfig, world: World) -> Training:
-    """Return a run before its first step; the number of shards is decided here."""
-    shards = config.shards or world.size
+    """Return a run before its first step. Collective: every rank must call this."""
+    shards = config.num_shards
     order = Order(len(data.train), config.batch_size, shards, config.seed)
     reducer = REDUCERS[config.reduce](world, model.num_params, shards, model.dtype)
     num_own = reducer.own_slice.stop - reducer.own_slice.start
@@ -169,7 +171,8 @@ def train(run: Training, data: Data, config: TrainConfig, world: World, recorder
     Raises
     ------
     InputError
-        A loss is not finite. The parameters are then those before the step at fault.
+        A loss, a gradient or an update is not finite. Nothing of that step has been recorded, and
+        the parameters are of no use any more.
     """
     with np.errstate(all="ignore"):  # what is not finite ends the run by name
         while (run.step < run.num_steps or run.seen) and not run.stopped:
@@ -213,8 +216,9 @@ def train_epoch(run: Training, config: TrainConfig, world: World, recorder: Reco
             run.norm = reducer.norm(gradient_sum) / batch.size
         if config.noise_scale:
             run.add_noise(batch, gather_leaves(world, np.array(squares), batch.num_shards))
-        optimizer.update(own_params, gradient_sum, batch.step, run.norm, num_examples=batch.size)
-        reducer.share()
+        fault = optimizer.update(own_params, gradient_sum, batch.step, run.norm, batch.size)
+        if not reducer.share(fault is None):
+            raise not_finite(gradient_sum, fault, batch, run, world)
 
         run.step, run.seen = run.step + 1, run.seen + batch.size
         run.loss_sum += batch_loss_sum
@@ -242,12 +246,40 @@ def finite_sum(losses: list[float], batch: Batch, run: Training) -> float:
     if math.isfinite(loss_sum):
         return loss_sum
     shard = int(np.argmin(np.isfinite(losses)))
-    raise InputError(
-        f"the loss of step {batch.step + 1} (epoch {batch.epoch + 1}), shard {shard} is "
-        f"{losses[shard]}: stopped before the update. Try a learning rate below "
+    found = f"the loss of step {batch.step + 1} (epoch {batch.epoch + 1}), shard {shard} is "
+    raise ended_before(f"{found}{losses[shard]}", batch, run)
+
+
+def not_finite(
+    gradient_sum: Floats, fault: int | None, batch: Batch, run: Training, world: World
+) -> InputError:
+    """Return the error that a step ends in whose gradient or update is not finite on some rank.
+
+    `fault` is the first such entry of this rank's slice. Collective: every rank must call this.
+    """
+    found = None
+    if fault is not None:
+        found = bool(np.isfinite(gradient_sum[fault])), run.reducer.own_slice.start + fault
+    by_update, entry = min(each for each in world.allgather(found) if each is not None)
+    step, name = f"step {batch.step + 1} (epoch {batch.epoch + 1})", entry_name(run.model, entry)
+    if by_update:
+        return ended_before(f"the update of {step} is not finite at {name}", batch, run)
+    return ended_before(f"the gradient of {step} is not finite at {name}", batch, run)
+
+
+def ended_before(found: str, batch: Batch, run: Training) -> InputError:
+    """Return the error of a step that is not done, on every rank, with what to try."""
+    return InputError(
+        f"{found}: stopped before the update. Try a learning rate below "
         f"{run.optimizer.rate(batch.step):g}, --clip-norm 1, or targets on a smaller scale",
         everywhere=True,
     )
+
+
+def entry_name(model: Model, entry: int) -> str:
+    """Return what people call an entry of the parameter vector."""
+    name_of: Callable[[int], str] | None = getattr(model, "name_of", None)
+    return f"parameter {entry}" + (f", in {name_of(entry)}" if name_of else "")
 
 
 def close_epoch(

@@ -2,17 +2,17 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from dptrain.config import InputError, TrainConfig, interval
+from dptrain.guard import GUARD, Ask
 from dptrain.order import Batch
 from dptrain.record.progress import Silence
 from dptrain.record.store import Store
 from dptrain.reduce.digest import digest, first_difference
-from dptrain.train.loop import Recorder, Training
+from dptrain.train.loop import Recorder, Training, entry_name
 from dptrain.train.state import snapshot
-from dptrain.train.watch import Ask, Watch
 from dptrain.world import World
 
 
@@ -29,8 +29,6 @@ class RunRecorder(Recorder):
     ----------
     run, config, world
         The run, its settings and its ranks.
-    watch
-        Where signals arrive.
     progress
         What people see.
     store
@@ -44,19 +42,18 @@ class RunRecorder(Recorder):
         run: Training,
         config: TrainConfig,
         world: World,
-        watch: Watch,
         progress: Silence,
         store: Store | None,
         identity: dict[str, Any] | None,
     ) -> None:
         self.run, self.config, self.world = run, config, world
-        self.watch, self.progress, self.store = watch, progress, store
+        self.progress, self.store = progress, store
         self._identity = identity
         self._every, self._unit = interval(config.checkpoint_every)
         self._hash_every = config.steps_between_hashes
         self._due = False
-        self._saved: tuple[int, int] | None = None
-        self._next = time.monotonic() + self._every
+        self._start = time.monotonic()
+        self._next = self._start + min(self._every, 1)
         self._began = run.examples, run.seconds
         if store is not None:
             store.warn = progress.warn
@@ -76,7 +73,8 @@ class RunRecorder(Recorder):
         """
         if len(self.run.reducer.copies) > 1 and (self.run.step + 1) % self.config.audit_every == 0:
             self.audit()
-        asked = self.watch.beat()
+        self.world.beat()
+        asked = GUARD.asked
         if (
             self._unit == "seconds"
             and self.store is not None
@@ -88,7 +86,7 @@ class RunRecorder(Recorder):
 
     def asked(self) -> Ask:
         """See `Recorder.asked`."""
-        return self.watch.asked
+        return GUARD.asked
 
     def step(self, batch: Batch, loss: float, asked: int) -> None:
         """See `Recorder.step`."""
@@ -127,11 +125,6 @@ class RunRecorder(Recorder):
     def stop(self, asked: Ask) -> None:
         """See `Recorder.stop`."""
         self.run.stopped, self.run.interrupted = asked.stop, True
-        if self.store is not None:
-            self.store.wait()
-            if self.store.saved is None:  # the last one failed: this state is to be tried again
-                self._saved = None
-        self._saved = self.world.broadcast(self._saved)
         self.save()
         if self.store is not None:
             self.store.wait()
@@ -139,18 +132,18 @@ class RunRecorder(Recorder):
     def save(self) -> None:
         """Start to write a checkpoint of the run as it is. Collective."""
         run = self.run
-        self._due, self._next = False, time.monotonic() + self._every
+        now = time.monotonic()
+        self._due, self._next = False, now + min(self._every, now - self._start)  # sooner at first
         if len(run.reducer.copies) > 1:
             self.audit()
-        if self._identity is None or self._saved == (run.step, run.seen):
+        if self._identity is None:
             return
-        self._saved = run.step, run.seen
         tensors, state = snapshot(run)
         if self.store is not None:
             state |= self.store.lines() | {"run": self._identity}
             losses = {line["step"]: line.get("validation_loss") for line in run.history}
             known = {step: loss for step, loss in losses.items() if loss is not None}
-            with self.watch.excused():
+            with self.world.excused():
                 self.store.save(run.step, tensors, state, known)
 
     def audit(self) -> None:
@@ -166,8 +159,7 @@ class RunRecorder(Recorder):
         if found is None:
             return
         ranks, entry = found
-        name_of: Callable[[int], str] | None = getattr(run.model, "name_of", None)
-        name = f"parameter {entry}" + (f", in {name_of(entry)}" if name_of else "")
+        name = entry_name(run.model, entry)
         raise DriftError(
             f"after step {run.step} the parameters of rank{'s' * (len(ranks) > 1)} "
             f"{', '.join(map(str, ranks))} are not those of rank 0 (first at {name}): memory or "

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from dptrain.config import InputError, TrainConfig, from_settings
 from dptrain.data.prepare import Data
+from dptrain.guard import STOPS
 from dptrain.order import Batch
 from dptrain.record import checkpoint, receipt, rundir
 from dptrain.record.progress import Silence
@@ -22,11 +23,7 @@ from dptrain.train.loop import Recorder, Training, close_epoch, take_best, train
 from dptrain.train.resume import find
 from dptrain.train.state import forms, restore, snapshot
 from dptrain.train.trained import Trained, end_line
-from dptrain.train.watch import SIGNALS
 from dptrain.world import World
-
-STOPS = {ask.stop for ask in SIGNALS.values()}
-"""What a run that a signal ended says."""
 
 WINDOW = 1000
 """Lines of the receipt that the ranks have at a time."""
@@ -68,32 +65,34 @@ class Replay(Recorder):
 
     def go(self, last: int) -> None:
         """Do the steps up to the last one, epoch by epoch as the run did. Collective."""
-        run, end, notes = self._run, self._found.end, self._found.receipt.notes
+        run, ends = self._run, self._found.ends
         self._last = last
-        pauses = {note["step"] for note in notes} | {end and end["step"], last}
-        for self._pause in sorted(n for n in pauses if type(n) is int and run.step < n <= last):
+        pauses = {line["step"] for line in (*self._found.receipt.notes, *ends)} | {last}
+        for self._pause in sorted(step for step in pauses if run.step < step <= last):
             while run.step < self._pause and not self.different:
                 settings = self._found.receipt.run_before(run.step + 1)["settings"]
-                length = from_settings(TrainConfig, settings)
-                run.stopped, run.num_steps = None, length.num_steps(run.order.steps_per_epoch)
+                with self._world.together():
+                    config = from_settings(TrainConfig, settings)
+                run.stopped, run.num_steps = None, config.num_steps(run.order.steps_per_epoch)
                 train_epoch(run, self._config, self._world, self)
                 if not self.different:
-                    self._close(end["end"] if end and end["step"] == run.step else None)
+                    self._close([end for end in ends if end["step"] == run.step])
 
-    def _close(self, end: dict[str, Any] | None) -> None:
-        """Measure the epoch if it is over, and compare what the run comes to if it ended here.
+    def _close(self, ends: list[dict[str, Any]]) -> None:
+        """Measure the epoch if it is over, and compare what the run comes to with its ends here.
 
         Where a signal ended it, it was before the test rows were measured, and perhaps before this.
         """
-        run, signalled = self._run, end is not None and end.get("stopped") in STOPS
+        run = self._run
         run.stopped = None
-        if end is not None and signalled and "validation_loss" not in end:
-            self._compare_end(end["stopped"])
-            end = None
+        early = [end for end in ends if _signal(end) and "validation_loss" not in end["end"]]
+        for end in early:
+            self._compare_end(end)
         if run.epoch_is_over:
             close_epoch(run, self._data, self._config, self._world, self)
-        if end is not None:
-            self._compare_end(end["stopped"] if signalled else None)
+        for end in ends:
+            if end not in early:
+                self._compare_end(end)
 
     def step(self, batch: Batch, loss: float, asked: int) -> None:  # noqa: ARG002
         """See `Recorder.step`: ends the run at the first difference."""
@@ -162,9 +161,9 @@ class Replay(Recorder):
                 pass
         self._compare(*self._world.broadcast(both))
 
-    def _compare_end(self, signal: str | None) -> None:
-        """Compare what the run comes to here with what it says of its end, by a signal or not."""
-        run, known, end = self._run, self._found.receipt, self._found.end or {}
+    def _compare_end(self, end: dict[str, Any]) -> None:
+        """Compare what the run comes to here with what it says of its end."""
+        run, known, signal = self._run, self._found.receipt, _signal(end)
         over = run.step == run.num_steps and run.seen == 0
         going = run.params.copy()
         take_best(run)
@@ -184,6 +183,12 @@ class Replay(Recorder):
         self._compare(end["end"] | {"model": end["model"]}, line["end"] | {"model": line["model"]})
         run.params[:] = going
         run.reducer.share()
+
+
+def _signal(end: dict[str, Any]) -> str | None:
+    """Return the signal that ended a run; None where none did."""
+    stopped = end["end"].get("stopped")
+    return str(stopped) if stopped in STOPS.values() else None
 
 
 def _hashes(arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:

@@ -20,9 +20,10 @@ from dptrain.record.files import write_whole
 from dptrain.train.evaluate import evaluate
 from dptrain.train.identity import check_equal, check_programs, content
 from dptrain.train.trained import Trained, load_trained
-from dptrain.world import World
+from dptrain.world import World, collective
 
 
+@collective
 def evaluate_run(
     run: str, paths: Sequence[str], target: Sequence[str], world: World
 ) -> dict[str, Any]:
@@ -60,6 +61,7 @@ def evaluate_run(
     return {**result, "classes": classes.tolist(), "confusion": counts.tolist()}
 
 
+@collective
 def predict_run(
     run: str, paths: Sequence[str], *, probabilities: bool, world: World
 ) -> tuple[list[str], NDArray[Any]] | None:

@@ -23,12 +23,13 @@ from dptrain.train.fit import load, mlp_for, settings_of
 from dptrain.train.identity import FREE, identity
 from dptrain.train.loop import begin
 from dptrain.train.replay import Replay, check_unchanged, go_to
-from dptrain.world import World, connect
+from dptrain.world import World, collective, connect
 
 MACHINE = ("dptrain", "numpy", "blas", "cpu", "ranks")
 """What of a run's identity says where it was computed: elsewhere bits may differ, or not."""
 
 
+@collective
 def verify(
     run: str | Path,
     replay: str | None = None,
@@ -107,8 +108,11 @@ def _replay(
     first, last = verdict.replayed
     before = found.receipt.run_before(first)
     settings = before["settings"]
-    if model is None and is_own(before.get("model")):
-        raise InputError(f"{path} has a model of one's own: give it to dptrain.verify, in Python")
+    with world.together():
+        if model is None and is_own(before.get("model")):
+            raise InputError(
+                f"{path} has a model of one's own: give it to dptrain.verify, in Python"
+            )
     config = from_settings(TrainConfig, settings)
     data = load(
         paths or data_files(settings),
@@ -126,7 +130,7 @@ def _replay(
     with threadpoolctl.threadpool_limits(config.threads, "blas"), np.errstate(all="ignore"):
         run = begin(model, data, config, world)
         try:
-            now = identity(settings_of(model, data, config, world), data, run, config, world)
+            now = identity(settings_of(model, data, config), data, run, config, world)
             if _comparable(before, now, verdict):
                 metrics_lines = go_to(run, path, first, world)
                 verdict.replayed_from = run.step
@@ -136,8 +140,9 @@ def _replay(
                 replay.go(last)
                 replay.progress.close()
                 verdict.first_difference = replay.first_difference
-        except InputError:  # on every rank, so that all give their memory back
-            run.reducer.close()
+        except InputError as error:
+            if error.everywhere:  # all give their memory back; of one rank's, all end
+                run.reducer.close()
             raise
         run.reducer.close()
 

@@ -34,6 +34,8 @@ INSTALLED = ("torch==2.13.0", "scikit-learn", "--editable", f"{HERE.parents[1]}[
 NAMED = ("dptrain", "numpy", "mpich", "torch", "scikit-learn")
 
 DPTRAIN, DDP, SKLEARN = "dptrain", "PyTorch DDP", "scikit-learn"
+DEFAULT = "dptrain, default shards"
+"""With a shard for each 64 examples; else it has one for each rank, as DDP has."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +118,9 @@ def prepare_venv() -> None:
 def started(peer: str, ranks: int) -> list[str]:
     """Return the command that starts a peer, but for its job."""
     python, number = str(BIN / "python"), str(ranks)
-    if peer == DPTRAIN:
-        return [str(BIN / "mpirun"), "-n", number, python, str(HERE / "run_dptrain.py")]
+    if peer in (DPTRAIN, DEFAULT):
+        script = [python, str(HERE / "run_dptrain.py"), *(["--default"] * (peer == DEFAULT))]
+        return [str(BIN / "mpirun"), "-n", number, *script]
     if peer == DDP:
         return [
             *(str(BIN / "torchrun"), "--standalone", f"--nproc-per-node={number}"),
@@ -143,7 +146,7 @@ def measure(network: Network, data: Path, ranks: list[int], rounds: int) -> Iter
     output_of([str(BIN / "python"), str(HERE / "make_data.py"), str(data), *outputs, network.task])
     for number in (ranks_ for ranks_ in network.ranks if ranks_ in ranks):
         for turn in range(1, rounds + 1):
-            for peer in (DPTRAIN, DDP, SKLEARN)[: 3 if number == 1 else 2]:
+            for peer in (DPTRAIN, DEFAULT, DDP, SKLEARN)[: 4 if number == 1 else 3]:
                 found = json.loads(output_of([*started(peer, number), network.job(data)]))
                 yield Measurement(network.name, number, turn, peer, **found)
 
@@ -151,17 +154,19 @@ def measure(network: Network, data: Path, ranks: list[int], rounds: int) -> Iter
 def table(found: list[Measurement]) -> Iterator[str]:
     """Yield the lines of the table, in Markdown: a line for each network and number of ranks.
 
+    "Its default" is dptrain's time with its default number of shards.
+
     A ratio is a peer's time divided by dptrain's: of the medians, and the median of the rounds'.
     The losses are the peers' in their order; each starts from weights of its own.
     """
     yield (
-        "| network, batch | ranks | dptrain, ms a step | PyTorch DDP | ratio | by rounds "
-        "| scikit-learn | ratio | last training losses |"
+        "| network, batch | ranks | dptrain, ms a step | its default | PyTorch DDP | ratio "
+        "| by rounds | scikit-learn | ratio | last training losses |"
     )
-    yield "|---" * 9 + "|"
+    yield "|---" * 10 + "|"
     for network in NETWORKS:
         for ranks in network.ranks:
-            times: dict[str, list[float]] = {DPTRAIN: [], DDP: [], SKLEARN: []}
+            times: dict[str, list[float]] = {DPTRAIN: [], DEFAULT: [], DDP: [], SKLEARN: []}
             losses = {}
             for item in found:
                 if (item.network, item.ranks) == (network.name, ranks):
@@ -172,7 +177,7 @@ def table(found: list[Measurement]) -> Iterator[str]:
             middle = {peer: median(ms) for peer, ms in times.items() if ms}
             rounds = [ddp / own for own, ddp in zip(times[DPTRAIN], times[DDP], strict=True)]
             cells = [f"{network.name}, {network.batch_size}", str(ranks)]
-            cells += [f"{middle[DPTRAIN]:.3g}", f"{middle[DDP]:.3g}"]
+            cells += [f"{middle[peer]:.3g}" for peer in (DPTRAIN, DEFAULT, DDP)]
             cells += [f"{middle[DDP] / middle[DPTRAIN]:.2f}", f"{median(rounds):.2f}"]
             if SKLEARN in middle:
                 cells += [f"{middle[SKLEARN]:.3g}", f"{middle[SKLEARN] / middle[DPTRAIN]:.2f}"]

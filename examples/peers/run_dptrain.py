@@ -3,7 +3,9 @@
 The first epoch is the warm-up; the time is that of the steps of all later epochs, with all that
 belongs to a step: gathering the rows, the sum over the ranks, the update.
 
-    mpirun -n 2 python run_dptrain.py JOB      (what a job holds is in compare.py)
+    mpirun -n 2 python run_dptrain.py [--default] JOB      (what a job holds is in compare.py)
+
+There is a shard for each rank, as DDP has it; with --default as many as dptrain has by default.
 """
 
 import json
@@ -13,12 +15,13 @@ import dptrain
 
 
 def main() -> None:
-    job = json.loads(sys.argv[1])
+    *default, text = sys.argv[1:]
+    job = json.loads(text)
     world = dptrain.connect()
     data = dptrain.load(job["data"], dptrain.DataConfig(task=job["task"], scale="none"))
     model = dptrain.mlp_for(data, dptrain.ModelConfig(hidden=tuple(job["hidden"])))
     config = dptrain.TrainConfig(
-        shards=world.size,
+        shards=None if default else world.size,
         batch_size=job["batch_size"],
         epochs=job["epochs"],
         optimizer="momentum",

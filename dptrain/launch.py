@@ -1,0 +1,294 @@
+"""What a launcher says of the ranks it has started, and whether the MPI library here fits it.
+
+MPI is imported and started here, when a world is connected and not before: `--help` needs none.
+"""
+
+import contextlib
+import ctypes
+import os
+import re
+import signal
+import socket
+import stat
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dptrain.config import InputError
+
+ALONE = "each process would think that it is alone"
+"""What becomes of ranks whose launcher and MPI library can't find each other."""
+
+RIGHT_LAUNCHER = (
+    "Start dptrain with the launcher of the MPI library that it uses "
+    "(under Slurm: srun --mpi=pmi2 for MPICH, srun --mpi=pmix for Open MPI)"
+)
+"""What to do about it."""
+
+TAKEN = {signal.SIGHUP, signal.SIGUSR1}
+"""Signals that end a process, but not one that has started MPICH."""
+
+START = 600.0
+"""Seconds that MPI may take to start, with every rank of the launch."""
+
+LOOK = 1.0
+"""Seconds between two looks at the other ranks while it does."""
+
+LAUNCHERS = {"mpiexec", "mpiexec.hydra", "mpirun", "hydra_pmi_proxy", "prterun", "prted", "orterun"}
+LAUNCHERS |= {"orted", "slurmstepd"}
+"""Names of processes that start and end ranks."""
+
+LOCAL = (
+    ("MPI_LOCALNRANKS", "PMI_RANK"),
+    ("OMPI_COMM_WORLD_LOCAL_SIZE", "OMPI_COMM_WORLD_RANK"),
+)
+"""Variables that say how many ranks the launcher starts on a node, and which one a process is."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What a launcher's environment announces: its name, this process's rank, how many ranks."""
+
+    launcher: str
+    rank: int
+    size: int
+
+
+def announced(environ: Mapping[str, str] = os.environ) -> Launch | None:
+    """Return what the environment says of the launch; None where no launcher is known.
+
+    Slurm's variables come last and only within a step: in a batch script they announce tasks that
+    nobody has started, mpirun inside a job has its own processes started by Slurm, and a step with
+    a terminal (srun --pty) is a person's shell.
+    """
+    for launcher, rank, size in (
+        ("Open MPI's mpirun", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+        ("MPICH's or Intel MPI's mpiexec", "PMI_RANK", "PMI_SIZE"),
+        ("Slurm's srun", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
+    ):
+        if launcher == "Slurm's srun" and "SLURM_PTY_PORT" in environ:
+            continue
+        if rank == "PMI_RANK" and is_inherited(environ):
+            continue
+        if environ.get(rank, "").isdigit() and environ.get(size, "").isdigit():
+            return Launch(launcher, int(environ[rank]), int(environ[size]))
+    return None
+
+
+def is_inherited(environ: Mapping[str, str]) -> bool:
+    """Return whether it is another process that these variables were meant for.
+
+    Where a rank starts a program, that has the rank's variables, but not the socket they name.
+    """
+    try:
+        return not stat.S_ISSOCK(os.fstat(int(environ.get("PMI_FD", ""))).st_mode)
+    except ValueError:  # the launcher is reached otherwise
+        return False
+    except (OSError, OverflowError):
+        return True
+
+
+def _import_mpi() -> Any:
+    """Import MPI without starting it, so that the library is looked at before the launcher is.
+
+    Raises ImportError or RuntimeError where there is no MPI library.
+    """
+    import mpi4py
+
+    mpi4py.rc.initialize = False
+    mpi4py.rc.finalize = True
+    from mpi4py import MPI
+
+    return MPI
+
+
+def library() -> str | None:
+    """Return the name and version of the MPI library in one line; None where there is none."""
+    try:
+        first = _import_mpi().Get_library_version().split("\n")[0].split(", package")[0]
+    except (ImportError, RuntimeError):
+        return None
+    return " ".join(first.strip("\x00").split())
+
+
+def misfit(launch: Launch, library: str, environ: Mapping[str, str] = os.environ) -> str | None:
+    """Return what would become of processes that can't be one world; None if none is known.
+
+    MPICH's library ends where Open MPI's mpirun started it; Open MPI's, from version 5 on, finds
+    the other ranks by PMIx only. Other misfits are seen once MPI has started: see `load_mpi`.
+    """
+    if launch.launcher.startswith("Open MPI") and library.startswith("MPICH"):
+        return "MPI could not start"
+    if re.match(r"Open MPI v([5-9]|\d\d)", library) and "PMIX_RANK" not in environ:
+        return ALONE
+    return None
+
+
+def load_mpi(launch: Launch | None) -> Any:
+    """Import and start MPI; None where this machine has no MPI library.
+
+    Raises
+    ------
+    InputError
+        The launcher announces more ranks than MPI has.
+    """
+    if is_inherited(os.environ):  # else MPI would look for the launcher's socket, and end
+        for name in [name for name in os.environ if name.startswith("PMI_")]:
+            del os.environ[name]
+    try:
+        mpi = _import_mpi()
+    except (ImportError, RuntimeError) as error:  # no libmpi: mpi4py raises RuntimeError
+        if launch and launch.size > 1:
+            raise _mismatch(
+                launch, f"there is no MPI library here ({' '.join(str(error).split())})"
+            ) from None
+        return None
+    found = str(library())
+    if not mpi.Is_initialized():
+        trouble = misfit(launch, found) if launch else None
+        if launch and trouble and (launch.size > 1 or trouble != ALONE):  # one alone is no harm
+            raise _mismatch(launch, f"the MPI library is {found}", trouble)
+        _start(mpi)
+    if launch and launch.size > mpi.COMM_WORLD.size:
+        raise _mismatch(launch, f"the MPI library ({found}) sees {mpi.COMM_WORLD.size}")
+    return mpi
+
+
+def _start(mpi: Any) -> None:
+    """Start MPI, which waits for every rank of the launch, with other threads free to run.
+
+    mpi4py would keep the interpreter's lock all the while, and nobody could watch. MPICH has its
+    own handlers for TAKEN, which do nothing: signals that come meanwhile wait, and then do what
+    they did before. Ctrl-C ends the process at once.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, *TAKEN)}
+    waiting = signal.pthread_sigmask(signal.SIG_BLOCK, TAKEN)
+    if main and before[signal.SIGINT] is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        init = ctypes.CDLL(mpi.__file__).MPI_Init_thread
+    except (OSError, AttributeError):
+        mpi.Init_thread(mpi.THREAD_FUNNELED)
+    else:
+        init(None, None, mpi.THREAD_FUNNELED, ctypes.byref(ctypes.c_int()))
+    for number, handler in before.items():
+        if main and handler is not None:  # else it is a library's from the start
+            signal.signal(number, handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, waiting)
+
+
+def _mismatch(launch: Launch, found: str, trouble: str = ALONE) -> InputError:
+    return InputError(
+        f"{launch.launcher} announces {launch.size} rank{'s' * (launch.size > 1)}, but {found}, so "
+        f"{trouble}. {RIGHT_LAUNCHER}"
+    )
+
+
+def let_the_first_speak() -> None:
+    """Wait, in a process that ends without a world: a launcher may end all when one has failed."""
+    time.sleep(0.5)
+
+
+def exists(process: int) -> bool:
+    """Return whether there is a process; needs no file, of which there may be too many open."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is another user's
+        pass
+    return True
+
+
+def launcher_processes() -> list[int]:
+    """Return the processes between this one and the launcher that started it, the launcher last.
+
+    Nothing where no process above this one is known to be a launcher.
+    """
+    import psutil
+
+    with contextlib.suppress(psutil.Error, OSError):
+        above = psutil.Process().parents()
+        known = [number for number, process in enumerate(above, 1) if process.name() in LAUNCHERS]
+        return [process.pid for process in above[: max(known, default=0)]]
+    return []
+
+
+@contextlib.contextmanager
+def starting(launch: Launch | None) -> Iterator[None]:
+    """Watch while MPI starts: it waits for every rank of the launch, also for one that has ended.
+
+    A process that ends before MPI starts is no failure to the launcher, unless a signal kills it.
+    """
+    if launch is None or launch.size == 1:
+        yield
+        return
+    over = threading.Event()
+    thread = threading.Thread(target=_watch_start, args=(launch, over), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _watch_start(launch: Launch, over: threading.Event) -> None:
+    """End this process, and so all, where MPI can't start any more."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, TAKEN)  # as in the main thread: see `_start`
+    begin, before = time.monotonic(), None
+    while not over.wait(LOOK):
+        missing, found = missing_ranks(launch), None
+        if missing and missing == before:
+            found = f"{missing} has ended before MPI started, and the others would wait for ever"
+        elif time.monotonic() - begin > START:
+            found = (
+                f"MPI has not started within {START:g} s: some of {launch.size} ranks are missing"
+            )
+        before = missing
+        if signal.sigpending():  # this process was asked to end
+            os.kill(os.getpid(), signal.SIGKILL)
+        if found:
+            over.wait(launch.rank / 10)  # the first one speaks
+            say(f"{found}. Start every rank with the same command")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def missing_ranks(launch: Launch) -> str | None:
+    """Return which ranks that the launcher has started on this node are there no more, in words.
+
+    None where all are there, or that can't be known.
+    """
+    import psutil
+
+    for size, rank in LOCAL:
+        num = os.environ.get(size, "")
+        if rank not in os.environ or not num.isdigit():
+            continue
+        with contextlib.suppress(psutil.Error, OSError, KeyError, ValueError, StopIteration):
+            launcher = next(p for p in psutil.Process().parents() if p.name() in LAUNCHERS)
+            there = {
+                int(process.environ()[rank])
+                for process in launcher.children()
+                if process.status() != psutil.STATUS_ZOMBIE
+            }
+            if int(num) == launch.size:
+                missing = sorted({*range(launch.size)} - there)
+                return f"rank {', '.join(map(str, missing))}" if missing else None
+            left = int(num) - len(there)
+            beside = ", ".join(map(str, sorted(there)))
+            return f"a rank on {socket.gethostname()}, beside {beside}," if left > 0 else None
+    return None
+
+
+def say(message: str) -> None:
+    """Write a last message to standard error, whatever has become of that."""
+    text = f"dptrain: {message}\n" if message else ""
+    with contextlib.suppress(Exception):
+        if sys.stderr.isatty():
+            text += "\x1b[?25h"  # the cursor, which the progress bar hides
+        os.write(2, text.encode(errors="backslashreplace"))
