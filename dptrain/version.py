@@ -1,30 +1,62 @@
 """Which program this is, and what it computes with: part of what decides the bytes."""
 
 import platform
+import re
+import subprocess
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 __version__ = version("dptrain")
 
+NAMED = r"(?:model name|Model Name|cpu model|cpu|CPU implementer|CPU part|uarch)\s*:\s*(.*\S)"
+"""A line of Linux's list of CPUs that says which kind one is: on x86, LoongArch, MIPS, POWER, ARM
+(where every kind has numbers only), RISC-V."""
+
 
 def linear_algebra() -> list[str]:
-    """Return the name and version of each BLAS that is loaded, and its name for this CPU."""
+    """Return the name and version of each BLAS that is loaded, and its name for this CPU.
+
+    Of one that threadpoolctl does not know, what NumPy was built with, and the system it is of.
+    """
+    import numpy
+
+    known = known_blas()
+    if known:
+        return sorted({f"{name} ({kernel})" for name, kernel in known})
+    built: Any = numpy.show_config(mode="dicts")
+    blas = built.get("Build Dependencies", {}).get("blas", {})
+    return [f"{blas.get('name', 'a BLAS')} {blas.get('version', '')} of {platform.platform()}"]
+
+
+def known_blas() -> list[tuple[str, str]]:
+    """Return of each BLAS that threadpoolctl knows its name with the version, and its kernel."""
     import numpy  # noqa: F401 (loads it)
     import threadpoolctl
 
     pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
-    found = {f"{p['internal_api']} {p['version']} ({p.get('architecture', '?')})" for p in pools}
-    return sorted(found)
+    return [(f"{p['internal_api']} {p['version']}", p.get("architecture", "?")) for p in pools]
 
 
 def cpu() -> str:
-    """Return the CPU's model as Linux names it; elsewhere what Python knows."""
+    """Return the CPU's model as the system names it; elsewhere what Python knows."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        if platform.system() == "Darwin":
+            line = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
+            named = subprocess.run(line, capture_output=True, text=True, check=False).stdout.strip()
+        else:
+            named = cpu_in(Path("/proc/cpuinfo").read_text(errors="replace"))
     except OSError:
-        lines = []
-    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor() or platform.machine()
+        named = ""
+    return named or platform.processor() or platform.machine() or "unknown"
+
+
+def cpu_in(cpuinfo: str) -> str:
+    """Return all kinds of CPU that Linux's list of them names, each once; empty if none."""
+    found = re.findall(rf"^{NAMED}$", cpuinfo, re.MULTILINE)
+    found += re.findall(r"^processor \d+:.* (machine = \w+)", cpuinfo, re.MULTILINE)  # s390
+    numbers = any(name.startswith("0x") for name in found)
+    return " ".join([*([platform.machine()] if numbers else []), *dict.fromkeys(found)])
 
 
 def software() -> str:

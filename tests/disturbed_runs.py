@@ -35,29 +35,32 @@ FLIPPED = 9000
 """The entry of the parameters of which a bit is flipped."""
 
 
-class Disturbed(dptrain.MLP):
-    """A network during whose computation something happens."""
+class Disturbance:
+    """What happens during a network's computation, which is else as any other's."""
 
-    def __init__(self, what: str, when: str, **spec: Any) -> None:
-        super().__init__(**spec)
+    def __init__(self, what: str, when: str, model: dptrain.MLP) -> None:
         self.what, self.when = what, when
         self.shards_seen = 0
+        self.initial_params, self.loss_and_grad_sum = model.initial_params, model.loss_and_grad_sum
+        self.outputs = model.outputs
+        for name in ("initial_params", "loss_and_grad_sum", "outputs"):
+            setattr(model, name, getattr(self, f"disturbed_{name}"))
 
-    def initial_params(self, rng: np.random.Generator) -> Floats:
+    def disturbed_initial_params(self, rng: np.random.Generator) -> Floats:
         self.happen("start")
-        return super().initial_params(rng)
+        return self.initial_params(rng)
 
-    def loss_and_grad_sum(
+    def disturbed_loss_and_grad_sum(
         self, params: Floats, x: Floats, y: NDArray[Any], out: Floats, rng: Any
     ) -> float:
         self.shards_seen += 1
         if self.shards_seen == STEP:
             self.happen("step", params)
-        return super().loss_and_grad_sum(params, x, y, out, rng)
+        return self.loss_and_grad_sum(params, x, y, out, rng)
 
-    def outputs(self, params: Floats, x: Floats) -> Floats:
+    def disturbed_outputs(self, params: Floats, x: Floats) -> Floats:
         self.happen("evaluation" if len(x) == HELD_OUT else "test")
-        return super().outputs(params, x)
+        return self.outputs(params, x)
 
     def happen(self, when: str, params: Floats | None = None) -> None:
         if when != self.when:
@@ -110,11 +113,11 @@ def main() -> int:
         **settings,
     )
     data = dptrain.load(config=dptrain.DataConfig(validation=0.1), world=world)
-    spec = dptrain.mlp_for(data).spec()
-    mine = int(rank) in (-1, world.rank)
+    model = dptrain.mlp_for(data)
     if what == "slow":
         slow_down()
-    model = Disturbed(what, when, **spec) if mine else dptrain.MLP(**spec)
+    if int(rank) in (-1, world.rank):
+        Disturbance(what, when, model)
     try:
         trained = dptrain.fit(model, data, config, out=Path(out), world=world)
     except dptrain.InputError as error:

@@ -302,7 +302,8 @@ def test_a_run_goes_on_from_its_newest_checkpoint(
 
 @pytest.mark.parametrize("name", [*WHOLE, *REAL])
 def test_a_state_of_values_that_can_not_be_is_none(name: str) -> None:
-    whole = dict.fromkeys(WHOLE, 1) | dict.fromkeys(REAL, (0.5).hex())
+    whole: dict[str, Any] = dict.fromkeys(WHOLE, 1) | dict.fromkeys(REAL, (0.5).hex())
+    whole |= {"kept": 0, "kept_metrics": {"train_loss": 0.5}}
     check({}, whole, {})
     wrong = [-1, 1.0, True, "1", None] if name in WHOLE else [0.5, None, "x", 1]
     for value in wrong:

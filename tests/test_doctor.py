@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import platform
 import re
 import subprocess
 from collections.abc import Callable
@@ -9,10 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import BIN, Start, start
 
-from dptrain import machine
+from dptrain import machine, version
 from dptrain.config import TrainConfig
 from dptrain.doctor import place
 from dptrain.doctor.judge import CHECKS, MEASURED, Case, judge
@@ -405,3 +407,68 @@ def test_a_launcher_of_another_environment_is_an_error_on_any_number_of_ranks(
     done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stdout.count("error    launcher") == 1, done.stdout
+
+
+# ---- CPUs by their names
+
+ARM = """processor\t: 0
+BogoMIPS\t: 2100.00
+Features\t: fp asimd sve
+CPU implementer\t: 0x41
+CPU architecture: 8
+CPU variant\t: 0x1
+CPU part\t: {part}
+CPU revision\t: 1
+
+"""
+POWER = """processor\t: 0
+cpu\t\t: POWER9, altivec supported
+clock\t\t: 3800.000000MHz
+revision\t: 2.2 (pvr 004e 1202)
+
+timebase\t: 512000000
+machine\t\t: PowerNV 8335-GTH
+"""
+S390 = """vendor_id       : IBM/S390
+processor 0: version = FF,  identification = 123456,  machine = 8561
+"""
+
+
+def test_kinds_of_cpu_have_names_that_tell_them_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    for text, name in {
+        "cpu family\t: 25\nmodel\t\t: 1\nmodel name\t: AMD EPYC\ncpu MHz\t\t: 2.0\n"
+        * 4: "AMD EPYC",
+        ARM.format(part="0xd40") * 2: "aarch64 0x41 0xd40",
+        ARM.format(part="0xd4f") * 2: "aarch64 0x41 0xd4f",
+        ARM.format(part="0xd03") + ARM.format(part="0xd09"): "aarch64 0x41 0xd03 0xd09",
+        POWER: "POWER9, altivec supported",
+        S390: "machine = 8561",
+        "": "",
+    }.items():
+        assert version.cpu_in(text) == name
+
+
+@pytest.mark.parametrize(("system", "name"), [("Darwin", "Apple M2"), ("Plan 9", "unknown")])
+def test_a_cpu_always_has_a_name(system: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def sysctl(*_: object, **__: object) -> Any:
+        return subprocess.CompletedProcess([], 0, "Apple M2\n", "")
+
+    for ask in ("processor", "machine"):
+        monkeypatch.setattr(platform, ask, str)
+    monkeypatch.setattr(platform, "system", lambda: system)
+    monkeypatch.setattr(subprocess, "run", sysctl)
+    monkeypatch.setattr(version, "cpu_in", str.strip if system == "Darwin" else lambda _: "")
+    assert version.cpu() == name
+
+
+def test_a_blas_that_is_not_known_has_a_name_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert " (" in version.linear_algebra()[0]
+    monkeypatch.setattr(version, "known_blas", list)
+    (name,) = version.linear_algebra()
+    assert platform.platform() in name
+    built = {"Build Dependencies": {"blas": {"name": "accelerate", "version": "unknown"}}}
+    monkeypatch.setattr(np, "show_config", lambda **_: built)
+    assert version.linear_algebra()[0].startswith("accelerate unknown of ")

@@ -22,13 +22,14 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import BIN, Start
-from short_runs import NUM_STEPS, bytes_of, train, write_data
+from short_runs import ALONE, CONFIG, HIDDEN, NUM_STEPS, bytes_of, load_once, train, write_data
 
 from dptrain import InputError
-from dptrain.record import checkpoint, store
-from dptrain.record.rundir import CONFIG
+from dptrain.record import checkpoint, rundir, store
 from dptrain.train import recorder, resume
+from dptrain.train.fit import fit, mlp_for
 from dptrain.train.state import snapshot
+from dptrain.train.verify import verify
 
 Operation = tuple[str, str, int]
 """What is done to which file of the run, and its number among its like, from 1."""
@@ -240,7 +241,7 @@ def test_what_fails_before_the_first_step_is_said_and_can_be_done_again(
         with pytest.raises(InputError, match=os.strerror(error)):
             train(data, disk.folder)
         disk.reset()
-        train(data, disk.folder, resume=(disk.folder / CONFIG).is_file())
+        train(data, disk.folder, resume=(disk.folder / rundir.CONFIG).is_file())
         assert bytes_of(disk.folder) == undisturbed
         shutil.rmtree(disk.folder)
         disk.reset()
@@ -549,3 +550,77 @@ def test_a_disk_that_is_really_full_and_then_read_only(tmp_path: Path, dptrain: 
     good = dptrain("--quiet", "--json", "--epochs", "3").json
     assert full["params_sha256"] == resumed["params_sha256"] == good["params_sha256"]
     assert verified["verdict"] == "whole"
+
+
+# ---- lines that another process takes away while a run goes on
+
+
+def meddled(data: Path, run: Path, step: int, meddle: Callable[[Path], object]) -> dict[str, Any]:
+    """Train, with something done to the run's files before a step; return its summary."""
+    loaded = load_once(data)
+    model = mlp_for(loaded, HIDDEN)
+    compute, calls = model.loss_and_grad_sum, 0
+
+    def meddling(*args: Any) -> float:
+        nonlocal calls
+        calls += 1
+        if calls == (step - 1) * 4 + 1:  # four shards a step
+            meddle(run)
+        return compute(*args)
+
+    model.loss_and_grad_sum = meddling  # type: ignore[method-assign, assignment]
+    return fit(model, loaded, CONFIG, out=run, world=ALONE).summary
+
+
+def overwrite(name: str, run: Path) -> None:
+    (run / name).unlink()
+    (run / name).write_text("something else\n")
+
+
+@pytest.mark.parametrize("name", ["receipt.jsonl", "metrics.jsonl"])
+@pytest.mark.parametrize("step", [1, 3])
+def test_lines_that_are_removed_or_replaced_are_written_once_more(
+    name: str, step: int, data: Path, undisturbed: Any, tmp_path: Path, capsys: Any
+) -> None:
+    ways: list[Callable[[Path], object]] = [
+        lambda run: (run / name).unlink(),
+        lambda run: overwrite(name, run),
+        lambda run: (run / name).rename(run.parent / "moved"),
+    ]
+    for number, way in enumerate(ways):
+        run = tmp_path / str(number)
+        summary = meddled(data, run, step, way)
+        (said,) = warnings(capsys)
+        assert f"{name} was removed or replaced by another process: written once more" in said
+        assert (summary["trouble"], summary["saved"]) == (None, NUM_STEPS)
+        assert bytes_of(run) == undisturbed
+        checkpoint.path_of(run, NUM_STEPS).unlink()
+        check_goes_on(data, run, undisturbed, capsys)
+
+
+@pytest.mark.parametrize("size", [0, 100])
+@pytest.mark.parametrize("step", [2, 4])
+def test_a_receipt_that_is_cut_is_never_called_saved(
+    size: int, step: int, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    summary = meddled(data, run, step, lambda run: os.truncate(run / "receipt.jsonl", size))
+    assert "another process has changed it" in summary["trouble"]
+    assert summary["saved"] is None
+    assert len(warnings(capsys)) == 1
+    assert checkpoint.steps_of(run) == [*range(1, step)][-2:]
+
+
+def test_metrics_that_are_cut_cost_no_checkpoint(
+    data: Path, undisturbed: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    summary = meddled(data, run, 4, lambda run: os.truncate(run / "metrics.jsonl", 200))
+    assert "metrics.jsonl" in summary["trouble"]
+    assert summary["saved"] == NUM_STEPS
+    assert len(warnings(capsys)) == 1
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 3
+    assert verify(run, "all", world=ALONE).verdict == "identical"
+    assert bytes_of(run)[0] == undisturbed[0]
+    train(data, run, resume=True)
+    assert warnings(capsys) == []

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -240,6 +239,75 @@ def test_a_journal_in_no_folder_is_refused(tmp_path: Path) -> None:
         Journal(tmp_path / "there" / "lines")
 
 
+# ---- files that another process takes away
+
+
+def test_a_file_whose_name_is_gone_is_written_once_more(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    journal = Journal(path)
+    journal.append(b"a" * PIECE)
+    journal.append(b"b")
+    journal.flush()
+    whole = path.read_bytes()
+    assert journal.keep_name()
+    other = tmp_path / "other"
+    changes: list[Callable[[], object]] = [
+        lambda: None,
+        lambda: path.write_bytes(b"somebody's"),
+        lambda: path.symlink_to(other),
+        lambda: os.mkfifo(path),
+    ]
+    for change in changes:
+        path.rename(other)
+        change()
+        assert not journal.keep_name()
+        assert path.is_file()
+        assert not path.is_symlink()
+        assert path.read_bytes() == whole
+        journal.append(b"c")
+        journal.flush()
+        whole += b"c\n"
+        assert path.read_bytes() == whole
+        assert journal.keep_name()
+    journal.close()
+
+
+def test_a_file_that_is_another_process_s_is_left_to_it(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    journal = Journal(path)
+    path.unlink()
+    path.write_bytes(b"theirs")
+    held = lock(path)
+    assert held is not None
+    with pytest.raises(OSError, match="another process writes"):
+        journal.keep_name()
+    assert path.read_bytes() == b"theirs"
+    os.close(held)
+    journal.close()
+
+
+@pytest.mark.parametrize("size", [0, 3, 7, 40])
+def test_a_file_that_is_cut_gets_no_line_behind_a_hole(size: int, tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    journal = Journal(path)
+    for line in (b"one", b"two"):
+        journal.append(line)
+    journal.flush()
+    os.truncate(path, size)
+    left = path.read_bytes()
+    journal.append(b"three")
+    for attempt in (journal.flush, journal.check_size, journal.keep_name):
+        with pytest.raises(OSError, match="another process has changed it"):
+            attempt()
+    assert path.read_bytes() == left
+    journal.adopt()
+    journal.flush()
+    kept = left[: left.rfind(b"\n") + 1]
+    assert path.read_bytes() == kept + b"three\n"
+    assert journal.num_lines == kept.count(b"\n") + 1
+    journal.close()
+
+
 # ---- a run's directory
 
 
@@ -277,21 +345,11 @@ def test_a_link_is_not_followed_where_a_run_s_file_should_be(tmp_path: Path) -> 
     assert (tmp_path / "precious").read_text() == "precious"
 
 
-def test_arrays_are_stored_as_they_are_whatever_their_strides(tmp_path: Path) -> None:
-    array = np.arange(24.0).reshape(4, 6)
-    arrays = {"turned": array.T, "every second": array[:, ::2], "backwards": array[::-1]}
-    rundir.write_tensors(tmp_path / "file", arrays, {"a": 1})
-    found, about = rundir.read_tensors(tmp_path / "file")
-    assert about == {"a": 1}
-    for name, expected in arrays.items():
-        np.testing.assert_array_equal(found[name], expected)
-
-
-def test_metrics_that_a_checkpoint_counts_on_must_be_there(tmp_path: Path) -> None:
-    (tmp_path / rundir.METRICS).write_text('{"step": 1}\n{"step": 2}\n')
-    assert rundir.read_metrics(tmp_path, 1) == [{"step": 1}]
-    with pytest.raises(InputError, match="has 2 lines; the checkpoint needs 3"):
-        rundir.read_metrics(tmp_path, 3)
+def test_whole_lines_of_metrics_are_read_and_no_more_than_are_asked_for(tmp_path: Path) -> None:
+    assert rundir.metrics_lines(tmp_path, 1) == []
+    (tmp_path / rundir.METRICS).write_text('{"step": 1}\n{"step": 2}\n{"st')
+    assert rundir.metrics_lines(tmp_path, 1) == [b'{"step": 1}']
+    assert rundir.metrics_lines(tmp_path, 3) == [b'{"step": 1}', b'{"step": 2}']
 
 
 @pytest.mark.parametrize("name", ["config.toml", "metrics.jsonl", "receipt.jsonl"])

@@ -646,7 +646,9 @@ def test_a_nan_gradient_ends_the_run_before_it_is_kept(tmp_path: Path) -> None:
         "import dptrain\n", "import dptrain, numpy as np\n"
     )
     script = script.replace("epochs=3", "epochs=9, checkpoint_every='1 step'")
-    mended = script.replace("== 5", "== 0").replace(', out="run"', ', out="run", resume=True')
+    mended = script.replace("== 5", "== 0").replace(
+        ', out="run"', ', out="run", resume=True, force=True'
+    )  # as its source is another
     write(tmp_path, {"d.npz": GOOD, "train.py": script, "again.py": mended})
     done = start("python", "train.py", ranks=3, cwd=tmp_path, timeout=SECONDS)
     words = "the gradient of step 5 (epoch 5) is not finite at parameter 26, in layers.0.bias: "
@@ -655,7 +657,7 @@ def test_a_nan_gradient_ends_the_run_before_it_is_kept(tmp_path: Path) -> None:
     assert max(run.glob("checkpoints/*")).name == "step-0000000004.safetensors"
     assert not (run / "model.safetensors").exists()
     assert start("python", "again.py", cwd=tmp_path, timeout=SECONDS).status == 0
-    whole = mended.replace('"run", resume=True', '"whole"')
+    whole = mended.replace('"run", resume=True, force=True', '"whole"')
     write(tmp_path, {"whole.py": whole})
     assert start("python", "whole.py", cwd=tmp_path, timeout=SECONDS).status == 0
     models = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("run", "whole")]
@@ -677,6 +679,80 @@ def test_an_update_that_is_not_finite_is_never_kept(dptrain: Start, tmp_path: Pa
         )
         assert not [*(tmp_path / "other").rglob("*.safetensors")]
     assert contents(tmp_path / "run" / "checkpoints") == before
+
+
+# Ranks that are not like the others
+
+ODD = """
+import os
+import sys
+from unittest import mock
+
+import dptrain
+from dptrain.train import identity
+from dptrain.train.stored import predict_run
+
+world = dptrain.connect()
+odd, here = world.rank == 1, os.getcwd()
+kernel = [("openblas 1", "Zen")] if odd else [("openblas 1", "Haswell")]
+other = {
+    "dptrain": mock.patch.object(identity, "__version__", "9" if odd else "1"),
+    "NumPy": mock.patch.object(identity.np, "__version__", "9" if odd else "1"),
+    "BLAS": mock.patch.object(identity, "known_blas", lambda: [("mkl" if odd else "blis", "x")]),
+    "kernel": mock.patch.object(identity, "known_blas", lambda: kernel),
+    "cpu": mock.patch.object(identity, "cpu", lambda: "A CPU" if odd else "B CPU"),
+    "many": mock.patch.object(identity, "WHOLE", 0),
+    "none": mock.patch.object(identity, "known_blas", list),
+}
+data = dptrain.load("d.npz")
+run = f"{here}/run"
+dptrain.fit(dptrain.mlp_for(data), data, dptrain.TrainConfig(epochs=1), out=run)
+world.allgather("rank 0 has written it")
+for name in sys.argv[1:]:
+    with other.get(name, mock.patch.object(identity, "WHOLE", 2**20)):
+        os.chdir(f"{here}/odd" if odd and name == "test" else here)
+        path = f"{here}/odd/d.npz" if odd and name in ("data", "many") else f"{here}/d.npz"
+        config = dptrain.DataConfig(test_data=("d.npz",))
+        for call in (
+            lambda: dptrain.load(path, config),
+            lambda: dptrain.fit(dptrain.mlp_for(data), data, dptrain.TrainConfig(epochs=1)),
+            lambda: predict_run(run, [path], probabilities=False, world=world),
+        ):
+            try:
+                call()
+            except dptrain.InputError as error:
+                if world.rank == 0:
+                    print(f"{name}: {error}", flush=True)
+"""
+
+
+def test_a_rank_with_other_data_or_versions_is_named(tmp_path: Path) -> None:
+    """In one start of MPI: other data, also where it is too large to be hashed whole; versions."""
+    odd = {name: array.copy() for name, array in GOOD.items()}
+    odd["x"].reshape(-1)[-1] += 1
+    write(tmp_path, {"d.npz": GOOD, "odd/d.npz": odd, "odd.py": ODD})
+    names = ("data", "many", "test", "dptrain", "NumPy", "BLAS", "kernel", "cpu", "none")
+    done = start("python", "odd.py", *names, ranks=3, cwd=tmp_path, timeout=60)
+    assert done.status == 0, done.stderr
+    said = done.stdout.splitlines()
+    expected = [
+        *[("data", "the data's SHA-256")] * 2,  # to train on, and to predict for
+        *[("many", "the data's SHA-256")] * 2,
+        ("test", "the test data's SHA-256"),
+        *((name, name) for name in ("dptrain", "NumPy", "BLAS") for _ in range(3)),
+    ]
+    assert len(said) == len(expected), said
+    for line, (name, what) in zip(said, expected, strict=True):
+        assert line.startswith(f"{name}: {what} is "), line
+        assert " on rank 1 and " in line, line
+        assert " on ranks 0, 2; start all ranks with the same " in line, line
+    warned = [line for line in done.stderr.splitlines() if "warning" in line]
+    assert len(warned) == 3, done.stderr
+    assert "not all ranks compute alike: " in warned[0]
+    assert "(Haswell)" in warned[0]
+    assert "(Zen)" in warned[0]
+    assert "with B CPU" in warned[1]
+    assert "is none that threadpoolctl knows" in warned[2]
 
 
 # Launchers and libraries

@@ -4,6 +4,9 @@ import hashlib
 import json
 import random
 import struct
+import tracemalloc
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +15,16 @@ import pytest
 from conftest import start
 from hypothesis import given
 from hypothesis import strategies as st
-from short_runs import NUM_STEPS, temporary_folder, write_data
+from short_runs import CONFIG, HIDDEN, NUM_STEPS, temporary_folder, write_data
 
-from dptrain.config import InputError
+from dptrain.config import DataConfig, InputError
 from dptrain.model.mlp import MLP
 from dptrain.record import receipt, rundir
 from dptrain.record.receipt import Receipt, differences, encode, head_of, merged, step_line
 from dptrain.record.store import Store
 from dptrain.reduce.digest import HASHED, block_digests, digest, root
+from dptrain.train.fit import load, mlp_for, outcome
+from dptrain.train.loop import begin
 from dptrain.world import World
 
 FIRST = {"dptrain": "0", "shards": 2, "settings": {"seed": 0, "epochs": 3}}
@@ -85,19 +90,87 @@ def write(run: Path, lines: list[bytes], tail: bytes = b"") -> Path:
 
 def test_a_chain_is_read_as_what_it_says(tmp_path: Path) -> None:
     note = {"step": 3, "changed": {"shards": 4, "settings": {"epochs": 5}}}
-    lines = chain(FIRST, *steps(1, 3), note, *steps(4, 6))
-    found = receipt.read(write(tmp_path, lines, tail=b'{"step": 7'), marks=[1, 5])
-    assert found.first == FIRST
-    assert [line["step"] for line in found.steps] == [1, 2, 3, 4, 5, 6]
-    assert (found.num_lines, found.head) == (8, head_of(lines[-1]))
-    assert found.heads == {1: head_of(lines[0]), 5: head_of(lines[4])}
+    end = {"step": 6, "end": {"steps": 6}, "model": 64 * "0"}
+    lines = chain(FIRST, *steps(1, 3), note, *steps(4, 6), end)
+    write(tmp_path, lines, tail=b'{"step": 7')
+    found = Receipt()
+    read = [(found.head, step) for step in receipt.follow(tmp_path, found)]
+    assert [head for head, _ in read] == [head_of(line) for line in lines]
+    assert [step._asdict() for _, step in read if step] == [
+        {"params": None, **line} for line in steps(1, 6)
+    ]
+    assert found == receipt.read(tmp_path)
+    assert (found.first, found.end) == (FIRST, end)
+    assert (found.num_steps, found.num_lines, found.head) == (6, 9, head_of(lines[-1]))
+    assert found.run == found.run_before(6)
     for step, shards, epochs in ((1, 2, 3), (3, 2, 3), (4, 4, 5), (6, 4, 5)):
         run = found.run_before(step)
         assert (run["shards"], run["settings"]) == (shards, {"seed": 0, "epochs": epochs})
-    part = receipt.read(tmp_path, 3)
-    assert (part.num_lines, part.head, len(part.steps)) == (3, head_of(lines[2]), 2)
-    with pytest.raises(InputError, match="has 8 lines; needed are 9"):
-        receipt.read(tmp_path, 9)
+    assert receipt.head_at(tmp_path, 3) == head_of(lines[2])
+    with pytest.raises(InputError, match="has too few lines; needed are 10"):
+        receipt.head_at(tmp_path, 10)
+
+
+def peak(function: Callable[[], object]) -> int:
+    """Return the bytes of Python's memory that a call needs at most."""
+    tracemalloc.start()
+    function()
+    found = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return found
+
+
+def test_reading_needs_no_more_memory_for_a_longer_receipt(tmp_path: Path) -> None:
+    for name, last in (("short", 50), ("long", 3000)):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name, chain(FIRST, *steps(1, last)))
+    readers: list[Callable[[Path], object]] = [
+        receipt.read,
+        receipt.first_line,
+        lambda run: receipt.head_at(run, 51),
+    ]
+    for read in readers:
+        short, long = (peak(partial(read, tmp_path / name)) for name in ("short", "long"))
+        assert long < short + 10_000
+
+
+WRONG_LINES: dict[str, Any] = {
+    "a note of another step": {"step": 2, "changed": {"shards": 4}},
+    "a note of no step": {"changed": {"shards": 4}},
+    "a note of more": {"step": 3, "changed": {"shards": 4}, "why": "x"},
+    "an end of another step": {"step": 2, "end": {}, "model": ""},
+    "an end that is none": {"step": 3, "end": 5, "model": ""},
+    "a step beside others": {**steps(4, 4)[0], "more": 1},
+    "a step without rows": {"step": 4, "loss": "0x1.0p+0"},
+    "a loss that is not written so": {**steps(4, 4)[0], "loss": "0x2.0p+0"},
+    "a loss that is none": {**steps(4, 4)[0], "loss": "1"},
+    "too much of it": {"step": 3, "changed": {"x": "x" * 2**24}},
+}
+
+
+@pytest.mark.parametrize("name", WRONG_LINES)
+def test_lines_that_dptrain_does_not_write_are_refused(name: str, tmp_path: Path) -> None:
+    write(tmp_path, chain(FIRST, *steps(1, 3), WRONG_LINES[name]))
+    with pytest.raises(InputError, match=r"line 5 is damaged|it has a line of more"):
+        receipt.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [(b", ", b","), (b'"step": 2', b'"step": 02'), (b'"step": 2, ', b"")]
+)
+def test_a_line_in_other_letters_is_refused(old: bytes, new: bytes, tmp_path: Path) -> None:
+    """Also under right hashes: there is one way only to say the same."""
+    lines = chain(FIRST, *steps(1, 2))
+    write(tmp_path, [*lines[:2], lines[2].replace(old, new)])
+    with pytest.raises(InputError, match="line 3 is damaged"):
+        receipt.read(tmp_path)
+
+
+def test_nothing_follows_an_end(tmp_path: Path) -> None:
+    end = {"step": 1, "end": {"steps": 1}, "model": 64 * "0"}
+    write(tmp_path, chain(FIRST, *steps(1, 1), end, *steps(2, 2)))
+    with pytest.raises(InputError, match=r"line 4 is damaged.*follows the run's end"):
+        receipt.read(tmp_path)
 
 
 def test_any_bit_of_any_line_that_is_flipped_is_found(tmp_path: Path) -> None:
@@ -171,7 +244,7 @@ def test_a_store_goes_on_where_its_lines_say(tmp_path: Path) -> None:
             lines = store.lines()
     store.close()
     whole = (tmp_path / rundir.RECEIPT).read_bytes()
-    assert receipt.read(tmp_path, lines["receipt_lines"]).head == lines["receipt_sha256"]
+    assert receipt.head_at(tmp_path, lines["receipt_lines"]) == lines["receipt_sha256"]
     assert lines == {"metrics_lines": 2, "receipt_lines": 3} | {
         "receipt_sha256": lines["receipt_sha256"]
     }
@@ -219,6 +292,21 @@ def test_any_bit_changes_a_digest() -> None:
         changed.view(np.uint8)[bit // 8] ^= 1 << bit % 8
         assert digest(World(), changed) != good
     assert digest(World(), -np.zeros(3)) != digest(World(), np.zeros(3))
+
+
+def test_only_the_first_rank_hashes_all_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Second(World):
+        def broadcast(self, value: Any) -> Any:
+            assert not value
+            return "what the first one has found"
+
+    world = Second()
+    with temporary_folder() as folder:
+        data = load(write_data(folder / "data.npz"), DataConfig(validation=0.2), world=World())
+    run = begin(mlp_for(data, HIDDEN), data, CONFIG, World())
+    monkeypatch.setattr(world, "rank", 1)
+    found = outcome(run, run.reducer.params, {}, CONFIG, world)
+    assert found["params_sha256"] == "what the first one has found"
 
 
 @given(st.lists(st.integers(1, 5), min_size=2, max_size=5))
@@ -289,5 +377,6 @@ def test_checkpoints_are_the_same_bytes_whoever_writes_them(told: list[dict[str,
 
 def test_a_receipt_can_be_empty(tmp_path: Path) -> None:
     assert receipt.read(write(tmp_path, [])) == Receipt()
-    with temporary_folder() as run, pytest.raises(InputError, match="has 0 lines"):
-        receipt.read(write(run, []), 1)
+    assert receipt.first_line(tmp_path) is None
+    with pytest.raises(InputError, match="has too few lines"):
+        receipt.head_at(tmp_path, 1)

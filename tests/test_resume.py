@@ -12,11 +12,13 @@ import pytest
 from conftest import Start
 
 import dptrain
-from dptrain import DataConfig, InputError, ModelConfig, TrainConfig, World
+from dptrain import MLP, Data, DataConfig, InputError, ModelConfig, TrainConfig, World
 from dptrain.config import option_name
+from dptrain.model import described
 from dptrain.record import checkpoint
 from dptrain.record import receipt as receipts
 from dptrain.train import identity
+from dptrain.train.resume import settings_of
 
 SHORT = TrainConfig(
     batch_size=64, shards=3, epochs=3, checkpoint_every="17 steps", keep_checkpoints=100
@@ -37,12 +39,14 @@ CONFIGS = {"plain": SHORT, "rich": RICH}
 LINES = ("metrics.jsonl", "receipt.jsonl")
 
 
-def fit(out: Path, kind: str = "plain", resume: bool = False, **changes: Any) -> dptrain.Trained:
+def fit(
+    out: Path, kind: str = "plain", resume: bool = False, force: bool = False, **changes: Any
+) -> dptrain.Trained:
     """Train, or go on, in this process."""
     config = replace(CONFIGS[kind], **changes)
     data = dptrain.load(config=DataConfig(validation=0.2), seed=config.seed, world=World())
     model = dptrain.mlp_for(data, MODELS[kind])
-    return dptrain.fit(model, data, config, out=out, resume=resume, world=World())
+    return dptrain.fit(model, data, config, out=out, resume=resume, force=force, world=World())
 
 
 def lines(run: Path, name: str) -> list[dict[str, Any]]:
@@ -253,7 +257,7 @@ def test_with_force_the_shards_can_change_in_the_middle_of_an_epoch(tmp_path: Pa
     settings = {"shards": 5, "steps": 150}
     assert note == {"step": 100, "changed": {"shards": 5, "settings": settings}}
     assert dptrain.verify(run, "101:150", world=World()).verdict == "identical"
-    seen = [line["rows"] for line in receipts.read(run).steps]
+    seen = [line.rows for line in receipts.follow(run, receipts.Receipt()) if line]
     assert len(seen) == len(set(seen)) == 150
 
 
@@ -313,3 +317,211 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = TrainConfig(batch_size=64, epochs=1)
     dptrain.fit(dptrain.mlp_for(data), data, config, out=out, world=World())
     return out
+
+
+# ---- lost settings and metrics
+
+
+METRICS: dict[str, Any] = {
+    "gone": lambda path: path.unlink(),
+    "empty": lambda path: path.write_bytes(b""),
+    "half a line": lambda path: path.write_bytes(path.read_bytes()[:40]),
+    "a line damaged": lambda path: path.write_bytes(
+        path.read_bytes().replace(b'"train_l', b"train_l")
+    ),
+    "no epoch's seconds": lambda path: path.write_bytes(path.read_bytes().replace(b"sec", b"ces")),
+}
+
+
+@pytest.mark.parametrize("how", METRICS)
+def test_lost_metrics_cost_the_word_force_and_nothing_else(
+    how: str, whole: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    for step in checkpoint.steps_of(run)[-2:]:
+        checkpoint.path_of(run, step).unlink()
+    METRICS[how](run / "metrics.jsonl")
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    with pytest.raises(InputError, match=r"metrics\.jsonl: line.* --force goes on without, noted"):
+        fit(run, whole.name, resume=True)
+    assert before == {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    capfd.readouterr()
+    fit(run, whole.name, resume=True, force=True)
+    assert capfd.readouterr().err.count("the run goes on without") == 1
+    model = "model.safetensors"
+    assert (run / model).read_bytes() == (whole / model).read_bytes()
+    ends = [receipts.read(path).end for path in (run, whole)]
+    assert ends[0] == ends[1]
+    (note,) = receipts.read(run).notes
+    assert (note["changed"], note["lost"]) == ({}, "metrics.jsonl")
+    if how != "gone":
+        damaged = (run / "metrics.damaged").read_bytes()
+        assert damaged == before["metrics.jsonl"]
+    (run / model).unlink()
+    fit(run, whole.name, resume=True)  # without force: what is there now is whole
+    assert dptrain.verify(run, "all", world=World()).verdict == "identical"
+
+
+CONFIGS_LOST: dict[str, Any] = {
+    "gone": lambda path: path.unlink(),
+    "no TOML": lambda path: path.write_text(path.read_text().replace("seed = 0", "seed = 0x")),
+    "another seed": lambda path: path.write_text(path.read_text().replace("seed = 0", "seed = 9")),
+    "another key": lambda path: path.write_text(path.read_text().replace("seed = 0", "sead = 0")),
+    "no seed": lambda path: path.write_text(path.read_text().replace("seed = 0", "")),
+}
+
+
+@pytest.mark.parametrize("how", CONFIGS_LOST)
+def test_lost_settings_are_those_of_the_checkpoint(how: str, whole: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    said: list[str] = []
+    good = settings_of(run, said.append)
+    assert said == []
+    CONFIGS_LOST[how](run / "config.toml")
+    assert settings_of(run, said.append) == good
+    (word,) = said
+    assert "config.toml" in word
+    assert "its own settings, and the file is written again" in word
+    shutil.rmtree(run / "checkpoints")
+    assert settings_of(run, said.append) == good  # those of the receipt
+
+
+def test_what_a_person_may_change_is_taken_from_damaged_settings(
+    whole: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    text = (run / "config.toml").read_text()
+    for old, new in (("seed = 0", "seed = 4"), ("epochs = 3", "epochs = 7"), ("= 100\n", "= 5\n")):
+        assert old in text
+        text = text.replace(old, new)
+    (run / "config.toml").write_text(text)
+    found = settings_of(run, list[str]().append)
+    assert (found["seed"], found["epochs"], found["keep-checkpoints"]) == (0, 7, 5)
+
+
+def test_a_run_without_its_settings_goes_on(run: Path, tmp_path: Path, dptrain: Start) -> None:
+    copy = shutil.copytree(run, tmp_path / "copy")
+    (copy / "config.toml").unlink()
+    (copy / "model.safetensors").unlink()
+    done = dptrain("train", "--resume", "copy", "--quiet")
+    assert done.status == 0
+    assert done.stderr.count("dptrain: warning: ") == done.stderr.count("\n") == 1
+    for name in ("receipt.jsonl", "model.safetensors"):
+        assert (copy / name).read_bytes() == (run / name).read_bytes()
+    assert dptrain("verify", "copy").status == 0
+
+
+# ---- models of one's own
+
+
+class Own(MLP):
+    """A model of one's own that no settings make."""
+
+    def loss_sum(self, outputs: Any, y: Any) -> float:
+        return super().loss_sum(outputs, y)
+
+
+class Other(MLP):
+    """Another one, with as many parameters."""
+
+    def loss_sum(self, outputs: Any, y: Any) -> float:
+        return 2 * super().loss_sum(outputs, y)
+
+
+class Plain:
+    """One that keeps the protocol and no more, with an attribute that decides what it computes."""
+
+    def __init__(self, model: MLP, rate: float = 1.0) -> None:
+        self._model, self.rate = model, rate
+        self.num_params, self.dtype = model.num_params, model.dtype
+        self.initial_params, self.outputs = model.initial_params, model.outputs
+        self.loss_sum, self.loss_and_grad_sum = model.loss_sum, model.loss_and_grad_sum
+
+
+def own(data: Data, kind: Any, **changes: Any) -> Any:
+    spec = dptrain.mlp_for(data, ModelConfig(hidden=(8,))).spec() | changes
+    return kind(**spec)
+
+
+def test_a_run_goes_on_with_its_own_model_only(tmp_path: Path) -> None:
+    data = dptrain.load(world=World())
+    out = tmp_path / "run"
+
+    def go(model: Any, epochs: int, **options: Any) -> Any:
+        config = replace(SHORT, epochs=epochs)
+        return dptrain.fit(model, data, config, out=out, world=World(), **options)
+
+    go(own(data, Own), 1)
+    go(own(data, Own), 2, resume=True)
+    others = [own(data, Other), Plain(own(data, MLP)), own(data, Own, activation="tanh")]
+    for model in others:
+        with pytest.raises(InputError, match=r"model is \{.*, was \{.*--force"):
+            go(model, 3, resume=True)
+    with pytest.raises(InputError, match=r"the model is \{'class': 'MLP'\}.* start a new run"):
+        go(own(data, MLP), 3, resume=True, force=True)
+    go(own(data, Other), 3, resume=True, force=True)
+    assert receipts.read(out).notes[-1]["changed"]["model"]["class"] == "Other"
+
+
+def test_attributes_of_a_model_tell_it_from_another(tmp_path: Path) -> None:
+    data = dptrain.load(world=World())
+    out = tmp_path / "run"
+    dptrain.fit(Plain(own(data, MLP)), data, SHORT, out=out, world=World())
+    again: dict[str, Any] = {"out": out, "resume": True, "world": World()}
+    dptrain.fit(Plain(own(data, MLP)), data, SHORT, **again)
+    with pytest.raises(InputError, match=r"'rate': 2\.0.*'rate': 1\.0"):
+        dptrain.fit(Plain(own(data, MLP), 2.0), data, SHORT, **again)
+
+
+SHELL = """
+class Own:
+    def loss(self, x):
+        return (lambda y: FACTOR * y)(x)
+"""
+
+
+def test_a_model_from_a_shell_has_no_source_and_is_known_all_the_same() -> None:
+    found = []
+    for text in (SHELL, "\n\n" + SHELL, SHELL.replace("FACTOR", "2 * FACTOR")):
+        names: dict[str, Any] = {"__name__": "__main__"}
+        exec(text, names)  # noqa: S102 (as a shell does)
+        found.append(described(names["Own"]()))
+    assert found[0] == found[1] != found[2]
+
+
+def test_a_subclass_is_stored_as_what_it_is(tmp_path: Path) -> None:
+    data = dptrain.load(world=World())
+    out = tmp_path / "run"
+    trained = dptrain.fit(own(data, Own), data, SHORT, out=out, world=World())
+    assert dptrain.verify(out, world=World()).verdict == "whole"
+    assert dptrain.verify(out, "all", model=own(data, Own), world=World()).verdict == "identical"
+    different = dptrain.verify(out, "all", model=own(data, Other), world=World())
+    assert different.verdict == "different"
+    with pytest.raises(InputError, match=r"a model of one's own: give it to dptrain\.verify"):
+        dptrain.verify(out, "all", world=World())
+    with pytest.raises(InputError, match="holds a model of one's own class, Own: give it"):
+        dptrain.load_trained(out)
+    again = dptrain.load_trained(out, own(data, Own))
+    x = np.arange(128.0).reshape(2, 64)
+    assert (again.params == trained.params).all()
+    assert (again.probabilities(x) == trained.probabilities(x)).all()
+    for model, name in ((own(data, Other), "class"), (own(data, Own, activation="tanh"), "spec")):
+        with pytest.raises(InputError, match=f"its {name} is "):
+            dptrain.load_trained(out, model)
+
+
+def test_the_command_says_where_a_run_of_ones_own_model_goes_on(
+    tmp_path: Path, dptrain: Start
+) -> None:
+    from dptrain import fit, load
+
+    data = load(world=World())
+    fit(own(data, Own), data, SHORT, out=tmp_path / "run", world=World())
+    for words in (("train", "--resume", "run"), ("evaluate", "run")):
+        done = dptrain(*words)
+        assert (done.status, done.stdout, done.stderr.count("dptrain: ")) == (2, "", 1)
+        assert "a model of one's own" in done.stderr
+        assert "dptrain.fit(" in done.stderr or "dptrain.load_trained(" in done.stderr

@@ -16,6 +16,7 @@ import dptrain
 from dptrain import TrainConfig
 from dptrain.guard import Ask
 from dptrain.record import checkpoint, receipt
+from dptrain.record.receipt import Receipt
 from dptrain.record.rundir import SUMMARY
 from dptrain.train.evaluate import evaluate
 from dptrain.train.fit import fit, load, mlp_for
@@ -151,15 +152,17 @@ def test_the_receipt_hashes_the_parameters_where_an_epoch_ends_too(
 ) -> None:
     run = tmp_path / "run"
     train(data, run, batch_size=100, epochs=None, steps=8, hash_every=4, keep_checkpoints=99)
-    hashed = [line["step"] for line in receipt.read(run).steps if "params" in line]
+    hashed = [line.step for line in receipt.follow(run, Receipt()) if line and line.params]
     assert hashed == [3, 4, 6, 8]
     train(data, tmp_path / "more", batch_size=100, epochs=None, steps=8, hash_every=99)
-    last = [line["step"] for line in receipt.read(tmp_path / "more").steps if "params" in line]
+    lines = receipt.follow(tmp_path / "more", Receipt())
+    last = [line.step for line in lines if line and line.params]
     assert last == [3, 6, 8]
 
 
 def test_a_rate_that_changes_is_that_of_the_step(data: Path) -> None:
-    trained = train(data, None, batch_size=100, schedule="step", decay_epochs=1, patience=None)
+    rate = {"learning_rate": 0.001, "schedule": "step", "decay_epochs": 1}
+    trained = train(data, None, batch_size=100, patience=None, **rate)
     rates = [line["learning_rate"] for line in trained.history]
     assert rates == [0.001, pytest.approx(0.0001)]
 

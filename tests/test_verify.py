@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Start, start
-from short_runs import ALONE, NUM_STEPS, train, write_data
+from short_runs import ALONE, NUM_STEPS, bytes_of, train, write_data
 
 from dptrain.config import InputError
+from dptrain.guard import GUARD, Ask
 from dptrain.record import checkpoint
 from dptrain.record.receipt import encode, head_of
 from dptrain.train import identity
-from dptrain.train.verify import Verdict, verify
+from dptrain.train.check import Verdict
+from dptrain.train.verify import verify
+from dptrain.world import World
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +147,12 @@ def test_a_bit_of_a_checkpoint_under_a_right_checksum(step: int, name: str, run:
     assert found.verdict == "different"
     assert found.first_difference is not None
     assert found.first_difference["step"] == step + 1  # a checkpoint's parameters are compared too
-    assert found.first_difference["found"].keys() <= {"loss", "params"}
+    assert found.first_difference["found"].keys() <= {"loss", "params", "optimizer.0"}
+    found = check(run, "all")  # which passes the checkpoint on its way from the beginning
+    assert found.verdict in ("different", "damaged")
+    if found.first_difference is not None:
+        assert found.first_difference["step"] == step
+        assert found.first_difference["found"].keys() == {name}
 
 
 def test_a_bit_of_the_model(run: Path) -> None:
@@ -153,10 +161,10 @@ def test_a_bit_of_the_model(run: Path) -> None:
     content = path.read_bytes()
     header = 8 + int.from_bytes(content[:8], "little")
     tensors = json.loads(content[8:header])
-    for name in tensors.keys() - {"__metadata__", "input.shift", "input.factor"}:
+    for name in tensors.keys() - {"__metadata__"}:
         start, stop = tensors[name]["data_offsets"]
         flip(path, 8 * header + int(rng.integers(8 * start, 8 * stop)))
-        assert check(run).wrong == ["model.safetensors: parameters that the receipt does not name"]
+        assert check(run).wrong[-1] == "model.safetensors: not the file of the receipt's last line"
         path.write_bytes(content)
 
 
@@ -196,11 +204,9 @@ def test_a_checkpoint_under_another_steps_name(run: Path) -> None:
 
 
 def test_a_summary_that_names_an_earlier_line(run: Path) -> None:
-    """All but the last step's, and what may follow it."""
     summary = json.loads((run / "summary.json").read_text())
     lines = (run / "receipt.jsonl").read_bytes().splitlines()
-    (last,) = [number for number, line in enumerate(lines_of(run)) if line.get("step") == NUM_STEPS]
-    for line in lines[:last]:
+    for line in lines[:-1]:
         changed = summary | {"receipt_sha256": head_of(line)}
         (run / "summary.json").write_text(json.dumps(changed))
         (wrong,) = check(run).wrong
@@ -322,14 +328,105 @@ def test_a_summary_from_before_the_run_went_on(run: Path, made: Path) -> None:
         (run / name).write_bytes(content)
     found = check(run)
     assert found.wrong == []
-    assert "the run has gone on since its summary was written" in found.notes
+    (note,) = found.notes
+    assert "the run has gone on since its model and its summary, of step 4, were written" in note
+    assert check(run, "all").verdict == "identical"
+    flip(run / "model.safetensors", 8 * (len(old["model.safetensors"]) - 1))
+    assert check(run, "all").verdict == "different"
 
 
 # ---- runs that are no whole
 
 
+def without(run: Path, *names: str) -> None:
+    for name in names:
+        if name == "the end":
+            lines = (run / "receipt.jsonl").read_bytes().splitlines(keepends=True)
+            (run / "receipt.jsonl").write_bytes(b"".join(lines[:-1]))
+        else:
+            (run / name).unlink()
+
+
+BETWEEN: dict[str, tuple[tuple[str, ...], str, str]] = {
+    "the last checkpoint and the end": (
+        ("the end", "model.safetensors", "summary.json"),
+        "whole",
+        "the run has not ended",
+    ),
+    "the end and the model": (
+        ("model.safetensors", "summary.json"),
+        "whole",
+        "the run has ended, and its model is not written yet: --resume does it",
+    ),
+    "the model and the summary": (
+        ("summary.json",),
+        "damaged",
+        "model.safetensors is there alone, of two files; --resume writes both again",
+    ),
+    "two ends of one run": (("the end",), "damaged", "no line of the end that summary.json tells"),
+}
+
+
+@pytest.mark.parametrize("moment", BETWEEN)
+def test_a_run_that_was_killed_at_its_end(moment: str, made: Path, run: Path) -> None:
+    """What verify says in between, and that the run goes on to the same bytes."""
+    gone, verdict, words = BETWEEN[moment]
+    without(run, *gone)
+    found = check(run)
+    assert found.verdict == verdict
+    (said,) = found.notes + found.wrong
+    assert words in said
+    assert check(run, "all").verdict == {"whole": "identical"}.get(verdict, verdict)
+    train(made / "data.npz", run, resume=True, keep_checkpoints=NUM_STEPS - 1)
+    assert bytes_of(run) == bytes_of(made / "run")
+    assert check(run, "all").verdict == "identical"
+
+
+def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a signal be heard in some step."""
+    beats = iter(range(1, 1000))
+
+    def beat(_: World) -> None:
+        GUARD.asked = Ask.SIGTERM if next(beats) == step else Ask(0)
+
+    monkeypatch.setattr(World, "beat", beat)
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 4])
+def test_a_run_that_a_signal_ended_and_that_goes_on(
+    step: int, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its model is the receipt's until it goes on, and a replay's from then on."""
+    run, data = tmp_path / "run", made / "data.npz"
+    stop_at(step, monkeypatch)
+    summary = train(data, run, keep_checkpoints=NUM_STEPS - 1).summary
+    assert (summary["stopped"], summary["steps"], summary["saved"]) == ("SIGTERM", step, step)
+    assert (check(run).verdict, check(run).notes) == ("whole", [])
+    assert check(run, "all").verdict == "identical"
+    ended = [(run / name).read_bytes() for name in ("model.safetensors", "summary.json")]
+    train(data, run, resume=True, keep_checkpoints=NUM_STEPS - 1)
+    assert bytes_of(run) == bytes_of(made / "run")
+    if step == NUM_STEPS:
+        return
+    without(run, "the end")  # as if it were killed before this one
+    for name, content in zip(("model.safetensors", "summary.json"), ended, strict=True):
+        (run / name).write_bytes(content)
+    found = check(run, "all")
+    assert found.verdict == "identical"
+    assert f"gone on since its model and its summary, of step {step}, were" in found.notes[0]
+    flip(run / "model.safetensors", 8 * (len(ended[0]) - 1))
+    assert check(run).verdict == "damaged"
+    summary = {**summary, "train_loss": 0.5}
+    (run / "model.safetensors").write_bytes(ended[0])
+    (run / "summary.json").write_text(json.dumps(summary))
+    assert check(run, "all").verdict == "different"
+
+
 def test_a_run_that_has_not_ended(run: Path) -> None:
-    (run / "summary.json").unlink()
+    lines = (run / "receipt.jsonl").read_bytes().splitlines(keepends=True)
+    (run / "receipt.jsonl").write_bytes(b"".join(lines[:-1]))
+    for name in ("summary.json", "model.safetensors"):
+        (run / name).unlink()
     found = check(run, ":")
     assert found.verdict == "identical"
     assert found.notes == ["the run has not ended: what follows its last checkpoint may still go"]

@@ -209,10 +209,11 @@ def _read_run(ctx: click.Context, param: click.Parameter, run: str | None) -> st
     if run is None:
         return None
     world = connect()
-    from dptrain.record.rundir import read_config
+    from dptrain.record.progress import Silence
+    from dptrain.train.resume import settings_of
 
     with world.together():
-        values = read_config(Path(run)) if world.rank == 0 else {}
+        values = settings_of(Path(run), Silence().warn) if world.rank == 0 else {}
     _take_defaults(ctx, param, world.broadcast(values), run)
     return run
 

@@ -59,8 +59,6 @@ def _text(found: dict[str, Any]) -> str:
 def _how(name: str, stored: str | None, found: str) -> str:
     """Return how a value differs from the receipt's."""
     if name != "loss" or stored is None:
-        return f"{found} here, {stored} in the receipt"
+        return f"{found} here, {stored} in the run"
     here, there = float.fromhex(found), float.fromhex(stored)
-    return (
-        f"{here!r} here, {there!r} in the receipt (relative {abs(here - there) / abs(there):.1e})"
-    )
+    return f"{here!r} here, {there!r} in the run (relative {abs(here - there) / abs(there):.1e})"

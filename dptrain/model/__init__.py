@@ -1,6 +1,11 @@
 """What the training loop knows of a model: a small protocol, and the networks that keep it."""
 
-from collections.abc import Callable
+import contextlib
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Iterator, Mapping
+from types import CodeType
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +20,10 @@ class Model(Protocol):
     Sums, never means: the loop divides once, by the size of the whole minibatch. A result must
     depend on the arguments alone (no state, no rank), then it is free of the number of processes.
     Threads may call a model at once, so memory that it computes in must be a call's own.
+
+    A run goes on with the same model only, known by its class's source and its plain attributes. A
+    model may say more: `spec()`, its settings in place of the attributes, and `fingerprint()`, a
+    text that changes with what it computes. `name_of` and `probabilities` are as an `MLP` has them.
     """
 
     @property
@@ -58,3 +67,64 @@ class Model(Protocol):
 
     def loss_sum(self, outputs: Floats, y: NDArray[Any]) -> float:
         """Return the loss summed over the examples of `outputs`."""
+
+
+def described(model: Model) -> dict[str, Any]:
+    """Return what a model is, as plain values by which a run knows it again.
+
+    dptrain's own by its class's name, as the run's settings say the rest; one of one's own, such
+    as a subclass, also by a hash of what its class is made of, and by its settings: what `spec()`
+    returns, or else its public attributes that are plain values.
+    """
+    kind = type(model)
+    found: dict[str, Any] = {"class": kind.__qualname__}
+    if kind.__module__ == "dptrain.model.mlp":
+        return found
+    rooms = ("dptrain", "typing", "builtins")
+    classes = [base for base in kind.__mro__ if base.__module__.split(".")[0] not in rooms]
+    found["source"] = hashlib.sha256("\n".join(map(_source, classes)).encode()).hexdigest()
+    ask: Callable[[], Any] | None = getattr(model, "fingerprint", None)
+    if ask is not None:
+        found["fingerprint"] = str(ask())
+    spec: Callable[[], Any] | None = getattr(model, "spec", None)
+    if spec is None:
+        found["attributes"] = _plain(getattr(model, "__dict__", {}))
+    else:
+        found["spec"] = _plain(spec())
+    return found
+
+
+def is_own(described: Any) -> bool:
+    """Return whether that is a model of one's own, which no settings can make again."""
+    return isinstance(described, dict) and "source" in described
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of some values that are public and that JSON knows, as it reads them again."""
+    found = {}
+    for name, value in values.items():
+        with contextlib.suppress(TypeError, ValueError):
+            text = json.dumps(value.item() if isinstance(value, np.generic) else value)
+            if not name.startswith("_"):
+                found[name] = json.loads(text)
+    return found
+
+
+def _source(kind: type) -> str:
+    """Return the text of a class, or what it was made into where there is none, as in a shell."""
+    try:
+        return inspect.getsource(kind)
+    except (OSError, TypeError):
+        return repr([(name, [*_code(value)]) for name, value in sorted(vars(kind).items())])
+
+
+def _code(value: Any) -> Iterator[Any]:
+    """Yield what a function does, and those within it, without where they stand."""
+    value = getattr(value, "fget", value)
+    code = getattr(getattr(value, "__func__", value), "__code__", value)
+    if isinstance(code, CodeType):
+        yield code.co_code, code.co_names
+        for constant in code.co_consts:
+            yield from _code(constant)
+    elif code is None or isinstance(code, (bool, int, float, str, bytes, tuple)):
+        yield code

@@ -55,13 +55,15 @@ def remove_leftovers(run: Path) -> None:
             (run / FOLDER / name).unlink()
 
 
-def write(path: Path, tensors: Mapping[str, NDArray[Any]], state: Mapping[str, Any]) -> None:
-    """Write arrays (float32 or float64, C-contiguous) and plain values; OSError where that fails.
+def encode(
+    tensors: Mapping[str, NDArray[Any]], state: Mapping[str, Any]
+) -> list[bytes | memoryview]:
+    """Return what a file of arrays (float32 or float64, C-contiguous) and plain values consists of.
 
     The metadata hold `state` as JSON and the SHA-256 of the whole file, computed with zeros in the
     digest's own place. So any changed, missing or added byte shows, and yet it is a safetensors
-    file that anyone can read. Written here, not by the library, to be hashed on the way and to
-    need no second copy of the arrays.
+    file that anyone can read. Written here, not by the library, to be hashed on the way, to need
+    no second copy of the arrays, and to have the same bytes with each of the library's versions.
     """
     header: dict[str, Any] = {"__metadata__": {"dptrain": json.dumps(state), "sha256": BLANK}}
     stop = 0
@@ -79,7 +81,12 @@ def write(path: Path, tensors: Mapping[str, NDArray[Any]], state: Mapping[str, A
     for piece in data:
         digest.update(piece)
     own, found = (f'"sha256":"{value}"'.encode() for value in (BLANK, digest.hexdigest()))
-    replace_file(path, [size + text.replace(own, found), *data])  # quotes in `state` are escaped
+    return [size + text.replace(own, found), *data]  # quotes in `state` are escaped
+
+
+def write(path: Path, tensors: Mapping[str, NDArray[Any]], state: Mapping[str, Any]) -> None:
+    """Write arrays and plain values, see `encode`; OSError where that fails."""
+    replace_file(path, encode(tensors, state))
 
 
 def read(

@@ -62,6 +62,11 @@ def descriptor(path: Path, flags: int, limit: int | None = None) -> int:
     raise OSError(errno.EFBIG, why, str(path))
 
 
+def is_there(path: Path) -> bool:
+    """Return whether a name leads to anything, a link to nothing included; raises nothing."""
+    return os.path.lexists(path)
+
+
 def names_in(folder: Path) -> list[str]:
     """Return the names in a folder of a run, none where there is none; OSError if it is a link."""
     try:
@@ -168,7 +173,7 @@ def check_writable(path: Path, option: str) -> None:
         raise InputError(f"{path} can't be written: no permission to write in {path.parent}")
 
 
-def write_whole(path: Path, content: bytes | Iterable[bytes]) -> None:
+def write_whole(path: Path, content: bytes | Iterable[bytes | memoryview]) -> None:
     """Write a file that a person asked for: see `replace_file`; InputError where that fails."""
     try:
         replace_file(path, [content] if isinstance(content, bytes) else content)
@@ -259,6 +264,7 @@ class Journal:
             for _ in range(lines):
                 self._written += len(file.readline(TEXT + 1))
         os.ftruncate(self._file, self._written)
+        self._size: int | None = self._written  # of the file, as this left it
 
     def append(self, line: bytes) -> None:
         """Add a line, given without its end; `flush` writes it."""
@@ -279,19 +285,68 @@ class Journal:
         return len(self._pending)
 
     def flush(self) -> None:
-        """Write what is waiting; OSError where that fails, with all of it still waiting."""
+        """Write what is waiting; OSError where that fails, with all of it still waiting.
+
+        So it is where another process has cut the file or added to it: no line stands in a hole.
+        """
         if not self._pending:
             return
+        self.check_size()
         try:
             os.lseek(self._file, self._written, os.SEEK_SET)
             with memoryview(self._pending) as waiting:
                 _write(self._file, waiting)
         except OSError:
+            self._size = None  # who knows
             with contextlib.suppress(OSError):  # no half line where that can be helped
                 os.ftruncate(self._file, self._written)
+                self._size = self._written
             raise
         self._written += len(self._pending)
+        self._size = self._written
         self._pending.clear()
+
+    def check_size(self) -> None:
+        """Raise OSError where another process has cut the file, or added to it."""
+        size = os.fstat(self._file).st_size
+        if self._size not in (None, size):
+            why = f"another process has changed it, to {size} bytes from {self._size}"
+            raise OSError(errno.EIO, why)
+
+    def adopt(self) -> None:
+        """Go on behind the whole lines that another process has left of the file."""
+        self.num_lines, self._written = self._pending.count(b"\n"), 0
+        with open(os.dup(self._file), "rb") as file:  # noqa: PTH123 (a file that is open)
+            file.seek(0)
+            for line in file:
+                if line.endswith(b"\n"):
+                    self.num_lines, self._written = self.num_lines + 1, self._written + len(line)
+        os.ftruncate(self._file, self._written)
+        self._size = self._written
+
+    def keep_name(self) -> bool:
+        """Make sure that the name still leads to what has been written; return whether it did.
+
+        A file that was removed is there for whom has it open: it is written once more under its
+        name. OSError where that can't be, or another process has locked what is there.
+        """
+        self.check_size()
+        with contextlib.suppress(FileNotFoundError):
+            found = self.path.lstat()
+            if os.path.samestat(found, os.fstat(self._file)):
+                return True
+            if stat.S_ISREG(found.st_mode):
+                other = lock(self.path)
+                if other is None:
+                    raise OSError(errno.EBUSY, "another process writes to a file of this name")
+                os.close(other)
+        offsets = range(0, self._written, PIECE)
+        replace_file(self.path, (os.pread(self._file, PIECE, offset) for offset in offsets))
+        file = descriptor(self.path, os.O_RDWR)
+        os.close(self._file)
+        self._file = file
+        self.check_size()
+        return False
 
     def sync(self) -> None:
         """Make sure that what has been written is on disk; OSError where that fails."""

@@ -1,18 +1,27 @@
-"""The receipt: a line for the run and one a step, each with the hash of the line before."""
+"""The receipt: a line for the run, one a step and one for its end, each with the hash of the line
+before. It is read as a stream: what is kept of it does not grow with its length."""
 
 import hashlib
+import itertools
 import json
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.config import InputError
 from dptrain.record.files import lines_of, read_object
-from dptrain.record.rundir import RECEIPT
+from dptrain.record.rundir import METRICS, RECEIPT
+
+_HASH = '"([0-9a-f]{64})"'
+_STEP = re.compile(
+    rf'{{"step": (\d+), "rows": {_HASH}, "loss": "([^"]+)", '
+    rf'(?:"params": {_HASH}, )?"previous": {_HASH}}}'
+)
 
 
 def head_of(line: bytes) -> str:
@@ -43,22 +52,38 @@ def step_line(step: int, rows: str, loss: float, params: str | None, previous: s
     ).encode()
 
 
+def lost_metrics(step: int) -> dict[str, Any]:
+    """Return what to say where lines of the metrics are gone, of steps up to this one."""
+    return {"step": step, "changed": {}, "lost": METRICS}
+
+
+class Step(NamedTuple):
+    """What a receipt says of a step; `loss` in hexadecimal. See `step_line`."""
+
+    step: int
+    rows: str
+    loss: str
+    params: str | None
+
+
 @dataclass
 class Receipt:
-    """The lines of a receipt whose chain holds: what the run is, and its steps in order."""
+    """What the lines of a receipt so far say, but for the steps; their chain holds."""
 
     first: dict[str, Any] = field(default_factory=dict)
     """What the run was when it began."""
-    steps: list[dict[str, Any]] = field(default_factory=list)
+    run: dict[str, Any] = field(default_factory=dict)
+    """What it is after all lines so far."""
     notes: list[dict[str, Any]] = field(default_factory=list)
     """Lines that say what a run that went on has changed, and after which step."""
+    end: dict[str, Any] | None = None
+    """The line that says what the run came to, where that is the last one."""
+    num_steps: int = 0
+    last_params: str | None = None
+    """The digest of the parameters after the last step, where it was taken."""
     num_lines: int = 0
     head: str = ""
     """The hash of the last line."""
-    tail: list[str] = field(default_factory=list)
-    """The hashes of the last step's line and of what follows it."""
-    heads: dict[int, str] = field(default_factory=dict)
-    """The hashes of the lines that were asked for, by number from 1."""
 
     def run_before(self, step: int) -> dict[str, Any]:
         """Return what the run was when it did a step: as it began, and what had changed by then."""
@@ -68,29 +93,54 @@ class Receipt:
                 found = merged(found, note["changed"])
         return found
 
-    def add(self, line: dict[str, Any]) -> None:
-        """Take the next line; ValueError where it does not follow from the one before."""
-        if line.pop("previous") != self.head:
+    def take(self, line: bytes) -> Step | None:
+        """Take the next line, and return what it says of a step; None for other lines.
+
+        Raises
+        ------
+        ArithmeticError, LookupError, TypeError, ValueError, RecursionError
+            It does not follow from the one before, or is none that dptrain writes.
+        """
+        if self.end is not None:
+            raise ValueError("it follows the run's end")
+        match = _STEP.fullmatch(line.decode("ascii")) if self.num_lines else None
+        found, previous = (None, match[5]) if match else self._read(line)
+        if previous != self.head:
             raise ValueError("the chain is broken, by this line or by the one before")
-        if self.num_lines == 0:
-            self.first = {**line, "settings": {**line["settings"]}}
-        elif "changed" in line:
-            merged(self.first, line["changed"])  # to see that it can be done
-            self.notes.append({"step": int(line["step"]), "changed": line["changed"]})
-        else:
-            if line["step"] != len(self.steps) + 1:
-                raise ValueError(f"it is of step {line['step']}, after {len(self.steps)}")
-            float.fromhex(line["loss"])
-            if not isinstance(line["rows"], str) or not isinstance(line.get("params", ""), str):
-                raise ValueError("its hashes are no text")
-            self.steps.append(line)
+        if match:
+            found = Step(int(match[1]), match[2], match[3], match[4])
+            if found.step != self.num_steps + 1 or match[1][0] == "0":
+                raise ValueError(f"it is of step {match[1]}, after {self.num_steps}")
+            if float.fromhex(found.loss).hex() != found.loss:
+                raise ValueError(f"its loss is {found.loss!r}")
+            self.num_steps, self.last_params = self.num_steps + 1, found.params
         self.num_lines += 1
+        self.head = head_of(line)
+        return found
+
+    def _read(self, line: bytes) -> tuple[None, str]:
+        """Take a line that is no step's; return the hash that it names."""
+        values = read_object(line)
+        previous = values.pop("previous")
+        if encode(values, previous) != line:
+            raise ValueError("it is not as dptrain writes it")
+        if self.num_lines == 0:
+            self.first = self.run = {**values, "settings": {**values["settings"]}}
+            return None, previous
+        if type(values["step"]) is not int or values["step"] != self.num_steps:
+            raise ValueError(f"it is of step {values['step']}, after {self.num_steps}")
+        if values.keys() == {"step", "end", "model"}:
+            self.end = {**values, "end": {**values["end"]}}
+        elif values.keys() - {"lost"} == {"step", "changed"}:
+            self.run = merged(self.run, values["changed"])
+            self.notes.append(values)
+        else:
+            raise ValueError(f"it says {', '.join(values)}")
+        return None, previous
 
 
-def read(run: Path, num_lines: int | None = None, marks: Collection[int] = ()) -> Receipt:
-    """Return the receipt of a run, or its first lines, once the chain has been checked.
-
-    `marks` are the numbers of lines, from 1, whose hashes are wanted.
+def follow(run: Path, receipt: Receipt) -> Iterator[Step | None]:
+    """Let a new receipt take all lines of a run's file; yield after each, a step's or None.
 
     Raises
     ------
@@ -98,23 +148,41 @@ def read(run: Path, num_lines: int | None = None, marks: Collection[int] = ()) -
         There is no receipt, or a line does not follow from the one before; names it.
     """
     path = run / RECEIPT
-    receipt, last = Receipt(), 0
     for number, line in enumerate(lines_of(path), 1):
-        if num_lines is not None and number > num_lines:
-            break
         try:
-            receipt.add(read_object(line))
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+            step = receipt.take(line)
+        except (ArithmeticError, LookupError, TypeError, ValueError, RecursionError) as error:
             raise InputError(f"{path}: line {number} is damaged: {error!r}") from None
-        receipt.head = head_of(line)
-        if receipt.steps and receipt.steps[-1]["step"] != last:
-            last, receipt.tail = receipt.steps[-1]["step"], []
-        receipt.tail.append(receipt.head)
-        if number in marks:
-            receipt.heads[number] = receipt.head
-    if num_lines is not None and receipt.num_lines < num_lines:
-        raise InputError(f"{path} has {receipt.num_lines} lines; needed are {num_lines}")
-    return receipt
+        yield step
+
+
+def read(run: Path) -> Receipt:
+    """Return what the receipt of a run says, but for the steps; InputError as `follow` has it."""
+    found = Receipt()
+    for _ in follow(run, found):
+        pass
+    return found
+
+
+def first_line(run: Path) -> Receipt | None:
+    """Return what the first line of a run's receipt says; None where it has none yet."""
+    found = Receipt()
+    return found if next(follow(run, found), found) is None else None
+
+
+def head_at(run: Path, num_lines: int) -> str:
+    """Return the hash of a run's line, by its number from 1: all that going on with it needs.
+
+    Raises
+    ------
+    InputError
+        There are fewer.
+    """
+    path = run / RECEIPT
+    line = next(itertools.islice(lines_of(path), num_lines - 1, None), None)
+    if line is None:
+        raise InputError(f"{path} has too few lines; needed are {num_lines}")
+    return head_of(line)
 
 
 def merged(run: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,6 +190,12 @@ def merged(run: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]
     settings = {**run["settings"], **changed.get("settings", {})}
     found = {**run, **changed, "settings": {k: v for k, v in settings.items() if v is not None}}
     return {name: value for name, value in found.items() if value is not None}
+
+
+def unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Return the names of what is not the same in both, or is in one only."""
+    names = dict.fromkeys([*one, *other])
+    return [n for n in names if one.get(n) != other.get(n) or (n in one) != (n in other)]
 
 
 def differences(run: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,19 +10,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
-import safetensors.numpy
 import tomli_w
 from numpy.typing import NDArray
 
 from dptrain.config import InputError, quoted, shown
 from dptrain.record.files import (
-    lines_of,
     open_plain,
+    raw_lines_of,
     read_object,
     shortened,
     temporary_of,
-    write_whole,
 )
 from dptrain.record.tensors import DamagedError, Forms, read_arrays, read_header
 
@@ -188,21 +185,22 @@ def encode_line(values: Mapping[str, Any]) -> bytes:
     return json.dumps(values).encode()
 
 
-def read_metrics(directory: Path, num_lines: int) -> list[dict[str, Any]]:
-    """Return the first lines of a run's metrics; InputError where there are fewer, or damaged."""
+def metrics_lines(directory: Path, num_lines: int) -> list[bytes]:
+    """Return the first whole lines of a run's metrics, without their ends, perhaps fewer.
+
+    InputError where the file is there and can't be read.
+    """
     path = directory / METRICS
     try:
-        found = [_numbers(line) for line in itertools.islice(lines_of(path), num_lines)]
-    except InputError:
-        raise
-    except ValueError as error:
-        raise InputError(f"{path} is damaged: {error}") from None
-    if len(found) < num_lines:
-        raise InputError(f"{path} has {len(found)} lines; the checkpoint needs {num_lines}")
-    return found
+        lines = list(itertools.islice(raw_lines_of(path), num_lines))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
+    return [line[:-1] for line in lines if line.endswith(b"\n")]
 
 
-def _numbers(line: bytes) -> dict[str, Any]:
+def numbers_of(line: bytes) -> dict[str, Any]:
     """Return a line of metrics; ValueError where it is none, which has numbers only."""
     values = read_object(line)
     for name, value in values.items():
@@ -211,22 +209,10 @@ def _numbers(line: bytes) -> dict[str, Any]:
     return values
 
 
-def write_tensors(
-    path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]
-) -> None:
-    """Write named arrays and plain values as a safetensors file.
-
-    Every array is made contiguous first: safetensors 0.8.0 scrambles others silently.
-    """
-    contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-    content = safetensors.numpy.save(contiguous, {"dptrain": json.dumps(metadata)})
-    write_whole(path, content)
-
-
 def read_tensors(
     path: Path, fits: Callable[[dict[str, Any], Forms], object] = lambda *_: None
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Return the named arrays and the plain values of a file from `write_tensors`.
+    """Return the named arrays and the plain values of a file from `checkpoint.encode`.
 
     `fits` is called with the values and the arrays' forms before there is memory for the arrays.
     """

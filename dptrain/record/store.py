@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.record import checkpoint, receipt
-from dptrain.record.files import Journal, sync_directory
+from dptrain.record.files import Journal, lock, sync_directory
 from dptrain.record.rundir import METRICS, RECEIPT, SECONDS, encode_line
 
 HURRY = 2**16
@@ -36,7 +36,7 @@ class Store:
         Called with what could not be written, once for each message.
     num_metrics, num_receipt, head
         Lines to keep of the files that are there, and the hash of the receipt's last one.
-    lock
+    locked
         An open file that keeps other processes from writing to the run, closed with the others.
     """
 
@@ -48,10 +48,10 @@ class Store:
         num_metrics: int = 0,
         num_receipt: int = 0,
         head: str = "",
-        lock: int | None = None,
+        locked: int | None = None,
     ) -> None:
         self.run = run
-        self._lock = lock
+        self._lock = locked
         self.head = head
         self.trouble: str | None = None
         """The first thing that could not be written, if anything."""
@@ -71,6 +71,8 @@ class Store:
         """How long the run has trained, also where the steps are to be done again."""
         self._flushed = time.monotonic()
         self._refused = False
+        self.last_step = 0
+        """The step of the receipt's last line."""
         self._writer = ThreadPoolExecutor(1, "dptrain checkpoint")
         self._writing: Future[None] | None = None
 
@@ -86,7 +88,7 @@ class Store:
 
     def step(self, step: int, rows: NDArray[np.intp], loss: float, params: str | None) -> None:
         """Add a step's line to the receipt; see `receipt.step_line`."""
-        digest = receipt.rows_digest(rows)
+        digest, self.last_step = receipt.rows_digest(rows), step
         self._add(receipt.step_line(step, digest, loss, params, self.head))
 
     def _add(self, line: bytes) -> None:
@@ -99,11 +101,33 @@ class Store:
     def flush(self) -> bool:
         """Write what waits; return whether all of it has been written."""
         self._flushed = time.monotonic()
+        if not self._try(self._metrics.path, self._metrics.check_size):
+            self._try(self._metrics.path, self._lose_metrics)
         metrics = self._try(self._metrics.path, self._metrics.flush)
         self._refused = not (self._try(self._receipt.path, self._receipt.flush) and metrics)
         self._seconds.replace(b'{"seconds": %.6f}' % self.seconds)
         self._try(self._seconds.path, self._seconds.flush)
         return not self._refused
+
+    def _lose_metrics(self) -> None:
+        """Go on with what is left of the metrics, which no result depends on; note that."""
+        self._metrics.adopt()
+        self._add(receipt.encode(receipt.lost_metrics(self.last_step), self.head))
+
+    def _keep_names(self) -> bool:
+        """Return whether metrics and receipt are under their names; see `Journal.keep_name`."""
+        journals = (self._metrics, self._receipt)
+        found = [self._try(j.path, partial(self._keep_name, j)) for j in journals]
+        return all(found)
+
+    def _keep_name(self, journal: Journal) -> None:
+        """Write a journal once more that another process has removed or replaced, and say so."""
+        if journal.keep_name():
+            return
+        if journal is self._receipt and self._lock is not None:  # the lock was on the other file
+            os.close(self._lock)
+            self._lock = lock(journal.path)
+        self.warn(f"{journal.path} was removed or replaced by another process: written once more")
 
     @property
     def busy(self) -> bool:
@@ -112,6 +136,7 @@ class Store:
 
     def lines(self) -> dict[str, Any]:
         """Return where the files stand: what a checkpoint must know to go on with them."""
+        self.flush()  # which sees what is gone
         return {
             "metrics_lines": self._metrics.num_lines,
             "receipt_lines": self._receipt.num_lines,
@@ -131,7 +156,7 @@ class Store:
         """
         self.wait()
         self.saved = None
-        if self.flush():
+        if self.flush() and self._keep_names():
             write = partial(self._write, checkpoint.path_of(self.run, step), tensors, state)
             prune = partial(checkpoint.prune, self.run, self._keep, validation_losses)
             self._writing = self._writer.submit(self._save, step, write, prune)
@@ -164,6 +189,8 @@ class Store:
         self.wait()
         self._writer.shutdown()
         self.flush()
+        if not self._keep_names():
+            self.saved = None  # the last checkpoint counts on lines that may be gone
         for journal in (self._metrics, self._receipt, self._seconds):
             self._try(journal.path, journal.sync)
             self._try(journal.path, journal.close)

@@ -20,17 +20,18 @@ from dptrain.config import (
 from dptrain.data.prepare import Data, prepare
 from dptrain.data.read import read
 from dptrain.guard import GUARD
-from dptrain.model import Model
+from dptrain.model import Floats, Model, described
 from dptrain.model.mlp import MLP
 from dptrain.order import Order
-from dptrain.record.progress import progress
+from dptrain.record.progress import Silence, progress
 from dptrain.reduce.sums import total
 from dptrain.train.evaluate import Interrupted, evaluate
+from dptrain.train.identity import check_equal, check_programs, content, warn_of_machines
 from dptrain.train.loop import Training, begin, train
 from dptrain.train.open import open_run
 from dptrain.train.recorder import RunRecorder
 from dptrain.train.threads import blas_threads
-from dptrain.train.trained import Trained
+from dptrain.train.trained import Trained, end_line
 from dptrain.world import World, collective, connect, tell
 
 
@@ -66,15 +67,16 @@ def load(
     world = world or connect()
     listed = [paths] if isinstance(paths, (str, Path)) else paths
     files = tuple(str(Path(path).absolute()) for path in listed)
+    check_programs(world)
     with world.together():
         table, test = read(files, config.target)
         if config.test_data:
             table_of_test, preferred = read(config.test_data, config.target, table.features)
             test = preferred or table_of_test
     found = asdict(config) | {"seed": seed, "data": table.shapes(), "test": test and test.shapes()}
-    everyone = world.allgather(found)
-    with world.together():
-        _check_equal(everyone)
+    if world.size > 1:
+        contents = {"the data's SHA-256": content(table), "the test data's SHA-256": content(test)}
+        check_equal(world, found | contents)
     data = prepare(table, test, config, seed, world, lambda own, n: total(world, own, n))
     return replace(data, paths=files, config=config, seed=seed)
 
@@ -160,16 +162,19 @@ def fit(
     """
     config = config or TrainConfig()
     world = world or connect()
-    settings = _settings(model, data, config)
+    check_programs(world)
+    settings = settings_of(model, data, config)
     places = ("data", "test-data")  # which may differ from node to node; `load` has compared
     same = {key: value for key, value in settings.items() if key not in places}
-    everyone = world.allgather(same | {"number of parameters": model.num_params})
+    known = described(model)
+    known.pop("attributes", None)  # a rank may note there which it is
+    check_equal(world, same | {"number of parameters": model.num_params, "the model": known})
     with world.together():
-        _check_equal(everyone)
         _check(model, data, config)
     crowded = world.crowded(config.threads)
     if crowded and not quiet and world.rank == 0:
         tell(crowded)
+    warn_of_machines(world, Silence().warn)
     with blas_threads(config.threads), GUARD.hearing(config.stall_timeout):
         run = begin(model, data, config, world)
         try:
@@ -185,19 +190,23 @@ def fit(
             with recorder.closing():
                 train(run, data, config, world, recorder)
                 test = _test(run, data, world, recorder)
+                # from here on nobody looks at the shared memory
+                params = run.reducer.close()
+                trained = Trained(model, params, data.encoding, {}, run.history, config.threads)
+                trained.summary.update(outcome(run, trained.params, test, config, world))
+                if recorder.store is not None:
+                    recorder.store.say(end_line(trained))
         except InputError as error:
             if error.everywhere:  # all give their memory back; of one rank's, all end
                 run.reducer.close()
             raise
-    summary = _summary(run, test, config, world, recorder)
-    params = run.reducer.close()
-    trained = Trained(model, params, data.encoding, summary, run.history, config.threads)
+    trained.summary.update(_circumstances(run, world, recorder))
     if recorder.store is not None:
         try:
             trained.save(recorder.store.run)
         except InputError as error:  # the last checkpoint has it all the same
             recorder.store.note_trouble(str(error))
-            summary["trouble"] = recorder.store.trouble
+            trained.summary["trouble"] = recorder.store.trouble
     return trained
 
 
@@ -212,10 +221,10 @@ def _test(run: Training, data: Data, world: World, recorder: RunRecorder) -> dic
         return {}
 
 
-def _settings(model: Model, data: Data, config: TrainConfig) -> dict[str, Any]:
+def settings_of(model: Model, data: Data, config: TrainConfig) -> dict[str, Any]:
     """Return every setting of a run under its option's name, with what was decided by default."""
     settings: dict[str, Any] = {"data": list(data.paths)}
-    for part in (data.config, *([model.config] if isinstance(model, MLP) else []), config):
+    for part in (data.config, *([model.config] if type(model) is MLP else []), config):
         settings |= {option_name(item): getattr(part, item.name) for item in fields(part)}
     settings["test-data"] = [str(Path(path).absolute()) for path in data.config.test_data]
     settings["shards"] = config.num_shards
@@ -262,29 +271,33 @@ def _check(model: Model, data: Data, config: TrainConfig) -> None:
             raise InputError(f"the model's sizes are {model.sizes}; this data needs {needed}")
 
 
-def _check_equal(everyone: Sequence[dict[str, Any]]) -> None:
-    """Raise InputError where a rank has something else than the first one."""
-    for rank, other in enumerate(everyone):
-        for name, value in everyone[0].items():
-            if other[name] != value:
-                raise InputError(
-                    f"{name} is {other[name]} on rank {rank} and {value} on rank 0; "
-                    "start all ranks with the same settings and files"
-                )
-
-
-def _summary(
-    run: Training,
-    test: dict[str, Any],
-    config: TrainConfig,
-    world: World,
-    recorder: RunRecorder,
+def outcome(
+    run: Training, params: Floats, test: dict[str, Any], config: TrainConfig, world: World
 ) -> dict[str, Any]:
-    """Return what a run came to, as `train --json` prints it. Collective."""
+    """Return what a run came to, free of times and ranks: what its receipt says of its end.
+
+    `params` [n] are those of the model, `test` the metrics of the test rows. Collective: every
+    rank must call this.
+    """
+    kept = {"train_loss": run.loss_sum / run.seen} if run.seen else run.kept_metrics
+    first = world.rank == 0
+    return {
+        "params_sha256": world.broadcast(first and hashlib.sha256(params.data).hexdigest()),
+        "num_params": len(params),
+        "shards": run.order.num_shards,
+        "threads": config.threads,
+        "reduce": config.reduce,
+        "steps": run.step,
+        "epochs": math.ceil(run.step / run.order.steps_per_epoch),
+        "stopped": run.stopped,
+        **kept,
+        **{f"test_{name}": value for name, value in test.items()},
+    }
+
+
+def _circumstances(run: Training, world: World, recorder: RunRecorder) -> dict[str, Any]:
+    """Return how a run came to it: times, ranks and files. Collective."""
     store = recorder.store
-    kept = run.history[run.kept] if run.history else {}
-    if run.seen:  # stopped within an epoch
-        kept = {"train_loss": run.loss_sum / run.seen}
     files = store and {
         "receipt_sha256": store.head,
         "trouble": store.trouble,
@@ -292,17 +305,7 @@ def _summary(
         "run": str(store.run),
     }
     return {
-        "params_sha256": hashlib.sha256(run.reducer.params.data).hexdigest(),
-        "num_params": len(run.reducer.params),
-        "shards": run.order.num_shards,
         "ranks": world.size,
-        "threads": config.threads,
-        "reduce": config.reduce,
-        "steps": run.step,
-        "epochs": math.ceil(run.step / run.order.steps_per_epoch),
-        "stopped": run.stopped,
-        **{key: value for key, value in kept.items() if key.startswith(("train_", "validation_"))},
-        **{f"test_{name}": value for name, value in test.items()},
         "seconds": run.seconds,
         "samples_per_second": recorder.examples_per_second,
         **(world.broadcast(files) or {"run": None}),

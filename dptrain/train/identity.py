@@ -1,18 +1,22 @@
-"""What decides a run's bytes: who goes on with a run, or replays it, must have the same."""
+"""What decides a run's bytes: ranks, who goes on with it and who replays it must have the same."""
 
 import hashlib
 import json
+import socket
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from dptrain.config import InputError, TrainConfig
 from dptrain.data.prepare import Data, Rows
+from dptrain.data.read import Table
+from dptrain.model import described, is_own
 from dptrain.record.receipt import differences
 from dptrain.reduce.digest import HASHED, root
 from dptrain.reduce.sums import gather_leaves
 from dptrain.train.loop import Training
-from dptrain.version import __version__, cpu, linear_algebra
+from dptrain.version import __version__, cpu, known_blas, linear_algebra
 from dptrain.world import World
 
 LENGTH = ("epochs", "steps")
@@ -20,6 +24,88 @@ LENGTH = ("epochs", "steps")
 
 FREE = ("data", "test-data", "checkpoint-every", "keep-checkpoints", "audit-every", "stall-timeout")
 """Settings that change no byte of the result: where files are, and what guards the run."""
+
+
+WHOLE = 2**26
+"""Bytes of rows that are compared in whole by each rank; of more, `SAMPLES` pieces are. Measured:
+0.05 s for so many, 0.02 s for the pieces."""
+
+SAMPLES, PIECE = 256, 2**16
+"""How many pieces, evenly spread, and their bytes."""
+
+
+def content(table: Table | None) -> str | None:
+    """Return a hash by which ranks see whether they have read the same rows; None for no table.
+
+    Of all of them where they are few; else of the same pieces on every rank. Local.
+    """
+    if table is None:
+        return None
+    digest = hashlib.sha256(f"{table.shapes()} {table.features}".encode())
+    for array in (table.x, *([] if table.y is None else [table.y])):
+        rows = max(1, PIECE // max(1, array.nbytes // len(array)))
+        starts: Sequence[int] = range(0, len(array), rows)
+        if array.nbytes > WHOLE:
+            last = max(0, len(array) - rows)
+            starts = [last * n // (SAMPLES - 1) for n in range(SAMPLES)]
+        for start in starts:
+            digest.update(np.ascontiguousarray(array[start : start + rows]).tobytes())
+    return digest.hexdigest()
+
+
+def check_equal(world: World, own: Mapping[str, Any]) -> None:
+    """Raise InputError, on every rank, where some ranks have something else than the others.
+
+    Names what, and which ranks. Collective: every rank must call this.
+    """
+    everyone = world.allgather(dict(own))
+    with world.together():
+        for name in dict.fromkeys(name for found in everyone for name in found):
+            kinds: dict[str, list[str]] = {}
+            for rank, found in enumerate(everyone):
+                kinds.setdefault(str(found.get(name)), []).append(str(rank))
+            told = [f"{k} on rank{'s' * (len(r) > 1)} {_some(r)}" for k, r in kinds.items()]
+            if len(kinds) > 1:
+                raise InputError(
+                    f"{name} is {' and '.join(told[::-1])}; start all ranks with the same settings "
+                    "and files"
+                )
+
+
+def check_programs(world: World) -> None:
+    """Raise InputError where ranks have other versions of what computes; names which.
+
+    Before anything else is exchanged, as another version may exchange something else. Collective.
+    """
+    if world.size > 1:
+        versions = {"dptrain": __version__, "NumPy": np.__version__}
+        check_equal(world, versions | {"BLAS": sorted({name for name, _ in known_blas()})})
+
+
+def warn_of_machines(world: World, warn: Callable[[str], None]) -> None:
+    """Say, once, where nodes compute with other CPUs or kernels, and where the BLAS is not known.
+
+    Collective: every rank must call this.
+    """
+    kernels = sorted({kernel for _, kernel in known_blas()})
+    everyone = world.allgather((socket.gethostname(), cpu(), kernels))
+    if world.rank > 0:
+        return
+    if not all(kernels for _, _, kernels in everyone):
+        warn(
+            f"NumPy's BLAS ({', '.join(linear_algebra())}) is none that threadpoolctl knows: "
+            "--threads can't set its threads, and the last bits may depend on their number"
+        )
+    kinds: dict[str, dict[str, None]] = {}
+    for host, name, names in everyone:
+        kinds.setdefault(f"{name} ({', '.join(names)})", {})[host] = None
+    if len(kinds) > 1:
+        told = ", ".join(f"{_some([*hosts])} with {kind}" for kind, hosts in kinds.items())
+        warn(f"not all ranks compute alike: {told}; bits depend on which computes which shard")
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def fingerprint(rows: Rows, world: World) -> str:
@@ -59,6 +145,7 @@ def identity(
         },
         "shards": run.order.num_shards,
         "threads": config.threads,
+        "model": described(run.model),
         "num_params": len(run.reducer.params),
         "hash_every": config.steps_between_hashes,
         "hash_block": HASHED,
@@ -78,6 +165,11 @@ def changes(stored: dict[str, Any], now: dict[str, Any], *, force: bool) -> dict
         What has changed can't be, or changes the bytes and `force` is not given.
     """
     found = differences(stored, now)
+    if "model" in found and not (is_own(stored.get("model")) and is_own(now["model"])):
+        raise InputError(
+            f"the model is {now['model']}, and that of the run {stored.get('model')}: go on with "
+            "that, or start a new run"
+        )
     settings = {k: v for k, v in found.pop("settings", {}).items() if k not in FREE}
     for name, value in settings.items():
         if name not in (*LENGTH, "shards", "threads"):  # the latter are said below

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -14,7 +15,6 @@ from dptrain.data.prepare import Data, Feed
 from dptrain.guard import Ask
 from dptrain.keys import Purpose, generator
 from dptrain.model import Model
-from dptrain.model.mlp import MLP
 from dptrain.optim import Optimizer, learning_rate, transforms
 from dptrain.order import Batch, Order
 from dptrain.reduce.layout import square_norm
@@ -57,10 +57,14 @@ class Training:
     norm_sum: float = 0.0
     """The norms of the epoch's steps, each as often as its minibatch has examples."""
     best_loss: float = math.inf
+    measured: int = 0
+    """How many epochs' metrics have been taken; one that was ended and gone on with has two."""
     kept: int = 0
-    """Which epoch, counted from 0, the parameters are of: the last, or with patience the best."""
+    """Which of them, counted from 0, the parameters are of: the last, or with patience the best."""
+    kept_metrics: dict[str, float] = field(default_factory=dict)
+    """Its losses and metrics."""
     history: list[dict[str, Any]] = field(default_factory=list)
-    """The metrics of every epoch."""
+    """The metrics of every epoch, as far as they are known."""
     stopped: str | None = None
     """Why the run ended before its last step, if it did."""
     interrupted: bool = False
@@ -80,7 +84,7 @@ class Training:
 
     def stop_without_gain(self, patience: int | None) -> None:
         """Stop where the validation loss has not fallen for so many epochs."""
-        if patience is not None and len(self.history) - 1 - self.kept >= patience:
+        if patience is not None and self.measured - 1 - self.kept >= patience:
             self.stopped = f"no better validation loss since epoch {self.kept + 1}"
 
     @property
@@ -189,6 +193,11 @@ def train(run: Training, data: Data, config: TrainConfig, world: World, recorder
                 close_epoch(run, data, config, world, recorder)
             except Interrupted as stop:
                 recorder.stop(stop.asked)
+    take_best(run)
+
+
+def take_best(run: Training) -> None:
+    """Set the parameters to the best epoch's, with `patience`. Collective."""
     if run.keeps_best and run.best_loss < math.inf:
         run.params[:] = run.best
         run.reducer.share()
@@ -280,8 +289,8 @@ def ended_before(found: str, batch: Batch, run: Training) -> InputError:
 
 def entry_name(model: Model, entry: int) -> str:
     """Return what people call an entry of the parameter vector."""
-    name = f"parameter {entry}"
-    return f"{name}, in {model.name_of(entry)}" if isinstance(model, MLP) else name
+    name_of: Callable[[int], str] | None = getattr(model, "name_of", None)
+    return f"parameter {entry}" + (f", in {name_of(entry)}" if name_of else "")
 
 
 def close_epoch(
@@ -296,9 +305,11 @@ def close_epoch(
         found = evaluate(run.model, run.reducer.params, data.validation, world, recorder.asked)
         metrics |= {f"validation_{name}": value for name, value in found.items()}
     run.history.append(metrics)
+    run.measured += 1
     run.next_epoch()
     if not run.keeps_best or metrics["validation_loss"] < run.best_loss:
-        run.kept = len(run.history) - 1
+        run.kept = run.measured - 1
+        run.kept_metrics = {k: v for k, v in metrics.items() if k.startswith(("train_", "valid"))}
         if run.keeps_best:
             run.best_loss, run.best[:] = metrics["validation_loss"], run.params
     run.stop_without_gain(config.patience)

@@ -9,10 +9,9 @@ from typing import Any
 
 from dptrain.config import InputError, TrainConfig
 from dptrain.data.prepare import Data
-from dptrain.record import checkpoint, rundir
+from dptrain.record import checkpoint, receipt, rundir
 from dptrain.record.files import UNFLUSHED, sync_directory, write_whole
 from dptrain.record.progress import Silence
-from dptrain.record.receipt import merged
 from dptrain.record.store import Store
 from dptrain.train import resume
 from dptrain.train.identity import changes, identity
@@ -64,13 +63,15 @@ def open_run(
                     rundir.check_free(directory)  # nobody else was quicker
                 checkpoint.remove_leftovers(directory)
                 agree = partial(changes, now=now, force=force)
-                start = resume.find(directory, wanted, agree, Silence().warn)
+                start = resume.find(directory, wanted, agree, Silence().warn, force=force)
                 changed = agree(start.run) if start.run else {}
                 _check_length(start, run, settings)
-                if start.state.get("step", 0) < run.num_steps:  # else it stays as it is
+                over = start.state.get("step", 0) >= run.num_steps
+                if not (over and changed):  # else it stays as it is
                     write_whole(directory / rundir.CONFIG, content)
-                else:
-                    changed = {}
+                changed = {} if over else changed
+                if start.metrics is not None:
+                    _replace_metrics(directory / rundir.METRICS, start.metrics)
                 if not sync_directory(directory):
                     Silence().warn(f"{directory}: {UNFLUSHED}")
                 store = _open_store(directory, start, changed, now, config, lock)
@@ -81,7 +82,7 @@ def open_run(
     if start.state:
         restore(run, arrays, start.state, start.history)
         run.stop_without_gain(config.patience)
-    return store, merged(start.run, changed) if start.run else now
+    return store, receipt.merged(start.run, changed) if start.run else now
 
 
 @contextlib.contextmanager
@@ -106,6 +107,13 @@ def _check_length(start: resume.Start, run: Training, settings: dict[str, Any]) 
         )
 
 
+def _replace_metrics(path: Path, lines: list[bytes]) -> None:
+    """Write the lines of metrics that can be read in the place of damaged ones, which are kept."""
+    if path.exists():
+        path.rename(path.with_suffix(".damaged"))
+    write_whole(path, (line + b"\n" for line in lines))
+
+
 def _open_store(
     directory: Path,
     start: resume.Start,
@@ -126,8 +134,11 @@ def _open_store(
     )
     store.seconds = max([store.seconds, *(line["seconds"] for line in start.history)])
     store.saved = start.state.get("step")
+    store.last_step = step = start.state.get("step", 0)
     if start.run is None:
         store.say(now)
+    elif start.metrics is not None:
+        store.say(receipt.lost_metrics(step) | {"changed": changed})
     elif changed:
-        store.say({"step": start.state.get("step", 0), "changed": changed})
+        store.say({"step": step, "changed": changed})
     return store

@@ -119,7 +119,7 @@ class RunRecorder(Recorder):
         run = self.run
         self._write(metrics)
         self.progress.epoch(metrics)
-        by_epochs = self._unit == "epochs" and len(run.history) % self._every == 0
+        by_epochs = self._unit == "epochs" and run.measured % self._every == 0
         if self._due or by_epochs or run.stopped or run.step == run.num_steps:
             self.save()
 

@@ -1,5 +1,7 @@
 """Where a run goes on from: its newest checkpoint that is whole, or its beginning."""
 
+import contextlib
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,8 +11,10 @@ from typing import Any
 from numpy.typing import NDArray
 
 from dptrain.config import InputError
+from dptrain.model import is_own
 from dptrain.record import checkpoint, files, receipt, rundir
 from dptrain.record.tensors import Forms
+from dptrain.train.identity import FREE, LENGTH
 from dptrain.train.state import check
 
 PATIENCE = 30
@@ -30,6 +34,8 @@ class Start:
     """Where its files stand."""
     seconds: float = 0.0
     """How long it has trained, what is to be done again included."""
+    metrics: list[bytes] | None = None
+    """The lines of metrics that can be read, where some that the checkpoint counts on can't."""
 
 
 def lock(run: Path) -> int:
@@ -53,6 +59,8 @@ def find(
     agree: Callable[[dict[str, Any]], object],
     warn: Callable[[str], None],
     before: int | None = None,
+    *,
+    force: bool = False,
 ) -> Start:
     """Return the newest state of a run that is whole: of its checkpoints, or else its beginning.
 
@@ -69,12 +77,14 @@ def find(
     before
         Only checkpoints after at most so many steps, to look at; None to go on with the run:
         then damaged ones are renamed.
+    force
+        Go on without lines of metrics that are gone or damaged: nothing depends on them.
 
     Raises
     ------
     InputError
-        The run can't go on as it is now, or its metrics or receipt lack lines that the checkpoint
-        counts on.
+        The run can't go on as it is now, or its receipt lacks lines that the checkpoint counts on,
+        or its metrics do.
     """
     steps = [step for step in checkpoint.steps_of(run) if before is None or step <= before]
     for step in reversed(steps):
@@ -94,20 +104,19 @@ def find(
             continue
         if before is not None:
             return Start(arrays, state)
-        if receipt.read(run, lines["receipt_lines"]).head != lines["receipt_sha256"]:
+        if receipt.head_at(run, lines["receipt_lines"]) != lines["receipt_sha256"]:
             raise InputError(
                 f"{run / rundir.RECEIPT} is not the receipt of {path.name}: its line "
                 f"{lines['receipt_lines']} is another"
             )
-        history = _history(run, lines["metrics_lines"])
-        if state["kept"] > max(0, len(history) - 1):
-            raise InputError(f"{run / rundir.METRICS} lacks epoch {state['kept'] + 1}, the best")
-        return Start(arrays, state, history, state["run"], lines)
-    if before is None and next(files.lines_of(run / rundir.RECEIPT), None) is not None:
-        first = receipt.read(run, 1)
-        agree(first.first)
-        start = {"metrics_lines": 0, "receipt_lines": 1, "receipt_sha256": first.head}
-        return Start(run=first.first, lines=start)
+        history, left = _history(run, lines["metrics_lines"], force, warn)
+        lines["metrics_lines"] = lines["metrics_lines"] if left is None else len(left)
+        return Start(arrays, state, history, state["run"], lines, metrics=left)
+    begun = receipt.first_line(run) if before is None else None
+    if begun is not None:
+        agree(begun.first)
+        start = {"metrics_lines": 0, "receipt_lines": 1, "receipt_sha256": begun.head}
+        return Start(run=begun.first, lines=start)
     return Start(lines={"metrics_lines": 0, "receipt_lines": 0, "receipt_sha256": ""})
 
 
@@ -147,15 +156,87 @@ def check_lines(state: dict[str, Any], step: int) -> dict[str, Any]:
         raise ValueError(f"it is of step {state.get('step')!r}")
     found = {name: state.get(name) for name in ("metrics_lines", "receipt_lines")}
     for name, number in found.items():
-        if type(number) is not int or number < 0:
+        if type(number) is not int or not (name == "receipt_lines") <= number < sys.maxsize:
             raise ValueError(f"its {name} are {number!r}")
-    return {**found, "receipt_sha256": state.get("receipt_sha256")}
+    if not isinstance(state.get("receipt_sha256"), str):
+        raise ValueError(f"its receipt_sha256 is {state.get('receipt_sha256')!r}")
+    return {**found, "receipt_sha256": state["receipt_sha256"]}
 
 
-def _history(run: Path, num_lines: int) -> list[dict[str, Any]]:
-    """Return the epochs' metrics among a run's first lines of metrics."""
-    found = [line for line in rundir.read_metrics(run, num_lines) if "train_loss" in line]
-    for line in found:
-        if type(line.get("step")) is not int or type(line.get("seconds")) is not float:
-            raise InputError(f"{run / rundir.METRICS} is damaged: an epoch lacks step or seconds")
-    return found
+def _history(
+    run: Path, num_lines: int, force: bool, warn: Callable[[str], None]
+) -> tuple[list[dict[str, Any]], list[bytes] | None]:
+    """Return the epochs' metrics among a run's first lines of metrics.
+
+    Where some of these lines are missing or damaged, the second are those that can be read.
+
+    Raises
+    ------
+    InputError
+        So it is, and `force` is not given.
+    """
+    lines = rundir.metrics_lines(run, num_lines)
+    fault = "" if len(lines) == num_lines else f"lines {len(lines) + 1} to {num_lines} are missing"
+    history, left = [], []
+    for number, line in enumerate(lines, 1):
+        try:
+            found = rundir.numbers_of(line)
+            if "train_loss" in found:
+                if type(found["step"]) is not int or type(found["seconds"]) is not float:
+                    raise ValueError("an epoch lacks step or seconds")
+                history.append(found)
+            left.append(line)
+        except (ValueError, KeyError) as error:
+            fault = fault or f"line {number} is damaged: {error}"
+    if not fault:
+        return history, None
+    fault = f"{run / rundir.METRICS}: {fault}"
+    if not force:
+        raise InputError(f"{fault}. No result depends on them: --force goes on without, noted")
+    warn(f"{fault}; the run goes on without")
+    return history, left
+
+
+def settings_of(run: Path, warn: Callable[[str], None]) -> dict[str, Any]:
+    """Return the settings that a run goes on with, by their options' names.
+
+    They are those of config.toml. Where that is lost or damaged, what decides the bytes is taken
+    from the newest checkpoint that is whole, or else from the receipt, and `warn` says so.
+
+    Raises
+    ------
+    InputError
+        There is no run, or its model is one of one's own.
+    """
+    begun = None
+    with contextlib.suppress(InputError):  # what is wrong with it is said where the run goes on
+        begun = receipt.first_line(run)
+    stored = {} if begun is None else begun.first
+    if is_own(stored.get("model")):
+        raise InputError(
+            f"{run} has a model of one's own, {stored['model'].get('class')}, which no setting "
+            "makes: go on with it from Python, by dptrain.fit(model, ..., out=..., resume=True)"
+        )
+    config: dict[str, Any] = {}
+    try:
+        config = rundir.read_config(run)
+        own = stored.get("settings", config)
+        names = {**own, **config}.keys() - {*FREE, *LENGTH, "shards", "threads"}
+        other = sorted(name for name in names if own.get(name) != config.get(name))
+        if not other:
+            return config
+        fault = f"{run / rundir.CONFIG} is not as the run was: {', '.join(other)}"
+    except InputError as error:
+        if begun is None:
+            raise
+        fault = str(error)
+    settings = stored["settings"]
+    for step in reversed(checkpoint.steps_of(run)):
+        with contextlib.suppress(checkpoint.DamagedError, OSError, KeyError, TypeError):
+            settings = {**checkpoint.read(checkpoint.path_of(run, step))[1]["run"]["settings"]}
+            break
+    warn(f"{fault}; the run goes on with its own settings, and the file is written again")
+    kept = LENGTH if any(name in config for name in LENGTH) else ()
+    return {k: v for k, v in settings.items() if k not in kept} | {
+        k: v for k, v in config.items() if k in (*FREE, *kept)
+    }

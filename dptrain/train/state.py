@@ -9,7 +9,7 @@ from dptrain.train.loop import Training
 
 Array = NDArray[Any]
 
-WHOLE = ("step", "seen", "kept")
+WHOLE = ("step", "seen", "measured", "kept")
 REAL = ("loss_sum", "noise_sum", "square_norm_sum", "norm_sum", "best_loss")
 """The plain values of a run's state: whole numbers, and those stored in hexadecimal, exactly."""
 
@@ -23,6 +23,7 @@ def snapshot(run: Training) -> tuple[dict[str, Array], dict[str, Any]]:
     arrays = {name: run.reducer.collect(part) for name, part in _parts(run).items()}
     state: dict[str, Any] = {name: getattr(run, name) for name in WHOLE}
     state |= {name: float(getattr(run, name)).hex() for name in REAL}
+    state["kept_metrics"] = run.kept_metrics
     return {name: array for name, array in arrays.items() if array is not None}, state
 
 
@@ -40,7 +41,7 @@ def restore(
         setattr(run, name, state[name])
     for name in REAL:
         setattr(run, name, float.fromhex(state[name]))
-    run.history = history
+    run.kept_metrics, run.history = state["kept_metrics"], history
 
 
 def forms(run: Training) -> Forms:
@@ -64,6 +65,11 @@ def check(arrays: dict[str, Array], state: dict[str, Any], wanted: Forms) -> Non
         if not isinstance(state.get(name), str):
             raise ValueError(f"its {name} is {state.get(name)!r}")
         float.fromhex(state[name])
+    metrics = state.get("kept_metrics")
+    if not isinstance(metrics, dict) or not all(type(m) is float for m in metrics.values()):
+        raise ValueError(f"its kept_metrics are {metrics!r}")
+    if state["kept"] > max(0, state["measured"] - 1):
+        raise ValueError(f"it keeps epoch {state['kept']} of {state['measured']}")
 
 
 def _parts(run: Training) -> dict[str, Array]:

@@ -18,6 +18,7 @@ from dptrain.data.read import has_names, read
 from dptrain.record import rundir
 from dptrain.record.files import write_whole
 from dptrain.train.evaluate import evaluate
+from dptrain.train.identity import check_equal, check_programs, content
 from dptrain.train.threads import blas_threads
 from dptrain.train.trained import Trained, load_trained
 from dptrain.world import World, collective
@@ -54,7 +55,7 @@ def evaluate_run(
             raise InputError(f"the data of {run} has no test rows; name the DATA to evaluate on")
         rows = Rows(test or table, trained.encoding)
         rows.raw_y(slice(0, 0))  # there must be targets
-    _check_equal(rows, world)
+    _check_same(trained, rows, world)
     check_rows(rows, world)
     classes = trained.encoding.classes
     few = 0 < len(classes) <= MOST_CLASSES
@@ -87,7 +88,7 @@ def predict_run(
         table, test = read(paths, (), trained.encoding.features)
         rows = Rows(replace(test or table, y=None), trained.encoding)
         trained.encoding.check(rows.table)
-    _check_equal(rows, world)
+    _check_same(trained, rows, world)
     with world.together():
         meaning = trained.chances if probabilities else trained.predictions
         own = trained.in_blocks(rows, world, meaning)
@@ -101,16 +102,15 @@ def predict_run(
                 pass
 
 
-def _check_equal(rows: Rows, world: World) -> None:
-    """Raise InputError, on every rank, where ranks have read something else. Collective."""
-    found = world.allgather(rows.table.shapes())
-    for rank, shapes in enumerate(found):
-        if shapes != found[0]:
-            raise InputError(
-                f"{rows.table.source} holds {shapes} on rank {rank} and {found[0]} on rank 0; "
-                "start all ranks with the same files",
-                everywhere=True,
-            )
+def _check_same(trained: Trained, rows: Rows, world: World) -> None:
+    """Raise InputError where ranks have read another model, or other rows. Collective."""
+    check_programs(world)
+    if world.size > 1:
+        contents = {
+            "the model's SHA-256": trained.sha256(),
+            "the data's SHA-256": content(rows.table),
+        }
+        check_equal(world, contents)
 
 
 def _columns(trained: Trained, probabilities: bool) -> list[str]:

@@ -1,5 +1,6 @@
 """A trained model: parameters and the encoding of its data, stored and loaded as one file."""
 
+import hashlib
 import itertools
 import json
 import numbers
@@ -14,11 +15,12 @@ from numpy.typing import NDArray
 from dptrain.config import InputError, Task, TrainConfig, is_text
 from dptrain.data.prepare import Encoding, Rows, check_block, place
 from dptrain.data.read import Table
-from dptrain.model import Model
+from dptrain.model import Model, described
 from dptrain.model.mlp import MLP
-from dptrain.record import rundir
+from dptrain.record import checkpoint, rundir
 from dptrain.record.files import write_whole
-from dptrain.record.tensors import Forms
+from dptrain.record.progress import Silence
+from dptrain.record.tensors import Form, Forms
 from dptrain.train.evaluate import predicted_classes
 from dptrain.train.threads import blas_threads
 from dptrain.version import __version__
@@ -107,16 +109,17 @@ class Trained:
 
     def chances(self, outputs: Array) -> Array:
         """Return what outputs [m, outputs] mean: see `probabilities`."""
-        if self.encoding.task == "regression" or not isinstance(self.model, MLP):
+        ask: Callable[[Array], Array] | None = getattr(self.model, "probabilities", None)
+        if self.encoding.task == "regression" or ask is None:
             raise InputError("only an MLP that classifies has probabilities; use predict")
-        found = self.model.probabilities(outputs)
+        found = ask(outputs)
         if self.encoding.task == "classification" and found.shape[1] == 1:
             return np.hstack([1 - found, found])
         return found
 
-    def save(self, directory: Path) -> None:
-        """Write model.safetensors and summary.json; InputError where that fails."""
-        mlp = self.model if isinstance(self.model, MLP) else None
+    def file(self, version: str = __version__) -> list[bytes | memoryview]:
+        """Return what model.safetensors consists of, as this version of dptrain writes it."""
+        mlp = self.model if type(self.model) is MLP else None
         tensors = {"params": self.params} if mlp is None else mlp.tensors(self.params)
         encoding = {
             "task": self.encoding.task,
@@ -126,14 +129,37 @@ class Trained:
         }
         scale = {"input.shift": self.encoding.shift, "input.factor": self.encoding.factor}
         about = {
-            "version": __version__,
+            "version": version,
             "encoding": encoding,
             "mlp": mlp and mlp.spec(),
             "threads": self.threads,
         }
-        rundir.write_tensors(directory / rundir.MODEL, tensors | scale, about)
+        if mlp is None:
+            about["model"] = described(self.model)
+        arrays = {name: np.ascontiguousarray(array) for name, array in (scale | tensors).items()}
+        return checkpoint.encode(arrays, about)
+
+    def sha256(self, version: str = __version__) -> str:
+        """Return the SHA-256 of model.safetensors; see `file`."""
+        found = hashlib.sha256()
+        for piece in self.file(version):
+            found.update(piece)
+        return found.hexdigest()
+
+    def save(self, directory: Path) -> None:
+        """Write model.safetensors and summary.json, in this order; InputError where that fails."""
+        write_whole(directory / rundir.MODEL, self.file())
         content = json.dumps(self.summary, indent=2) + "\n"
         write_whole(directory / rundir.SUMMARY, content.encode())
+
+
+def end_line(trained: Trained, version: str = __version__) -> dict[str, Any]:
+    """Return what a receipt says of the end of a run: what it came to, and its model's file.
+
+    `trained` has a summary without times and ranks; see `Trained.file` for `version`.
+    """
+    end = dict(trained.summary)
+    return {"step": end["steps"], "end": end, "model": trained.sha256(version)}
 
 
 def _as_rows(x: Any, encoding: Encoding) -> Rows:
@@ -169,50 +195,70 @@ def _as_numbers(x: Array, names: Sequence[str]) -> NDArray[np.float64]:
     return found
 
 
-def _check_encoding(encoding: Encoding, model: MLP) -> None:
-    """Raise ValueError where a stored encoding can't belong to the model."""
+def params_in(tensors: dict[str, Array], about: dict[str, Any]) -> NDArray[np.floating]:
+    """Return the parameters [n] that model.safetensors holds; ValueError where it can't be.
+
+    Also KeyError and TypeError, of what a stranger wrote.
+    """
+    params = MLP(**about["mlp"]).params_from(tensors) if about["mlp"] else tensors["params"]
+    if params.ndim != 1 or params.dtype.kind != "f":
+        raise ValueError(f"the parameters are {params.dtype} {params.shape}")
+    return params
+
+
+def _check_encoding(encoding: Encoding, model: Model) -> None:
+    """Raise ValueError where a stored encoding can't belong to the model.
+
+    How many inputs and outputs a model of one's own has, it alone knows.
+    """
+    sizes = model.sizes if type(model) is MLP else (*encoding.shift.shape[:1], None)
     for name, scale in (("shift", encoding.shift), ("factor", encoding.factor)):
-        if scale.shape != model.sizes[:1] or scale.dtype != np.float64:
+        if scale.shape != sizes[:1] or scale.dtype != np.float64:
             raise ValueError(f"input.{name} is {scale.dtype} {scale.shape}")
     if encoding.task not in get_args(Task):
         raise ValueError(f"the task is {encoding.task!r}")
     classes, outputs = encoding.classes, encoding.outputs
-    wanted = model.sizes[-1]
+    wanted = sizes[-1]
     if encoding.task == "classification":
         if classes.dtype.kind not in "biufU" or not np.array_equal(classes, np.unique(classes)):
             raise ValueError("the classes are not sorted labels")
         if not is_text("".join(map(str, classes))):
             raise ValueError("a class is no text")
-        wanted = {"cross-entropy": len(classes), "binary-cross-entropy": 1}.get(model.loss, -1)
-        outputs = model.sizes[-1] if outputs == 1 else -1
-    if type(outputs) is not int or outputs != wanted or (wanted == 1 and len(classes) > 2):
-        raise ValueError(f"{outputs} outputs and {len(classes)} classes don't fit {model.sizes}")
+        if type(model) is MLP:
+            wanted = {"cross-entropy": len(classes), "binary-cross-entropy": 1}.get(model.loss, -1)
+            outputs = model.sizes[-1] if outputs == 1 else -1
+    fits = wanted in (None, outputs) and not (wanted == 1 and len(classes) > 2)
+    if type(outputs) is not int or not fits:
+        raise ValueError(f"{outputs} outputs and {len(classes)} classes don't fit {sizes}")
     names = encoding.features
-    if not all(isinstance(name, str) for name in names) or len(names) not in (0, model.sizes[0]):
+    if not all(isinstance(name, str) for name in names) or len(names) not in (0, sizes[0]):
         raise ValueError("the features are not one name for each input")
 
 
-def load_trained(directory: str | Path) -> Trained:
+def load_trained(directory: str | Path, model: Model | None = None) -> Trained:
     """Return the model that a run directory holds. Local: every rank reads for itself.
+
+    `model` is for a run with a model of one's own: one of its class, with its settings.
 
     Raises
     ------
     InputError
-        There is no stored model, it is damaged, or its class is not dptrain's.
+        There is no stored model, it is damaged, or it is another than is given.
     """
-    path, models = Path(directory) / rundir.MODEL, []
+    path, models = Path(directory) / rundir.MODEL, list[Model]()
 
     def fits(about: dict[str, Any], forms: Forms) -> None:
-        if about["mlp"] is None:
-            raise InputError(f"{path} holds a model of one's own class; use it from Python")
-        models.append(MLP(**about["mlp"]))
-        wanted = _forms(models[0])
-        if forms != wanted:
+        if about["mlp"] and model is not None:
+            raise InputError(f"{path} holds an MLP, which is made from it: give no model")
+        params = forms.get("params", ("", ()))
+        models.append(MLP(**about["mlp"]) if about["mlp"] else _same(model, params, about, path))
+        wanted = _forms(models[0]) if isinstance(models[0], MLP) else forms
+        if about["mlp"] and forms != wanted:
             raise ValueError(f"it holds {forms}; needed are {wanted}")
 
     try:
         tensors, about = rundir.read_tensors(path, fits)
-        encoding, model = about["encoding"], models[0]
+        encoding = about["encoding"]
         found = Encoding(
             task=encoding["task"],
             features=tuple(encoding["features"]),
@@ -221,9 +267,9 @@ def load_trained(directory: str | Path) -> Trained:
             classes=np.array(encoding["classes"]),
             outputs=encoding["outputs"],
         )
-        _check_encoding(found, model)
+        _check_encoding(found, models[0])
         threads = TrainConfig(threads=about["threads"]).threads
-        return Trained(model, model.params_from(tensors), found, threads=threads)
+        return Trained(models[0], params_in(tensors, about), found, threads=threads)
     except InputError:
         raise
     except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -237,3 +283,22 @@ def _forms(model: MLP) -> Forms:
         forms[f"layers.{number}.weight"] = model.dtype.name, (outputs, inputs)
         forms[f"layers.{number}.bias"] = model.dtype.name, (outputs,)
     return forms
+
+
+def _same(model: Model | None, params: Form, about: dict[str, Any], path: Path) -> Model:
+    """Return a model of one's own, if it is the stored one; of other source it may be, with a word.
+
+    Raises InputError where it is not.
+    """
+    stored = about["model"]
+    what = f"{path} holds a model of one's own class, {stored['class']}"
+    if model is None:
+        raise InputError(f"{what}: give it to dptrain.load_trained(run, model), in Python")
+    given = described(model) | {"params": (np.dtype(model.dtype).name, (model.num_params,))}
+    held = {**stored, "params": params}
+    for name in ("class", "params", "spec", "attributes", "fingerprint"):
+        if given.get(name) != held.get(name):
+            raise InputError(f"{what}; its {name} is {held.get(name)}, given is {given.get(name)}")
+    if given["source"] != held["source"]:
+        Silence().warn(f"{what}, whose source has changed since: it may predict otherwise")
+    return model

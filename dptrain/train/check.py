@@ -1,0 +1,272 @@
+"""What a run's files say of each other: receipt, checkpoints, settings, model and summary."""
+
+import hashlib
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dptrain.config import InputError
+from dptrain.record import checkpoint, receipt, rundir
+from dptrain.record.files import PIECE, TEXT, is_there, open_plain, read_object
+from dptrain.record.receipt import Receipt
+from dptrain.reduce.digest import digest
+from dptrain.train.identity import FREE
+from dptrain.train.resume import check_lines
+from dptrain.train.trained import params_in
+from dptrain.world import World
+
+UNCOVERED = ("ranks", "seconds", "samples_per_second", "trouble", "saved", "run")
+"""What of a summary no receipt covers: how long the run took, on what, and where it is."""
+
+Checkpoints = dict[int, tuple[dict[str, str], dict[str, Any]]]
+"""Of each checkpoint by step: digests of its parameters and of its best, and its plain values."""
+
+
+@dataclass
+class Verdict:
+    """What has been checked of a run, and what was found."""
+
+    run: str
+    ranks: int
+    steps: int = 0
+    """How many steps the receipt has."""
+    wrong: list[str] = field(default_factory=list)
+    """What is not as it should be."""
+    fine: list[str] = field(default_factory=list)
+    """What is."""
+    notes: list[str] = field(default_factory=list)
+    """What is worth knowing."""
+    replayed: tuple[int, int] | None = None
+    """The first and last step that were done once more."""
+    replayed_from: int = 0
+    """The step of the checkpoint that this began with; 0 for the run's own beginning."""
+    first_difference: dict[str, Any] | None = None
+    """The first step where something came out otherwise, what is in the run and what was found."""
+
+    @property
+    def verdict(self) -> str:
+        """In a word: identical (replayed), whole (checked), or not."""
+        if self.first_difference is not None:
+            return "different"
+        if self.wrong:
+            return "damaged"
+        return "identical" if self.replayed else "whole"
+
+    def values(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return {"verdict": self.verdict, **asdict(self)}
+
+
+@dataclass
+class Found:
+    """What is known of a run by its files: what a replay compares with, beside the steps' lines."""
+
+    receipt: Receipt
+    within: dict[int, bool] = field(default_factory=dict)
+    """Of each checkpoint that is whole, by step, whether its epoch has yet to be measured."""
+    ends: list[dict[str, Any]] = field(default_factory=list)
+    """What the run says it came to, each in the form of the receipt's last line."""
+
+
+@dataclass
+class StoredModel:
+    """Hashes of what a run's model.safetensors holds."""
+
+    file: str
+    """Of the whole file."""
+    params: str
+    """Of its parameters, as the receipt has it."""
+    params_sha256: str
+    """Of the same, as the summary has it."""
+
+
+@dataclass
+class Lines:
+    """What was looked for in a receipt, while all of it was read."""
+
+    receipt: Receipt
+    marks: dict[int, tuple[str, int, dict[str, Any]]]
+    """By the number of a line that a checkpoint names: its hash, its step, what the run was."""
+    params: dict[int, str | None]
+    """The digest of the parameters after the steps of checkpoints."""
+    known: set[str]
+    """Those of the digests that were looked for which some step has."""
+
+
+def check_files(run: Path, verdict: Verdict) -> Found:
+    """Check the files of a run against each other; what is found goes to `verdict`. Local."""
+    if not is_there(run / rundir.RECEIPT):
+        rundir.read_config(run)  # or there is no run
+    kept, model = _checkpoints(run, verdict), _model(run, verdict)
+    try:
+        lines = _read(run, kept, model)
+    except InputError as error:
+        verdict.wrong.append(str(error))
+        return Found(Receipt())
+    found = lines.receipt
+    if not found.num_lines:
+        verdict.wrong.append(f"{rundir.RECEIPT} has no line: the run has hardly begun")
+        return Found(found)
+    verdict.steps = found.num_steps
+    verdict.fine.append(f"{rundir.RECEIPT}: {found.num_steps} steps, each line follows its past")
+    within = _check_checkpoints(kept, lines, verdict)
+    _check_config(run, found, verdict)
+    digests = {step: digests["params"] for step, (digests, _) in kept.items()}
+    right: set[str | None] = {found.last_params, digests.get(found.num_steps)}
+    if "patience" in found.run["settings"]:  # then they are of the best epoch
+        right = {*lines.known, *digests.values()}
+    return Found(found, within, _check_end(run, found, model, right, verdict))
+
+
+def _checkpoints(run: Path, verdict: Verdict) -> Checkpoints:
+    """Return what is needed of each checkpoint that is whole."""
+    found = {}
+    for step in checkpoint.steps_of(run):
+        path = checkpoint.path_of(run, step)
+        try:
+            arrays, state = checkpoint.read(path)
+            check_lines(state, step)
+            digests = {"params": digest(World(), arrays["params"])}
+            if "best" in arrays and state.get("best_loss") != "inf":
+                digests["best"] = digest(World(), arrays["best"])
+            found[step] = digests, state
+        except FileNotFoundError:  # by the run, which goes on
+            continue
+        except (checkpoint.DamagedError, OSError, ValueError, KeyError) as error:
+            verdict.wrong.append(f"{path.name}: damaged: {error}")
+    return found
+
+
+def _model(run: Path, verdict: Verdict) -> StoredModel | None:
+    """Return what is stored as the run's model; None where there is none, or it is damaged."""
+    path = run / rundir.MODEL
+    if not is_there(path):
+        return None
+    try:
+        params = params_in(*rundir.read_tensors(path))
+        whole = hashlib.sha256()
+        with open_plain(path) as file:
+            while piece := file.read(PIECE):
+                whole.update(piece)
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
+        verdict.wrong.append(f"{rundir.MODEL}: damaged: {error}")
+        return None
+    plain = hashlib.sha256(params.data).hexdigest()
+    return StoredModel(whole.hexdigest(), digest(World(), params), plain)
+
+
+def _read(run: Path, kept: Checkpoints, model: StoredModel | None) -> Lines:
+    """Read a receipt from its first line to its last; InputError where its chain does not hold."""
+    found = Lines(Receipt(), {}, {}, set())
+    marked = {state["receipt_lines"] for _, state in kept.values()}
+    wanted = {digest for digests, _ in kept.values() for digest in digests.values()}
+    if model is not None:
+        wanted.add(model.params)
+    for step in receipt.follow(run, found.receipt):
+        if step is not None and step.params in wanted:
+            found.known.add(step.params)
+        if step is not None and step.step in kept:
+            found.params[step.step] = step.params
+        if found.receipt.num_lines in marked:
+            known = found.receipt
+            found.marks[known.num_lines] = known.head, known.num_steps, known.run
+    return found
+
+
+def _check_checkpoints(kept: Checkpoints, lines: Lines, verdict: Verdict) -> dict[int, bool]:
+    """Check checkpoints against the receipt; see `Found.within` for what is returned."""
+    within = {}
+    for step, (digests, state) in kept.items():
+        name = checkpoint.path_of(Path(), step).name
+        named = state["receipt_sha256"], step, state.get("run")
+        if lines.marks.get(state["receipt_lines"]) != named:
+            verdict.wrong.append(f"{name}: the receipt is not the one it was written with")
+        elif lines.params.get(step) not in (None, digests["params"]):
+            verdict.wrong.append(f"{name}: its parameters are not those of the receipt")
+        elif digests.get("best", digests["params"]) not in lines.known | {digests["params"]}:
+            verdict.wrong.append(f"{name}: its best parameters are of no epoch of the receipt")
+        else:
+            verdict.fine.append(f"{name}: every byte, and the receipt up to it")
+            within[step] = state.get("seen") != 0
+    return within
+
+
+def _check_config(run: Path, found: Receipt, verdict: Verdict) -> None:
+    """Check a run's settings against its receipt."""
+    try:
+        other = receipt.unlike(found.run["settings"], rundir.read_config(run))
+    except InputError as error:
+        verdict.wrong.append(f"{error}; --resume writes it again")
+        return
+    other = [name for name in other if name not in FREE]
+    if other:
+        verdict.wrong.append(f"{rundir.CONFIG}: not as in the receipt: {', '.join(other)}")
+
+
+def _check_end(
+    run: Path, found: Receipt, model: StoredModel | None, right: set[str | None], verdict: Verdict
+) -> list[dict[str, Any]]:
+    """Check what a run has written at its end, model and summary, against its receipt's last line.
+
+    `right` are the digests that the model's parameters can have. See `Found.ends` for what is
+    returned.
+    """
+    said = [] if found.end is None else [found.end]
+    stored = _stored_end(run, found, model, verdict)
+    if stored is None:
+        return said
+    end, receipt_sha256 = stored
+    if type(end["step"]) is int and 0 < end["step"] < found.num_steps:
+        verdict.notes.append(
+            f"the run has gone on since its model and its summary, of step {end['step']}, were "
+            "written: only a replay of that step checks them"
+        )
+        return [end, *said]
+    if found.end is None:
+        verdict.wrong.append(
+            f"{rundir.RECEIPT}: no line of the end that {rundir.SUMMARY} tells of, after step "
+            f"{end['step']}; --resume writes both again"
+        )
+        return said
+    other = receipt.unlike(found.end["end"], end["end"])
+    if other:
+        verdict.wrong.append(f"{rundir.SUMMARY}: not as in the receipt: {', '.join(other)}")
+    elif receipt_sha256 != found.head:
+        verdict.wrong.append(f"{rundir.SUMMARY}: names another last line of the receipt")
+    else:
+        verdict.fine.append(f"{rundir.SUMMARY}: as the receipt's last line says")
+    if found.end["model"] != end["model"]:
+        verdict.wrong.append(f"{rundir.MODEL}: not the file of the receipt's last line")
+    elif model is None or model.params not in right:
+        verdict.wrong.append(f"{rundir.MODEL}: parameters that the receipt does not name")
+    else:
+        verdict.fine.append(f"{rundir.MODEL}: every byte, as the receipt's last line says")
+    return said
+
+
+def _stored_end(
+    run: Path, found: Receipt, model: StoredModel | None, verdict: Verdict
+) -> tuple[dict[str, Any], Any] | None:
+    """Return what model and summary say of a run's end, and of the receipt; None if not whole."""
+    there = [name for name in (rundir.MODEL, rundir.SUMMARY) if is_there(run / name)]
+    if not there:
+        verdict.notes.append(
+            "the run has not ended: what follows its last checkpoint may still go"
+            if found.end is None
+            else "the run has ended, and its model is not written yet: --resume does it"
+        )
+    elif len(there) == 1:
+        verdict.wrong.append(f"{there[0]} is there alone, of two files; --resume writes both again")
+    if model is None or len(there) < 2:
+        return None
+    try:
+        with open_plain(run / rundir.SUMMARY, TEXT) as file:
+            summary = read_object(file.read())
+        named = {name: summary.pop(name) for name in (*UNCOVERED, "receipt_sha256")}
+        end = {"step": summary["steps"], "end": summary, "model": model.file}
+    except (OSError, ValueError, KeyError) as error:
+        verdict.wrong.append(f"{rundir.SUMMARY}: damaged: {error!r}")
+        return None
+    if summary.get("params_sha256") != model.params_sha256:
+        verdict.wrong.append(f"{rundir.SUMMARY}: params_sha256 is not that of {rundir.MODEL}")
+    return end, named["receipt_sha256"]

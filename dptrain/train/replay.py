@@ -1,0 +1,231 @@
+"""Steps of a run done once more, and compared with what the run says of them."""
+
+from collections import deque
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from dptrain.config import InputError, TrainConfig, from_settings
+from dptrain.data.prepare import Data
+from dptrain.guard import STOPS
+from dptrain.order import Batch
+from dptrain.record import checkpoint, receipt, rundir
+from dptrain.record.progress import Silence
+from dptrain.record.receipt import Receipt, Step
+from dptrain.reduce.digest import digest
+from dptrain.train.check import Found
+from dptrain.train.evaluate import evaluate
+from dptrain.train.fit import outcome
+from dptrain.train.identity import LENGTH
+from dptrain.train.loop import Recorder, Training, close_epoch, take_best, train_epoch
+from dptrain.train.resume import find
+from dptrain.train.state import forms, restore, snapshot
+from dptrain.train.trained import Trained, end_line
+from dptrain.world import World
+
+WINDOW = 1000
+"""Lines of the receipt that the ranks have at a time."""
+
+
+class Replay(Recorder):
+    """Does steps once more and compares them with a run's files, in place of writing some.
+
+    Parameters
+    ----------
+    run, data, config, world
+        The run that does them, from where it stands.
+    path, found
+        The directory, which only rank 0 needs to see, and what is known of its files.
+    metrics_lines
+        How many lines of metrics the run had where this begins.
+    """
+
+    def __init__(
+        self,
+        run: Training,
+        data: Data,
+        config: TrainConfig,
+        world: World,
+        path: Path,
+        found: Found,
+        metrics_lines: int,
+    ) -> None:
+        self._run, self._data, self._config, self._world = run, data, config, world
+        self._path, self._found, self._metrics_lines = path, found, metrics_lines
+        start = run.step
+        steps = (step for step in receipt.follow(path, Receipt()) if step is not None)
+        self._lines = (step for step in steps if step.step > start)
+        self._window: deque[Step] = deque()
+        self._pause = self._last = start
+        self.progress = Silence()
+        self.different = False
+        self.first_difference: dict[str, Any] | None = None
+
+    def go(self, last: int) -> None:
+        """Do the steps up to the last one, epoch by epoch as the run did. Collective."""
+        run, ends = self._run, self._found.ends
+        self._last = last
+        pauses = {line["step"] for line in (*self._found.receipt.notes, *ends)} | {last}
+        for self._pause in sorted(step for step in pauses if run.step < step <= last):
+            while run.step < self._pause and not self.different:
+                settings = self._found.receipt.run_before(run.step + 1)["settings"]
+                with self._world.together():
+                    config = from_settings(TrainConfig, settings)
+                run.stopped, run.num_steps = None, config.num_steps(run.order.steps_per_epoch)
+                train_epoch(run, self._config, self._world, self)
+                if not self.different:
+                    self._close([end for end in ends if end["step"] == run.step])
+
+    def _close(self, ends: list[dict[str, Any]]) -> None:
+        """Measure the epoch if it is over, and compare what the run comes to with its ends here.
+
+        Where a signal ended it, it was before the test rows were measured, and perhaps before this.
+        """
+        run = self._run
+        run.stopped = None
+        early = [end for end in ends if _signal(end) and "validation_loss" not in end["end"]]
+        for end in early:
+            self._compare_end(end)
+        if run.epoch_is_over:
+            close_epoch(run, self._data, self._config, self._world, self)
+        for end in ends:
+            if end not in early:
+                self._compare_end(end)
+
+    def step(self, batch: Batch, loss: float, asked: int) -> None:  # noqa: ARG002
+        """See `Recorder.step`: ends the run at the first difference."""
+        run, line = self._run, self._next()
+        found = {"rows": receipt.rows_digest(batch.rows), "loss": loss.hex(), "params": None}
+        if run.step % self._config.steps_between_hashes == 0 or run.epoch_is_over:
+            found["params"] = digest(self._world, run.reducer.params)
+        self._compare(line._asdict(), found | {"step": run.step})
+        if self._config.log_every is not None and run.step % self._config.log_every == 0:
+            self._metrics_lines += 1
+        if self._found.within.get(run.step, False) or not run.epoch_is_over:
+            self._compare_checkpoint()
+        if run.step == self._pause:
+            run.stopped = run.stopped or "paused"
+        self.progress.step(run.step, loss)
+
+    def epoch(self, metrics: dict[str, Any]) -> None:  # noqa: ARG002
+        """See `Recorder.epoch`."""
+        self._metrics_lines += 1
+        if self._run.step < self._last:  # so it did not end here
+            self._compare({"stopped": None}, {"stopped": self._run.stopped})
+        if not self._found.within.get(self._run.step, True):
+            self._compare_checkpoint()
+
+    def _compare(self, stored: dict[str, Any], found: dict[str, Any]) -> None:
+        """Note the first values that are not as they are stored; the run stops with them."""
+        wrong = receipt.unlike(stored, found)
+        if wrong and not self.different:
+            self.first_difference = {
+                "step": self._run.step,
+                "receipt": {name: stored.get(name) for name in wrong},
+                "found": {name: found.get(name) for name in wrong},
+            }
+            self._run.stopped, self.different = "different", True
+
+    def _next(self) -> Step:
+        """Return the next step's line. Collective."""
+        if not self._window:
+            window: list[Step] = []
+            with self._world.together():
+                if self._world.rank == 0:
+                    window = [*islice(self._lines, WINDOW)]
+                    if not window:
+                        raise InputError(f"{self._path / rundir.RECEIPT} has lost lines meanwhile")
+            self._window.extend(self._world.broadcast(window))
+        return self._window.popleft()
+
+    def _compare_checkpoint(self) -> None:
+        """Compare the run's state with its checkpoint, where there is one that is whole."""
+        step = self._run.step
+        if step not in self._found.within:
+            return
+        arrays, state = snapshot(self._run)
+        both: tuple[dict[str, Any], dict[str, Any]] = {}, {}
+        if self._world.rank == 0:
+            try:
+                stored = checkpoint.read(checkpoint.path_of(self._path, step))
+                for name in ("run", "receipt_lines", "receipt_sha256"):  # which have been checked
+                    stored[1].pop(name, None)
+                if any("lost" in note for note in self._found.receipt.notes):
+                    stored[1].pop("metrics_lines", None)
+                else:
+                    state["metrics_lines"] = self._metrics_lines
+                both = _hashes(stored[0]) | stored[1], _hashes(arrays) | state
+            except (OSError, checkpoint.DamagedError):  # by the run, which goes on
+                pass
+        self._compare(*self._world.broadcast(both))
+
+    def _compare_end(self, end: dict[str, Any]) -> None:
+        """Compare what the run comes to here with what it says of its end."""
+        run, known, signal = self._run, self._found.receipt, _signal(end)
+        over = run.step == run.num_steps and run.seen == 0
+        going = run.params.copy()
+        take_best(run)
+        params, test = run.reducer.params, {}
+        if signal is None and self._data.test is not None:
+            test = evaluate(run.model, params, self._data.test, self._world)
+        summary = outcome(run, params, test, self._config, self._world)
+        if signal is not None and not (over and self._data.test is None):
+            summary["stopped"] = signal
+        elif not over and run.stopped is None:
+            summary["stopped"] = f"{run.num_steps - run.step} steps before its end"
+        line: dict[str, Any] = {}
+        if self._world.rank == 0:
+            version = str(known.run_before(run.step).get("dptrain"))
+            line = end_line(Trained(run.model, params, self._data.encoding, summary), version)
+        line = self._world.broadcast(line)
+        self._compare(end["end"] | {"model": end["model"]}, line["end"] | {"model": line["model"]})
+        run.params[:] = going
+        run.reducer.share()
+
+
+def _signal(end: dict[str, Any]) -> str | None:
+    """Return the signal that ended a run; None where none did."""
+    stopped = end["end"].get("stopped")
+    return str(stopped) if stopped in STOPS.values() else None
+
+
+def _hashes(arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
+    """Return a digest of each array in a checkpoint."""
+    return {name: digest(World(), array.reshape(-1)) for name, array in arrays.items()}
+
+
+def check_unchanged(found: Receipt, start: int, last: int) -> None:
+    """Raise InputError where the run went on otherwise within the steps to be replayed."""
+    for note in found.notes:
+        settings = note["changed"].get("settings", {})
+        only_longer = {*note["changed"]} == {"settings"} and {*settings} <= {*LENGTH}
+        rate_follows = found.run_before(note["step"])["settings"].get("schedule") == "cosine"
+        if note["changed"] and start < note["step"] < last and (rate_follows or not only_longer):
+            changed = ", ".join(dict.fromkeys([*settings, *note["changed"]]))
+            raise InputError(
+                f"after step {note['step']} the run went on changed ({changed}), and the replay "
+                f"would go from step {start} to {last}; replay to {note['step']}, or from a "
+                "checkpoint after it",
+                everywhere=True,
+            )
+
+
+def go_to(run: Training, path: Path, step: int, world: World) -> int:
+    """Set a run to its newest checkpoint before a step, or leave it at its start. Collective.
+
+    Returns how many lines of metrics it had there.
+    """
+    arrays: dict[str, NDArray[Any]] = {}
+    state: dict[str, Any] | None = None
+    wanted = forms(run)
+    with world.together():
+        if world.rank == 0:
+            start = find(path, wanted, lambda _: None, Silence().warn, before=step - 1)
+            arrays, state = start.arrays, start.state
+    state = world.broadcast(state)
+    if not state:
+        return 0
+    restore(run, arrays, state, [])
+    return int(state["metrics_lines"])

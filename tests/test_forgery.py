@@ -1,0 +1,82 @@
+"""Shows that no field of a run can be changed so that a replay still says identical.
+
+Some of what forgery.py tries, chosen at random, and what matters most.
+"""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from forgery import (
+    Forge,
+    Place,
+    cover,
+    earlier_parameters,
+    edit_summary,
+    edit_tensors,
+    forgeries,
+    put,
+    verdict_of,
+    write_run,
+)
+
+KINDS: dict[str, dict[str, Any]] = {
+    "the best epoch": {},
+    "the last epoch": {"patience": None, "log_every": None, "optimizer": "sgd"},
+}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, with test rows and validation rows."""
+    return write_run(tmp_path_factory.mktemp("made"), **KINDS[request.param])
+
+
+def test_a_run_that_nobody_changed_is_identical(made: Path, tmp_path: Path) -> None:
+    assert verdict_of(made, tmp_path, Path.exists) == "identical"
+
+
+def test_changes_at_random_are_found(made: Path, tmp_path: Path) -> None:
+    everything = [*forgeries(made)]
+    assert len(everything) > 1000
+    for what, forge in random.Random(0).sample(everything, 40):  # noqa: S311 (no secret)
+        found = verdict_of(made, tmp_path, forge)
+        assert found.startswith(("damaged", "different", "refused: ")), (what, found)
+
+
+def about(*place: Any, value: Any) -> Forge:
+    """Return what changes a value beside the model's arrays, and lets the receipt cover it."""
+
+    def forge(run: Path) -> None:
+        edit_tensors(run / "model.safetensors", lambda _, about: put(about, place, value))
+        cover(run)
+
+    return forge
+
+
+def shift(run: Path) -> None:
+    edit_tensors(run / "model.safetensors", lambda arrays, _: arrays["input.shift"].__iadd__(1e-9))
+    cover(run)
+
+
+def summary(*place: Any, value: Any) -> Forge:
+    way: Place = place
+    return lambda run: edit_summary(run, lambda found: put(found, way, value))
+
+
+LIES: dict[str, Forge] = {
+    "another activation": about("mlp", "activation", value="tanh"),
+    "other classes": about("encoding", "classes", value=[0, 1, 3]),
+    "another shift": shift,
+    "parameters of an earlier epoch": lambda run: earlier_parameters(run, 2, "params"),
+    "another accuracy": summary("test_accuracy", value=1.0),
+    "another loss": summary("train_loss", value=0.0),
+    "another hash": summary("params_sha256", value=64 * "0"),
+    "other steps": summary("steps", value=2),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_model_or_summary_that_is_not_the_run_s(lie: str, made: Path, tmp_path: Path) -> None:
+    assert verdict_of(made, tmp_path, LIES[lie]) in ("damaged", "different")
