@@ -161,7 +161,7 @@ def test_the_receipt_hashes_the_parameters_where_an_epoch_ends_too(
 
 
 def test_a_rate_that_changes_is_that_of_the_step(data: Path) -> None:
-    rate = {"learning_rate": 0.001, "schedule": "step", "decay_epochs": 1}
+    rate: dict[str, Any] = {"learning_rate": 0.001, "schedule": "step", "decay_epochs": 1}
     trained = train(data, None, batch_size=100, patience=None, **rate)
     rates = [line["learning_rate"] for line in trained.history]
     assert rates == [0.001, pytest.approx(0.0001)]
