@@ -67,6 +67,8 @@ class World:
         self._calls: list[str] = []
         self.title = ""
         """What this process is, where it is in a call: a command line."""
+        self.status = 1
+        """What the job ends with where others make other calls: a mistake's, on its way out."""
 
     @property
     def ranks_here(self) -> range:
@@ -123,8 +125,9 @@ class World:
         number = self._board.arrive(zlib.crc32(place.encode()))
         found = self.comm.allgather((number, place, value))
         if len({(number, place) for number, place, _ in found}) > 1:
-            lines = self.comm.allgather(str(self._board.line))
-            self._end(f"{', '.join(dict.fromkeys(lines))}: {ALL_THE_SAME}", 1)
+            found = self.comm.allgather((str(self._board.line), self.status))
+            lines, statuses = zip(*found, strict=True)
+            self._end(f"{', '.join(dict.fromkeys(lines))}: {ALL_THE_SAME}", max(statuses))
         return [value for *_, value in found]
 
     def beat(self) -> None:

@@ -507,7 +507,7 @@ def test_the_lines_that_a_checkpoint_counts_on_are_on_disk_before_it(disk: Disk)
 
 SMALL_DISK = """
 run() { "$@"; echo "status $?"; }
-mkdir disk && mount -t tmpfs -o size=256k tmpfs disk || exit
+mkdir disk && mount -t tmpfs -o size=224k tmpfs disk || exit
 train="dptrain --quiet --json --epochs 3 --checkpoint-every '1 epoch'"
 run $train --out disk/run
 mount -o remount,ro disk

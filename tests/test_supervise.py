@@ -194,7 +194,7 @@ def test_a_signal_saves_the_run_and_the_same_line_goes_on(
     done = supervise(line)
     assert done.status == 0, done.stderr
     assert starts(done.stderr) == [f"2 dptrain train --resume {run} {LONG}"]
-    dptrain(*f"train --out calm --shards 2 {LONG}".split())
+    dptrain(*f"train --out calm {LONG}".split())
     assert same_bytes(run, tmp_path / "calm")
 
 

@@ -130,7 +130,7 @@ def _fail(error: InputError) -> int:
         world = connect()
         first = world.rank == 0
         if not error.everywhere:
-            world.title += f", which ends with: {error}"
+            world.title, world.status = f"{world.title}, which ends with: {error}", error.status
             with world.together():
                 raise error
     except InputError as agreed:  # what all ranks agree on, or that they don't make one world

@@ -221,7 +221,7 @@ def read_tensors(
             _, values, forms = read_header(file)
             fits(values, forms)
             return read_arrays(file, forms), values
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise InputError(
             f"{path} does not exist; needed is the directory of a finished run", local=True
         ) from None
