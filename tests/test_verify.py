@@ -382,6 +382,11 @@ def test_a_run_that_was_killed_at_its_end(moment: str, made: Path, run: Path) ->
     assert check(run, "all").verdict == "identical"
 
 
+def test_a_run_with_other_threads_is_identical(made: Path, tmp_path: Path) -> None:
+    train(made / "data.npz", tmp_path / "run", threads=2)
+    assert check(tmp_path / "run", "all").verdict == "identical"
+
+
 def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a signal be heard in some step."""
     beats = iter(range(1, 1000))

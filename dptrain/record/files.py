@@ -278,6 +278,7 @@ class Journal:
     def replace(self, line: bytes) -> None:
         """Put a line, given without its end, in the place of the only one; it can't be shorter."""
         self._written, self._pending = 0, bytearray(line + b"\n")
+        self._size = None  # whoever cut it: this line is all of it
 
     @property
     def waiting(self) -> int:
@@ -294,7 +295,7 @@ class Journal:
         self.check_size()
         try:
             end = self._written + len(self._pending)
-            if self._size is not None and end < self._size:  # in the place of a longer line
+            if end < os.fstat(self._file).st_size:  # in the place of a longer line
                 os.ftruncate(self._file, end)
             os.lseek(self._file, self._written, os.SEEK_SET)
             with memoryview(self._pending) as waiting:
@@ -319,9 +320,9 @@ class Journal:
     def adopt(self) -> None:
         """Go on behind the whole lines that another process has left of the file."""
         self.num_lines, self._written = self._pending.count(b"\n"), 0
-        with open(os.dup(self._file), "rb") as file:  # noqa: PTH123 (a file that is open)
+        with open(self._file, "rb", closefd=False) as file:
             file.seek(0)
-            for line in file:
+            while line := file.readline(TEXT + 1):
                 if line.endswith(b"\n"):
                     self.num_lines, self._written = self.num_lines + 1, self._written + len(line)
         os.ftruncate(self._file, self._written)

@@ -10,7 +10,7 @@ from typing import Any
 from dptrain.config import InputError, TrainConfig
 from dptrain.data.prepare import Data
 from dptrain.record import checkpoint, receipt, rundir
-from dptrain.record.files import UNFLUSHED, sync_directory, write_whole
+from dptrain.record.files import UNFLUSHED, is_there, sync_directory, write_whole
 from dptrain.record.progress import Silence
 from dptrain.record.store import Store
 from dptrain.train import resume
@@ -109,7 +109,7 @@ def _check_length(start: resume.Start, run: Training, settings: dict[str, Any]) 
 
 def _replace_metrics(path: Path, lines: list[bytes]) -> None:
     """Write the lines of metrics that can be read in the place of damaged ones, which are kept."""
-    if path.exists():
+    if is_there(path):
         path.rename(path.with_suffix(".damaged"))
     write_whole(path, (line + b"\n" for line in lines))
 

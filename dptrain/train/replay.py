@@ -178,7 +178,9 @@ class Replay(Recorder):
         line: dict[str, Any] = {}
         if self._world.rank == 0:
             version = str(known.run_before(run.step).get("dptrain"))
-            line = end_line(Trained(run.model, params, self._data.encoding, summary), version)
+            encoding, threads = self._data.encoding, self._config.threads
+            trained = Trained(run.model, params, encoding, summary, threads=threads)
+            line = end_line(trained, version)
         line = self._world.broadcast(line)
         self._compare(end["end"] | {"model": end["model"]}, line["end"] | {"model": line["model"]})
         run.params[:] = going

@@ -227,7 +227,8 @@ def settings_of(run: Path, warn: Callable[[str], None]) -> dict[str, Any]:
             return config
         fault = f"{run / rundir.CONFIG} is not as the run was: {', '.join(other)}"
     except InputError as error:
-        if begun is None:
+        path = run / rundir.CONFIG
+        if begun is None or (files.is_there(path) and (path.is_symlink() or not path.is_file())):
             raise
         fault = str(error)
     settings = stored["settings"]
