@@ -161,7 +161,7 @@ def check_writable(path: Path, option: str) -> None:
     if os.path.isdir(path):  # noqa: PTH112 (which raises nothing)
         raise InputError(f"{option} is {path}, which is a directory; needed is the name of a file")
     if not os.path.isdir(path.parent):  # noqa: PTH112
-        raise InputError(f"{path} can't be written: there is no directory {path.parent}")
+        raise InputError(f"{option} is {path}, but there is no directory {path.parent}")
     try:
         path.lstat()
     except FileNotFoundError:
