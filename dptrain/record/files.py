@@ -293,6 +293,9 @@ class Journal:
             return
         self.check_size()
         try:
+            end = self._written + len(self._pending)
+            if self._size is not None and end < self._size:  # in the place of a longer line
+                os.ftruncate(self._file, end)
             os.lseek(self._file, self._written, os.SEEK_SET)
             with memoryview(self._pending) as waiting:
                 _write(self._file, waiting)

@@ -38,7 +38,7 @@ class Silence:
 
     def warn(self, text: str) -> None:
         """Say what went wrong though the run goes on; said always, and by the first rank only."""
-        tell(f"warning: {text}")
+        tell(f"warning: {shown(text)}")
 
     def close(self) -> None:
         """End the progress."""

@@ -128,7 +128,10 @@ def _write_predictions(
     """Write blocks of predictions [m] or [m, columns], `num_rows` in all."""
     if out is None:
         for text in _as_csv(names, blocks, for_people=sys.stdout.isatty()):
-            sys.stdout.buffer.write(text.encode())  # data: as in a file, in any locale
+            if hasattr(sys.stdout, "buffer"):
+                sys.stdout.buffer.write(text.encode())  # data: as in a file, in any locale
+            else:
+                sys.stdout.write(text)
     elif Path(out).suffix == ".npy":
         write_whole(Path(out), _as_npy(blocks, num_rows))
     else:
