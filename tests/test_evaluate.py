@@ -133,7 +133,7 @@ def test_two_classes_may_have_one_output() -> None:
 
 
 def test_confusion_counts_what_each_class_was_taken_for() -> None:
-    counts = np.full((3, 3), -1)
+    counts = np.zeros((3, 3), np.int64)
     found = found_for(rows_of("classification", OUTPUTS, CLASSES), confusion=counts)
     taken = OUTPUTS.argmax(axis=1)
     expected = [[int(np.sum((a == CLASSES) & (taken == b))) for b in range(3)] for a in range(3)]

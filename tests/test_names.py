@@ -89,7 +89,7 @@ def test_a_run_on_files_of_any_name_is_read_by_every_command(
     assert call("evaluate", run, "--json").json["examples"] == 300
     assert call("verify", run, "--replay", "all", "--json").json["verdict"] == "identical"
     call("train", "--resume", run, "--epochs", "2", "--quiet")
-    assert call("train", "--config", run / "config.toml", "--quiet", "--json").json["steps"] == 10
+    assert call("train", "--config", run / "config.toml", "--quiet", "--json").json["steps"] == 4
     longest = f"{shortened(name, 251)}.csv"
     call("predict", run, data, "--out", tmp_path / longest)
     call("plot", run, "--out", "a.svg")

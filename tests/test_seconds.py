@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import wait_until
 from short_runs import NUM_STEPS, bytes_of, train, write_data
 
+from dptrain.guard import GUARD
 from dptrain.plot.metrics import read_runs
 from dptrain.record import checkpoint, store
 from dptrain.record.rundir import METRICS, SECONDS, SUMMARY
@@ -91,6 +93,7 @@ def test_an_epoch_that_a_signal_interrupts_has_all_of_its_seconds(
     def interrupted(*args: Any, **options: Any) -> float:
         if next(shards) == 20:
             signal.raise_signal(signal.SIGTERM)
+            wait_until(lambda: bool(GUARD.asked))  # another thread hears it
         return compute(*args, **options)
 
     with monkeypatch.context() as patched:

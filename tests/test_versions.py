@@ -75,7 +75,9 @@ def run(*args: str | Path, cwd: Path, **options: Any) -> subprocess.CompletedPro
 @pytest.mark.timeout(600)
 def test_the_core_works_with_the_lowest_versions(bin_of_lowest: Path, tmp_path: Path) -> None:
     places = [str(path) for path in bin_of_lowest.parent.glob("lib/*/site-packages")]
-    there = {found.name: f"{found.version}.0" for found in distributions(path=places)}
+    there = {
+        found.name.replace("_", "-"): f"{found.version}.0" for found in distributions(path=places)
+    }
     for name, version in lowest().items():
         if name != "hatchling":  # which was there for the build only
             assert there[name].startswith(f"{version}."), name

@@ -73,7 +73,7 @@ def _part_lines(found: Found) -> list[str]:
     spread = f"{found['fastest_round_step_ms']:.4g} to {found['slowest_round_step_ms']:.4g}"
     floors = sum(part["floor_ms"] or 0 for part in found["parts"].values())
     lines.append(
-        f"{'all':<18}{found['step_ms']:>9.3f}{1:>8.1%}{floors:>10.3f}   rounds from {spread}; "
+        f"{'all':<18}{found['step_ms']:>9.3f}{1:>8.1%}{floors:>10.3f}   rounds {spread}; "
         f"{found['unclocked_step_ms']:.4g} without the clock"
     )
     return lines
