@@ -716,7 +716,7 @@ for name in sys.argv[1:]:
         for call in (
             lambda: dptrain.load(path, config),
             lambda: dptrain.fit(dptrain.mlp_for(data), data, dptrain.TrainConfig(epochs=1)),
-            lambda: predict_run(run, [path], None, probabilities=False, world=world),
+            lambda: predict_run(run, [path], "p.csv", probabilities=False, world=world),
         ):
             try:
                 call()
