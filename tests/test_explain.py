@@ -395,7 +395,7 @@ def test_chapters_are_asked_for_by_number_or_name() -> None:
         (("--examples", "7"), "examples is 7"),
         (
             ("--html", "nowhere/a.html"),
-            "nowhere/a.html can't be written: there is no directory nowhere",
+            "--html is nowhere/a.html, but there is no directory nowhere",
         ),
         (("--plot", "a.gif"), ".png, .svg, .pdf"),
     ],
