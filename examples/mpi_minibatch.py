@@ -24,7 +24,7 @@ world.Allreduce(own, total)  # the sum over the processes
 mean = total / len(X)  # the one division, by 4 and not by this process's rows
 new = START - LEARNING_RATE * mean
 
-everyone = world.allgather((len(X[mine]), own, new))
+everyone = world.gather((len(X[mine]), own, new))
 if everyone is not None:  # on the first process
     print(" " * 7 + "".join(f"{name:>8}" for name in NAMES))
     for rank, (_, part, _) in enumerate(everyone):

@@ -521,7 +521,9 @@ STORED = {
         r"1 columns; .*one row has shape \[1, n\]",
         ranks=None,
     ),
-    "predict into no folder": Case({}, "predict run d.csv --out no/p.npy", r"no/p\.npy can't be"),
+    "predict into no folder": Case(
+        {}, "predict run d.csv --out no/p.npy", r"--out is no/p\.npy, but there is no dir"
+    ),
     "predict nothing": Case({}, "predict run", r"Missing argument 'DATA", ranks=None),
 }
 
