@@ -201,8 +201,7 @@ def test_mistakes_give_one_message(args: tuple[str, ...], words: str, dptrain: S
 
 
 def test_bench_takes_a_file_of_settings(dptrain: Start, tmp_path: Path) -> None:
-    env = {"MPLCONFIGDIR": str(tmp_path)}
     (tmp_path / "b.toml").write_text('hidden = [4]\ninputs = 5\nplot = "b.svg"\nquiet = true\n')
-    found = dptrain("bench", "--config", "b.toml", "--json", "--batch-size", "8", env=env).json
+    found = dptrain("bench", "--config", "b.toml", "--json", "--batch-size", "8").json
     assert found["sizes"] == [5, 4, 10]
     assert (tmp_path / "b.svg").exists()

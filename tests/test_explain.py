@@ -406,9 +406,8 @@ def test_mistakes_give_one_message(args: tuple[str, ...], words: str, dptrain: S
 
 
 def test_page_and_figure_are_written_once_the_check_agrees(dptrain: Start, tmp_path: Path) -> None:
-    env = {"MPLCONFIGDIR": str(tmp_path)}
     (tmp_path / "e.toml").write_text('check = true\nhtml = "a.html"\nplot = "a.svg"\nhidden = 3\n')
-    done = dptrain("explain", "1", "--config", "e.toml", env=env)
+    done = dptrain("explain", "1", "--config", "e.toml")
     assert (done.status, done.stderr) == (0, "")
     assert done.stdout.endswith("all agree\nwritten: a.html\nwritten: a.svg\n")
     assert "<svg" in (tmp_path / "a.svg").read_text()
