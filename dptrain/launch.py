@@ -140,16 +140,16 @@ def load_mpi(launch: Launch | None) -> Any:
     if is_inherited(os.environ):  # else MPI would look for the launcher's socket, and end
         for name in [name for name in os.environ if name.startswith("PMI_")]:
             del os.environ[name]
-    try:
-        mpi = _import_mpi()
-    except (ImportError, RuntimeError) as error:  # no libmpi: mpi4py raises RuntimeError
-        if launch and launch.size > 1:
-            raise _mismatch(
-                launch, f"there is no MPI library here ({' '.join(str(error).split())})"
-            ) from None
-        return None
-    found = str(library())
-    with _STARTING:
+    with _STARTING, _signals_kept():
+        try:
+            mpi = _import_mpi()
+        except (ImportError, RuntimeError) as error:  # no libmpi: mpi4py raises RuntimeError
+            if launch and launch.size > 1:
+                raise _mismatch(
+                    launch, f"there is no MPI library here ({' '.join(str(error).split())})"
+                ) from None
+            return None
+        found = str(library())
         if not mpi.Is_initialized():
             trouble = misfit(launch, found) if launch else None
             if launch and trouble and (launch.size > 1 or trouble != ALONE):  # one is no harm
@@ -163,9 +163,23 @@ def load_mpi(launch: Launch | None) -> Any:
 def _start(mpi: Any) -> None:
     """Start MPI, which waits for every rank of the launch, with other threads free to run.
 
-    mpi4py would keep the interpreter's lock all the while, and nobody could watch. MPICH has its
-    own handlers for TAKEN, which do nothing: signals that come meanwhile wait, and then do what
-    they did before. Ctrl-C ends the process at once.
+    mpi4py would keep the interpreter's lock all the while, and nobody could watch.
+    """
+    try:
+        init = ctypes.CDLL(mpi.__file__).MPI_Init_thread
+    except (OSError, AttributeError):
+        mpi.Init_thread(mpi.THREAD_FUNNELED)
+    else:
+        init(None, None, mpi.THREAD_FUNNELED, ctypes.byref(ctypes.c_int()))
+
+
+@contextlib.contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Keep what signals do from MPI, which is loaded and started in the block.
+
+    MPICH and what it loads have handlers for TAKEN, which do nothing: signals that come meanwhile
+    wait, and then do what they did before. Ctrl-C ends the process at once: Python could not hear
+    it.
     """
     main = threading.current_thread() is threading.main_thread()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, *TAKEN)}
@@ -173,15 +187,12 @@ def _start(mpi: Any) -> None:
     if main and before[signal.SIGINT] is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
-        init = ctypes.CDLL(mpi.__file__).MPI_Init_thread
-    except (OSError, AttributeError):
-        mpi.Init_thread(mpi.THREAD_FUNNELED)
-    else:
-        init(None, None, mpi.THREAD_FUNNELED, ctypes.byref(ctypes.c_int()))
-    for number, handler in before.items():
-        if main and handler is not None:  # else it is a library's from the start
-            signal.signal(number, handler)
-    signal.pthread_sigmask(signal.SIG_SETMASK, waiting)
+        yield
+    finally:
+        for number, handler in before.items():
+            if main and handler is not None:  # else it is a library's from the start
+                signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, waiting)
 
 
 def _mismatch(launch: Launch, found: str, trouble: str = ALONE) -> InputError:
@@ -242,7 +253,7 @@ def starting(launch: Launch | None) -> Iterator[None]:
 
 def _watch_start(launch: Launch, over: threading.Event) -> None:
     """End this process, and so all, where MPI can't start any more."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, TAKEN)  # as in the main thread: see `_start`
+    signal.pthread_sigmask(signal.SIG_BLOCK, TAKEN)  # as in the main thread: see `_signals_kept`
     begin, before = time.monotonic(), None
     while not over.wait(LOOK):
         missing, found = missing_ranks(launch), None

@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from dptrain.world import cut
+
 BIN = Path(sys.executable).parent
 HERE = Path(__file__).parent
 
@@ -29,6 +31,9 @@ MOMENTS = ("before", "connected", "loaded", "step", "evaluation", "trained")
 """
 
 WITHIN = ("step", "evaluation")
+
+TEST_BLOCKS = 2
+"""Blocks of the embedded test rows: a rank without one never gets to an evaluation's middle."""
 
 UNNAMED = {"os._exit(0)", "os._exit(3)", "SIGKILL", "SIGSEGV", "SIGTERM", "SIGHUP"}
 """Ways to leave in which a process says nothing any more: launchers name its process, not its rank.
@@ -101,7 +106,9 @@ def starts(seed: int) -> Iterator[Start]:
         dice.shuffle(kinds)
         for how, moment in kinds:
             ranks = dice.randint(2, 4)
-            yield Start(ranks, dice.randrange(ranks), how, moment)
+            held = [rank for rank in range(ranks) if cut(TEST_BLOCKS, ranks, rank)]
+            odd = dice.choice(held if moment == "evaluation" else range(ranks))
+            yield Start(ranks, odd, how, moment)
 
 
 def check(start: Start, folder: Path, limit: float) -> tuple[int, float]:

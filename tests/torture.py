@@ -57,8 +57,9 @@ def started(run: Path, ranks: int, steps: int) -> "Iterator[subprocess.Popen[byt
         options = f"--out {run} --steps {steps} {SETTINGS}"
     line: list[str | Path] = [BIN / "mpirun", "-n", str(ranks)]
     line += [sys.executable, HERE / "marked_run.py", marks_of(run), "train", *options.split()]
+    env = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # as job scripts say
     with log_of(run).open("ab") as log:
-        mpirun = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        mpirun = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env)
     try:
         yield mpirun
     finally:
