@@ -75,6 +75,9 @@ def _make(comm: "MPI.Comm", ranks_per_node: int | None) -> Nodes:
         neighbour = Neighbour()
         cards = ordered.allgather((neighbour.card(board.line), os.urandom(8)))
         neighbour.meet([cards[ranks.start][0] for ranks in nodes], own, cards[0][1])
+        for _ in range(3):  # ask, answer, and take the answer: who is heard now can be missed later
+            neighbour.tick([])
+            ordered.Barrier()
     GUARD.watch(board, neighbour)
     node_comm.Barrier()
     return Nodes(ordered, node_comm, nodes, board, window)
