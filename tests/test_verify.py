@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Start, start
+from forgery import lines_of, rechain
 from short_runs import ALONE, NUM_STEPS, bytes_of, train, write_data
 
 from dptrain.config import InputError
 from dptrain.guard import GUARD, Ask
 from dptrain.record import checkpoint
-from dptrain.record.receipt import encode, head_of
+from dptrain.record.receipt import head_of
 from dptrain.train import identity
 from dptrain.train.check import Verdict
 from dptrain.train.verify import verify
@@ -37,25 +38,6 @@ def run(made: Path, tmp_path: Path) -> Path:
 
 def check(run: Path, replay: str | None = None, *data: Path) -> Verdict:
     return verify(run, replay, [str(path) for path in data], world=ALONE)
-
-
-def lines_of(run: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run / "receipt.jsonl").read_text().splitlines()]
-
-
-def write_chain(run: Path, lines: list[dict[str, Any]]) -> None:
-    """Write a receipt whose chain holds, and let checkpoints and summary name it."""
-    found = [b""]
-    for line in lines:
-        values = {key: value for key, value in line.items() if key != "previous"}
-        found.append(encode(values, head_of(found[-1]) if found[-1] else ""))
-    (run / "receipt.jsonl").write_bytes(b"\n".join([*found[1:], b""]))
-    for step in checkpoint.steps_of(run):
-        arrays, state = checkpoint.read(checkpoint.path_of(run, step))
-        state["receipt_sha256"] = head_of(found[state["receipt_lines"]])
-        checkpoint.write(checkpoint.path_of(run, step), arrays, state)
-    summary = json.loads((run / "summary.json").read_text())
-    (run / "summary.json").write_text(json.dumps(summary | {"receipt_sha256": head_of(found[-1])}))
 
 
 def flip(path: Path, bit: int) -> None:
@@ -241,7 +223,7 @@ def test_a_receipt_that_lies_under_right_hashes_is_found_by_a_replay(lie: str, r
     change, name = LIES[lie]
     lines = lines_of(run)
     change(lines)
-    write_chain(run, lines)
+    rechain(run, lines)
     found = check(run, ":")
     assert found.verdict == "different"
     assert found.first_difference is not None
