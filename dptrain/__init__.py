@@ -9,10 +9,10 @@ if TYPE_CHECKING:
     from dptrain.model import Model
     from dptrain.model.mlp import MLP
     from dptrain.plot.curves import plot_runs
-    from dptrain.train.check import Verdict
-    from dptrain.train.fit import fit, load, mlp_for
-    from dptrain.train.trained import Trained, load_trained
-    from dptrain.train.verify import verify
+    from dptrain.run.check import Verdict
+    from dptrain.run.fit import fit, load, mlp_for
+    from dptrain.run.trained import Trained, load_trained
+    from dptrain.run.verify import verify
     from dptrain.version import __version__
     from dptrain.world import World, connect
 
@@ -43,10 +43,10 @@ _HOMES = {
     "dptrain.model": ("Model",),
     "dptrain.model.mlp": ("MLP",),
     "dptrain.plot.curves": ("plot_runs",),
-    "dptrain.train.check": ("Verdict",),
-    "dptrain.train.fit": ("fit", "load", "mlp_for"),
-    "dptrain.train.trained": ("Trained", "load_trained"),
-    "dptrain.train.verify": ("verify",),
+    "dptrain.run.check": ("Verdict",),
+    "dptrain.run.fit": ("fit", "load", "mlp_for"),
+    "dptrain.run.trained": ("Trained", "load_trained"),
+    "dptrain.run.verify": ("verify",),
     "dptrain.version": ("__version__",),
     "dptrain.world": ("World", "connect"),
 }

@@ -26,10 +26,10 @@ from short_runs import ALONE, CONFIG, HIDDEN
 from dptrain import MLP, DataConfig, InputError
 from dptrain.record import checkpoint, rundir
 from dptrain.record.receipt import encode, head_of
-from dptrain.train.check import UNCOVERED
-from dptrain.train.fit import fit, load, mlp_for
-from dptrain.train.identity import FREE
-from dptrain.train.verify import verify
+from dptrain.run.check import UNCOVERED
+from dptrain.run.fit import fit, load, mlp_for
+from dptrain.run.identity import FREE
+from dptrain.run.verify import verify
 
 Forge = Callable[[Path], object]
 Place = tuple[Any, ...]

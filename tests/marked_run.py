@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from dptrain import launch as launches
 from dptrain.cli.main import main as dptrain
 from dptrain.record import checkpoint
-from dptrain.train import fit, loop
+from dptrain.run import fit
+from dptrain.train import loop
 from dptrain.train.evaluate import evaluate
 
 P = ParamSpec("P")

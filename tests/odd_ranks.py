@@ -176,8 +176,8 @@ def leave(how: str) -> None:
 def job(odd: int, how: str, moment: str) -> None:
     """Be a rank, perhaps the odd one."""
     import dptrain
+    from dptrain.arrays import Floats
     from dptrain.launch import announced
-    from dptrain.model import Floats
 
     launch = announced()
     mine = launch is not None and launch.rank == odd

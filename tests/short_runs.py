@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from dptrain import Data, DataConfig, ModelConfig, TrainConfig, World
-from dptrain.train.fit import fit, load, mlp_for
-from dptrain.train.trained import Trained
+from dptrain.run.fit import fit, load, mlp_for
+from dptrain.run.trained import Trained
 
 ALONE = World()
 CONFIG = TrainConfig(

@@ -20,7 +20,7 @@ import dptrain
 from dptrain import DataConfig, World
 from dptrain.reduce.digest import HASHED, digest, first_difference
 from dptrain.reduce.reducer import REDUCERS
-from dptrain.train.fit import fit, load, mlp_for
+from dptrain.run.fit import fit, load, mlp_for
 from dptrain.train.loop import Recorder, begin, train_epoch
 from dptrain.train.state import check, forms, restore, snapshot
 

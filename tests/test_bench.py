@@ -18,7 +18,8 @@ from dptrain.bench.clock import PARTS, Clock
 from dptrain.bench.floors import traffic
 from dptrain.config import ModelConfig, TrainConfig
 from dptrain.model.mlp import MLP
-from dptrain.optim import Optimizer, transforms
+from dptrain.optim.optimizer import Optimizer
+from dptrain.optim.rules import transforms
 from dptrain.world import World
 
 SMALL = ("--inputs", "20", "--outputs", "3", "--hidden", "16,8", "--batch-size", "80")

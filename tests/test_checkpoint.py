@@ -30,7 +30,7 @@ from short_runs import (
 
 from dptrain.record import checkpoint
 from dptrain.record.checkpoint import DamagedError, path_of, steps_of
-from dptrain.train.fit import fit, mlp_for
+from dptrain.run.fit import fit, mlp_for
 from dptrain.train.state import REAL, WHOLE, check
 
 Arrays = dict[str, NDArray[Any]]

@@ -19,7 +19,7 @@ from disturbed_runs import STEP
 import dptrain
 from dptrain import guard
 from dptrain.guard import GUARD, Ask
-from dptrain.train import resume
+from dptrain.run import resume
 
 HERE = Path(__file__).parent
 

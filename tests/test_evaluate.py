@@ -12,8 +12,8 @@ from dptrain.config import InputError, Task
 from dptrain.data.prepare import BLOCK, Encoding, Rows
 from dptrain.data.read import Table
 from dptrain.guard import Ask
+from dptrain.run.trained import Trained
 from dptrain.train.evaluate import Interrupted, evaluate
-from dptrain.train.trained import Trained
 from dptrain.world import World
 
 Array = NDArray[Any]

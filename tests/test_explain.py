@@ -24,9 +24,9 @@ from dptrain.explain.numbers import Sized, bracketed, passed_on
 from dptrain.explain.page import page
 from dptrain.explain.text import text
 from dptrain.model.activations import ACTIVATIONS
-from dptrain.reduce.noise import Noise, noise
 from dptrain.reduce.reducer import Tree
 from dptrain.reduce.tree import tree_sum
+from dptrain.train.noise import Noise, noise
 from dptrain.world import World
 
 QUESTIONS = (

@@ -26,10 +26,10 @@ from short_runs import ALONE, CONFIG, HIDDEN, NUM_STEPS, bytes_of, load_once, tr
 
 from dptrain import InputError
 from dptrain.record import checkpoint, rundir, store
-from dptrain.train import recorder, resume
-from dptrain.train.fit import fit, mlp_for
+from dptrain.run import recorder, resume
+from dptrain.run.fit import fit, mlp_for
+from dptrain.run.verify import verify
 from dptrain.train.state import snapshot
-from dptrain.train.verify import verify
 
 Operation = tuple[str, str, int]
 """What is done to which file of the run, and its number among its like, from 1."""

@@ -31,7 +31,9 @@ from dptrain import DataConfig, InputError, ModelConfig, TrainConfig, Trained, W
 from dptrain.config import Activation, Loss, Rule, Task
 from dptrain.data.prepare import Encoding, Rows
 from dptrain.data.read import Table
-from dptrain.optim import Optimizer, learning_rate, transforms
+from dptrain.optim.optimizer import Optimizer
+from dptrain.optim.rules import transforms
+from dptrain.optim.schedule import learning_rate
 from dptrain.order import Batch
 from dptrain.reduce.memory import free_bytes
 from dptrain.train.evaluate import evaluate
@@ -452,7 +454,7 @@ import json, sys, threading, tracemalloc
 from pathlib import Path
 import numpy as np
 import dptrain
-from dptrain.train.stored import predict_run
+from dptrain.run.predict import predict_run
 
 world, found = dptrain.connect(), []
 

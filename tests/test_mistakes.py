@@ -691,8 +691,8 @@ import sys
 from unittest import mock
 
 import dptrain
-from dptrain.train import identity
-from dptrain.train.stored import predict_run
+from dptrain.run import identity
+from dptrain.run.predict import predict_run
 
 world = dptrain.connect()
 odd, here = world.rank == 1, os.getcwd()

@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from dptrain.arrays import Floats
 from dptrain.config import Activation, DType, Init, InputError, Loss, ModelConfig, TrainConfig
 from dptrain.keys import Purpose, generator
-from dptrain.model import Floats, Model
+from dptrain.model import Model
 from dptrain.model.activations import ACTIVATIONS
 from dptrain.model.losses import LOSSES
 from dptrain.model.mlp import MLP

@@ -12,7 +12,7 @@ import dptrain
 from dptrain import InputError, TrainConfig, World
 from dptrain.keys import Purpose, generator
 from dptrain.order import Order
-from dptrain.reduce.noise import Noise, noise
+from dptrain.train.noise import Noise, noise
 from dptrain.world import cut
 
 TRUE = np.array([0.5, -1.0, 0.0])

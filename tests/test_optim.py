@@ -12,16 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dptrain.config import DType, Rule, TrainConfig
-from dptrain.optim import (
-    CACHED,
-    ClipValue,
-    Momentum,
-    Optimizer,
-    Transform,
-    WeightDecay,
-    learning_rate,
-    transforms,
-)
+from dptrain.optim.optimizer import CACHED, Optimizer
+from dptrain.optim.rules import ClipValue, Momentum, Transform, WeightDecay, transforms
+from dptrain.optim.schedule import learning_rate
 from dptrain.reduce.layout import BLOCK, block_slices
 
 Vector = NDArray[np.float64]

@@ -23,7 +23,7 @@ from dptrain.record import receipt, rundir
 from dptrain.record.receipt import Receipt, differences, encode, head_of, merged, step_line
 from dptrain.record.store import Store
 from dptrain.reduce.digest import HASHED, block_digests, digest, root
-from dptrain.train.fit import load, mlp_for, outcome
+from dptrain.run.fit import load, mlp_for, outcome
 from dptrain.train.loop import begin
 from dptrain.world import World
 

@@ -17,8 +17,8 @@ from dptrain.config import option_name
 from dptrain.model import described
 from dptrain.record import checkpoint
 from dptrain.record import receipt as receipts
-from dptrain.train import identity
-from dptrain.train.resume import settings_of
+from dptrain.run import identity
+from dptrain.run.resume import settings_of
 
 SHORT = TrainConfig(
     batch_size=64, shards=3, epochs=3, checkpoint_every="17 steps", keep_checkpoints=100

@@ -18,9 +18,9 @@ from dptrain.guard import Ask
 from dptrain.record import checkpoint, receipt
 from dptrain.record.receipt import Receipt
 from dptrain.record.rundir import SUMMARY
+from dptrain.run.fit import fit, load, mlp_for
+from dptrain.run.recorder import RunRecorder
 from dptrain.train.evaluate import evaluate
-from dptrain.train.fit import fit, load, mlp_for
-from dptrain.train.recorder import RunRecorder
 
 RISING: dict[str, Any] = {
     "batch_size": 100,

@@ -16,9 +16,9 @@ from dptrain.config import InputError
 from dptrain.guard import GUARD, Ask
 from dptrain.record import checkpoint
 from dptrain.record.receipt import head_of
-from dptrain.train import identity
-from dptrain.train.check import Verdict
-from dptrain.train.verify import verify
+from dptrain.run import identity
+from dptrain.run.check import Verdict
+from dptrain.run.verify import verify
 from dptrain.world import World
 
 

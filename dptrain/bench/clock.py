@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dptrain.data.prepare import Feed
-from dptrain.optim import Optimizer
+from dptrain.optim.optimizer import Optimizer
 from dptrain.train.loop import Training
 from dptrain.world import World
 

@@ -2,7 +2,7 @@
 
 from dptrain.config import TrainConfig
 from dptrain.model.mlp import MLP
-from dptrain.optim import Optimizer
+from dptrain.optim.optimizer import Optimizer
 from dptrain.reduce.layout import areas, held_by, num_sums, rank_slices
 from dptrain.world import World, cut
 

@@ -21,10 +21,10 @@ from dptrain.config import InputError, ModelConfig, Reduction, TrainConfig
 from dptrain.data.prepare import Data, Encoding, Rows
 from dptrain.data.read import Table
 from dptrain.model.mlp import MLP
-from dptrain.train.fit import mlp_for
+from dptrain.run.fit import mlp_for
+from dptrain.threads import blas_threads
 from dptrain.train.loop import Recorder, Training, begin, train_epoch
 from dptrain.train.needs import check_memory, needs
-from dptrain.train.threads import blas_threads
 from dptrain.version import software
 from dptrain.world import CPUS, World, usable_cores
 

@@ -49,7 +49,7 @@ def explain(
     from dptrain.explain.page import page
     from dptrain.explain.text import text
     from dptrain.record.files import write_whole
-    from dptrain.train.threads import blas_threads
+    from dptrain.threads import blas_threads
 
     def say(line: str) -> None:
         if world.rank == 0:

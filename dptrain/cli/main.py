@@ -15,8 +15,8 @@ from dptrain.cli.doctor import doctor
 from dptrain.cli.explain import explain
 from dptrain.cli.output import final_status, take_over
 from dptrain.cli.plot import plot
+from dptrain.cli.predict import evaluate, predict
 from dptrain.cli.ranks import connect
-from dptrain.cli.stored import evaluate, predict
 from dptrain.cli.train import train
 from dptrain.cli.verify import verify
 from dptrain.config import InputError, nearest, quoted, shown

@@ -210,7 +210,7 @@ def _read_run(ctx: click.Context, param: click.Parameter, run: str | None) -> st
         return None
     world = connect()
     from dptrain.record.progress import Silence
-    from dptrain.train.resume import settings_of
+    from dptrain.run.resume import settings_of
 
     with world.together():
         values = settings_of(Path(run), Silence().warn) if world.rank == 0 else {}

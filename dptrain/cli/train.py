@@ -86,7 +86,7 @@ def train(
     model_config, data_config = build(ModelConfig, values), build(DataConfig, values)
     world = connect()
     from dptrain.record import rundir
-    from dptrain.train.fit import fit, load, mlp_for
+    from dptrain.run.fit import fit, load, mlp_for
 
     with world.together():
         if force and not resume:

@@ -30,7 +30,7 @@ def verify(run: str, data: tuple[str, ...], replay: str | None, as_json: bool, q
     the data is now, if it has moved. Exit status 0: all as it should be; 1: not.
     """
     world = connect()
-    from dptrain.train.verify import verify as check
+    from dptrain.run.verify import verify as check
 
     found = check(run, replay, data, quiet=quiet, world=world)
     if world.rank == 0:

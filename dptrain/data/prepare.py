@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.arrays import Array
 from dptrain.config import DataConfig, InputError, Scale, Task, is_text, nearest
 from dptrain.data.read import Table
 from dptrain.keys import Purpose, permutation
 from dptrain.world import World
-
-Array = NDArray[Any]
 
 BLOCK = 1024
 """Rows in a block. Statistics are added block by block in the tree, so are free of the ranks."""

@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dptrain.arrays import Array
 from dptrain.config import InputError, file_name, nearest
-
-Array = NDArray[Any]
 
 NPZ_NAMES = ("x", "y", "x_train", "y_train", "x_test", "y_test")
 """Which arrays of a .npz file are read."""

@@ -8,7 +8,7 @@ from itertools import combinations
 from dptrain.explain import trainer_digits
 from dptrain.explain.blocks import Block, Curve, Series, Table, Text
 from dptrain.explain.problem import digits
-from dptrain.reduce.noise import Noise
+from dptrain.train.noise import Noise
 
 PER_WORKER = 16
 """Examples that each worker of chapter 7 takes from a minibatch."""

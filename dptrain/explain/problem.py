@@ -11,7 +11,7 @@ from dptrain.config import ExplainConfig, TrainConfig
 from dptrain.keys import Purpose, generator
 from dptrain.model.mlp import MLP
 from dptrain.order import Batch
-from dptrain.train.fit import fit, load
+from dptrain.run.fit import fit, load
 from dptrain.world import World
 
 WEIGHTS = [sign * size / 4 for size in range(1, 6) for sign in (1, -1)]

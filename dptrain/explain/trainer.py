@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.arrays import Floats
 from dptrain.explain.plain import FAR, STEP, TANH, Found
 from dptrain.explain.problem import Problem
 from dptrain.model.activations import ACTIVATIONS
@@ -15,10 +16,8 @@ from dptrain.reduce.reducer import REDUCERS
 from dptrain.reduce.tree import plan, tree_sum
 from dptrain.world import World
 
-Array = NDArray[np.floating]
 
-
-def grad_sum(model: MLP, params: Array, x: Array, y: NDArray[Any]) -> tuple[float, Array]:
+def grad_sum(model: MLP, params: Floats, x: Floats, y: NDArray[Any]) -> tuple[float, Floats]:
     """Return the sums over examples of loss and gradient [n]; zeros for no example."""
     out = np.zeros(model.num_params)
     if len(x) == 0:
@@ -26,15 +25,17 @@ def grad_sum(model: MLP, params: Array, x: Array, y: NDArray[Any]) -> tuple[floa
     return model.loss_and_grad_sum(params, x, y, out, np.random.default_rng), out
 
 
-def shard_sums(model: MLP, params: Array, x: Array, y: NDArray[Any], batch: Batch) -> list[Array]:
+def shard_sums(
+    model: MLP, params: Floats, x: Floats, y: NDArray[Any], batch: Batch
+) -> list[Floats]:
     """Return the gradient sum of every shard of a minibatch."""
     rows = [batch.shard(shard) for shard in range(batch.num_shards)]
     return [grad_sum(model, params, x[shard], y[shard])[1] for shard in rows]
 
 
 def reduced(
-    model: MLP, params: Array, x: Array, y: NDArray[Any], batch: Batch, world: World
-) -> Array:
+    model: MLP, params: Floats, x: Floats, y: NDArray[Any], batch: Batch, world: World
+) -> Floats:
     """Return the gradient sum [n] of a minibatch, its shards spread over ranks. Collective.
 
     Each rank's slice of the sum goes the way of updated parameters, so that every rank has it all.
@@ -56,7 +57,7 @@ def _mlp(hidden: int, activation: Any, loss: Any) -> MLP:
     return MLP([2, hidden, 1], activation=activation, loss=loss, dtype="float64")
 
 
-def _mistake(problem: Problem, ts: Array, activation: Any, loss: Any) -> Found:
+def _mistake(problem: Problem, ts: Floats, activation: Any, loss: Any) -> Found:
     """Return the right gradient, and that of the means of all activations."""
     x, params, hidden = np.array(problem.xs), np.array(problem.params), problem.hidden
     _, right = grad_sum(_mlp(hidden, activation, loss), params, x, ts)
@@ -71,7 +72,7 @@ def _mistake(problem: Problem, ts: Array, activation: Any, loss: Any) -> Found:
     return {"right": right, "averaged": wrong, "angle": _angle(right, wrong)}
 
 
-def _activations(problem: Problem, activation: Any) -> tuple[Array, Array, Array]:
+def _activations(problem: Problem, activation: Any) -> tuple[Floats, Floats, Floats]:
     """Return z, a and slope of the hidden units [m, hidden], by the trainer's first layer."""
     lower = MLP([2, problem.hidden], loss="mean-squared-error", dtype="float64")
     z = lower.outputs(np.array(problem.params[: 3 * problem.hidden]), np.array(problem.xs))
@@ -80,7 +81,7 @@ def _activations(problem: Problem, activation: Any) -> tuple[Array, Array, Array
     return z, a, slope
 
 
-def _angle(left: Array, right: Array) -> float | None:
+def _angle(left: Floats, right: Floats) -> float | None:
     norms = np.linalg.norm(left), np.linalg.norm(right)
     if min(norms) < 1e-12:
         return None

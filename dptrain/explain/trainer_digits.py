@@ -5,12 +5,13 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.arrays import Floats
 from dptrain.explain.plain import Found
 from dptrain.explain.problem import Digits, trained
-from dptrain.explain.trainer import Array, grad_sum, shard_sums
+from dptrain.explain.trainer import grad_sum, shard_sums
 from dptrain.order import Batch, Order
-from dptrain.reduce.noise import Noise, noise
 from dptrain.reduce.tree import tree_sum
+from dptrain.train.noise import Noise, noise
 
 SAMPLES, ENOUGH = 8, 100
 """The most epochs whose minibatches chapter 6 measures, and how many minibatches are enough."""
@@ -36,7 +37,7 @@ def batches(digits: Digits) -> list[Batch]:
     return list(Order(len(digits.x), BATCH_SIZE, SHARDS, digits.seed).steps(0))
 
 
-def _doubled(rows: Array) -> Iterator[tuple[int, Array]]:
+def _doubled(rows: Floats) -> Iterator[tuple[int, Floats]]:
     """Yield m and the sums of each m rows, for m = 1, 2, 4, ...: the levels of the tree."""
     size = 1
     while True:
@@ -78,7 +79,7 @@ def chapter6(digits: Digits) -> Found:
     }
 
 
-def _epoch_mean(examples: Array, digits: Digits) -> Array:
+def _epoch_mean(examples: Floats, digits: Digits) -> Floats:
     """Return the mean over an epoch's minibatches of their gradients, each by its size."""
     total = np.zeros(examples.shape[1])
     for batch in Order(len(examples), EPOCH_BATCH, 1, digits.seed).steps(0):
@@ -92,7 +93,7 @@ def chapter7(digits: Digits) -> dict[int, Noise]:
     return {epochs: _noise(digits, trained(digits.seed, epochs)) for epochs in EPOCHS}
 
 
-def _noise(digits: Digits, params: Array) -> Noise:
+def _noise(digits: Digits, params: Floats) -> Noise:
     found = []
     for batch in batches(digits):
         sums = shard_sums(digits.model, params, digits.x, digits.y, batch)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.floating]
+from dptrain.arrays import Floats
 
 
 class Model(Protocol):

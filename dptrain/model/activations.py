@@ -9,11 +9,9 @@ from collections.abc import Callable
 from typing import get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dptrain.arrays import Floats
 from dptrain.config import Activation, DType
-
-Floats = NDArray[np.floating]
 
 PIECE = 4096
 """Entries that a function with several steps works on at a time."""

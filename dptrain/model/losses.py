@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.arrays import Floats
 from dptrain.config import Loss
 from dptrain.model.activations import sigmoid
-
-Floats = NDArray[np.floating]
 
 
 class LossFunction(ABC):

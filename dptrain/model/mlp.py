@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.arrays import Floats
 from dptrain.config import (
     Activation,
     DType,
@@ -23,7 +24,6 @@ from dptrain.config import (
 from dptrain.model.activations import ACTIVATIONS
 from dptrain.model.losses import LOSSES
 
-Floats = NDArray[np.floating]
 MakeGenerator = Callable[[], np.random.Generator]
 
 

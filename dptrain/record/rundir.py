@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import tomli_w
 from numpy.typing import NDArray
 
+from dptrain.arrays import Forms
 from dptrain.config import InputError, quoted, shown
 from dptrain.record.files import (
     open_plain,
@@ -21,7 +22,7 @@ from dptrain.record.files import (
     shortened,
     temporary_of,
 )
-from dptrain.record.tensors import DamagedError, Forms, read_arrays, read_header
+from dptrain.record.tensors import DamagedError, read_arrays, read_header
 
 CONFIG, METRICS, RECEIPT, MODEL, SUMMARY, SECONDS = (
     "config.toml",

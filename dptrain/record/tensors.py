@@ -7,16 +7,9 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dptrain.arrays import Array, Form, Forms
 from dptrain.record.files import PIECE, TEXT, read_object
-
-Array = NDArray[Any]
-
-Form = tuple[str, tuple[int, ...]]
-"""The type of an array's entries, and its shape."""
-
-Forms = dict[str, Form]
 
 NAMES = {"float32": "F32", "float64": "F64"}
 """How the types that runs have are called in the file."""

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.arrays import Floats
 from dptrain.reduce.memory import NodeMemory
 from dptrain.reduce.tree import plan, tree_sum
 from dptrain.world import cut
-
-Floats = NDArray[np.floating]
 
 BLOCK = 1024
 """Entries in a block of the vector. Slices are whole blocks and norms are added block by block, so

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dptrain.arrays import Floats
 from dptrain.config import Reduction
 from dptrain.reduce.layout import (
     BLOCK,
@@ -25,8 +25,6 @@ from dptrain.reduce.memory import SHM, NodeMemory, free_bytes
 from dptrain.reduce.sums import all_losses
 from dptrain.reduce.tree import plan, tree_sum
 from dptrain.world import World, cut, tell
-
-Floats = NDArray[np.floating]
 
 CACHED = 65536
 """Entries that are added at a time: few enough for the sums of a node's shards to stay in cache."""

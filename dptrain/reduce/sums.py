@@ -6,10 +6,9 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.arrays import Floats
 from dptrain.reduce.tree import tree_sum
 from dptrain.world import World, cut
-
-Floats = NDArray[np.floating]
 
 T = TypeVar("T", bound=np.generic)
 

@@ -1,1 +1,1 @@
-"""From data to a trained model: the loop, and what stands before and after it."""
+"""The step and the epoch: what computes, and never touches a file."""

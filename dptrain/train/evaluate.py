@@ -9,15 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.arrays import Array, Floats
 from dptrain.config import InputError
 from dptrain.data.prepare import Rows
 from dptrain.guard import Ask
 from dptrain.model import Model
 from dptrain.reduce.sums import total, total_count
 from dptrain.world import World
-
-Array = NDArray[Any]
-Floats = NDArray[np.floating]
 
 
 class Interrupted(Exception):  # noqa: N818 (no error: a signal has come)

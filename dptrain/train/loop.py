@@ -10,23 +10,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.arrays import Floats
 from dptrain.config import InputError, TrainConfig
 from dptrain.data.prepare import Data, Feed
 from dptrain.guard import Ask
 from dptrain.keys import Purpose, generator
 from dptrain.model import Model
-from dptrain.optim import Optimizer, learning_rate, transforms
+from dptrain.optim.optimizer import Optimizer
+from dptrain.optim.rules import transforms
+from dptrain.optim.schedule import learning_rate
 from dptrain.order import Batch, Order
 from dptrain.reduce.layout import square_norm
-from dptrain.reduce.noise import noise
 from dptrain.reduce.reducer import REDUCERS, Reducer
 from dptrain.reduce.sums import gather_leaves
 from dptrain.reduce.tree import tree_sum
 from dptrain.train.evaluate import Interrupted, evaluate
 from dptrain.train.needs import bytes_here, check_memory
+from dptrain.train.noise import noise
 from dptrain.world import World
-
-Floats = NDArray[np.floating]
 
 
 @dataclass

@@ -10,7 +10,8 @@ from dptrain.data.prepare import BLOCK, Data
 from dptrain.machine import free_memory
 from dptrain.model import Model
 from dptrain.model.mlp import MLP
-from dptrain.optim import CACHED, transforms
+from dptrain.optim.optimizer import CACHED
+from dptrain.optim.rules import transforms
 from dptrain.reduce.layout import held_by, num_sums, rank_slices, shared_bytes
 from dptrain.reduce.memory import free_bytes
 from dptrain.world import World, cut

@@ -2,12 +2,8 @@
 
 from typing import Any
 
-from numpy.typing import NDArray
-
-from dptrain.record.tensors import Forms
+from dptrain.arrays import Array, Forms
 from dptrain.train.loop import Training
-
-Array = NDArray[Any]
 
 WHOLE = ("step", "seen", "measured", "kept")
 REAL = ("loss_sum", "noise_sum", "square_norm_sum", "norm_sum", "best_loss")

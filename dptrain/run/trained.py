@@ -12,6 +12,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.arrays import Array, Form, Forms
 from dptrain.config import InputError, Task, TrainConfig, is_text
 from dptrain.data.prepare import Encoding, Rows, check_block, place
 from dptrain.data.read import Table
@@ -20,13 +21,10 @@ from dptrain.model.mlp import MLP
 from dptrain.record import checkpoint, rundir
 from dptrain.record.files import write_whole
 from dptrain.record.progress import Silence
-from dptrain.record.tensors import Form, Forms
+from dptrain.threads import blas_threads
 from dptrain.train.evaluate import predicted_classes
-from dptrain.train.threads import blas_threads
 from dptrain.version import __version__
 from dptrain.world import World
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ from dptrain.config import (
 from dptrain.model import Model, is_own
 from dptrain.record.progress import progress
 from dptrain.record.receipt import Receipt, differences
-from dptrain.train.check import Found, Verdict, check_files
-from dptrain.train.fit import load, mlp_for, settings_of
-from dptrain.train.identity import FREE, identity
+from dptrain.run.check import Found, Verdict, check_files
+from dptrain.run.fit import load, mlp_for, settings_of
+from dptrain.run.identity import FREE, identity
+from dptrain.run.replay import Replay, check_unchanged, go_to
+from dptrain.threads import blas_threads
 from dptrain.train.loop import begin
-from dptrain.train.replay import Replay, check_unchanged, go_to
-from dptrain.train.threads import blas_threads
 from dptrain.world import World, collective, connect
 
 MACHINE = ("dptrain", "numpy", "blas", "cpu", "ranks")

@@ -10,11 +10,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from dptrain.arrays import Forms
 from dptrain.config import InputError
 from dptrain.model import is_own
 from dptrain.record import checkpoint, files, receipt, rundir
-from dptrain.record.tensors import Forms
-from dptrain.train.identity import FREE, LENGTH
+from dptrain.run.identity import FREE, LENGTH
 from dptrain.train.state import check
 
 PATIENCE = 30

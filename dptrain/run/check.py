@@ -10,9 +10,9 @@ from dptrain.record import checkpoint, receipt, rundir
 from dptrain.record.files import PIECE, TEXT, is_there, open_plain, read_object
 from dptrain.record.receipt import Receipt
 from dptrain.reduce.digest import digest
-from dptrain.train.identity import FREE
-from dptrain.train.resume import check_lines
-from dptrain.train.trained import params_in
+from dptrain.run.identity import FREE
+from dptrain.run.resume import check_lines
+from dptrain.run.trained import params_in
 from dptrain.world import World
 
 UNCOVERED = ("ranks", "seconds", "samples_per_second", "trouble", "saved", "run")

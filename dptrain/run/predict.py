@@ -10,20 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dptrain.arrays import Array
 from dptrain.config import DataConfig, InputError, data_files, from_settings, shown
 from dptrain.data.prepare import Rows, check_rows
 from dptrain.data.read import has_names, read
 from dptrain.record import rundir
 from dptrain.record.files import write_whole
+from dptrain.run.identity import check_equal, check_programs, content
+from dptrain.run.trained import Trained, load_trained
+from dptrain.threads import blas_threads
 from dptrain.train.evaluate import evaluate
-from dptrain.train.identity import check_equal, check_programs, content
-from dptrain.train.threads import blas_threads
-from dptrain.train.trained import Trained, load_trained
 from dptrain.world import World, collective
-
-Array = NDArray[Any]
 
 MOST_CLASSES = 1000
 """With more, a table of what was taken for what has more entries than most models."""

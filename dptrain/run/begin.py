@@ -13,8 +13,8 @@ from dptrain.record import checkpoint, receipt, rundir
 from dptrain.record.files import UNFLUSHED, is_there, sync_directory, write_whole
 from dptrain.record.progress import Silence
 from dptrain.record.store import Store
-from dptrain.train import resume
-from dptrain.train.identity import changes, identity
+from dptrain.run import resume
+from dptrain.run.identity import changes, identity
 from dptrain.train.loop import Training
 from dptrain.train.state import forms, restore
 from dptrain.version import software

@@ -15,14 +15,14 @@ from dptrain.record import checkpoint, receipt, rundir
 from dptrain.record.progress import Silence
 from dptrain.record.receipt import Receipt, Step
 from dptrain.reduce.digest import digest
-from dptrain.train.check import Found
+from dptrain.run.check import Found
+from dptrain.run.fit import outcome
+from dptrain.run.identity import LENGTH
+from dptrain.run.resume import find
+from dptrain.run.trained import Trained, end_line
 from dptrain.train.evaluate import evaluate
-from dptrain.train.fit import outcome
-from dptrain.train.identity import LENGTH
 from dptrain.train.loop import Recorder, Training, close_epoch, take_best, train_epoch
-from dptrain.train.resume import find
 from dptrain.train.state import forms, restore, snapshot
-from dptrain.train.trained import Trained, end_line
 from dptrain.world import World
 
 WINDOW = 1000

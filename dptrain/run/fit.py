@@ -7,6 +7,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
+from dptrain.arrays import Floats
 from dptrain.config import (
     SHARD,
     DataConfig,
@@ -20,18 +21,18 @@ from dptrain.config import (
 from dptrain.data.prepare import Data, prepare
 from dptrain.data.read import read
 from dptrain.guard import GUARD
-from dptrain.model import Floats, Model, described
+from dptrain.model import Model, described
 from dptrain.model.mlp import MLP
 from dptrain.order import Order
 from dptrain.record.progress import Silence, progress
 from dptrain.reduce.sums import total
+from dptrain.run.begin import open_run
+from dptrain.run.identity import check_equal, check_programs, content, warn_of_machines
+from dptrain.run.recorder import RunRecorder
+from dptrain.run.trained import Trained, end_line
+from dptrain.threads import blas_threads
 from dptrain.train.evaluate import Interrupted, evaluate
-from dptrain.train.identity import check_equal, check_programs, content, warn_of_machines
 from dptrain.train.loop import Training, begin, train
-from dptrain.train.open import open_run
-from dptrain.train.recorder import RunRecorder
-from dptrain.train.threads import blas_threads
-from dptrain.train.trained import Trained, end_line
 from dptrain.world import World, collective, connect, tell
 
 

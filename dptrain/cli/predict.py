@@ -31,7 +31,7 @@ def evaluate(run: str, data: tuple[str, ...], target: tuple[str, ...], as_json: 
     Of a file with x_test and y_test these are taken, else x and y.
     """
     world = connect()
-    from dptrain.train.stored import evaluate_run
+    from dptrain.run.predict import evaluate_run
 
     found = evaluate_run(run, data, target, world)
     if world.rank == 0:
@@ -63,7 +63,7 @@ def predict(run: str, data: tuple[str, ...], out: str | None, probabilities: boo
     """
     world = connect()
     from dptrain.record.files import check_writable
-    from dptrain.train.stored import predict_run
+    from dptrain.run.predict import predict_run
 
     with world.together():
         if out is not None and Path(out).suffix not in (".csv", ".npy"):
