@@ -79,6 +79,11 @@ def nearest(found: str, valid: Iterable[str]) -> str:
     return f"valid: {shown}{hint}"
 
 
+def counted(number: int, noun: str) -> str:
+    """Return "1 step" or "1,200 steps"."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 Task = Literal["classification", "multilabel", "regression"]
 TaskChoice = Literal["auto", "classification", "multilabel", "regression"]
 Scale = Literal["standard", "minmax", "none"]

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 import dptrain
 from dptrain import guard
-from dptrain.cli.options import LATER
 from dptrain.record import checkpoint
+from dptrain.status import SAVED
 
 Floats = NDArray[np.floating]
 
@@ -127,7 +127,7 @@ def main() -> int:
     if world.rank == 0:
         print(trained.summary["stopped"], trained.summary["steps"])
     stopped = trained.summary["stopped"]
-    return 0 if stopped is None else 130 if stopped == "Ctrl-C" else LATER
+    return 0 if stopped is None else 130 if stopped == "Ctrl-C" else SAVED
 
 
 if __name__ == "__main__":

@@ -10,9 +10,9 @@ import dptrain
 PACKAGE = Path(dptrain.__file__).parent
 STAGES = {"order", "data", "model", "reduce", "optim", "record"}
 GROUND = {"world", "nodes", "guard", "neighbour", "board", "launch", "config", "keys", "machine"}
-GROUND |= {"version", "threads", "arrays"}
+GROUND |= {"version", "threads", "arrays", "status"}
 TOOLS = {"bench", "doctor", "explain"}
-OTHERS = {"cli", "plot", "figure", "run", "train", "__init__", "__main__"}
+OTHERS = {"cli", "jobs", "supervise", "plot", "figure", "run", "train", "__init__", "__main__"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -47,12 +47,17 @@ def floor(module: str) -> str:
 def test_imports_run_one_way(path: Path) -> None:
     here = path.relative_to(PACKAGE.parent).with_suffix("").parts[1]
     below = {
-        "cli": STAGES | GROUND | TOOLS | {"train", "run", "plot", "figure", "cli"},
+        "cli": STAGES
+        | GROUND
+        | TOOLS
+        | {"train", "run", "plot", "figure", "jobs", "supervise", "cli"},
         "bench": STAGES | GROUND | {"train", "run", "bench", "figure"},
         "doctor": STAGES | GROUND | {"train", "run", "bench", "doctor"},
         "explain": STAGES | GROUND | {"train", "run", "figure", "explain"},
         "plot": {"config", "record", "figure", "plot"},
         "figure": {"config", "record"},
+        "supervise": {"config", "status", "record", "reduce"},
+        "jobs": set(),
         "run": STAGES | GROUND | {"train", "run"},
         "train": STAGES - {"record"} | GROUND | {"train"},
         "world": {"nodes", "guard", "board", "launch", "config"},
@@ -66,6 +71,7 @@ def test_imports_run_one_way(path: Path) -> None:
         "machine": set(),
         "version": set(),
         "arrays": set(),
+        "status": set(),
         "threads": {"config"},
         "__main__": {"cli"},
     }.get(here, GROUND | {here})

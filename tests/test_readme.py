@@ -41,7 +41,6 @@ def test_every_command_works_in_order(tmp_path: Path) -> None:
     if sys.prefix == sys.base_prefix:
         pytest.skip("the tests run in no virtual environment, which could be activated")
     write_data(tmp_path)
-    (tmp_path / "launch").symlink_to(ROOT / "launch")
     (tmp_path / ".venv").symlink_to(sys.prefix)
     typed = [line for line in commands() if not line.startswith(LEFT_OUT)]
     assert len(typed) > 10

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from conftest import BIN, Start, wait_until
 
-ROOT = Path(__file__).parent.parent
+from dptrain.jobs import script
+
 ENV = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
 
 
@@ -35,13 +36,20 @@ def slurm() -> None:
         pytest.skip("no Slurm with two idle nodes answers here")
 
 
-@pytest.mark.parametrize("script", ["slurm-srun.sbatch", "slurm-mpirun.sbatch"])
+def job_script(folder: Path, scheduler: str) -> str:
+    """Write the job script of a scheduler, and return where it is."""
+    path = folder / "job.sh"
+    path.write_text(script(scheduler))
+    return str(path)
+
+
+@pytest.mark.parametrize("scheduler", ["slurm", "slurm-mpirun"])
 @pytest.mark.parametrize("nodes", [1, 2])
 def test_a_job_gives_the_bytes_of_one_process(
-    script: str, nodes: int, tmp_path: Path, dptrain: Start
+    scheduler: str, nodes: int, tmp_path: Path, dptrain: Start
 ) -> None:
     layout = [f"--nodes={nodes}", f"--ntasks-per-node={4 // nodes}"]
-    line = ["sbatch", "--wait", "--parsable", *layout, str(ROOT / "launch" / script)]
+    line = ["sbatch", "--wait", "--parsable", *layout, job_script(tmp_path, scheduler)]
     settings = ["--shards", "4", "--epochs", "2"]
     done = subprocess.run(
         [*line, *settings],
@@ -85,14 +93,14 @@ def preempt(_: str) -> None:
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("script", ["slurm-srun.sbatch", "slurm-mpirun.sbatch"])
+@pytest.mark.parametrize("scheduler", ["slurm", "slurm-mpirun"])
 @pytest.mark.parametrize("disturb", [send_usr1, queue_again, preempt])
 def test_a_job_that_is_queued_again_goes_on_with_the_same_bytes(
-    script: str, disturb: Callable[[str], None], tmp_path: Path, dptrain: Start
+    scheduler: str, disturb: Callable[[str], None], tmp_path: Path, dptrain: Start
 ) -> None:
     settings = ["--shards", "4", "--epochs", "60", "--checkpoint-every", "50"]
     line = ["sbatch", "--parsable", "--nodes=2", "--ntasks-per-node=2", f"--chdir={tmp_path}"]
-    line += ["--export=ALL", str(ROOT / "launch" / script), *settings]
+    line += ["--export=ALL", job_script(tmp_path, scheduler), *settings]
     job = subprocess.run(line, env=ENV, capture_output=True, text=True, check=True).stdout.strip()
     run = tmp_path / f"dptrain-{job}" / "run"
     wait_until((run / "checkpoints").exists)

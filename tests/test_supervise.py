@@ -1,18 +1,15 @@
-"""Shows that launch/supervise brings a run to its end, gives up where it should, leaves nothing."""
+"""Shows that supervise brings a run to its end, gives up where it should, and leaves nothing."""
 
 import contextlib
 import mmap
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from typing import Any
 
@@ -21,34 +18,20 @@ from conftest import BIN, Finished, Start, wait_until
 
 from dptrain.record import checkpoint
 from dptrain.reduce import memory
+from dptrain.supervise import tidy_up
 
-SUPERVISE = Path(__file__).parent.parent / "launch" / "supervise"
 ENV = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONWARNINGS": "error"}
 LONG = "--steps 400 --hidden 128 --checkpoint-every 20 --quiet"
 """A run that goes on for long enough to be killed again and again."""
 
-HASTY = f"""
-import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-from test_supervise import supervise_module
-module = supervise_module()
-module.GRACE = 0.1
-sys.exit(module.main())
-"""
+HASTY = (
+    "import dptrain.supervise, dptrain.cli.main; dptrain.supervise.GRACE = 0.1; "
+    "dptrain.cli.main.main()"
+)
 """Supervise that does not wait for what was left behind."""
 
 END = "mkdir -p run; echo >run/summary.json"
 """What a launcher does whose run comes to its end."""
-
-
-def supervise_module() -> Any:
-    """Return supervise, which is a program, as a module."""
-    loader = SourceFileLoader("supervise", str(SUPERVISE))
-    spec = spec_from_loader("supervise", loader)
-    assert spec is not None
-    module = module_from_spec(spec)
-    loader.exec_module(module)
-    return module
 
 
 Supervise = Callable[..., Finished]
@@ -62,10 +45,10 @@ def supervised(tmp_path: Path) -> Iterator[Supervised]:
     started: list[subprocess.Popen[str]] = []
 
     def start(
-        line: str, program: Sequence[str | Path] = (SUPERVISE,), env: Mapping[str, str] = ENV
+        line: str, program: Sequence[str | Path] = (BIN / "dptrain",), env: Mapping[str, str] = ENV
     ) -> "subprocess.Popen[str]":
         process = subprocess.Popen(
-            [*program, *line.split()],
+            [*program, "supervise", *line.split()],
             cwd=tmp_path,
             env=env,
             stdin=subprocess.DEVNULL,
@@ -86,7 +69,7 @@ def supervised(tmp_path: Path) -> Iterator[Supervised]:
 
 @pytest.fixture
 def supervise(supervised: Supervised) -> Supervise:
-    """Run supervise to its end in an empty folder: supervise("-n 2 -- train ...")."""
+    """Run supervise to its end in an empty folder: supervise("-n 2 ...")."""
 
     def run(line: str, **options: Any) -> Finished:
         process = supervised(line, **options)
@@ -119,7 +102,7 @@ def ranks_of(run: Path) -> list[int]:
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):  # it has ended
             words = path.read_text().split("\0")
-            if str(BIN / "dptrain") in words and str(run) in words:
+            if str(BIN / "dptrain") in words and str(run) in words and "supervise" not in words:
                 found.append(int(path.parent.name))
     return found
 
@@ -164,7 +147,7 @@ def test_a_run_comes_through_three_killed_ranks_with_its_bytes(
     tmp_path: Path, supervised: Supervised, dptrain: Start
 ) -> None:
     run = tmp_path / "run"
-    process = supervised(f"-n 4,3,2 --pause 0.01 -- train --out {run} {LONG}")
+    process = supervised(f"-n 4,3,2 --pause 0.01 --out {run} {LONG}")
     for _ in range(3):
         wait_until(partial(has_saved_more, run, saved(run)))
         ranks = ranks_of(run)
@@ -181,7 +164,7 @@ def test_a_signal_saves_the_run_and_the_same_line_goes_on(
     tmp_path: Path, supervised: Supervised, supervise: Supervise, dptrain: Start
 ) -> None:
     run = tmp_path / "run"
-    line = f"-n 2 -- --out {run} {LONG}"
+    line = f"-n 2 --out {run} {LONG}"
     for number, status in ((signal.SIGTERM, 75), (signal.SIGINT, 130)):
         process = supervised(line)
         wait_until(partial(has_saved_more, run, saved(run)))
@@ -193,13 +176,13 @@ def test_a_signal_saves_the_run_and_the_same_line_goes_on(
         assert not ranks_of(run)
     done = supervise(line)
     assert done.status == 0, done.stderr
-    assert starts(done.stderr) == [f"2 dptrain train --resume {run} {LONG}"]
+    assert starts(done.stderr) == [f"2 dptrain train --out {run} --continue {LONG}"]
     dptrain(*f"train --out calm {LONG}".split())
     assert same_bytes(run, tmp_path / "calm")
 
 
 def test_a_mistake_is_not_tried_again(supervise: Supervise) -> None:
-    done = supervise("-n 2 -- train --hidden many")
+    done = supervise("-n 2 --hidden many")
     assert done.status == 2
     assert len(starts(done.stderr)) == 1
     assert done.stderr.count("dptrain: Invalid value for '--hidden'") == 1
@@ -209,7 +192,7 @@ def test_a_mistake_is_not_tried_again(supervise: Supervise) -> None:
 def test_ends_that_no_restart_mends_are_passed_on(
     status: int, supervise: Supervise, launcher: Launcher
 ) -> None:
-    done = supervise(f"{launcher(f'{END}; exit {status}')} -- --out run")
+    done = supervise(f"{launcher(f'{END}; exit {status}')} --out run")
     assert done.status == status
     assert len(starts(done.stderr)) == 1
     assert events(done.stderr)[0].startswith(f"ended: status {status} (")
@@ -221,10 +204,10 @@ def test_a_launcher_s_0_without_the_end_of_the_run_is_a_death(
     """MPICH's, where a rank leaves early; a file of an earlier end is none of this start."""
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "summary.json").touch()
-    done = supervise(f"{launcher('exit 0', END)} --pause 0 -- --out run")
+    done = supervise(f"{launcher('exit 0', END)} --pause 0 --out run")
     assert (done.status, len(starts(done.stderr))) == (0, 2)
     assert events(done.stderr)[0] == "status 0, but the run has not come to its end"
-    done = supervise(f"{launcher('exit 0')} --pause 0 --restarts 2 -- --out run")
+    done = supervise(f"{launcher('exit 0')} --pause 0 --restarts 2 --out run")
     assert (done.status, len(starts(done.stderr))) == (1, 3)
 
 
@@ -232,7 +215,7 @@ def test_a_launcher_s_0_without_the_end_of_the_run_is_a_death(
 def test_restarts_are_bounded_and_pauses_grow(
     end: str, status: int, supervise: Supervise, launcher: Launcher
 ) -> None:
-    done = supervise(f"{launcher(end)} --restarts 3 --pause 0.01 --")
+    done = supervise(f"{launcher(end)} --restarts 3 --pause 0.01")
     assert done.status == status
     assert len(starts(done.stderr)) == 4
     pauses = [event.partition("; ")[2] for event in events(done.stderr)]
@@ -248,7 +231,7 @@ def test_a_start_that_saved_a_checkpoint_begins_the_count_anew(
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     (tmp_path / "run" / "checkpoints" / "step-²³.safetensors").touch()
     program = launcher("exit 1", *(save % step for step in (10, 20)), "exit 1")
-    done = supervise(f"{program} --restarts 2 --pause 0 -- --out run")
+    done = supervise(f"{program} --restarts 2 --pause 0 --out run")
     found = [event.rpartition("; ")[2] for event in events(done.stderr)]
     counts = [f"restart {n} of 2 in 0 s" for n in (1, 1, 1, 2)]
     assert found == [*counts, "2 restarts in a row saved no more"]
@@ -258,12 +241,10 @@ def test_what_never_began_begins_again_on_as_many_ranks(
     supervise: Supervise, launcher: Launcher
 ) -> None:
     program = launcher("exit 1", "mkdir run; touch run/config.toml; exit 1", "exit 1", END)
-    done = supervise(f"-n 4,3,2 {program} --pause 0 -- train data.npz --out=run --config my.toml")
+    done = supervise(f"-n 4,3,2 {program} --pause 0 data.npz --out=run --config my.toml")
     assert starts(done.stderr) == [
-        "4 dptrain train --config my.toml --out run data.npz",
-        "4 dptrain train --config my.toml --out run data.npz",
-        "3 dptrain train --resume run data.npz",
-        "2 dptrain train --resume run data.npz",
+        f"{ranks} dptrain train --config my.toml --out run --continue data.npz"
+        for ranks in (4, 4, 3, 2)
     ]
 
 
@@ -271,50 +252,44 @@ def test_the_run_directory_is_the_one_that_was_named_or_a_new_one(
     tmp_path: Path, supervise: Supervise, launcher: Launcher
 ) -> None:
     (tmp_path / "my.toml").write_text('out = "from-file"\n')
-    line = f"{launcher('exit 2')} -- train"
+    line = launcher("exit 2")
     assert starts(supervise(f"{line} --config my.toml").stderr) == [
-        "1 dptrain train --config my.toml --out from-file"
+        "1 dptrain train --config my.toml --out from-file --continue"
     ]
-    (tmp_path / "named").mkdir()
-    (tmp_path / "named" / "config.toml").touch()
-    named = supervise(line, env={**ENV, "DPTRAIN_OUT": "named"})
-    assert starts(named.stderr) == ["1 dptrain train --resume named"]
+    for name, words in (("OUT", "--out named --continue"), ("RESUME", "--resume named")):
+        named = supervise(line, env={**ENV, f"DPTRAIN_{name}": "named"})
+        assert starts(named.stderr) == [f"1 dptrain train {words}"]
     assert " --out runs/20" in starts(supervise(line).stderr)[0]
 
 
 @pytest.mark.parametrize(
     ("line", "needed"),
     [
-        ("-n 4 train", "'train' is no option of supervise; what is dptrain's stands behind --"),
-        ("-n 4,0 --", "'4,0'; needed are numbers of ranks, as 4 or 4,3,2"),
-        ("-- evaluate runs/x", "only train can be supervised, not 'evaluate'"),
-        ("-- --resume missing", "missing holds no run to go on with"),
-        ("--launcher no-such-program --", "no-such-program is not in PATH"),
+        ("-n 4,0", "Invalid value for '-n': needed are numbers of ranks, as 4 or 4,3,2"),
+        ("--pause -1", "Invalid value for '--pause'"),
+        ("--out a --resume b", "out is a, but b goes on where it is: leave --out out"),
+        ("--launcher no-such-program", "no-such-program is not in PATH"),
     ],
 )
 def test_mistakes_are_said(line: str, needed: str, supervise: Supervise) -> None:
     done = supervise(line)
     assert done.status == 2
     assert needed in done.stderr
+    assert done.stderr.startswith("dptrain: ")
 
 
-def test_a_missing_dptrain_is_said(
-    tmp_path: Path, supervise: Supervise, launcher: Launcher
-) -> None:
-    (tmp_path / "bin").mkdir()
-    for program in ("env", "python3"):
-        found = shutil.which(program, path=os.defpath) or sys.executable
-        (tmp_path / "bin" / program).symlink_to(found)
-    done = supervise(f"{launcher('exit 0')} --", env={**ENV, "PATH": str(tmp_path / "bin")})
+def test_a_missing_dptrain_is_said(supervise: Supervise, launcher: Launcher) -> None:
+    line = [sys.executable, "-c", "from dptrain.cli.main import main; main()"]
+    done = supervise(launcher("exit 0"), program=line, env={**ENV, "PATH": os.defpath})
     assert done.status == 2
-    assert events(done.stderr) == [
-        "dptrain is not in PATH: load its module, or activate its environment"
-    ]
+    assert done.stderr == (
+        "dptrain: dptrain is not in PATH: load its module, or activate its environment\n"
+    )
 
 
 def test_nothing_is_left_behind(tmp_path: Path, supervise: Supervise, launcher: Launcher) -> None:
     left = "(setsid sh -c 'echo $$ >left; exec sleep 1000' &) ; sleep 0.3; kill -9 $$"
-    done = supervise(f"{launcher(left)} --restarts 0 --", program=[sys.executable, "-Bc", HASTY])
+    done = supervise(f"{launcher(left)} --restarts 0", program=[sys.executable, "-Bc", HASTY])
     process = (tmp_path / "left").read_text().strip()
     assert f"ending what was left behind: process {process}" in events(done.stderr)
     assert not Path(f"/proc/{process}").exists()
@@ -324,7 +299,7 @@ def test_who_ends_supervise_by_force_has_the_run_saved(
     tmp_path: Path, supervised: Supervised, launcher: Launcher
 ) -> None:
     waits = "trap 'touch saved; exit' USR1; touch ready; while :; do sleep 0.05; done"
-    process = supervised(f"{launcher(waits)} --")
+    process = supervised(launcher(waits))
     wait_until((tmp_path / "ready").exists)
     process.kill()
     wait_until((tmp_path / "saved").exists)
@@ -334,7 +309,7 @@ def test_a_second_signal_ends_at_once(
     tmp_path: Path, supervised: Supervised, launcher: Launcher
 ) -> None:
     deaf = "trap '' USR1; touch ready; while :; do sleep 0.05; done"
-    process = supervised(f"{launcher(deaf)} --")
+    process = supervised(launcher(deaf))
     wait_until((tmp_path / "ready").exists)
     process.send_signal(signal.SIGTERM)
     time.sleep(1.1)  # launchers may pass one signal on twice: a second one comes later than that
@@ -348,7 +323,7 @@ def test_a_run_that_saved_before_it_was_ended_by_force_is_to_go_on(
 ) -> None:
     save = "mkdir -p run/checkpoints; touch run/checkpoints/step-0000000009.safetensors"
     waits = f"trap 'kill -9 $$' USR1; {save}; touch ready; while :; do sleep 0.05; done"
-    process = supervised(f"{launcher(waits)} -- --out run")
+    process = supervised(f"{launcher(waits)} --out run")
     wait_until((tmp_path / "ready").exists)
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 75
@@ -357,9 +332,7 @@ def test_a_run_that_saved_before_it_was_ended_by_force_is_to_go_on(
 def test_what_killed_ranks_left_in_shared_memory_is_removed_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    module = supervise_module()
     for name, value in (("SHM", tmp_path), ("AGE", -1)):
-        monkeypatch.setattr(module, name, value)
         monkeypatch.setattr(memory, name, value)
     for name in ("mpich_shm_1a_0", "mpich_shm_2b_0", "mpich_shm_3c_0", "dptrain-4d", "other_5e"):
         (tmp_path / name).write_bytes(bytes(4096))
@@ -369,65 +342,13 @@ def test_what_killed_ranks_left_in_shared_memory_is_removed_and_nothing_else(
         mapped = mmap.mmap(f.fileno(), 4096, prot=mmap.PROT_READ)
         f.close()
         assert memory.left_behind() == left
-        module.tidy_up()
+        tidy_up()
         is_open.close()
     assert "dptrain-4d, mpich_shm_1a_0, mpich_shm_link" in capsys.readouterr().err
     mapped.close()
     assert {path.name for path in tmp_path.iterdir()} == {
         "mpich_shm_2b_0", "mpich_shm_3c_0", "other_5e",
     }  # fmt: skip
-    module.AGE = 60
-    module.tidy_up()
+    monkeypatch.setattr(memory, "AGE", 60)
+    tidy_up()
     assert (tmp_path / "mpich_shm_2b_0").exists()
-
-
-JOBS: dict[str, dict[str, str]] = {
-    "slurm-srun.sbatch": {"SLURM_JOB_ID": "7"},
-    "slurm-mpirun.sbatch": {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4"},
-    "pbs.sh": {"PBS_JOBID": "7.host", "PBS_O_WORKDIR": ".", "PBS_NODEFILE": "nodes"},
-    "lsf.sh": {"LSB_JOBID": "7", "LSB_DJOB_NUMPROC": "4"},
-    "gridengine.sh": {"JOB_ID": "7", "NSLOTS": "4"},
-}
-"""The job scripts, each with what its scheduler sets."""
-
-
-@pytest.mark.parametrize(("script", "env"), JOBS.items(), ids=JOBS)
-def test_a_job_is_queued_again_until_starts_save_nothing_more(
-    script: str, env: dict[str, str], tmp_path: Path
-) -> None:
-    """Saved before the first step, then a checkpoint at the third start, then none any more."""
-    checkpoints = "dptrain-7/run/checkpoints"
-    programs = {
-        "launcher": 'echo launched "$@" >>started\n'
-        f"[ $(wc -l <started) != 3 ] || {{ mkdir -p {checkpoints}; touch dptrain-7/run/config.toml "
-        f"{checkpoints}/step-0000000009.safetensors; }}\nexit ${{STATUS:-75}}",
-        "queue": "echo again >>queued",
-    }
-    (tmp_path / "nodes").write_text("a\na\nb\nb\n")
-    for names, content in (("srun mpirun", "launcher"), ("scontrol qsub", "queue")):
-        for name in names.split():
-            (tmp_path / name).write_text(f"#!/bin/sh\n{programs[content]}\n")
-            (tmp_path / name).chmod(0o755)
-
-    def again(**more: str) -> bool:
-        """Start the job; return whether it is to be started again."""
-        queued = tmp_path / "queued"
-        queued.unlink(missing_ok=True)
-        done = subprocess.run(
-            ["bash", SUPERVISE.parent / script, *(() if "DATA" in more else ("--epochs", "5"))],
-            cwd=tmp_path,
-            env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "ARGS": "--epochs 5", **env, **more},
-            timeout=20,
-            check=False,
-        )
-        asked = {"lsf.sh": done.returncode == 75, "gridengine.sh": done.returncode == 99}
-        return asked.get(script, queued.exists())
-
-    assert not again(STATUS="2", DATA="data.npz")
-    assert [again() for _ in range(9)] == [True] * 7 + [False] * 2
-    starts = (tmp_path / "started").read_text().splitlines()
-    assert "dptrain train data.npz --out dptrain-7/run" in starts[0]
-    assert starts[1].endswith("dptrain train --out dptrain-7/run --epochs 5")
-    assert all(line.endswith("dptrain train --resume dptrain-7/run") for line in starts[3:])
-    log = (tmp_path / "dptrain-7" / "log.txt").read_text()
-    assert log == 2 * "gave up: 6 starts saved no more\n"

@@ -13,14 +13,17 @@ import click
 from dptrain.cli.bench import bench
 from dptrain.cli.doctor import doctor
 from dptrain.cli.explain import explain
+from dptrain.cli.launch import launch
 from dptrain.cli.output import final_status, take_over
 from dptrain.cli.plot import plot
 from dptrain.cli.predict import evaluate, predict
 from dptrain.cli.ranks import connect
+from dptrain.cli.supervise import supervise
 from dptrain.cli.train import train
 from dptrain.cli.verify import verify
 from dptrain.config import InputError, nearest, quoted, shown
 from dptrain.launch import announced, let_the_first_speak
+from dptrain.status import CTRL_C
 from dptrain.world import connected
 
 FILES = 64
@@ -71,7 +74,9 @@ def command() -> None:
         raise InputError(message, local=True) from None
 
 
-for _command in (train, evaluate, predict, explain, plot, verify, bench, doctor):
+for _command in (
+    train, evaluate, predict, explain, plot, verify, bench, doctor, launch, supervise,
+):  # fmt: skip
     command.add_command(_command)
 
 
@@ -102,19 +107,20 @@ def _run() -> int:
     if 0 <= files < FILES:  # MPI could not even start, to agree on it
         limit = f"a process may open {files} files here, and {FILES} are needed"
         return _leave(InputError(f"{limit}: ulimit -n {FILES}"), _is_first())
+    options: dict[str, bool] = {}
     try:
-        status: int = command.main(prog_name="dptrain", standalone_mode=False) or 0
+        status: int = command.main(prog_name="dptrain", standalone_mode=False, obj=options) or 0
     except click.exceptions.Exit as done:
         status = done.exit_code
     except click.ClickException as error:
-        status = _fail(InputError(error.format_message()))
+        status = _fail(InputError(error.format_message()), options)
     except InputError as error:
-        status = _fail(error)
+        status = _fail(error, options)
     except (click.Abort, KeyboardInterrupt):
         world = connected()
         if world is not None:
-            world.abort(130)
-        status = 130
+            world.abort(CTRL_C)
+        status = CTRL_C
     except MemoryError as error:  # what has been foreseen is refused before
         status = _leave(InputError(f"there is too little memory: {error or 'out of it'}"), True)
         world = connected()
@@ -123,27 +129,27 @@ def _run() -> int:
     return status
 
 
-def _fail(error: InputError) -> int:
+def _fail(error: InputError, options: dict[str, bool]) -> int:
     """Print a person's mistake once, by the first rank; return the exit status."""
-    first = _is_first()
-    try:
-        world = connect()
-        first = world.rank == 0
-        if not error.everywhere:
+    if not error.everywhere:
+        try:
+            world = connect()
             world.title, world.status = f"{world.title}, which ends with: {error}", error.status
             with world.together():
                 raise error
-    except InputError as agreed:  # what all ranks agree on, or that they don't make one world
-        error = agreed
-    if "--debug" in sys.argv or os.environ.get("DPTRAIN_DEBUG"):
+        except InputError as agreed:  # by all ranks, or that they don't make one world
+            error = agreed
+    if options.get("debug", "--debug" in sys.argv or os.environ.get("DPTRAIN_DEBUG")):
         traceback.print_exception(error)
-    return _leave(error, first)
+    return _leave(error, _is_first())
 
 
 def _is_first() -> bool:
-    """Return whether this process prints, as far as can be told before MPI has started."""
-    launch = announced()
-    return launch is None or launch.rank == 0
+    """Return whether this process prints; before MPI has started, as far as can be told."""
+    world, announcement = connected(), announced()
+    if world is not None:
+        return world.rank == 0
+    return announcement is None or announcement.rank == 0
 
 
 def _leave(error: InputError, first: bool) -> int:

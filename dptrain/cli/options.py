@@ -1,9 +1,8 @@
 """How settings become options of the command line, with their types, files and variables."""
 
 import contextlib
-import os
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
@@ -15,6 +14,7 @@ from dptrain.config import (
     BenchConfig,
     DataConfig,
     ExplainConfig,
+    InputError,
     ModelConfig,
     PlotConfig,
     TrainConfig,
@@ -24,12 +24,33 @@ from dptrain.config import (
 
 Command = Callable[..., int]
 
-LATER = 75
-"""Exit status of a run that is saved and to go on later, EX_TEMPFAIL of sysexits.h."""
-
 Config = TypeVar(
     "Config", DataConfig, ModelConfig, TrainConfig, BenchConfig, ExplainConfig, PlotConfig
 )
+
+
+class Alone(click.Command):
+    """A command of one process: nothing is asked of other ranks, and so no MPI is started."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Read the command line; a mistake in it is nobody else's."""
+        with _nobody_else():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        with _nobody_else():
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _nobody_else() -> Iterator[None]:
+    """Let a mistake be known everywhere, as there is one process only."""
+    try:
+        yield
+    except (click.ClickException, InputError) as error:
+        text = error.format_message() if isinstance(error, click.ClickException) else str(error)
+        raise InputError(text, everywhere=True) from None
 
 
 # click before 8.4 has no ParamType[int], so the kinds below leave out what they return
@@ -219,8 +240,8 @@ def _read_run(ctx: click.Context, param: click.Parameter, run: str | None) -> st
 
 
 def _set_debug(ctx: click.Context, param: click.Parameter, debug: bool) -> None:  # noqa: ARG001
-    """Note for `_fail`, which stands outside of any command, that tracebacks are wanted."""
-    os.environ["DPTRAIN_DEBUG"] = "1" if debug else ""
+    """Note for who ends the process that tracebacks are wanted."""
+    ctx.ensure_object(dict)["debug"] = debug
 
 
 config_option = click.option(
@@ -246,6 +267,7 @@ json_option = click.option(
 debug_option = click.option(
     "--debug",
     is_flag=True,
+    is_eager=True,
     envvar="DPTRAIN_DEBUG",
     expose_value=False,
     callback=_set_debug,

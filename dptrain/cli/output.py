@@ -5,7 +5,7 @@ import select
 import sys
 from typing import Any, cast
 
-from dptrain.cli.train import UNWRITTEN
+from dptrain.status import UNWRITTEN
 from dptrain.world import open_streams
 
 

@@ -25,11 +25,6 @@ def _shown(value: Any) -> Any:
     return shown(value) if isinstance(value, str) else value
 
 
-def count(number: int, noun: str) -> str:
-    """Return "1 step" or "1,200 steps"."""
-    return f"{number} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
 def measures(values: dict[str, Any], prefix: str) -> str:
     """Return the metrics of one set of rows in a line; empty where there are none."""
     names = ("loss", "accuracy", "label_accuracy", "rmse", "mae", "r2")

@@ -7,8 +7,8 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from dptrain import status
 from dptrain.cli.options import (
-    LATER,
     Name,
     build,
     config_option,
@@ -18,12 +18,17 @@ from dptrain.cli.options import (
     settings,
 )
 from dptrain.cli.ranks import connect
-from dptrain.cli.results import count, measures, print_result
-from dptrain.config import DataConfig, InputError, ModelConfig, TrainConfig, file_name, quoted
+from dptrain.cli.results import measures, print_result
+from dptrain.config import (
+    DataConfig,
+    InputError,
+    ModelConfig,
+    TrainConfig,
+    counted,
+    file_name,
+    quoted,
+)
 from dptrain.guard import CTRL_C, STOPS
-
-UNWRITTEN = 74
-"""Exit status of a run of which something could not be written, EX_IOERR of sysexits.h."""
 
 
 def _one_length(ctx: click.Context, values: dict[str, Any]) -> None:
@@ -48,6 +53,13 @@ def _one_length(ctx: click.Context, values: dict[str, Any]) -> None:
 )
 @resume_option
 @click.option(
+    "--continue",
+    "go_on",
+    is_flag=True,
+    envvar="DPTRAIN_CONTINUE",
+    help="Begin the run in --out, or go on with it where it has begun: with the same settings.",
+)
+@click.option(
     "--force",
     is_flag=True,
     envvar="DPTRAIN_TRAIN_FORCE",
@@ -61,6 +73,7 @@ def train(
     data: tuple[str, ...],
     out: str | None,
     resume: str | None,
+    go_on: bool,
     force: bool,
     as_json: bool,
     quiet: bool,
@@ -89,12 +102,18 @@ def train(
     from dptrain.run.fit import fit, load, mlp_for
 
     with world.together():
-        if force and not resume:
+        if force and not (resume or go_on):
             raise InputError("force is given without resume: there is nothing to go on with")
+        if go_on and not out:
+            raise InputError("continue needs the run's directory: give it by --out DIR")
         if out and resume:
             raise InputError(f"out is {out}, but {resume} goes on where it is: leave --out out")
+        begun = resume is not None
         if out and world.rank == 0:
-            rundir.check_free(Path(out))
+            begun = go_on and rundir.holds_run(Path(out))
+            if not begun:
+                rundir.check_free(Path(out))
+    begun = world.broadcast(begun)
     name = Path(data[0]).stem if data else "digits"
     loaded = load(data, data_config, seed=config.seed, world=world)
     with world.together():
@@ -104,7 +123,7 @@ def train(
         loaded,
         config,
         out=resume or out or partial(rundir.default_path, name),
-        resume=resume is not None,
+        resume=begun,
         force=force,
         quiet=quiet,
         world=world,
@@ -113,9 +132,9 @@ def train(
         print_result(trained.summary, as_json, _training_text)
     summary = trained.summary
     if summary["stopped"] in STOPS.values():
-        later = 130 if summary["stopped"] == CTRL_C else LATER
-        return later if summary["saved"] == summary["steps"] else UNWRITTEN
-    return UNWRITTEN if summary["trouble"] else 0
+        later = status.CTRL_C if summary["stopped"] == CTRL_C else status.SAVED
+        return later if summary["saved"] == summary["steps"] else status.UNWRITTEN
+    return status.UNWRITTEN if summary["trouble"] else status.DONE
 
 
 def _training_text(summary: dict[str, Any]) -> str:
@@ -126,14 +145,14 @@ def _training_text(summary: dict[str, Any]) -> str:
     rows += [
         (
             "work",
-            f"{count(summary['steps'], 'step')}, {count(summary['epochs'], 'epoch')} in "
+            f"{counted(summary['steps'], 'step')}, {counted(summary['epochs'], 'epoch')} in "
             f"{summary['seconds']:.2f} s; "
             f"{summary['samples_per_second']:,.0f} examples a second",
         ),
         ("stopped", summary["stopped"] or ""),
         ("go on", go_on),
         ("trouble", summary["trouble"] or ""),
-        ("ranks", f"{count(summary['ranks'], 'rank')}, {count(summary['shards'], 'shard')}"),
+        ("ranks", f"{counted(summary['ranks'], 'rank')}, {counted(summary['shards'], 'shard')}"),
         ("model", f"{summary['num_params']:,} parameters"),
         ("sha256", summary["params_sha256"]),
         ("run", summary["run"]),

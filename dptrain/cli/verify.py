@@ -6,7 +6,8 @@ import click
 
 from dptrain.cli.options import config_option, debug_option, json_option
 from dptrain.cli.ranks import connect
-from dptrain.cli.results import count, print_result
+from dptrain.cli.results import print_result
+from dptrain.config import counted
 
 
 @click.command()
@@ -44,7 +45,7 @@ def _text(found: dict[str, Any]) -> str:
     lines = [f"{mark:<7}{line}" for mark, name in marks for line in found[name]]
     if found["replayed"]:
         first, last = found["replayed"]
-        by = count(found["ranks"], "rank")
+        by = counted(found["ranks"], "rank")
         start = found["replayed_from"]
         start = f"the checkpoint of step {start}" if start else "the beginning"
         lines.append(f"{'replay':<7}steps {first} to {last}, by {by} from {start}")

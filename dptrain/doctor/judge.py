@@ -180,7 +180,7 @@ def _shared(case: Case) -> Verdict:
         if left:
             found = f"{verdict.found}; ranks that were killed have left "
             found += f"{_count(len(left), 'file')} on {_host(case, ranks)}"
-            advice = f"rm {shlex.join(left)}; launch/supervise does so"
+            advice = f"rm {shlex.join(left)}; dptrain supervise does so"
             return Verdict("warning", found, "; ".join(filter(None, (verdict.advice, advice))))
     return verdict
 

@@ -1,5 +1,6 @@
 """The run directory: every file whole or absent, so that a run can be read at any instant."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -76,6 +77,13 @@ def check_free(path: Path) -> None:
     if not free:
         again = f"; to go on with the run in it: --resume {quoted(path)}" if CONFIG in names else ""
         raise InputError(f"{path} exists and is not empty; give another --out, or remove it{again}")
+
+
+def holds_run(path: Path) -> bool:
+    """Return whether a run has begun in a directory, so that it can be gone on with."""
+    with contextlib.suppress(OSError, ValueError):  # ValueError: a NUL in its name
+        return os.path.lexists(path / CONFIG) or (path / RECEIPT).lstat().st_size > 0
+    return False
 
 
 def _leftover(path: Path) -> bool:

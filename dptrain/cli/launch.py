@@ -1,0 +1,19 @@
+"""dptrain launch."""
+
+import click
+
+from dptrain.cli.options import Alone
+from dptrain.jobs import SCHEDULERS, script
+
+
+@click.command(cls=Alone)
+@click.argument("scheduler", type=click.Choice(SCHEDULERS), metavar=f"[{'|'.join(SCHEDULERS)}]")
+def launch(scheduler: str) -> int:
+    """Print a job script, to be changed at its top and handed in: dptrain launch slurm > job.sh
+
+    The job saves the run shortly before its time is up, queues itself again and goes on, as often
+    as it takes, until six starts have saved nothing more. slurm starts the ranks by srun,
+    slurm-mpirun by the MPI's own mpirun.
+    """
+    click.echo(script(scheduler), nl=False)
+    return 0

@@ -1,0 +1,116 @@
+"""dptrain supervise."""
+
+import os
+import shlex
+import time
+from pathlib import Path
+
+import click
+
+from dptrain.cli.options import Alone, Numbers
+from dptrain.config import InputError
+
+
+def _ranks(ctx: click.Context, param: click.Parameter, ranks: tuple[int, ...]) -> tuple[int, ...]:
+    if min(ranks, default=0) < 1:
+        raise click.BadParameter("needed are numbers of ranks, as 4 or 4,3,2", ctx, param)
+    return ranks
+
+
+def _launcher(ctx: click.Context, param: click.Parameter, text: str) -> list[str]:
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        words = []
+    if not words:
+        raise click.BadParameter(f"{text!r}; needed is a command, such as mpirun", ctx, param)
+    return words
+
+
+@click.command(cls=Alone, context_settings={"ignore_unknown_options": True})
+@click.argument("train", nargs=-1, type=click.UNPROCESSED, metavar="[OF train]...")
+@click.option(
+    "-n",
+    "ranks",
+    type=Numbers(),
+    callback=_ranks,
+    default=(1,),
+    metavar="N,...",
+    envvar="DPTRAIN_SUPERVISE_RANKS",
+    help="Ranks; 4,3,2: of the first, the second and all further starts.  [default: 1]",
+)
+@click.option(
+    "--restarts",
+    type=click.IntRange(min=0),
+    default=5,
+    show_default=True,
+    envvar="DPTRAIN_SUPERVISE_RESTARTS",
+    help="Give up after so many in a row that saved no new checkpoint.",
+)
+@click.option(
+    "--pause",
+    type=click.FloatRange(min=0),
+    default=5.0,
+    show_default=True,
+    envvar="DPTRAIN_SUPERVISE_PAUSE",
+    help="Seconds before a restart; doubled from one to the next, up to 300, until a start has "
+    "saved a new checkpoint.",
+)
+@click.option(
+    "--launcher",
+    callback=_launcher,
+    default="mpirun",
+    show_default=True,
+    metavar="COMMAND",
+    envvar="DPTRAIN_SUPERVISE_LAUNCHER",
+    help="What starts the ranks, such as 'srun --mpi=pmi2 -K'.",
+)
+@click.option("--out", metavar="DIR", envvar="DPTRAIN_OUT", help="As of train.")
+@click.option("--resume", metavar="RUN", envvar="DPTRAIN_RESUME", help="As of train.")
+@click.option("--config", metavar="FILE", envvar="DPTRAIN_CONFIG", help="As of train.")
+def supervise(
+    train: tuple[str, ...],
+    ranks: tuple[int, ...],
+    restarts: int,
+    pause: float,
+    launcher: list[str],
+    out: str | None,
+    resume: str | None,
+    config: str | None,
+) -> int:
+    """Start `mpirun -n N dptrain train ...`, and where it dies, start it again: it goes on.
+
+    Besides its own options it takes all of train's, such as DATA. A run directory (--out) that
+    holds a run is gone on with, so the same line can be used again and again.
+
+    Exit status: dptrain's own. Not started again: 0 done, 2 a person's mistake, 74 something could
+    not be written, 75 saved to go on later, 130 Ctrl-C. SIGTERM, SIGUSR1 and Ctrl-C have the run
+    saved and end it (75 or 130, or the signal's where nothing has been saved); a second one ends it
+    at once.
+    """
+    from dptrain.supervise import Supervision
+    from dptrain.supervise import supervise as start
+
+    if out and resume:
+        raise InputError(f"out is {out}, but {resume} goes on where it is: leave --out out")
+    new = f"runs/{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    out = out or _out_of(config) or new
+    where = ["--resume", resume] if resume else ["--out", out, "--continue"]
+    named = ["--config", config, *where] if config else where
+    return start(
+        Supervision(Path(resume or out), [*named, *train], launcher, ranks, restarts, pause)
+    )
+
+
+def _out_of(config: str | None) -> str | None:
+    """Return the run directory that a TOML file of options names; train says what is wrong."""
+    from dptrain.record.rundir import read_toml
+
+    if config is None:
+        return None
+    try:
+        with Path(config).open("rb") as file:
+            found = read_toml(file, Path(config)).get("out")
+    except (OSError, InputError):
+        return None
+    return found if isinstance(found, str) else None
