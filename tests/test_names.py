@@ -4,6 +4,7 @@ Commands run in this process, on runs that last a twentieth of a second.
 """
 
 import csv
+import functools
 import io
 import json
 import os
@@ -52,7 +53,7 @@ def call(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Call:
     """Run `dptrain ARGS` in this process, in an empty folder."""
-    monkeypatch.setattr(worlds, "connect", lambda: ALONE)
+    monkeypatch.setattr(worlds, "connect", functools.cache(lambda: ALONE))
     monkeypatch.setattr(os, "fsync", id)
     monkeypatch.chdir(tmp_path)
 

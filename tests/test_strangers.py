@@ -4,6 +4,7 @@ Commands run in this process, with little memory and little time. What a strange
 whatever passes the checks that it is easy to pass: files with right hashes and wrong values.
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -77,7 +78,7 @@ def _limits(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     def late(*_: object) -> None:
         raise AssertionError("this takes too long")
 
-    monkeypatch.setattr(worlds, "connect", lambda: ALONE)
+    monkeypatch.setattr(worlds, "connect", functools.cache(lambda: ALONE))
     monkeypatch.setattr(os, "fsync", id)
     for name in ("load", "loads", "Unpickler", "_Unpickler", "_load", "_loads"):
         monkeypatch.setattr(pickle, name, refuse)
