@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dptrain.arrays import Param
     from dptrain.config import DataConfig, InputError, ModelConfig, TrainConfig
     from dptrain.data.prepare import Data
     from dptrain.model import Model
@@ -23,6 +24,7 @@ __all__ = [
     "InputError",
     "Model",
     "ModelConfig",
+    "Param",
     "TrainConfig",
     "Trained",
     "Verdict",
@@ -38,6 +40,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "dptrain.arrays": ("Param",),
     "dptrain.config": ("DataConfig", "InputError", "ModelConfig", "TrainConfig"),
     "dptrain.data.prepare": ("Data",),
     "dptrain.model": ("Model",),

@@ -1,6 +1,11 @@
-"""What arrays are called in every room."""
+"""What arrays are called in every room, and how one vector holds those that have names."""
 
-from typing import Any
+import bisect
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,3 +21,45 @@ Form = tuple[str, tuple[int, ...]]
 
 Forms = dict[str, Form]
 """Those of named arrays."""
+
+Kind = Literal["weight", "bias", "norm", "statistic"]
+"""What an array of a model is for: optimizers may treat biases and the scales of normalisations
+otherwise than weights; a statistic, such as a running mean, is averaged and no parameter."""
+
+
+@dataclass(frozen=True)
+class Param:
+    """A named array of a model, which lies in the flat vector in C order, after those before it."""
+
+    name: str
+    shape: tuple[int, ...]
+    kind: Kind = "weight"
+
+    @property
+    def size(self) -> int:
+        """The number of its entries."""
+        return math.prod(self.shape)
+
+
+Layout = Sequence[Param]
+"""A model's arrays, in the order in which the flat vector holds them."""
+
+
+def num_params(layout: Layout) -> int:
+    """Return the length n of the flat vector."""
+    return sum(param.size for param in layout)
+
+
+def views(layout: Layout, vector: Floats) -> dict[str, Floats]:
+    """Return the named arrays that a flat vector [n] holds, as views of it."""
+    stops = itertools.accumulate(param.size for param in layout)
+    return {
+        param.name: vector[stop - param.size : stop].reshape(param.shape)
+        for param, stop in zip(layout, stops, strict=True)
+    }
+
+
+def name_of(layout: Layout, entry: int) -> str:
+    """Return the name of the array that an entry of the flat vector belongs to."""
+    stops = list(itertools.accumulate(param.size for param in layout))
+    return layout[bisect.bisect_right(stops, entry)].name

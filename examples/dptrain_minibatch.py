@@ -36,24 +36,26 @@ class Softsign221:
     """The network of the steps before; keeps dptrain.Model."""
 
     dtype = np.float64
-    num_params = len(START)
+    layout = (dptrain.Param("weights", START.shape),)
 
     def initial_params(self, _: object) -> Array:
         """Start where the steps before did; no random number is needed."""
         return START
 
-    def loss_and_grad_sum(self, params: Array, x: Array, y: Array, out: Array, _: object) -> float:
-        """Write a shard's gradient sum to `out`; return its loss sum."""
+    def loss_and_grad_sum(
+        self, params: Array, x: Array, y: Array, weights: object, out: Array, _: object
+    ) -> tuple[float, float]:
+        """Write a shard's gradient sum to `out`; return its loss sum, and how much it weighs."""
         out[:] = gradient_sum(params, x, y)
-        return self.loss_sum(self.outputs(params, x), y)
+        return self.loss_sum(self.outputs(params, x), y, weights)
 
     def outputs(self, params: Array, x: Array) -> Array:
         """Return y, one for each example."""
         return forward(params, x)[1]
 
-    def loss_sum(self, outputs: Array, y: Array) -> float:
-        """Return the sum over the examples."""
-        return loss_sum(outputs, y)
+    def loss_sum(self, outputs: Array, y: Array, _: object) -> tuple[float, float]:
+        """Return the sum over the examples, and their weight: 1 each."""
+        return loss_sum(outputs, y), float(len(y))
 
 
 def main() -> None:
@@ -70,7 +72,7 @@ def main() -> None:
         show("start", START)
         show("mean", (START - trained.params) / LEARNING_RATE)
         show("new", trained.params)
-        after = model.loss_sum(model.outputs(trained.params, X), TARGET) / len(X)
+        after = loss_sum(model.outputs(trained.params, X), TARGET) / len(X)
         print(f"mean loss before {trained.summary['train_loss']:.4f}, after {after:.4f}")
         print(f"sha256 {trained.summary['params_sha256']}")
 

@@ -1,8 +1,9 @@
 """A model of one's own: softmax regression in a screenful, trained on any number of processes.
 
 The training loop knows a model by what stands in this class, and nothing else. It hands out a
-shard's examples and a buffer, and takes back two sums: over examples, not their means. It divides
-once, by the size of the whole minibatch, so the result is free of the number of processes:
+shard's examples and a buffer, and takes back sums: over examples, not their means. It divides once,
+by the weight of the whole minibatch: its size, where each example counts 1. So the result is free
+of the number of processes:
 
     python examples/own_model.py
     mpirun -n 3 python examples/own_model.py
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 import dptrain
 
 Floats = NDArray[np.floating]
+Weights = NDArray[np.float64] | None
 
 
 class SoftmaxRegression:
@@ -25,16 +27,16 @@ class SoftmaxRegression:
 
     def __init__(self, num_features: int, num_classes: int) -> None:
         self.shape = (num_features, num_classes)
-        self.num_params = num_features * num_classes
+        self.layout = [dptrain.Param("weight", self.shape)]
 
     def initial_params(self, rng: np.random.Generator) -> Floats:
-        """Return the parameters to start from, shape [num_params]."""
-        return 0.01 * rng.standard_normal(self.num_params)
+        """Return the parameters to start from, one flat vector."""
+        return 0.01 * rng.standard_normal(np.prod(self.shape))
 
     def loss_and_grad_sum(
-        self, params: Floats, x: Floats, y: NDArray[Any], out: Floats, _: object
-    ) -> float:
-        """Return the sum of the losses, and write the sum of their gradients to out.
+        self, params: Floats, x: Floats, y: NDArray[Any], weights: Weights, out: Floats, _: object
+    ) -> tuple[float, float]:
+        """Return the sum of the losses and that of the weights; write the gradients' sum to out.
 
         The last argument makes random numbers for the shard, for a model that wants some.
         """
@@ -42,19 +44,24 @@ class SoftmaxRegression:
         delta = np.exp(scores - scores.max(axis=1, keepdims=True))
         delta /= delta.sum(axis=1, keepdims=True)  # one column of deltas per class, a row each
         delta[np.arange(len(y)), y] -= 1
+        if weights is not None:
+            delta *= weights[:, None]
         np.matmul(x.T, delta, out=out.reshape(self.shape))  # this product adds up the examples
-        return self.loss_sum(scores, y)
+        return self.loss_sum(scores, y, weights)
 
     def outputs(self, params: Floats, x: Floats) -> Floats:
         """Return the scores [examples, classes]."""
         scores: Floats = x @ params.reshape(self.shape)
         return scores
 
-    def loss_sum(self, outputs: Floats, y: NDArray[Any]) -> float:
-        """Return the sum of -log softmax(outputs)[y] over the examples."""
+    def loss_sum(self, outputs: Floats, y: NDArray[Any], weights: Weights) -> tuple[float, float]:
+        """Return the sum of -log softmax(outputs)[y] over the examples, and that of the weights."""
         shifted = outputs - outputs.max(axis=1, keepdims=True)
         log_sums = np.log(np.exp(shifted).sum(axis=1))
-        return float(np.sum(log_sums - shifted[np.arange(len(y)), y]))
+        losses = log_sums - shifted[np.arange(len(y)), y]
+        if weights is None:  # then each example counts 1
+            return float(losses.sum()), float(len(y))
+        return float(losses @ weights), float(weights.sum())
 
 
 def main() -> None:

@@ -50,13 +50,11 @@ class Disturbance:
         self.happen("start")
         return self.initial_params(rng)
 
-    def disturbed_loss_and_grad_sum(
-        self, params: Floats, x: Floats, y: NDArray[Any], out: Floats, rng: Any
-    ) -> float:
+    def disturbed_loss_and_grad_sum(self, params: Floats, *args: Any) -> tuple[float, float]:
         self.shards_seen += 1
         if self.shards_seen == STEP:
             self.happen("step", params)
-        return self.loss_and_grad_sum(params, x, y, out, rng)
+        return self.loss_and_grad_sum(params, *args)
 
     def disturbed_outputs(self, params: Floats, x: Floats) -> Floats:
         self.happen("evaluation" if len(x) == HELD_OUT else "test")

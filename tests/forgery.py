@@ -24,11 +24,13 @@ import numpy as np
 from short_runs import ALONE, CONFIG, HIDDEN
 
 from dptrain import MLP, DataConfig, InputError
+from dptrain.model import load as models
 from dptrain.record import checkpoint, rundir
 from dptrain.record.receipt import encode, head_of
 from dptrain.run.check import UNCOVERED
 from dptrain.run.fit import fit, load, mlp_for
 from dptrain.run.identity import FREE
+from dptrain.run.trained import params_in
 from dptrain.run.verify import verify
 
 Forge = Callable[[Path], object]
@@ -137,7 +139,7 @@ def cover(run: Path) -> None:
     lines[-1]["model"] = hashlib.sha256(content).hexdigest()
     tensors, about = rundir.read_tensors(run / rundir.MODEL)
     try:
-        found = hashlib.sha256(MLP(**about["mlp"]).params_from(tensors).data).hexdigest()
+        found = hashlib.sha256(params_in(tensors, about).data).hexdigest()
     except (InputError, TypeError, ValueError, KeyError):
         found = lines[-1]["end"]["params_sha256"]
     lines[-1]["end"]["params_sha256"] = found
@@ -240,7 +242,7 @@ def earlier_parameters(run: Path, step: int, key: str) -> None:
     arrays, _ = checkpoint.read(checkpoint.path_of(run, step))
 
     def edit(tensors: dict[str, Any], about: dict[str, Any]) -> None:
-        tensors.update(MLP(**about["mlp"]).tensors(arrays[key]))
+        tensors.update(models.tensors(MLP(**about["model"]["spec"]), arrays[key]))
 
     edit_tensors(run / rundir.MODEL, edit)
     cover(run)

@@ -120,8 +120,9 @@ def step_of(tree: reducer.Tree, world: World, v: int, ask: bool) -> float:
         out[:] = leaves[shard]
         losses.append(float(shard + 1))
     asks = [ask << rank % 4 for rank in range(world.size)]  # some ask for other things than others
-    all_losses, asked = tree.report(losses, asks[world.rank])
-    assert list(all_losses) == [shard + 1 for shard in range(v)]
+    sums = [(loss, 2 * loss) for loss in losses]
+    all_sums, asked = tree.report(sums, asks[world.rank])
+    assert [*map(list, all_sums)] == [[shard + 1, 2 * shard + 2] for shard in range(v)]
     assert asked == functools.reduce(operator.or_, asks)
     total = tree.sum()
     assert total.tobytes() == expected[own].tobytes(), (world.nodes, leaves.shape)

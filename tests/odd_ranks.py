@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dptrain.world import cut
 
@@ -192,11 +193,11 @@ def job(odd: int, how: str, moment: str) -> None:
     class Odd(dptrain.MLP):
         steps = 0
 
-        def loss_and_grad_sum(self, *args: object) -> float:
+        def loss_and_grad_sum(self, *args: Any) -> tuple[float, float]:
             self.steps += 1
             if self.steps == 3:
                 at("step")
-            return super().loss_and_grad_sum(*args)  # type: ignore[arg-type]
+            return super().loss_and_grad_sum(*args)
 
         def outputs(self, params: Floats, x: Floats) -> Floats:
             at("evaluation")

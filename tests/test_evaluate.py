@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from dptrain import Param
 from dptrain.config import InputError, Task
 from dptrain.data.prepare import BLOCK, Encoding, Rows
 from dptrain.data.read import Table
@@ -25,20 +26,21 @@ NUM = 2 * BLOCK + 51
 class Passing:
     """A model whose outputs are its inputs, and whose loss an error of each example."""
 
-    num_params = 1
+    layout = (Param("nothing", (1,)),)
     dtype = np.dtype(np.float64)
 
     def initial_params(self, rng: np.random.Generator) -> Array:  # noqa: ARG002 (the protocol's)
         return np.zeros(1)
 
-    def loss_and_grad_sum(self, *_: Any) -> float:
+    def loss_and_grad_sum(self, *_: Any) -> tuple[float, float]:
         raise NotImplementedError
 
     def outputs(self, params: Array, x: Array) -> Array:  # noqa: ARG002 (the protocol's)
         return x
 
-    def loss_sum(self, outputs: Array, y: Array) -> float:
-        return float(np.abs(outputs.sum(axis=1) - y.reshape(len(y), -1).sum(axis=1)).sum())
+    def loss_sum(self, outputs: Array, y: Array, weights: Any) -> tuple[float, float]:  # noqa: ARG002
+        errors = np.abs(outputs.sum(axis=1) - y.reshape(len(y), -1).sum(axis=1))
+        return float(errors.sum()), float(len(y))
 
 
 def rows_of(task: Task, x: Array, y: Array, chosen: Array | None = None) -> Rows:
@@ -112,7 +114,7 @@ def test_metrics_are_numpys_of_all_rows(case: str) -> None:
     for chosen in (None, RNG.permutation(NUM)[: BLOCK + 9]):
         of = slice(None) if chosen is None else chosen
         found = found_for(rows_of(task, outputs, y, chosen))
-        loss = Passing().loss_sum(outputs[of], y[of]) / len(y[of])
+        loss = Passing().loss_sum(outputs[of], y[of], None)[0] / len(y[of])
         assert found == {
             "loss": pytest.approx(loss, rel=1e-12),
             **{

@@ -352,7 +352,8 @@ from dptrain.model.mlp import MLP
 real = MLP.loss_and_grad_sum
 
 def faulty(self, *args):
-    return real(self, *args) * (1 + 1e-13)
+    loss_sum, weight_sum = real(self, *args)
+    return loss_sum * (1 + 1e-13), weight_sum
 
 MLP.loss_and_grad_sum = faulty
 sys.argv = ["dptrain", "explain", "--check", "1", "--html", "a.html"]

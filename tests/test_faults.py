@@ -561,7 +561,7 @@ def meddled(data: Path, run: Path, step: int, meddle: Callable[[Path], object]) 
     model = mlp_for(loaded, HIDDEN)
     compute, calls = model.loss_and_grad_sum, 0
 
-    def meddling(*args: Any) -> float:
+    def meddling(*args: Any) -> tuple[float, float]:
         nonlocal calls
         calls += 1
         if calls == (step - 1) * 4 + 1:  # four shards a step

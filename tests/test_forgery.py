@@ -66,7 +66,7 @@ def summary(*place: Any, value: Any) -> Forge:
 
 
 LIES: dict[str, Forge] = {
-    "another activation": about("mlp", "activation", value="tanh"),
+    "another activation": about("model", "spec", "activation", value="tanh"),
     "other classes": about("encoding", "classes", value=[0, 1, 3]),
     "another shift": shift,
     "parameters of an earlier epoch": lambda run: earlier_parameters(run, 2, "params"),

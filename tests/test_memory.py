@@ -27,7 +27,7 @@ from conftest import start
 from numpy.typing import NDArray
 
 import dptrain
-from dptrain import DataConfig, InputError, ModelConfig, TrainConfig, Trained, World
+from dptrain import DataConfig, InputError, ModelConfig, Param, TrainConfig, Trained, World
 from dptrain.config import Activation, Loss, Rule, Task
 from dptrain.data.prepare import Encoding, Rows
 from dptrain.data.read import Table
@@ -229,7 +229,9 @@ def test_the_gradient_with_respect_to_the_inputs_is_not_computed(
 
     monkeypatch.setattr(np, "matmul", counted)
     y = np.zeros(13, np.intp)
-    model.loss_and_grad_sum(params, x, y, np.empty_like(params), lambda: np.random.default_rng(0))
+    model.loss_and_grad_sum(
+        params, x, y, None, np.empty_like(params), lambda: np.random.default_rng(0)
+    )
     assert len(shapes) == 3 * (num_hidden + 1) - 1
     assert all((a[0], b[1]) != x.shape for a, b in shapes)
 
@@ -252,8 +254,8 @@ def test_an_update_of_a_million_allocates_next_to_nothing(rule: Rule) -> None:
     rng = np.random.default_rng(0)
     params = rng.standard_normal(size, np.float32)
     gradient = rng.standard_normal(size, np.float32)
-    first = peak_of(lambda: print(optimizer.update(params, gradient, 0, 2.0)))
-    then = peak_of(lambda: print(optimizer.update(params, gradient, 1, 2.0)))
+    first = peak_of(lambda: print(optimizer.update(params, gradient, 0, 2.0, 1.0)))
+    then = peak_of(lambda: print(optimizer.update(params, gradient, 1, 2.0, 1.0)))
     print(f"{rule}: {first:,} bytes at first, then {then:,}")
     assert first < 100_000
     assert then < 5_000
@@ -350,7 +352,7 @@ def blas_threads() -> list[int]:
 class Held:
     """A model of one parameter that stops where it computes until it may go on."""
 
-    num_params, dtype = 1, np.float64
+    layout, dtype = (Param("held", (1,)),), np.float64
 
     def __init__(self) -> None:
         self.reached, self.go = threading.Event(), threading.Event()
@@ -364,17 +366,17 @@ class Held:
     def initial_params(self, rng: np.random.Generator) -> Any:  # noqa: ARG002
         return np.zeros(1)
 
-    def loss_and_grad_sum(self, params: Any, x: Any, y: Any, out: Any, rng: Any) -> float:  # noqa: ARG002
+    def loss_and_grad_sum(self, *args: Any) -> tuple[float, float]:
         self._hold()
-        out[:] = 0
-        return 0.0
+        args[4][:] = 0
+        return 0.0, float(len(args[1]))
 
     def outputs(self, params: Any, x: Any) -> Any:  # noqa: ARG002
         self._hold()
         return np.zeros((len(x), OUTPUTS))
 
-    def loss_sum(self, outputs: Any, y: Any) -> float:  # noqa: ARG002
-        return 0.0
+    def loss_sum(self, outputs: Any, y: Any, weights: Any) -> tuple[float, float]:  # noqa: ARG002
+        return 0.0, float(len(outputs))
 
 
 @pytest.fixture

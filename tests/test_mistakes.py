@@ -608,10 +608,10 @@ from dptrain import MLP, InputError, TrainConfig
 
 
 class Model(MLP):
-    def loss_and_grad_sum(self, params, x, y, out, rng):
-        loss_sum = super().loss_and_grad_sum(params, x, y, out, rng)
+    def loss_and_grad_sum(self, *args):
+        loss_sum, weight_sum = super().loss_and_grad_sum(*args)
         FAULT
-        return loss_sum
+        return loss_sum, weight_sum
 
 
 rank = dptrain.connect().rank
@@ -643,7 +643,9 @@ def test_a_nan_loss_of_a_model_of_ones_own_names_step_and_shard(tmp_path: Path) 
 
 def test_a_nan_gradient_ends_the_run_before_it_is_kept(tmp_path: Path) -> None:
     """Of one shard of a model of one's own, at a finite loss; the run then goes on without it."""
-    fault = "self.n = vars(self).get('n', 0) + 1; rank == 1 and self.n == 5 and out.put(26, np.nan)"
+    fault = (
+        "self.n = vars(self).get('n', 0) + 1; rank == 1 and self.n == 5 and args[4].put(26, np.nan)"
+    )
     script = MODEL.replace("FAULT", fault).replace(
         "import dptrain\n", "import dptrain, numpy as np\n"
     )

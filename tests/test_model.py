@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dptrain.arrays import Floats
+from dptrain.arrays import Floats, num_params
 from dptrain.config import Activation, DType, Init, InputError, Loss, ModelConfig, TrainConfig
 from dptrain.keys import Purpose, generator
-from dptrain.model import Model
+from dptrain.model import Model, described
+from dptrain.model import load as models
 from dptrain.model.activations import ACTIVATIONS
 from dptrain.model.losses import LOSSES
 from dptrain.model.mlp import MLP
@@ -66,8 +67,10 @@ def loss_and_gradient(
     model: Model, params: Floats, x: Floats, y: NDArray[Any], key: int = 0
 ) -> tuple[float, Floats]:
     """Return the loss sum and the gradient sum; an entry that is not written is NaN."""
-    out = np.full(model.num_params, np.nan, model.dtype)
-    loss = model.loss_and_grad_sum(params, x, y, out, lambda: generator(key, Purpose.DROPOUT))
+    out = np.full(num_params(model.layout), np.nan, model.dtype)
+    loss = model.loss_and_grad_sum(
+        params, x, y, None, out, lambda: generator(key, Purpose.DROPOUT)
+    )[0]
     return loss, out
 
 
@@ -102,7 +105,9 @@ def test_gradient_is_that_of_central_differences(
     problem: str, activation: Activation, hidden: tuple[int, ...]
 ) -> None:
     model, params, x, y = make(problem, activation=activation, hidden=hidden)
-    expected = central_differences(lambda p: model.loss_sum(model.outputs(p, x), y), params)
+    expected = central_differences(
+        lambda p: model.loss_sum(model.outputs(p, x), y, None)[0], params
+    )
     np.testing.assert_allclose(gradient(model, params, x, y), expected, rtol=1e-6, atol=1e-8)
 
 
@@ -171,11 +176,11 @@ def test_loss_and_gradient_of_the_whole_network_are_those_of_autograd(
             a = z if number == len(hidden) else ORACLE_ACTIVATIONS[activation](z)
         return ORACLE_LOSSES[model.loss](a, y)
 
-    expected_loss, expected = autograd.value_and_grad(oracle)(model.tensors(params))
+    expected_loss, expected = autograd.value_and_grad(oracle)(models.tensors(model, params))
     loss, found = loss_and_gradient(model, params, x, y)
     assert loss == pytest.approx(expected_loss, rel=1e-12)
-    assert loss == model.loss_sum(model.outputs(params, x), y)
-    for name, tensor in model.tensors(found).items():
+    assert loss == model.loss_sum(model.outputs(params, x), y, None)[0]
+    for name, tensor in models.tensors(model, found).items():
         np.testing.assert_allclose(tensor, expected[name], rtol=1e-10, atol=1e-13, err_msg=name)
 
 
@@ -206,7 +211,7 @@ def test_gradient_is_the_average_of_single_examples_for_every_number_of_shards(
             if len(own) > 0:
                 losses[shard], sums[shard] = loss_and_gradient(model, params, x[own], y[own])
         assert distance(tree_sum(sums) / batch.size, average) < 1e-12
-        total = model.loss_sum(model.outputs(params, x), y)
+        total = model.loss_sum(model.outputs(params, x), y, None)[0]
         assert float(tree_sum(losses)) == pytest.approx(total, rel=1e-12)
 
 
@@ -360,6 +365,27 @@ def test_loss_alone_equals_the_loss_with_the_delta_and_leaves_its_input(
     assert y.tobytes() == targets_before
 
 
+@every_problem
+@both_dtypes
+def test_an_example_that_weighs_two_counts_as_two_and_none_as_none(
+    problem: str, dtype: DType
+) -> None:
+    model, params, x, y = make(problem, m=4, dtype=dtype)
+    weights, rows = np.array([2.0, 0.0, 1.0, 0.5]), [0, 0, 2, 3]
+    half = np.array([1.0, 1.0, 1.0, 0.5])
+    outs = np.full((2, len(params)), np.nan, dtype)
+    for out, (xs, ys, ws) in zip(outs, ((x, y, weights), (x[rows], y[rows], half)), strict=True):
+        sums = model.loss_and_grad_sum(params, xs, ys, ws, out, np.random.default_rng)
+        assert sums == model.loss_sum(model.outputs(params, xs), ys, ws)
+        assert sums[1] == 3.5
+    tolerance = 1e-12 if dtype == "float64" else 1e-5
+    np.testing.assert_allclose(outs[0], outs[1], rtol=tolerance, atol=tolerance)
+    alone = model.loss_and_grad_sum(params, x, y, None, outs[0], np.random.default_rng)
+    same = model.loss_and_grad_sum(params, x, y, np.ones(4), outs[1], np.random.default_rng)
+    assert alone == pytest.approx(same, rel=tolerance)
+    np.testing.assert_array_equal(outs[0], outs[1])
+
+
 @both_dtypes
 @pytest.mark.parametrize(
     ("loss", "z", "y", "expected", "delta"),
@@ -407,7 +433,7 @@ def test_probabilities_mean_what_the_loss_says(problem: str) -> None:
     if model.loss == "cross-entropy":
         np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-14)
         loss = -np.log(found[np.arange(len(y)), y]).sum()
-        assert float(loss) == pytest.approx(model.loss_sum(outputs, y), rel=1e-12)
+        assert float(loss) == pytest.approx(model.loss_sum(outputs, y, None)[0], rel=1e-12)
     elif model.loss == "binary-cross-entropy":
         np.testing.assert_allclose(found, 1 / (1 + np.exp(-outputs)), rtol=1e-12)
     else:
@@ -446,7 +472,7 @@ def test_arguments_are_left_as_they_are(problem: str) -> None:
         array.flags.writeable = False
     outputs = model.outputs(params, x)
     outputs.flags.writeable = False
-    model.loss_sum(outputs, y)
+    model.loss_sum(outputs, y, None)
     assert np.isfinite(gradient(model, params, x, y)).all()
 
 
@@ -485,7 +511,7 @@ def test_stored_tensors_are_pytorchs_and_come_back_exactly(
     hidden: tuple[int, ...], dtype: DType
 ) -> None:
     model, params, x, _ = make("classes", hidden=hidden, dtype=dtype, activation="tanh")
-    tensors = model.tensors(params)
+    tensors = models.tensors(model, params)
     sizes = [3, *hidden, 4]
     expected: dict[str, tuple[int, ...]] = {}
     for number, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
@@ -494,7 +520,7 @@ def test_stored_tensors_are_pytorchs_and_come_back_exactly(
     assert {name: tensor.shape for name, tensor in tensors.items()} == expected
     assert all(tensor.flags.c_contiguous for tensor in tensors.values())
     assert all(tensor.dtype == dtype for tensor in tensors.values())
-    assert MLP(**model.spec()).params_from(tensors).tobytes() == params.tobytes()
+    assert models.params_of(described(model), tensors).tobytes() == params.tobytes()
 
     a = x
     for number in range(len(hidden) + 1):

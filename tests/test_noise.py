@@ -107,7 +107,9 @@ def test_training_writes_the_scale_of_its_own_gradients(tmp_path: Path) -> None:
         sums = np.empty((5, model.num_params))
         for shard in range(5):
             x, y = data.train.gather(batch.shard(shard), model.dtype)
-            model.loss_and_grad_sum(params, x, y, sums[shard], lambda: np.random.default_rng(0))
+            model.loss_and_grad_sum(
+                params, x, y, None, sums[shard], lambda: np.random.default_rng(0)
+            )
         sizes = [len(batch.shard(shard)) for shard in range(5)]
         squares = np.square(sums).sum(axis=1).tolist()
         found = noise(squares, sizes, float(np.square(sums.sum(axis=0)).sum()))

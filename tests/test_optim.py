@@ -35,7 +35,7 @@ def one_step(config: TrainConfig, params: list[float], gradient: list[float]) ->
     """Return the parameters after the first step."""
     after, update = np.array(params, np.float64), np.array(gradient, np.float64)
     norm = float(np.linalg.norm(update))
-    optimizer(config, len(after)).update(after, update, 0, norm)
+    optimizer(config, len(after)).update(after, update, 0, norm, 1.0)
     return [float(value) for value in after]
 
 
@@ -108,7 +108,7 @@ def test_rule_is_its_formula(rule: Rule, dtype: DType, decay: float) -> None:
         history.append(gradient.astype(np.float64) + (0 if rule == "adamw" else penalty))
         update = REFERENCE[rule](history) + (penalty if rule == "adamw" else 0)
         expected = expected - 0.05 * update
-        tested.update(params, gradient, step, math.nan)
+        tested.update(params, gradient, step, math.nan, 1.0)
         np.testing.assert_allclose(params, expected, rtol=tolerance, atol=tolerance)
     assert params.dtype == dtype
     assert all(state.dtype == dtype for state in tested.state)
@@ -126,7 +126,7 @@ def test_nesterov_is_momentum_that_looks_ahead() -> None:
         np.testing.assert_allclose(params, ahead, rtol=1e-12, atol=1e-14)
         velocity = 0.8 * velocity - 0.1 * curvature * ahead
         place = place + velocity
-        tested.update(params, curvature * params, step, math.nan)
+        tested.update(params, curvature * params, step, math.nan, 1.0)
 
 
 def test_first_step_of_adam_is_the_learning_rate_against_the_gradients_sign() -> None:
@@ -143,7 +143,7 @@ def test_rule_minimises_a_quadratic(rule: Rule, dtype: DType) -> None:
     params = np.zeros(4, dtype)
     tested = optimizer(config, 4, dtype)
     for step in range(600):
-        tested.update(params, curvature * (params - goal), step, math.nan)
+        tested.update(params, curvature * (params - goal), step, math.nan, 1.0)
     np.testing.assert_allclose(params, goal, atol=0.01)
 
 
@@ -159,7 +159,7 @@ def bytes_by_slices(config: TrainConfig, dtype: DType, size: int, slices: list[s
         gradient = rng.normal(0, 3, size).astype(dtype)
         norm = float(np.linalg.norm(gradient.astype(np.float64)))
         for owner, part in zip(owners, slices, strict=True):
-            owner.update(params[part], gradient[part], step, norm)
+            owner.update(params[part], gradient[part], step, norm, 1.0)
     states = zip(*(owner.state for owner in owners), strict=True)
     return b"".join(v.tobytes() for v in (params, *(np.hstack(state) for state in states)))
 
@@ -191,7 +191,7 @@ def test_every_entry_is_updated_once_across_cached_blocks() -> None:
     size = 2 * CACHED + 3
     params, gradient = np.zeros(size), np.arange(1.0, size + 1)
     optimizer(TrainConfig(optimizer="sgd", learning_rate=0.5), size).update(
-        params, gradient, 0, math.nan
+        params, gradient, 0, math.nan, 1.0
     )
     np.testing.assert_array_equal(params, -0.5 * np.arange(1, size + 1))
 
@@ -208,10 +208,10 @@ def test_a_gradient_that_is_not_finite_is_found_at_its_first_entry(
     size = CACHED + 9
     params, gradient = np.zeros(size, np.float32), np.ones(size, np.float32)
     tested = optimizer(TrainConfig(optimizer=rule, weight_decay=0.1, **clip), size, "float32")
-    assert tested.update(params, gradient, 0, math.sqrt(size)) is None
+    assert tested.update(params, gradient, 0, math.sqrt(size), 1.0) is None
     gradient[CACHED + 3 :: 2] = value
     with np.errstate(invalid="ignore"):
-        assert tested.update(params, gradient, 1, abs(value)) == CACHED + 3
+        assert tested.update(params, gradient, 1, abs(value), 1.0) == CACHED + 3
 
 
 @pytest.mark.parametrize("rule", ["adam", "adamw", "rmsprop"])
@@ -221,7 +221,7 @@ def test_a_square_that_overflows_is_found(rule: Rule) -> None:
     gradient = np.array([1, 2e19, 1], np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
         for step in range(3):
-            found = tested.update(np.ones(3, np.float32), gradient, step, math.nan)
+            found = tested.update(np.ones(3, np.float32), gradient, step, math.nan, 1.0)
             assert found == (1 if np.isinf(tested.state[0][-1]).any() else None)
             gradient[1] *= 10
     assert found == 1
@@ -234,17 +234,17 @@ def test_parameters_that_overflow_are_found_and_large_ones_are_not(rule: Rule) -
     tested = optimizer(large, 5, "float32")
     with np.errstate(over="ignore"):
         for step in range(3):
-            assert tested.update(params, gradient, step, math.nan) is None
+            assert tested.update(params, gradient, step, math.nan, 1.0) is None
     assert np.abs(params).max() > 1e20  # squares of these do overflow
     endless = optimizer(TrainConfig(optimizer=rule, learning_rate=1e300), 5, "float32")
     with np.errstate(over="ignore", invalid="ignore"):
-        assert endless.update(params, gradient, 0, math.nan) == 0
+        assert endless.update(params, gradient, 0, math.nan, 1.0) == 0
 
 
 def test_a_norm_that_overflows_does_not_make_the_update_zero() -> None:
     params = np.ones(2)
     tested = optimizer(TrainConfig(clip_norm=1.0, optimizer="sgd"), 2)
-    assert tested.update(params, np.full(2, 1e200), 0, math.inf) == 0
+    assert tested.update(params, np.full(2, 1e200), 0, math.inf, 1.0) == 0
 
 
 # ---- clipping and the order of the pieces
@@ -254,7 +254,7 @@ def test_what_follows_momentum_leaves_its_velocity_alone() -> None:
     pieces: list[Transform] = [Momentum(0.5), WeightDecay(0.5), ClipValue(0.1)]
     tested = Optimizer(pieces, lambda _: 0.1, 2, np.float64)
     for step in range(2):
-        tested.update(np.array([4.0, 8.0]), np.ones(2), step, math.nan)
+        tested.update(np.array([4.0, 8.0]), np.ones(2), step, math.nan, 1.0)
     assert tested.state[0].tolist() == [[1.5, 1.5]]
 
 
@@ -274,7 +274,7 @@ def test_clip_by_norm_leaves_a_gradient_up_to_the_limit(limit: float) -> None:
 def test_clip_by_norm_goes_by_the_whole_vectors_norm_not_the_slices() -> None:
     params = np.zeros(1)
     tested = optimizer(TrainConfig(clip_norm=1.0, **SGD), 1)
-    tested.update(params, np.array([3.0]), 0, 5.0)
+    tested.update(params, np.array([3.0]), 0, 5.0, 1.0)
     assert params.tolist() == pytest.approx([-0.6], rel=1e-15)
 
 
@@ -300,7 +300,7 @@ def test_clip_comes_before_the_rule() -> None:
     params = np.zeros(1)
     tested = optimizer(config, 1)
     for step in range(2):
-        tested.update(params, np.array([10.0]), step, math.nan)
+        tested.update(params, np.array([10.0]), step, math.nan, 1.0)
     # velocities 1 and 1.5; were the update cut in place of the gradient, they would be 1 and 1
     assert params.tolist() == [-2.5]
 
@@ -311,8 +311,8 @@ def test_decay_comes_before_the_rule_as_a_penalty(rule: Rule) -> None:
     first = optimizer(TrainConfig(optimizer=rule, weight_decay=0.5), 2)
     second = optimizer(TrainConfig(optimizer=rule), 2)
     for step in range(3):
-        first.update(decayed, np.array([1.0, 1.0]), step, math.nan)
-        second.update(penalised, 1.0 + 0.5 * penalised, step, math.nan)
+        first.update(decayed, np.array([1.0, 1.0]), step, math.nan, 1.0)
+        second.update(penalised, 1.0 + 0.5 * penalised, step, math.nan, 1.0)
     assert decayed.tobytes() == penalised.tobytes()
 
 
@@ -330,7 +330,7 @@ def test_decay_of_adamw_leaves_the_moments_alone() -> None:
     without = optimizer(TrainConfig(optimizer="adamw"), 2)
     for step in range(3):
         for tested in (with_decay, without):
-            tested.update(np.array([4.0, -2.0]), np.array([1.0, -3.0]), step, math.nan)
+            tested.update(np.array([4.0, -2.0]), np.array([1.0, -3.0]), step, math.nan, 1.0)
     assert with_decay.state[0].tobytes() == without.state[0].tobytes()
 
 
@@ -420,5 +420,5 @@ def test_update_takes_the_rate_of_its_step() -> None:
     params = np.zeros(1)
     tested = optimizer(config, 1)
     for step in (0, 1, 3):
-        tested.update(params, np.array([1.0]), step, math.nan)
+        tested.update(params, np.array([1.0]), step, math.nan, 1.0)
     assert params.tolist() == [-(FULL / 4 + FULL / 2 + FULL)]

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from short_runs import CONFIG, HIDDEN, NUM_STEPS, temporary_folder, write_data
 
+from dptrain.arrays import name_of, views
 from dptrain.config import DataConfig, InputError
 from dptrain.model.mlp import MLP
 from dptrain.record import receipt, rundir
@@ -313,9 +314,9 @@ def test_only_the_first_rank_hashes_all_parameters(monkeypatch: pytest.MonkeyPat
 def test_an_entry_of_the_vector_has_the_name_of_its_array(sizes: list[int]) -> None:
     model = MLP(sizes)
     vector = np.arange(model.num_params, dtype=np.float32)
-    for name, array in model.tensors(vector).items():
+    for name, array in views(model.layout, vector).items():
         for entry in array.reshape(-1):
-            assert model.name_of(int(entry)) == name
+            assert name_of(model.layout, int(entry)) == name
 
 
 # ---- under several ranks

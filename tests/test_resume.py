@@ -12,10 +12,10 @@ import pytest
 from conftest import Start
 
 import dptrain
-from dptrain import MLP, Data, DataConfig, InputError, ModelConfig, TrainConfig, World
+from dptrain import MLP, Data, DataConfig, InputError, ModelConfig, Param, TrainConfig, World
 from dptrain.config import option_name
 from dptrain.model import described
-from dptrain.record import checkpoint
+from dptrain.record import checkpoint, rundir
 from dptrain.record import receipt as receipts
 from dptrain.run import identity
 from dptrain.run.resume import settings_of
@@ -420,15 +420,16 @@ def test_a_run_without_its_settings_goes_on(run: Path, tmp_path: Path, dptrain: 
 class Own(MLP):
     """A model of one's own that no settings make."""
 
-    def loss_sum(self, outputs: Any, y: Any) -> float:
-        return super().loss_sum(outputs, y)
+    def loss_sum(self, *args: Any) -> tuple[float, float]:
+        return super().loss_sum(*args)
 
 
 class Other(MLP):
     """Another one, with as many parameters."""
 
-    def loss_sum(self, outputs: Any, y: Any) -> float:
-        return 2 * super().loss_sum(outputs, y)
+    def loss_sum(self, *args: Any) -> tuple[float, float]:
+        found = super().loss_sum(*args)
+        return 2 * found[0], found[1]
 
 
 class Plain:
@@ -436,7 +437,7 @@ class Plain:
 
     def __init__(self, model: MLP, rate: float = 1.0) -> None:
         self._model, self.rate = model, rate
-        self.num_params, self.dtype = model.num_params, model.dtype
+        self.layout, self.dtype = model.layout, model.dtype
         self.initial_params, self.outputs = model.initial_params, model.outputs
         self.loss_sum, self.loss_and_grad_sum = model.loss_sum, model.loss_and_grad_sum
 
@@ -460,7 +461,7 @@ def test_a_run_goes_on_with_its_own_model_only(tmp_path: Path) -> None:
     for model in others:
         with pytest.raises(InputError, match=r"model is \{.*, was \{.*--force"):
             go(model, 3, resume=True)
-    with pytest.raises(InputError, match=r"the model is \{'class': 'MLP'\}.* start a new run"):
+    with pytest.raises(InputError, match=r"the model is \{'class': 'MLP', .* start a new run"):
         go(own(data, MLP), 3, resume=True, force=True)
     go(own(data, Other), 3, resume=True, force=True)
     assert receipts.read(out).notes[-1]["changed"]["model"]["class"] == "Other"
@@ -505,6 +506,9 @@ def test_a_subclass_is_stored_as_what_it_is(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds a model of one's own class, Own: give it"):
         dptrain.load_trained(out)
     again = dptrain.load_trained(out, own(data, Own))
+    stored, _ = rundir.read_tensors(out / "model.safetensors")
+    names = {param.name for param in own(data, Own).layout}
+    assert stored.keys() == names | {"input.shift", "input.factor"}
     x = np.arange(128.0).reshape(2, 64)
     assert (again.params == trained.params).all()
     assert (again.probabilities(x) == trained.probabilities(x)).all()
@@ -525,3 +529,20 @@ def test_the_command_says_where_a_run_of_ones_own_model_goes_on(
         assert (done.status, done.stdout, done.stderr.count("dptrain: ")) == (2, "", 1)
         assert "a model of one's own" in done.stderr
         assert "dptrain.fit(" in done.stderr or "dptrain.load_trained(" in done.stderr
+
+
+class Odd(Plain):
+    """One whose arrays have names that can't be stored."""
+
+    def __init__(self, model: MLP, name: str) -> None:
+        super().__init__(model)
+        first, *others = model.layout
+        self.layout = (Param(name, first.shape), *others)
+
+
+@pytest.mark.parametrize("name", ["layers.0.bias", "input.shift", "\ud800"])
+def test_arrays_without_names_of_their_own_are_refused(name: str, tmp_path: Path) -> None:
+    data = dptrain.load(world=World())
+    with pytest.raises(InputError, match="an array named"):
+        dptrain.fit(Odd(own(data, MLP), name), data, SHORT, out=tmp_path / "run", world=World())
+    assert not (tmp_path / "run").exists()

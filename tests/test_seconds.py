@@ -90,7 +90,7 @@ def test_an_epoch_that_a_signal_interrupts_has_all_of_its_seconds(
     train(data, whole, batch_size=30, checkpoint_every="60 seconds")
     compute, shards = loop.shard_loss_and_grad_sum, itertools.count()
 
-    def interrupted(*args: Any, **options: Any) -> float:
+    def interrupted(*args: Any, **options: Any) -> tuple[float, float]:
         if next(shards) == 20:
             signal.raise_signal(signal.SIGTERM)
             wait_until(lambda: bool(GUARD.asked))  # another thread hears it

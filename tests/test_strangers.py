@@ -524,13 +524,13 @@ def test_arrays_of_other_types(dtype: str, size: int, check_all: CheckAll) -> No
 
 
 SIZES = ([10**12, 10**12], [5, 10**12], [2**20, 2**20], [5, 4, INFINITY], [5, NAN], [5, 4.5, 3])
-ABOUT: dict[tuple[str, str], Sequence[Any]] = {
-    ("mlp", "sizes"): (*SIZES, ["5", "4", "3"]),
-    ("mlp", "activation"): (),
-    ("mlp", "dropout"): (),
-    ("mlp", "loss"): ("huber", "binary-cross-entropy"),
-    ("mlp", "dtype"): ("float64",),
-    ("mlp", "banana"): (),
+ABOUT: dict[tuple[str, ...], Sequence[Any]] = {
+    ("model", "spec", "sizes"): (*SIZES, ["5", "4", "3"]),
+    ("model", "spec", "activation"): (),
+    ("model", "spec", "dropout"): (),
+    ("model", "spec", "loss"): ("huber", "binary-cross-entropy"),
+    ("model", "spec", "dtype"): ("float64",),
+    ("model", "spec", "banana"): (),
     ("encoding", "task"): ("regression", "multilabel"),
     ("encoding", "features"): (["a"], [1, 2, 3, 4, 5]),
     ("encoding", "classes"): (
@@ -548,7 +548,7 @@ ABOUT: dict[tuple[str, str], Sequence[Any]] = {
 
 
 @pytest.mark.parametrize("key", ABOUT, ids=".".join)
-def test_a_model_of_wrong_values(key: tuple[str, str], check_all: CheckAll) -> None:
+def test_a_model_of_wrong_values(key: tuple[str, ...], check_all: CheckAll) -> None:
     for value in (*WRONG, *ABOUT[key]):
         check_all((*ASK, verify), partial(edit_values, MODEL, put(*key, value=value)), value)
 
@@ -559,7 +559,8 @@ def test_a_model_of_ones_own_of_wrong_arrays(shape: list[int], check_all: CheckA
 
     def change(run: Path) -> None:
         header, _ = split(run / MODEL)
-        values = json.loads(header["__metadata__"]["dptrain"]) | {"mlp": None}
+        values = json.loads(header["__metadata__"]["dptrain"])
+        values["model"] = {"class": "Own", "source": "none"}
         size = 4 * int(np.prod(shape))
         header = {
             "__metadata__": {"dptrain": json.dumps(values)},

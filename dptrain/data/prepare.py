@@ -128,16 +128,19 @@ class Feed:
                 x[block] = rows.encoding.inputs(rows.raw_x(block), dtype)
             self._all = x, rows.encoding.targets(rows.raw_y(slice(None)), dtype)
 
-    def __getitem__(self, examples: NDArray[np.intp]) -> tuple[Array, Array]:
-        """Return inputs [m, features], valid until as many are asked for again, and targets."""
+    def __getitem__(self, examples: NDArray[np.intp]) -> tuple[Array, Array, None]:
+        """Return inputs [m, features], valid until as many are asked for again, targets, weights.
+
+        Every example weighs 1.
+        """
         if self._all is None:
-            return self._rows.gather(examples, self._dtype)
+            return *self._rows.gather(examples, self._dtype), None
         x, y = self._all
         out = self._memory.get(len(examples))
         if out is None:
             out = self._memory[len(examples)] = np.empty((len(examples), x.shape[1]), self._dtype)
         x.take(examples, axis=0, out=out, mode="clip")
-        return out, y.take(examples, axis=0)
+        return out, y.take(examples, axis=0), None
 
 
 @dataclass(frozen=True)

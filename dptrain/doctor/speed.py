@@ -26,7 +26,7 @@ def exchange_seconds(world: World, num_params: int, dtype: Any) -> float:
         world.allgather(None)
         start = time.perf_counter()
         for _ in range(times):
-            reducer.report([0.0], 0)
+            reducer.report([(0.0, 1.0)], 0)
             reducer.sum()
             reducer.share()
         slowest: float = max(world.allgather((time.perf_counter() - start) / times))

@@ -22,7 +22,7 @@ def grad_sum(model: MLP, params: Floats, x: Floats, y: NDArray[Any]) -> tuple[fl
     out = np.zeros(model.num_params)
     if len(x) == 0:
         return 0.0, out
-    return model.loss_and_grad_sum(params, x, y, out, np.random.default_rng), out
+    return model.loss_and_grad_sum(params, x, y, None, out, np.random.default_rng)[0], out
 
 
 def shard_sums(
@@ -42,12 +42,12 @@ def reduced(
     """
     reducer = REDUCERS["tree"](world, model.num_params, batch.num_shards, model.dtype)
     reducer.start(lambda: params)
-    losses = []
+    sums = []
     for shard in world.mine(batch.num_shards):
         loss, gradient = grad_sum(model, params, x[batch.shard(shard)], y[batch.shard(shard)])
         reducer.buffer(shard)[:] = gradient
-        losses.append(loss)
-    reducer.report(losses, 0)
+        sums.append((loss, float(len(batch.shard(shard)))))
+    reducer.report(sums, 0)
     reducer.params[reducer.own_slice] = reducer.sum()
     reducer.share()
     return reducer.close()
@@ -112,7 +112,10 @@ def toy(problem: Problem) -> dict[int, Found]:
     _, gradient_sum = grad_sum(model, params, x, t)
     moved = [params + step * np.eye(len(params)) for step in (STEP, -STEP)]
     mean_losses = np.array(
-        [[model.loss_sum(model.outputs(row, x), t) / size for row in rows] for rows in moved]
+        [
+            [model.loss_sum(model.outputs(row, x), t, None)[0] / size for row in rows]
+            for rows in moved
+        ]
     )
     mean_tanh = z.mean(axis=0)
     ACTIVATIONS["tanh"](mean_tanh, None)

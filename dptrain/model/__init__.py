@@ -11,24 +11,31 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.arrays import Floats
+from dptrain.arrays import Array, Floats, Layout
+from dptrain.config import InputError, is_text
+
+Sums = tuple[float, float]
+"""A loss, summed over examples each times its weight; and the sum of these weights."""
 
 
 class Model(Protocol):
-    """Parameters in one flat vector, and the sums over examples that training needs.
+    """Named arrays in one flat vector, and the sums over examples that training needs.
 
-    Sums, never means: the loop divides once, by the size of the whole minibatch. A result must
-    depend on the arguments alone (no state, no rank), then it is free of the number of processes.
-    Threads may call a model at once, so memory that it computes in must be a call's own.
+    Sums, never means: the loop divides once, by the sum of the weights over the whole minibatch. A
+    result must depend on the arguments alone (no state, no rank), then it is free of the number of
+    processes. Threads may call a model at once, so memory that it computes in must be a call's own.
 
     A run goes on with the same model only, known by its class's source and its plain attributes. A
-    model may say more: `spec()`, its settings in place of the attributes, and `fingerprint()`, a
-    text that changes with what it computes. `name_of` and `probabilities` are as an `MLP` has them.
+    model may say more: `spec()`, its settings in place of the attributes; `fingerprint()`, a text
+    that changes with what it computes; and, as an `MLP` does, `probabilities`, `check` (whether
+    data fit it) and `activation_bytes`.
     """
 
     @property
-    def num_params(self) -> int:
-        """The length n of the parameter vector."""
+    def layout(self) -> Layout:
+        """The arrays that the vector of length n holds. Of a statistic, such as a running mean, a
+        shard's gradient is the new value times the shard's weight sum; the minibatch's mean of it
+        takes its place in the vector, and no optimizer touches it."""
 
     @property
     def dtype(self) -> Any:
@@ -40,13 +47,14 @@ class Model(Protocol):
     def loss_and_grad_sum(
         self,
         params: Floats,
-        x: Floats,
-        y: NDArray[Any],
+        x: Array,
+        y: Array,
+        weights: NDArray[np.float64] | None,
         out: Floats,
         rng: Callable[[], np.random.Generator],
         /,
-    ) -> float:
-        """Return the loss summed over a shard's examples, and write its gradient to `out` [n].
+    ) -> Sums:
+        """Return a shard's loss sum and weight sum, and write the gradient of the former to `out`.
 
         Parameters
         ----------
@@ -56,33 +64,51 @@ class Model(Protocol):
             Inputs, shape [m, features], m >= 1.
         y
             Targets: class numbers [m] for classification, values [m] or [m, outputs] else.
+        weights
+            How much each example counts, shape [m], >= 0; None where each counts 1. A model that
+            counts terms of an example, such as tokens, counts each so much.
         out
-            Receives the gradient of the sum; all n entries must be written.
+            Shape [n]; all entries must be written.
         rng
             Call it for random numbers of this shard of this step, such as for dropout.
         """
 
-    def outputs(self, params: Floats, x: Floats) -> Floats:
+    def outputs(self, params: Floats, x: Array) -> Floats:
         """Return what the loss takes (scores or values), shape [m] or [m, outputs]."""
 
-    def loss_sum(self, outputs: Floats, y: NDArray[Any]) -> float:
-        """Return the loss summed over the examples of `outputs`."""
+    def loss_sum(self, outputs: Floats, y: Array, weights: NDArray[np.float64] | None) -> Sums:
+        """Return the loss sum of `outputs` and the weight sum; see `loss_and_grad_sum`."""
+
+
+def weight_sum(weights: NDArray[np.float64] | None, num_examples: int) -> float:
+    """Return what examples weigh together, 1 each unless said."""
+    return float(num_examples) if weights is None else float(np.add.reduce(weights))
+
+
+def check_layout(model: Model) -> None:
+    """Raise InputError where a model's arrays can't be stored by their names."""
+    names = [param.name for param in model.layout]
+    for name in names:
+        if not is_text(name) or name.startswith("input.") or names.count(name) > 1:
+            raise InputError(
+                f"the model has an array named {name!r}; give each a name of its own, of letters, "
+                "which does not start with 'input.'"
+            )
 
 
 def described(model: Model) -> dict[str, Any]:
     """Return what a model is, as plain values by which a run knows it again.
 
-    dptrain's own by its class's name, as the run's settings say the rest; one of one's own, such
-    as a subclass, also by a hash of what its class is made of, and by its settings: what `spec()`
-    returns, or else its public attributes that are plain values.
+    dptrain's own by its class's name and its settings; one of one's own, such as a subclass, also
+    by a hash of what its class is made of, and by its settings: what `spec()` returns, or else its
+    public attributes that are plain values.
     """
     kind = type(model)
     found: dict[str, Any] = {"class": kind.__qualname__}
-    if kind.__module__ == "dptrain.model.mlp":
-        return found
-    rooms = ("dptrain", "typing", "builtins")
-    classes = [base for base in kind.__mro__ if base.__module__.split(".")[0] not in rooms]
-    found["source"] = hashlib.sha256("\n".join(map(_source, classes)).encode()).hexdigest()
+    if not kind.__module__.startswith("dptrain."):
+        rooms = ("dptrain", "typing", "builtins")
+        classes = [base for base in kind.__mro__ if base.__module__.split(".")[0] not in rooms]
+        found["source"] = hashlib.sha256("\n".join(map(_source, classes)).encode()).hexdigest()
     ask: Callable[[], Any] | None = getattr(model, "fingerprint", None)
     if ask is not None:
         found["fingerprint"] = str(ask())

@@ -6,29 +6,41 @@ value here is a sum.
 """
 
 from abc import ABC, abstractmethod
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.arrays import Floats
+from dptrain.arrays import Array, Floats
 from dptrain.config import Loss
 from dptrain.model.activations import sigmoid
+
+Weights = NDArray[np.float64] | None
+"""How much each example counts, [m]; None where each counts 1."""
 
 
 class LossFunction(ABC):
     """The loss of outputs z [m, outputs] for targets y."""
 
-    @abstractmethod
-    def loss_sum_and_delta(self, z: Floats, y: NDArray[Any], work: Floats) -> float:
+    def loss_sum_and_delta(
+        self, z: Floats, y: Array, work: Floats, weights: Weights = None
+    ) -> float:
         """Return the loss summed over examples, and replace z by d loss_sum / dz [m, outputs].
 
-        `work` [m, outputs] is memory to compute in.
+        `work` [m, outputs] is memory to compute in; `weights` [m] are the examples', 1 unless
+        given.
         """
+        loss_sum = self.of_each(z, y, work, weights)
+        if weights is not None:
+            np.multiply(z, weights[:, None], out=z, casting="same_kind")
+        return loss_sum
 
-    def loss_sum(self, z: Floats, y: NDArray[Any]) -> float:
+    @abstractmethod
+    def of_each(self, z: Floats, y: Array, work: Floats, weights: Weights) -> float:
+        """Do the same, but for the weights, which the delta does not have yet."""
+
+    def loss_sum(self, z: Floats, y: Array, weights: Weights = None) -> float:
         """Return the loss summed over examples; z is left as it is."""
-        return self.loss_sum_and_delta(z.copy(), y, np.empty_like(z))
+        return self.loss_sum_and_delta(z.copy(), y, np.empty_like(z), weights)
 
     def probabilities(self, z: Floats) -> Floats:
         """Return what outputs mean, as a new array [m, outputs]: values unless said otherwise."""
@@ -38,19 +50,19 @@ class LossFunction(ABC):
 class CrossEntropy(LossFunction):
     """-log softmax(z)[y], z [m, classes], y class numbers [m]."""
 
-    def loss_sum_and_delta(self, z: Floats, y: NDArray[Any], work: Floats) -> float:
+    def of_each(self, z: Floats, y: Array, work: Floats, weights: Weights) -> float:
         """See `LossFunction.loss_sum_and_delta`: the delta is softmax(z) - onehot(y)."""
         peaks, sums = work[:, :1], work[:, -1:]  # there are two classes or more
         np.maximum.reduce(z, axis=1, keepdims=True, out=peaks)
         np.subtract(z, peaks, out=z)  # softmax stays the same, and exp can't overflow
         flat, picked = z.reshape(-1), np.arange(0, z.size, z.shape[1])
         picked += y
-        loss_sum = -float(np.add.reduce(flat[picked], dtype=np.float64))
+        loss_sum = -_sum(flat[picked], weights)
         np.exp(z, out=z)
         np.add.reduce(z, axis=1, keepdims=True, out=sums)
         np.divide(z, sums, out=z)
         flat[picked] -= 1
-        return loss_sum + float(np.add.reduce(np.log(sums), axis=None, dtype=np.float64))
+        return loss_sum + _sum(np.log(sums), weights)
 
     def probabilities(self, z: Floats) -> Floats:
         """See `LossFunction.probabilities`: softmax."""
@@ -62,21 +74,21 @@ class CrossEntropy(LossFunction):
 class BinaryCrossEntropy(LossFunction):
     """-(y log s + (1 - y) log(1 - s)), s = sigmoid(z), the mean over outputs; y 0 or 1."""
 
-    def loss_sum_and_delta(self, z: Floats, y: NDArray[Any], work: Floats) -> float:
+    def of_each(self, z: Floats, y: Array, work: Floats, weights: Weights) -> float:
         """See `LossFunction.loss_sum_and_delta`: the delta is (sigmoid(z) - y) / outputs.
 
         The loss is max(z, 0) - z y + log(1 + exp(-|z|)), which can't overflow.
         """
         targets = y.reshape(z.shape)
         np.multiply(z, targets, out=work)
-        loss_sum = -_sum(work)
+        loss_sum = -_sum(work, weights)
         np.maximum(z, 0, out=work)
-        loss_sum += _sum(work)
+        loss_sum += _sum(work, weights)
         np.abs(z, out=work)
         np.negative(work, out=work)
         np.exp(work, out=work)
         np.log1p(work, out=work)
-        loss_sum += _sum(work)
+        loss_sum += _sum(work, weights)
         sigmoid(z, None)
         z -= targets
         z /= z.shape[1]
@@ -92,18 +104,18 @@ class BinaryCrossEntropy(LossFunction):
 class MeanSquaredError(LossFunction):
     """(z - y)^2, the mean over outputs, without a factor 1/2."""
 
-    def loss_sum_and_delta(self, z: Floats, y: NDArray[Any], work: Floats) -> float:
+    def of_each(self, z: Floats, y: Array, work: Floats, weights: Weights) -> float:
         """See `LossFunction.loss_sum_and_delta`: the delta is 2 (z - y) / outputs."""
         z -= y.reshape(z.shape)
         np.multiply(z, z, out=work)
         z *= 2 / z.shape[1]
-        return _sum(work) / int(z.shape[1])
+        return _sum(work, weights) / int(z.shape[1])
 
 
 class Huber(LossFunction):
     """e^2 / 2 where |e| <= 1, else |e| - 1/2, for e = z - y (Huber, 1964); mean over outputs."""
 
-    def loss_sum_and_delta(self, z: Floats, y: NDArray[Any], work: Floats) -> float:
+    def of_each(self, z: Floats, y: Array, work: Floats, weights: Weights) -> float:
         """See `LossFunction.loss_sum_and_delta`: the delta is e cut to [-1, 1], over outputs.
 
         With c = e cut to [-1, 1], the loss is c e - c c / 2.
@@ -112,15 +124,18 @@ class Huber(LossFunction):
         np.copyto(work, z)
         np.clip(z, -1, 1, out=z)
         work *= z
-        loss_sum = _sum(work)
+        loss_sum = _sum(work, weights)
         np.multiply(z, z, out=work)
         z /= z.shape[1]
-        return (loss_sum - _sum(work) / 2) / int(z.shape[1])
+        return (loss_sum - _sum(work, weights) / 2) / int(z.shape[1])
 
 
-def _sum(values: Floats) -> float:
-    """Return the sum of all entries, added in float64."""
-    return float(np.add.reduce(values, axis=None, dtype=np.float64))
+def _sum(values: Floats, weights: Weights) -> float:
+    """Return the sum of all entries, each times its row's weight, added in float64."""
+    if weights is None:
+        return float(np.add.reduce(values, axis=None, dtype=np.float64))
+    rows = values.reshape(len(values), -1)
+    return float(np.add.reduce(np.add.reduce(rows, axis=1, dtype=np.float64) * weights))
 
 
 LOSSES: dict[Loss, LossFunction] = {

@@ -2,15 +2,16 @@
 reduced."""
 
 import functools
+import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.arrays import Floats
+from dptrain.arrays import Array, Floats, Param, num_params
 from dptrain.config import (
     Activation,
     DType,
@@ -19,8 +20,10 @@ from dptrain.config import (
     Loss,
     LossChoice,
     ModelConfig,
+    Task,
     nearest,
 )
+from dptrain.model import Sums, weight_sum
 from dptrain.model.activations import ACTIVATIONS
 from dptrain.model.losses import LOSSES
 
@@ -68,13 +71,22 @@ class MLP:
         self.sizes = tuple(map(int, sizes))
         self.loss: Loss = loss
         self.dtype = np.dtype(dtype)
-        self._shapes = list(zip(self.sizes[:-1], self.sizes[1:], strict=True))
+        self._shapes = list(itertools.pairwise(self.sizes))
+        self.layout = tuple(
+            param
+            for number, (inputs, outputs) in enumerate(self._shapes)
+            for param in (
+                Param(f"layers.{number}.weight", (inputs, outputs)),
+                Param(f"layers.{number}.bias", (outputs,), "bias"),
+            )
+        )
+        """Each layer's weights [inputs, outputs] and biases [outputs]."""
         self._spare = Spare()
 
     @property
     def num_params(self) -> int:
         """The number of weights and biases."""
-        return sum((inputs + 1) * outputs for inputs, outputs in self._shapes)
+        return num_params(self.layout)
 
     def layers(self, vector: Floats) -> list[tuple[Floats, Floats]]:
         """Return views of a flat vector: a layer's weights [inputs, outputs], biases [outputs]."""
@@ -84,12 +96,6 @@ class MLP:
             views.append((vector[start:middle].reshape(inputs, outputs), vector[middle:stop]))
             start = stop
         return views
-
-    def name_of(self, entry: int) -> str:
-        """Return the name of the array that an entry of the flat vector belongs to."""
-        ends = np.cumsum([size for n, m in self._shapes for size in (n * m, m)])
-        layer, part = divmod(int(np.searchsorted(ends, entry, side="right")), 2)
-        return f"layers.{layer}.{('weight', 'bias')[part]}"
 
     def initial_params(self, rng: np.random.Generator) -> Floats:
         """Return random weights and zero biases, shape [num_params]; see `Model`."""
@@ -106,9 +112,15 @@ class MLP:
         return params
 
     def loss_and_grad_sum(
-        self, params: Floats, x: Floats, y: NDArray[Any], out: Floats, rng: MakeGenerator
-    ) -> float:
-        """Return the shard's loss sum and write the gradient's sum to `out`; see `Model`.
+        self,
+        params: Floats,
+        x: Array,
+        y: Array,
+        weights: NDArray[np.float64] | None,
+        out: Floats,
+        rng: MakeGenerator,
+    ) -> Sums:
+        """Return the shard's loss and weight sums, write the gradient's to `out`; see `Model`.
 
         The sum over examples is inside the product a.T @ delta: row i of `a` and of `delta` belong
         to example i, and nothing else is added across examples.
@@ -117,7 +129,7 @@ class MLP:
         held, memory = self._take_memory(len(x))
         self._forward(layers, x, memory, rng)
         delta = memory.units[-1]
-        loss_sum = LOSSES[self.loss].loss_sum_and_delta(delta, y, memory.slopes[-1])
+        loss_sum = LOSSES[self.loss].loss_sum_and_delta(delta, y, memory.slopes[-1], weights)
         for number in range(len(layers) - 1, -1, -1):
             below = memory.units[number - 1] if number > 0 else x
             weight_grad, bias_grad = gradients[number]
@@ -129,9 +141,9 @@ class MLP:
                 np.multiply(below, memory.slopes[number - 1], out=below)
                 delta = below
         self._spare.append(held)
-        return loss_sum
+        return loss_sum, weight_sum(weights, len(x))
 
-    def outputs(self, params: Floats, x: Floats) -> Floats:
+    def outputs(self, params: Floats, x: Array) -> Floats:
         """Return the outputs [m, outputs] before softmax or sigmoid; see `Model`."""
         held, memory = self._take_memory(len(x))
         self._forward(self.layers(params), x, memory, None)
@@ -139,9 +151,9 @@ class MLP:
         self._spare.append(held)
         return found
 
-    def loss_sum(self, outputs: Floats, y: NDArray[Any]) -> float:
-        """Return the loss summed over examples; see `Model`."""
-        return LOSSES[self.loss].loss_sum(outputs, y)
+    def loss_sum(self, outputs: Floats, y: Array, weights: NDArray[np.float64] | None) -> Sums:
+        """Return the loss summed over examples, and their weights' sum; see `Model`."""
+        return LOSSES[self.loss].loss_sum(outputs, y, weights), weight_sum(weights, len(outputs))
 
     def probabilities(self, outputs: Floats) -> Floats:
         """Return what outputs [m, outputs] mean: probabilities of classes or labels, or values."""
@@ -190,35 +202,50 @@ class MLP:
             memory = held[rows] = Memory(rows, self.sizes, self.dtype, largest)
         return held, memory
 
-    def tensors(self, params: Floats) -> dict[str, Floats]:
-        """Return named arrays for storing: layers.I.weight [outputs, inputs], layers.I.bias.
+    def check(self, task: Task, inputs: int, outputs: int, classes: int) -> None:
+        """Raise InputError where data of this kind don't fit; see `mlp`."""
+        needed = mlp(self.config, task, inputs, outputs, classes).sizes
+        if self.sizes != needed:
+            raise InputError(f"the model's sizes are {self.sizes}; this data needs {needed}")
 
-        Names and shapes are those of PyTorch's Linear layers.
-        """
-        named = {}
-        for number, (weight, bias) in enumerate(self.layers(params)):
-            named[f"layers.{number}.weight"] = np.ascontiguousarray(weight.T)
-            named[f"layers.{number}.bias"] = np.ascontiguousarray(bias)
-        return named
-
-    def params_from(self, tensors: Mapping[str, Floats]) -> Floats:
-        """Return the parameter vector [num_params] from arrays as `tensors` returns them."""
-        for number, (inputs, outputs) in enumerate(self._shapes):  # before memory is taken for them
-            for part, shape in (("weight", (outputs, inputs)), ("bias", (outputs,))):
-                found = tensors[f"layers.{number}.{part}"]
-                if found.shape != shape or found.dtype != self.dtype:
-                    raise ValueError(f"layers.{number}.{part} is {found.dtype} {found.shape}")
-        params = np.empty(self.num_params, self.dtype)
-        for number, (weight, bias) in enumerate(self.layers(params)):
-            weight[:] = tensors[f"layers.{number}.weight"].T
-            bias[:] = tensors[f"layers.{number}.bias"]
-        return params
+    def activation_bytes(self, rows: int) -> int:
+        """Return the memory that rows are computed in: units and slopes, and what dropout keeps."""
+        entries = rows * (2 * sum(self.sizes[1:]) + 1)
+        keep = 4 * rows * sum(self.sizes[1:-1]) if self.config.dropout else 0
+        return entries * self.dtype.itemsize + keep
 
     def spec(self) -> dict[str, Any]:
         """Return the keyword arguments that make this model again, as plain values."""
         settings = asdict(self.config)
         del settings["hidden"]
         return {"sizes": list(self.sizes), **settings}
+
+
+def mlp(config: ModelConfig, task: Task, inputs: int, outputs: int, classes: int) -> MLP:
+    """Return a perceptron as wide as a row of inputs, with a loss and outputs for the task.
+
+    `outputs` is how many targets a row has, `classes` how many classes: 0 but in classification.
+    Raises InputError where the loss that is asked for does not fit the task.
+    """
+    fits: dict[Task, tuple[Loss, ...]] = {
+        "classification": ("cross-entropy", "binary-cross-entropy")
+        if classes == 2
+        else ("cross-entropy",),
+        "multilabel": ("binary-cross-entropy",),
+        "regression": ("mean-squared-error", "huber"),
+    }
+    loss = fits[task][0] if config.loss == "auto" else config.loss
+    if loss not in fits[task]:
+        about = f"{task} of {classes} classes" if classes else task
+        raise InputError(f"loss is {loss!r}; for {about} it can be {' or '.join(fits[task])}")
+    return MLP(
+        [inputs, *config.hidden, classes if loss == "cross-entropy" else outputs],
+        activation=config.activation,
+        dropout=config.dropout,
+        init=config.init,
+        loss=loss,
+        dtype=config.dtype,
+    )
 
 
 class Spare(list["dict[int, Memory]"]):

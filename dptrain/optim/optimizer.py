@@ -46,9 +46,9 @@ class Optimizer:
         self._blocks: list[Block] = []
 
     def update(
-        self, params: Floats, gradient_sum: Floats, step: int, norm: float, num_examples: int = 1
+        self, params: Floats, gradient_sum: Floats, step: int, norm: float, divisor: float
     ) -> int | None:
-        """Update `params` [size] in place by the mean gradient, gradient_sum / num_examples [size].
+        """Update `params` [size] in place by the mean gradient, gradient_sum / divisor [size].
 
         This is the one division, done block by block where the block is in cache anyway. `norm` is
         the whole mean gradient's Euclidean norm; only clipping by norm looks at it.
@@ -60,7 +60,7 @@ class Optimizer:
         for values, gradient, update, work, pieces, watched in self._in_blocks(
             params, gradient_sum
         ):
-            np.divide(gradient, num_examples, out=update)
+            np.divide(gradient, divisor, out=update)
             found = update
             for transform, state in pieces:
                 found = transform(found, values, state, work, info)

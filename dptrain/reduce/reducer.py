@@ -5,7 +5,7 @@ import math
 import operator
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from dptrain.reduce.layout import (
     square_norm,
 )
 from dptrain.reduce.memory import SHM, NodeMemory, free_bytes
-from dptrain.reduce.sums import all_losses
+from dptrain.reduce.sums import Sums, allgather_sums
 from dptrain.reduce.tree import plan, tree_sum
 from dptrain.world import World, cut, tell
 
@@ -71,11 +71,11 @@ class Reducer(ABC):
         """
 
     @abstractmethod
-    def report(self, losses: list[float], asks: int) -> tuple[list[float], int]:
+    def report(self, sums: Sequence[Sums], asks: int) -> tuple[Sequence[Sums], int]:
         """Say that this rank's shards are done, and wait for the others.
 
-        Takes the loss sums of this rank's shards; returns those of all shards, and what any rank
-        asks for: the bits of all, below 2**32. Collective: every rank must call this.
+        Takes the loss and weight sums of this rank's shards; returns those of all shards, and what
+        any rank asks for: the bits of all, below 2**32. Collective: every rank must call this.
         """
 
     @abstractmethod
@@ -173,9 +173,9 @@ class AllReduce(Reducer):
         out: Floats = self._shards[shard - self.world.mine(self.num_shards).start]
         return out
 
-    def report(self, losses: list[float], asks: int) -> tuple[list[float], int]:
+    def report(self, sums: Sequence[Sums], asks: int) -> tuple[Sequence[Sums], int]:
         """See `Reducer.report`."""
-        return all_losses(self.world, losses, asks, self.num_shards)
+        return allgather_sums(self.world, sums, asks, self.num_shards)
 
     def sum(self) -> Floats:
         """See `Reducer.sum`: of the whole vector."""
@@ -267,7 +267,7 @@ class Tree(Reducer):
         """Divide the memory: parameters once, a buffer for each gradient sum that is kept."""
         counts = {rank: self._holdings[rank].num_buffers for rank in self._node}
         self.params = self._params_memory.array((self.num_params,), dtype)
-        self._losses = self._memory.array((self.num_shards,), np.float64)
+        self._sums = self._memory.array((self.num_shards, 2), np.float64)
         self._asks = self._memory.array((len(self._node),), np.int64)
         self._gradients = {
             rank: [self._memory.array((self.num_params,), dtype) for _ in range(count)]
@@ -343,21 +343,22 @@ class Tree(Reducer):
         for into, what in self._holdings[self.world.rank].adds[number]:
             buffers[into] += buffers[what]
 
-    def report(self, losses: list[float], asks: int) -> tuple[list[float], int]:
+    def report(self, sums: Sequence[Sums], asks: int) -> tuple[Sequence[Sums], int]:
         """See `Reducer.report`."""
         if self._held:
             self._add_own(len(self._held) - 1)
         if self.world.size == 1:
-            return losses, asks
+            return sums, asks
         if len(self._nodes) > 1:
             self._memory.sync()
-            found = all_losses(self.world, losses, asks, self.num_shards)  # waits for every rank
+            found = allgather_sums(self.world, sums, asks, self.num_shards)  # waits for every rank
             self._memory.sync()
             return found
-        self._losses[self._held.start : self._held.stop] = losses
+        if sums:
+            self._sums[self._held.start : self._held.stop] = sums
         self._asks[self.world.rank] = asks
         self._memory.barrier()
-        return self._losses.tolist(), functools.reduce(operator.or_, self._asks.tolist())
+        return self._sums.tolist(), functools.reduce(operator.or_, self._asks.tolist())
 
     def sum(self) -> Floats:
         """See `Reducer.sum`."""

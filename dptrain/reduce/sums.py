@@ -1,6 +1,7 @@
 """Small sums over all ranks (losses, counts, statistics), through the tree like everything else."""
 
 import math
+from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -11,6 +12,9 @@ from dptrain.reduce.tree import tree_sum
 from dptrain.world import World, cut
 
 T = TypeVar("T", bound=np.generic)
+
+Sums = Sequence[float]
+"""The sums of a shard that are numbers, two: of its losses, and of its examples' weights."""
 
 
 def gather_leaves(world: World, own: NDArray[T], num_leaves: int) -> NDArray[T]:
@@ -47,18 +51,19 @@ def total_count(world: World, own: NDArray[np.int64]) -> NDArray[np.int64]:
     return everyone
 
 
-def all_losses(
-    world: World, losses: list[float], asks: int, num_shards: int
-) -> tuple[list[float], int]:
-    """Return the losses of all shards, and the bits of what any rank asks for, below 2**32.
+def allgather_sums(
+    world: World, sums: Sequence[Sums], asks: int, num_shards: int
+) -> tuple[Sequence[Sums], int]:
+    """Return the small sums of all shards, and the bits of what any rank asks for, below 2**32.
 
     Takes those of this rank's shards. Collective: every rank must call this.
     """
     if world.comm is None:
-        return losses, asks
-    counts = [len(cut(num_shards, world.size, rank)) + 1 for rank in range(world.size)]
+        return sums, asks
+    counts = [2 * len(cut(num_shards, world.size, rank)) + 1 for rank in range(world.size)]
     everyone = np.empty(sum(counts))
-    world.comm.Allgatherv(np.array([*losses, asks], np.float64), (everyone, counts))
+    own = [value for pair in sums for value in pair]
+    world.comm.Allgatherv(np.array([*own, asks], np.float64), (everyone, counts))
     places = np.cumsum(counts) - 1
     found = np.bitwise_or.reduce(everyone[places].astype(np.int64))
-    return np.delete(everyone, places).tolist(), int(found)
+    return np.delete(everyone, places).reshape(-1, 2).tolist(), int(found)

@@ -7,12 +7,11 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-from dptrain.arrays import Floats
+from dptrain.arrays import Floats, num_params
 from dptrain.config import (
     SHARD,
     DataConfig,
     InputError,
-    Loss,
     ModelConfig,
     Task,
     TrainConfig,
@@ -21,8 +20,9 @@ from dptrain.config import (
 from dptrain.data.prepare import Data, prepare
 from dptrain.data.read import read
 from dptrain.guard import GUARD
-from dptrain.model import Model, described
-from dptrain.model.mlp import MLP
+from dptrain.model import Model, check_layout, described
+from dptrain.model import load as models
+from dptrain.model.mlp import MLP, mlp
 from dptrain.order import Order
 from dptrain.record.progress import Silence, progress
 from dptrain.reduce.sums import total
@@ -90,30 +90,9 @@ def mlp_for(data: Data, config: ModelConfig | None = None) -> MLP:
     InputError
         The loss that is asked for does not fit the task.
     """
-    config = config or ModelConfig()
-    task, num_classes = data.encoding.task, len(data.encoding.classes)
-    fits: dict[Task, tuple[Loss, ...]] = {
-        "classification": ("cross-entropy",)
-        if num_classes != 2
-        else ("cross-entropy", "binary-cross-entropy"),
-        "multilabel": ("binary-cross-entropy",),
-        "regression": ("mean-squared-error", "huber"),
-    }
-    fitting = fits[task]
-    loss = fitting[0] if config.loss == "auto" else config.loss
-    if loss not in fitting:
-        about = f"{task} of {num_classes} classes" if num_classes else task
-        raise InputError(f"loss is {loss!r}; for {about} it can be {' or '.join(fitting)}")
-    outputs = {"cross-entropy": num_classes, "binary-cross-entropy": data.encoding.outputs}
-    sizes = [len(data.encoding.shift), *config.hidden, outputs.get(loss, data.encoding.outputs)]
-    return MLP(
-        sizes,
-        activation=config.activation,
-        dropout=config.dropout,
-        init=config.init,
-        loss=loss,
-        dtype=config.dtype,
-    )
+    config, encoding = config or ModelConfig(), data.encoding
+    inputs, outputs = len(encoding.shift), encoding.outputs
+    return mlp(config, encoding.task, inputs, outputs, len(encoding.classes))
 
 
 @collective
@@ -169,7 +148,8 @@ def fit(
     same = {key: value for key, value in settings.items() if key not in places}
     known = described(model)
     known.pop("attributes", None)  # a rank may note there which it is
-    check_equal(world, same | {"number of parameters": model.num_params, "the model": known})
+    same |= {"number of parameters": num_params(model.layout), "the model": known}
+    check_equal(world, same)
     with world.together():
         _check(model, data, config)
     crowded = world.crowded(config.threads)
@@ -225,7 +205,7 @@ def _test(run: Training, data: Data, world: World, recorder: RunRecorder) -> dic
 def settings_of(model: Model, data: Data, config: TrainConfig) -> dict[str, Any]:
     """Return every setting of a run under its option's name, with what was decided by default."""
     settings: dict[str, Any] = {"data": list(data.paths)}
-    for part in (data.config, *([model.config] if type(model) is MLP else []), config):
+    for part in filter(None, (data.config, models.settings(model), config)):
         settings |= {option_name(item): getattr(part, item.name) for item in fields(part)}
     settings["test-data"] = [str(Path(path).absolute()) for path in data.config.test_data]
     settings["shards"] = config.num_shards
@@ -266,10 +246,11 @@ def _check(model: Model, data: Data, config: TrainConfig) -> None:
             "noise-scale compares the gradients of shards: it needs --shards 2 or more, and a "
             f"--batch-size of 2 or more; they are {config.num_shards} and {config.batch_size}"
         )
-    if isinstance(model, MLP):
-        needed = mlp_for(data, model.config).sizes
-        if model.sizes != needed:
-            raise InputError(f"the model's sizes are {model.sizes}; this data needs {needed}")
+    check_layout(model)
+    fits: Callable[[Task, int, int, int], None] | None = getattr(model, "check", None)
+    if fits is not None:
+        found = data.encoding
+        fits(found.task, len(found.shift), found.outputs, len(found.classes))
 
 
 def outcome(
@@ -280,7 +261,7 @@ def outcome(
     `params` [n] are those of the model, `test` the metrics of the test rows. Collective: every
     rank must call this.
     """
-    kept = {"train_loss": run.loss_sum / run.seen} if run.seen else run.kept_metrics
+    kept = {"train_loss": run.train_loss} if run.seen else run.kept_metrics
     first = world.rank == 0
     return {
         "params_sha256": world.broadcast(first and hashlib.sha256(params.data).hexdigest()),

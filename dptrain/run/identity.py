@@ -165,22 +165,24 @@ def changes(stored: dict[str, Any], now: dict[str, Any], *, force: bool) -> dict
         What has changed can't be, or changes the bytes and `force` is not given.
     """
     found = differences(stored, now)
-    if "model" in found and not (is_own(stored.get("model")) and is_own(now["model"])):
-        raise InputError(
-            f"the model is {now['model']}, and that of the run {stored.get('model')}: go on with "
-            "that, or start a new run"
-        )
     settings = {k: v for k, v in found.pop("settings", {}).items() if k not in FREE}
-    for name, value in settings.items():
+    another = "model" in found and not (is_own(stored.get("model")) and is_own(now.get("model")))
+    alike = is_own(stored.get("model")) == is_own(now.get("model"))  # the settings say what differs
+    for name, value in settings.items() if alike else ():
         if name not in (*LENGTH, "shards", "threads"):  # the latter are said below
             raise InputError(
                 f"{name} is {value}; the run has {stored['settings'].get(name)} and goes on with "
                 "its own settings: leave it out, or start a new run"
             )
-    if "num_params" in found:
+    if "num_params" in found and alike:
         raise InputError(
             f"the model has {now['num_params']} parameters; that of the run "
             f"{stored.get('num_params')}: another DATA?"
+        )
+    if another:
+        raise InputError(
+            f"the model is {now['model']}, and that of the run {stored.get('model')}: go on with "
+            "that, or start a new run"
         )
     if found and not force:
         told = "; ".join(f"{name} is {now[name]}, was {stored.get(name)}" for name in found)

@@ -5,13 +5,14 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from dptrain.arrays import name_of
 from dptrain.config import InputError, TrainConfig, interval
 from dptrain.guard import GUARD, Ask
 from dptrain.order import Batch
 from dptrain.record.progress import Silence
 from dptrain.record.store import Store
 from dptrain.reduce.digest import digest, first_difference
-from dptrain.train.loop import Recorder, Training, entry_name
+from dptrain.train.loop import Recorder, Training
 from dptrain.train.state import snapshot
 from dptrain.world import World
 
@@ -163,12 +164,13 @@ class RunRecorder(Recorder):
         if found is None:
             return
         ranks, entry = found
-        name = entry_name(run.model, entry)
+        name = name_of(run.model.layout, entry)
         raise DriftError(
             f"after step {run.step} the parameters of rank{'s' * (len(ranks) > 1)} "
-            f"{', '.join(map(str, ranks))} are not those of rank 0 (first at {name}): memory or "
-            "network at fault, or a model whose result depends on the rank. The run ends here; "
-            "checkpoints are only written where copies agree: go on from the last with --resume",
+            f"{', '.join(map(str, ranks))} are not those of rank 0 (first at parameter {entry}, in "
+            f"{name}): memory or network at fault, or a model whose result depends on the rank. "
+            "The run ends here; checkpoints are only written where copies agree: go on from the "
+            "last with --resume",
             everywhere=True,
         )
 

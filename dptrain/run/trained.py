@@ -1,7 +1,6 @@
 """A trained model: parameters and the encoding of its data, stored and loaded as one file."""
 
 import hashlib
-import itertools
 import json
 import numbers
 from collections.abc import Callable, Sequence
@@ -12,12 +11,12 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.arrays import Array, Form, Forms
+from dptrain.arrays import Array, Forms
 from dptrain.config import InputError, Task, TrainConfig, is_text
 from dptrain.data.prepare import Encoding, Rows, check_block, place
 from dptrain.data.read import Table
 from dptrain.model import Model, described
-from dptrain.model.mlp import MLP
+from dptrain.model import load as models
 from dptrain.record import checkpoint, rundir
 from dptrain.record.files import write_whole
 from dptrain.record.progress import Silence
@@ -25,6 +24,9 @@ from dptrain.threads import blas_threads
 from dptrain.train.evaluate import predicted_classes
 from dptrain.version import __version__
 from dptrain.world import World
+
+SCALE = ("input.shift", "input.factor")
+"""Arrays of model.safetensors that are the encoding's, beside the model's."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +119,6 @@ class Trained:
 
     def file(self, version: str = __version__) -> list[bytes | memoryview]:
         """Return what model.safetensors consists of, as this version of dptrain writes it."""
-        mlp = self.model if type(self.model) is MLP else None
-        tensors = {"params": self.params} if mlp is None else mlp.tensors(self.params)
         encoding = {
             "task": self.encoding.task,
             "features": self.encoding.features,
@@ -129,12 +129,10 @@ class Trained:
         about = {
             "version": version,
             "encoding": encoding,
-            "mlp": mlp and mlp.spec(),
+            "model": described(self.model),
             "threads": self.threads,
         }
-        if mlp is None:
-            about["model"] = described(self.model)
-        arrays = {name: np.ascontiguousarray(array) for name, array in (scale | tensors).items()}
+        arrays = scale | models.tensors(self.model, self.params)
         return checkpoint.encode(arrays, about)
 
     def sha256(self, version: str = __version__) -> str:
@@ -198,10 +196,8 @@ def params_in(tensors: dict[str, Array], about: dict[str, Any]) -> NDArray[np.fl
 
     Also KeyError and TypeError, of what a stranger wrote.
     """
-    params = MLP(**about["mlp"]).params_from(tensors) if about["mlp"] else tensors["params"]
-    if params.ndim != 1 or params.dtype.kind != "f":
-        raise ValueError(f"the parameters are {params.dtype} {params.shape}")
-    return params
+    own = {name: array for name, array in tensors.items() if name not in SCALE}  # in its order
+    return models.params_of(about["model"], own)
 
 
 def _check_encoding(encoding: Encoding, model: Model) -> None:
@@ -209,27 +205,25 @@ def _check_encoding(encoding: Encoding, model: Model) -> None:
 
     How many inputs and outputs a model of one's own has, it alone knows.
     """
-    sizes = model.sizes if type(model) is MLP else (*encoding.shift.shape[:1], None)
+    width = len(encoding.shift)
     for name, scale in (("shift", encoding.shift), ("factor", encoding.factor)):
-        if scale.shape != sizes[:1] or scale.dtype != np.float64:
+        if scale.shape != (width,) or scale.dtype != np.float64:
             raise ValueError(f"input.{name} is {scale.dtype} {scale.shape}")
-    if encoding.task not in get_args(Task):
-        raise ValueError(f"the task is {encoding.task!r}")
-    classes, outputs = encoding.classes, encoding.outputs
-    wanted = sizes[-1]
-    if encoding.task == "classification":
+    task, classes, outputs = encoding.task, encoding.classes, encoding.outputs
+    if task not in get_args(Task) or type(outputs) is not int:
+        raise ValueError(f"the task is {task!r}, with {outputs!r} outputs")
+    if task == "classification":
         if classes.dtype.kind not in "biufU" or not np.array_equal(classes, np.unique(classes)):
             raise ValueError("the classes are not sorted labels")
         if not is_text("".join(map(str, classes))):
             raise ValueError("a class is no text")
-        if type(model) is MLP:
-            wanted = {"cross-entropy": len(classes), "binary-cross-entropy": 1}.get(model.loss, -1)
-            outputs = model.sizes[-1] if outputs == 1 else -1
-    fits = wanted in (None, outputs) and not (wanted == 1 and len(classes) > 2)
-    if type(outputs) is not int or not fits:
-        raise ValueError(f"{outputs} outputs and {len(classes)} classes don't fit {sizes}")
+    elif len(classes):
+        raise ValueError(f"{task} has no classes")
+    fits: Callable[[Task, int, int, int], None] | None = getattr(model, "check", None)
+    if fits is not None:
+        fits(task, width, outputs, len(classes))
     names = encoding.features
-    if not all(isinstance(name, str) for name in names) or len(names) not in (0, sizes[0]):
+    if not all(isinstance(name, str) for name in names) or len(names) not in (0, width):
         raise ValueError("the features are not one name for each input")
 
 
@@ -243,21 +237,21 @@ def load_trained(directory: str | Path, model: Model | None = None) -> Trained:
     InputError
         There is no stored model, it is damaged, or it is another than is given.
     """
-    path, models = Path(directory) / rundir.MODEL, list[Model]()
+    path, found = Path(directory) / rundir.MODEL, list[Model]()
 
     def fits(about: dict[str, Any], forms: Forms) -> None:
-        if about["mlp"] and model is not None:
+        made = models.remade(about["model"])
+        if made and model is not None:
             raise InputError(f"{path} holds an MLP, which is made from it: give no model")
-        params = forms.get("params", ("", ()))
-        models.append(MLP(**about["mlp"]) if about["mlp"] else _same(model, params, about, path))
-        wanted = _forms(models[0]) if isinstance(models[0], MLP) else forms
-        if about["mlp"] and forms != wanted:
+        found.append(made or _same(model, forms, about["model"], path))
+        wanted = dict.fromkeys(SCALE, forms.get(SCALE[0])) | models.forms(found[0])
+        if forms != wanted:
             raise ValueError(f"it holds {forms}; needed are {wanted}")
 
     try:
         tensors, about = rundir.read_tensors(path, fits)
         encoding = about["encoding"]
-        found = Encoding(
+        how = Encoding(
             task=encoding["task"],
             features=tuple(encoding["features"]),
             shift=tensors["input.shift"],
@@ -265,36 +259,27 @@ def load_trained(directory: str | Path, model: Model | None = None) -> Trained:
             classes=np.array(encoding["classes"]),
             outputs=encoding["outputs"],
         )
-        _check_encoding(found, models[0])
+        _check_encoding(how, found[0])
         threads = TrainConfig(threads=about["threads"]).threads
-        return Trained(models[0], params_in(tensors, about), found, threads=threads)
+        tensors = {name: tensors[name] for name in models.forms(found[0])}
+        return Trained(found[0], params_in(tensors, about), how, threads=threads)
     except InputError:
         raise
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{path} does not hold what it should ({error!r})") from None
 
 
-def _forms(model: MLP) -> Forms:
-    """Return the types and shapes of the arrays that `Trained.save` stores."""
-    forms: Forms = {f"input.{name}": ("float64", model.sizes[:1]) for name in ("shift", "factor")}
-    for number, (inputs, outputs) in enumerate(itertools.pairwise(model.sizes)):
-        forms[f"layers.{number}.weight"] = model.dtype.name, (outputs, inputs)
-        forms[f"layers.{number}.bias"] = model.dtype.name, (outputs,)
-    return forms
-
-
-def _same(model: Model | None, params: Form, about: dict[str, Any], path: Path) -> Model:
+def _same(model: Model | None, forms: Forms, stored: dict[str, Any], path: Path) -> Model:
     """Return a model of one's own, if it is the stored one; of other source it may be, with a word.
 
     Raises InputError where it is not.
     """
-    stored = about["model"]
     what = f"{path} holds a model of one's own class, {stored['class']}"
     if model is None:
         raise InputError(f"{what}: give it to dptrain.load_trained(run, model), in Python")
-    given = described(model) | {"params": (np.dtype(model.dtype).name, (model.num_params,))}
-    held = {**stored, "params": params}
-    for name in ("class", "params", "spec", "attributes", "fingerprint"):
+    given = described(model) | {"arrays": models.forms(model)}
+    held = {**stored, "arrays": {n: form for n, form in forms.items() if n not in SCALE}}
+    for name in ("class", "arrays", "spec", "attributes", "fingerprint"):
         if given.get(name) != held.get(name):
             raise InputError(f"{what}; its {name} is {held.get(name)}, given is {given.get(name)}")
     if given["source"] != held["source"]:

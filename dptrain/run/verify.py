@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from dptrain.arrays import num_params
 from dptrain.config import (
     DataConfig,
     InputError,
@@ -122,9 +123,9 @@ def _replay(
     )
     with world.together():
         model = model or mlp_for(data, from_settings(ModelConfig, settings))
-    if model.num_params != before.get("num_params"):  # before there is memory for them
-        had = before.get("num_params")
-        verdict.wrong.append(f"the model has {model.num_params} parameters; the run had {had}")
+    had, own = before.get("num_params"), num_params(model.layout)
+    if own != had:  # before there is memory for them
+        verdict.wrong.append(f"the model has {own} parameters; the run had {had}")
         verdict.replayed = None
         return
     with blas_threads(config.threads), np.errstate(all="ignore"):

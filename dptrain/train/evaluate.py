@@ -71,12 +71,12 @@ def evaluate(
             error = values - target
             spread = np.square(target - center).sum(axis=0)
             found = [*np.abs(error).sum(axis=0), *np.square(error).sum(axis=0), *spread]
-        own.append([model.loss_sum(outputs, y), *found])
+        own.append([*model.loss_sum(outputs, y, None), *found])
     if asked is not None:
         together = functools.reduce(operator.or_, world.allgather(asked()))
         if together.stop:
             raise Interrupted(together)
-    width = {"classification": 2, "multilabel": 3, "regression": 1 + 3 * rows.encoding.outputs}
+    width = {"classification": 3, "multilabel": 4, "regression": 2 + 3 * rows.encoding.outputs}
     sums = total(world, np.array(own, np.float64).reshape(-1, width[task]), rows.num_blocks)
     if not np.isfinite(sums[0]):
         raise InputError(
@@ -86,7 +86,7 @@ def evaluate(
         )
     if confusion is not None:
         confusion[:] = total_count(world, confusion)
-    return {"loss": float(sums[0] / len(rows)), **_metrics(sums[1:], rows)}
+    return {"loss": float(sums[0] / (sums[1] or 1)), **_metrics(sums[2:], rows)}
 
 
 def _metrics(sums: Array, rows: Rows) -> dict[str, float]:

@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -10,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.arrays import Floats
+from dptrain.arrays import Floats, name_of, num_params
 from dptrain.config import InputError, TrainConfig
 from dptrain.data.prepare import Data, Feed
 from dptrain.guard import Ask
 from dptrain.keys import Purpose, generator
-from dptrain.model import Model
+from dptrain.model import Model, Sums
 from dptrain.optim.optimizer import Optimizer
 from dptrain.optim.rules import transforms
 from dptrain.optim.schedule import learning_rate
@@ -48,7 +47,9 @@ class Training:
     seen: int = 0
     """Examples seen since the last epoch's metrics were written."""
     loss_sum: float = 0.0
-    """The sum of their losses."""
+    """The sum of their losses, each times its weight."""
+    weight_sum: float = 0.0
+    """The sum of their weights."""
     noise_sum: float = 0.0
     """With `noise_scale`: the variance of one example's gradient, summed over the epoch's steps."""
     square_norm_sum: float = 0.0
@@ -95,14 +96,18 @@ class Training:
 
     def next_epoch(self) -> None:
         """Begin to count the next epoch's examples and losses."""
-        self.seen, self.loss_sum, self.norm_sum = 0, 0.0, 0.0
+        self.seen, self.loss_sum, self.weight_sum, self.norm_sum = 0, 0.0, 0.0, 0.0
         self.noise_sum, self.square_norm_sum = 0.0, 0.0
 
-    def add_noise(self, batch: Batch, shard_square_norms: NDArray[np.float64]) -> None:
+    @property
+    def train_loss(self) -> float:
+        """The epoch's mean loss so far; 0 where nothing in it weighs anything."""
+        return self.loss_sum / (self.weight_sum or 1.0)
+
+    def add_noise(self, shard_square_norms: NDArray[np.float64], weights: list[float]) -> None:
         """Count what a step tells of the gradient's noise; takes all shards' [num_shards]."""
-        sizes = [len(batch.shard(shard)) for shard in range(batch.num_shards)]
-        norm = self.norm * batch.size
-        found = noise(shard_square_norms.tolist(), sizes, norm * norm)
+        norm = self.norm * tree_sum(weights)
+        found = noise(shard_square_norms.tolist(), weights, norm * norm)
         if found is not None:
             self.noise_sum += found.variance
             self.square_norm_sum += found.square_norm
@@ -157,7 +162,7 @@ def begin(model: Model, data: Data, config: TrainConfig, world: World) -> Traini
         check_memory(bytes_here(model, data, config, world))
     shards = config.num_shards
     order = Order(len(data.train), config.batch_size, shards, config.seed)
-    reducer = REDUCERS[config.reduce](world, model.num_params, shards, model.dtype)
+    reducer = REDUCERS[config.reduce](world, num_params(model.layout), shards, model.dtype)
     num_own = reducer.own_slice.stop - reducer.own_slice.start
     rate = learning_rate(config, order.steps_per_epoch)
     optimizer = Optimizer(transforms(config), rate, num_own, model.dtype)
@@ -208,48 +213,55 @@ def train_epoch(run: Training, config: TrainConfig, world: World, recorder: Reco
     """Do the steps that are left of an epoch.
 
     A step: each rank computes the loss and gradient sums of its shards, the sums of all shards are
-    added in the fixed tree and divided once by the size of the minibatch, and the update is
-    applied, each slice of the vector by its owner. Nothing but the gradient is averaged.
+    added in the fixed tree and divided once by the weight of the minibatch, which is its size where
+    each example counts 1, and the update is applied, each slice of the vector by its owner. Nothing
+    but the gradient is averaged.
     """
     reducer, optimizer, start = run.reducer, run.optimizer, time.perf_counter() - run.seconds
     params, own_params = reducer.params, run.params
     for batch in run.order.steps(run.epoch, first=run.step):
-        losses, squares = [], []
+        sums, squares = [], []
         for shard in world.mine(batch.num_shards):
             gradient = reducer.buffer(shard)
-            losses.append(shard_loss_and_grad_sum(run, params, batch, shard, out=gradient))
+            sums.append(shard_loss_and_grad_sum(run, params, batch, shard, out=gradient))
             if config.noise_scale:
                 squares.append(square_norm(gradient))
-        all_losses, asked = reducer.report(losses, recorder.asks())
-        batch_loss_sum = finite_sum(all_losses, batch, run)
+        all_sums, asked = reducer.report(sums, recorder.asks())
+        losses, weights = map(list, zip(*all_sums, strict=True))
+        batch_loss_sum, weight_sum = finite_sum(losses, batch, run), tree_sum(weights)
+        divisor = weight_sum or 1.0  # where nothing weighs anything, the gradient is 0
         gradient_sum = reducer.sum()
         if config.clip_norm is not None or config.noise_scale:
-            run.norm = reducer.norm(gradient_sum) / batch.size
+            run.norm = reducer.norm(gradient_sum) / divisor
         if config.noise_scale:
-            run.add_noise(batch, gather_leaves(world, np.array(squares), batch.num_shards))
-        fault = optimizer.update(own_params, gradient_sum, batch.step, run.norm, batch.size)
+            run.add_noise(gather_leaves(world, np.array(squares), batch.num_shards), weights)
+        fault = optimizer.update(own_params, gradient_sum, batch.step, run.norm, divisor)
         if not reducer.share(fault is None):
             raise not_finite(gradient_sum, fault, batch, run, world)
 
         run.step, run.seen = run.step + 1, run.seen + batch.size
         run.loss_sum += batch_loss_sum
+        run.weight_sum += weight_sum
         run.norm_sum += run.norm * batch.size
         run.seconds = time.perf_counter() - start
-        recorder.step(batch, batch_loss_sum / batch.size, asked)
+        recorder.step(batch, batch_loss_sum / divisor, asked)
         if run.stopped or run.step == run.num_steps:
             break
 
 
 def shard_loss_and_grad_sum(
     run: Training, params: Floats, batch: Batch, shard: int, out: Floats
-) -> float:
-    """Return a shard's loss sum and write its gradient sum to `out` [n]; zeros for no example."""
+) -> Sums:
+    """Return a shard's loss and weight sums, and write its gradient sum to `out` [n].
+
+    All are 0 for no example.
+    """
     examples = batch.shard(shard)
     if len(examples) == 0:
         out[:] = 0
-        return 0.0
-    x, y = run.feed[examples]
-    return run.model.loss_and_grad_sum(params, x, y, out, partial(batch.rng, shard))
+        return 0.0, 0.0
+    x, y, weights = run.feed[examples]
+    return run.model.loss_and_grad_sum(params, x, y, weights, out, partial(batch.rng, shard))
 
 
 def finite_sum(losses: list[float], batch: Batch, run: Training) -> float:
@@ -273,7 +285,8 @@ def not_finite(
     if fault is not None:
         found = bool(np.isfinite(gradient_sum[fault])), run.reducer.own_slice.start + fault
     by_update, entry = min(each for each in world.allgather(found) if each is not None)
-    step, name = f"step {batch.step + 1} (epoch {batch.epoch + 1})", entry_name(run.model, entry)
+    step = f"step {batch.step + 1} (epoch {batch.epoch + 1})"
+    name = f"parameter {entry}, in {name_of(run.model.layout, entry)}"
     if by_update:
         return ended_before(f"the update of {step} is not finite at {name}", batch, run)
     return ended_before(f"the gradient of {step} is not finite at {name}", batch, run)
@@ -288,12 +301,6 @@ def ended_before(found: str, batch: Batch, run: Training) -> InputError:
     )
 
 
-def entry_name(model: Model, entry: int) -> str:
-    """Return what people call an entry of the parameter vector."""
-    name_of: Callable[[int], str] | None = getattr(model, "name_of", None)
-    return f"parameter {entry}" + (f", in {name_of(entry)}" if name_of else "")
-
-
 def close_epoch(
     run: Training, data: Data, config: TrainConfig, world: World, recorder: Recorder
 ) -> None:
@@ -301,7 +308,7 @@ def close_epoch(
 
     Raises Interrupted, with nothing changed, where a rank is asked to stop meanwhile.
     """
-    metrics = run.line(run.norm_sum / run.seen) | {"train_loss": run.loss_sum / run.seen}
+    metrics = run.line(run.norm_sum / run.seen) | {"train_loss": run.train_loss}
     if data.validation is not None:
         found = evaluate(run.model, run.reducer.params, data.validation, world, recorder.asked)
         metrics |= {f"validation_{name}": value for name, value in found.items()}

@@ -1,15 +1,16 @@
 """What a model needs on each node and on disk: the trainer's own arithmetic, nothing allocated."""
 
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from dptrain.arrays import num_params
 from dptrain.config import InputError, TrainConfig
 from dptrain.data.prepare import BLOCK, Data
 from dptrain.machine import free_memory
 from dptrain.model import Model
-from dptrain.model.mlp import MLP
 from dptrain.optim.optimizer import CACHED
 from dptrain.optim.rules import transforms
 from dptrain.reduce.layout import held_by, num_sums, rank_slices, shared_bytes
@@ -41,7 +42,7 @@ def needs(model: Model, config: TrainConfig, nodes: list[range], rows: int | Non
     `rows` are what a rank computes with at a time: a shard, or a block in evaluation, whichever is
     more, unless given.
     """
-    size, n, itemsize = nodes[-1].stop, model.num_params, np.dtype(model.dtype).itemsize
+    size, n, itemsize = nodes[-1].stop, num_params(model.layout), np.dtype(model.dtype).itemsize
     shards = config.num_shards
     slots = sum(transform.num_slots for transform in transforms(config))
     tree = config.reduce == "tree"
@@ -69,14 +70,9 @@ def needs(model: Model, config: TrainConfig, nodes: list[range], rows: int | Non
 
 
 def activation_bytes(model: Model, rows: int) -> int:
-    """Return the memory that a rank computes rows in: their units and slopes, and what dropout
-    keeps. A model of one's own does not say.
-    """
-    if not isinstance(model, MLP):
-        return 0
-    entries = rows * (2 * sum(model.sizes[1:]) + 1)
-    keep = 4 * rows * sum(model.sizes[1:-1]) if model.config.dropout else 0
-    return entries * model.dtype.itemsize + keep
+    """Return the memory that a rank computes rows in, 0 for a model that does not say."""
+    ask: Callable[[int], int] | None = getattr(model, "activation_bytes", None)
+    return ask(rows) if ask else 0
 
 
 def bytes_here(model: Model, data: Data, config: TrainConfig, world: World) -> int:

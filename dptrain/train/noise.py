@@ -26,7 +26,7 @@ class Noise:
 
 
 def noise(
-    shard_square_norms: Sequence[float], shard_sizes: Sequence[int], square_norm: float
+    shard_square_norms: Sequence[float], shard_sizes: Sequence[float], square_norm: float
 ) -> Noise | None:
     """Return a minibatch's estimate of the gradient noise, or None where it has no two shards.
 
@@ -47,7 +47,7 @@ def noise(
     shard_square_norms
         Square norm of each shard's gradient sum over its examples, not of the mean.
     shard_sizes
-        Examples in each shard; shards without examples don't count.
+        Examples in each shard, or what they weigh; shards of 0 don't count.
     square_norm
         Square norm of the sum of all shards' sums.
 

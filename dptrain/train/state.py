@@ -6,7 +6,7 @@ from dptrain.arrays import Array, Forms
 from dptrain.train.loop import Training
 
 WHOLE = ("step", "seen", "measured", "kept")
-REAL = ("loss_sum", "noise_sum", "square_norm_sum", "norm_sum", "best_loss")
+REAL = ("loss_sum", "weight_sum", "noise_sum", "square_norm_sum", "norm_sum", "best_loss")
 """The plain values of a run's state: whole numbers, and those stored in hexadecimal, exactly."""
 
 

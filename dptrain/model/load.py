@@ -1,0 +1,64 @@
+"""How a model's arrays are stored, and the models that dptrain makes again by itself."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dptrain.arrays import Array, Floats, Forms, views
+from dptrain.config import ModelConfig
+from dptrain.model import Model, is_own
+from dptrain.model.mlp import MLP
+
+
+def settings(model: Model) -> ModelConfig | None:
+    """Return the settings that make a model again, given the data; None for one of one's own."""
+    return model.config if type(model) is MLP else None
+
+
+def remade(stored: Any) -> Model | None:
+    """Return the model that `described` returned this of; None for one of one's own.
+
+    Raises ValueError, KeyError or TypeError for what describes no model, as a stranger's may.
+    """
+    if is_own(stored):
+        return None
+    if stored["class"] != MLP.__qualname__:
+        raise ValueError(f"the model is {stored['class']!r}")
+    return MLP(**stored["spec"])
+
+
+def forms(model: Model) -> Forms:
+    """Return the types and shapes of the arrays that `tensors` returns."""
+    kind = np.dtype(model.dtype).name
+    shapes = {param.name: param.shape for param in model.layout}
+    if type(model) is MLP:
+        shapes = {name: shape[::-1] for name, shape in shapes.items()}
+    return {name: (kind, shape) for name, shape in shapes.items()}
+
+
+def tensors(model: Model, params: Floats) -> dict[str, Floats]:
+    """Return the arrays to store, each contiguous: those of the layout by their names.
+
+    An `MLP`'s weights are [outputs, inputs], as in PyTorch's Linear layers.
+    """
+    found = views(model.layout, params)
+    if type(model) is MLP:
+        return {name: np.ascontiguousarray(array.T) for name, array in found.items()}
+    return {name: np.ascontiguousarray(array) for name, array in found.items()}
+
+
+def params_of(stored: Any, arrays: Mapping[str, Array]) -> Floats:
+    """Return the parameters [n] that `tensors` has made these arrays of.
+
+    `stored` is what `described` returned of their model. One of one's own lies in the file as in
+    its layout. Raises ValueError, also KeyError or TypeError, where they can't be that.
+    """
+    made = remade(stored)
+    wanted = forms(made) if made else {n: (a.dtype.name, a.shape) for n, a in arrays.items()}
+    if {name: (array.dtype.name, array.shape) for name, array in arrays.items()} != wanted:
+        raise ValueError(f"the arrays are {', '.join(arrays)}; needed are {wanted}")
+    if len({kind for kind, _ in wanted.values()}) != 1:
+        raise ValueError("there are no parameters of one type")
+    found = (arrays[name].T if made else arrays[name] for name in wanted)
+    return np.concatenate([array.ravel() for array in found])
