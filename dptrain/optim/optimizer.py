@@ -64,10 +64,10 @@ class Optimizer:
             found = update
             for transform, state in pieces:
                 found = transform(found, values, state, work, info)
-            np.multiply(found, rate, out=work)
-            np.subtract(values, work, out=values)
+            np.multiply(found, rate, out=found)
+            np.subtract(values, found, out=values)
             for row in watched:  # finite only where both are: one look at what is in cache
-                doubt = doubt or not math.isfinite(np.dot(values, row))
+                doubt = doubt or not math.isfinite(values.dot(row))
         if not doubt:
             return None
         for arrays in ([gradient_sum], [params, *(row for state in self.state for row in state)]):
@@ -90,8 +90,12 @@ class Optimizer:
                         (transform, state[:, start : start + CACHED])
                         for transform, state in zip(self.transforms, self.state, strict=True)
                     ],
-                    [state[-1, start : start + CACHED] for state in self.state if len(state)]
-                    or [self._work[1, : len(params) - start]],
+                    [
+                        state[-1, start : start + CACHED]
+                        for transform, state in zip(self.transforms, self.state, strict=True)
+                        if transform.hides
+                    ]
+                    or [params[start : start + CACHED]],
                 )
                 for start in range(0, len(params), CACHED)
             ]
@@ -100,4 +104,5 @@ class Optimizer:
 
 Block = tuple[Floats, Floats, Floats, Floats, list[tuple[Transform, Floats]], list[Floats]]
 """A block of parameters and of the gradient, memory for its update and for work, the state, and
-the rows in which what is not finite is seen, beside the parameters."""
+what is multiplied with the parameters to see whether both are finite: rows of the state that may
+hide it, or else the parameters themselves."""

@@ -23,6 +23,9 @@ class Transform(Protocol):
     num_slots: int
     """The number of state vectors, each as long as the parameters."""
 
+    hides: bool
+    """Whether the last of them can be infinite where the update is not; it is looked for there."""
+
     def __call__(
         self, update: Floats, params: Floats, state: Floats, work: Floats, step: Step, /
     ) -> Floats:
@@ -30,7 +33,7 @@ class Transform(Protocol):
 
         `update` is changed in place and returned, never a row of the state, as the next transform
         changes it; `work` [n] is memory to compute in. What is not finite in `update` must stay so,
-        there or in the last row of the state: there it is looked for.
+        there or, where the transform `hides` it, in the last row of the state.
         """
 
 
@@ -40,6 +43,7 @@ class ClipNorm:
 
     limit: float
     num_slots = 0
+    hides = False
 
     def __call__(
         self, update: Floats, params: Floats, state: Floats, work: Floats, step: Step
@@ -56,6 +60,7 @@ class ClipValue:
 
     limit: float
     num_slots = 0
+    hides = False
 
     def __call__(
         self, update: Floats, params: Floats, state: Floats, work: Floats, step: Step
@@ -73,6 +78,7 @@ class WeightDecay:
 
     decay: float
     num_slots = 0
+    hides = False
 
     def __call__(
         self, update: Floats, params: Floats, state: Floats, work: Floats, step: Step
@@ -93,6 +99,7 @@ class Momentum:
     momentum: float
     nesterov: bool = False
     num_slots = 1
+    hides = False
 
     def __call__(
         self, update: Floats, params: Floats, state: Floats, work: Floats, step: Step
@@ -100,12 +107,13 @@ class Momentum:
         """See `Transform`."""
         velocity: Floats = state[0]
         velocity *= self.momentum
-        velocity += update
-        if not self.nesterov:
-            np.copyto(update, velocity)
-            return update
-        np.multiply(velocity, self.momentum, out=work)
-        update += work
+        if self.nesterov:
+            velocity += update
+            np.multiply(velocity, self.momentum, out=work)
+            update += work
+        else:
+            update += velocity
+            np.copyto(velocity, update)
         return update
 
 
@@ -117,6 +125,7 @@ class Adam:
     beta2: float = 0.999
     epsilon: float = 1e-8
     num_slots = 2
+    hides = True
 
     def __call__(
         self, update: Floats, params: Floats, state: Floats, work: Floats, step: Step
@@ -145,6 +154,7 @@ class RMSProp:
     decay: float = 0.99
     epsilon: float = 1e-8
     num_slots = 1
+    hides = True
 
     def __call__(
         self, update: Floats, params: Floats, state: Floats, work: Floats, step: Step
