@@ -20,8 +20,9 @@ from enum import IntFlag
 from typing import NoReturn
 
 from dptrain.board import Board, Line, State, late, never, steady
-from dptrain.launch import announced, exists, launcher_processes, say
+from dptrain.launch import announced, exists, launcher_processes
 from dptrain.neighbour import Neighbour
+from dptrain.streams import last_words
 
 
 class Ask(IntFlag):
@@ -272,5 +273,5 @@ def _heard(*_: object) -> None:
 
 def end(status: int, message: str | None = None) -> NoReturn:
     """End this process, and so the job, without waiting for the main thread."""
-    say(message or "")
+    last_words(message or "")
     os._exit(status)

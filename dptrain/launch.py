@@ -10,14 +10,14 @@ import re
 import signal
 import socket
 import stat
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dptrain.config import InputError
+from dptrain.config import InputError, counted
+from dptrain.streams import last_words
 
 ALONE = "each process would think that it is alone"
 """What becomes of ranks whose launcher and MPI library can't find each other."""
@@ -197,8 +197,8 @@ def _signals_kept() -> Iterator[None]:
 
 def _mismatch(launch: Launch, found: str, trouble: str = ALONE) -> InputError:
     return InputError(
-        f"{launch.launcher} announces {launch.size} rank{'s' * (launch.size > 1)}, but {found}, so "
-        f"{trouble}. {RIGHT_LAUNCHER}"
+        f"{launch.launcher} announces {counted(launch.size, 'rank')}, but {found}, so {trouble}. "
+        f"{RIGHT_LAUNCHER}"
     )
 
 
@@ -268,7 +268,7 @@ def _watch_start(launch: Launch, over: threading.Event) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         if found:
             over.wait(launch.rank / 10)  # the first one speaks
-            say(f"{found}. Start every rank with the same command")
+            last_words(f"{found}. Start every rank with the same command")
             os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -297,12 +297,3 @@ def missing_ranks(launch: Launch) -> str | None:
             beside = ", ".join(map(str, sorted(there)))
             return f"a rank on {socket.gethostname()}, beside {beside}," if left > 0 else None
     return None
-
-
-def say(message: str) -> None:
-    """Write a last message to standard error, whatever has become of that."""
-    text = f"dptrain: {message}\n" if message else ""
-    with contextlib.suppress(Exception):
-        if sys.stderr.isatty():
-            text += "\x1b[?25h"  # the cursor, which the progress bar hides
-        os.write(2, text.encode(errors="backslashreplace"))

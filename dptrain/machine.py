@@ -1,8 +1,44 @@
 """What this process may use of its machine, and of the control groups that it is in."""
 
+import os
 import re
 import sys
+from collections.abc import Collection, Sequence
 from pathlib import Path
+
+from dptrain.config import counted
+
+CPUS = os.cpu_count() or 1
+
+
+def usable_cores() -> set[int]:
+    """Return the numbers of the cores that this process may use; all where that isn't known."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {*range(CPUS)}
+
+
+def crowded(cores: Sequence[Collection[int]], threads: int, quota: float | None = None) -> bool:
+    """Return whether ranks of a node have more threads than cores, of which each may use some.
+
+    `quota` is the cores' worth of time that they get, where that is limited.
+    """
+    usable = len(set().union(*cores))
+    return len(cores) * threads > min(usable, quota or usable)
+
+
+def crowding(
+    everyone: Sequence[tuple[str, Collection[int]]], nodes: Sequence[range], threads: int
+) -> str | None:
+    """Return what to say where a node has fewer cores than its ranks have threads.
+
+    Given every rank's host and the cores that it may use, and the ranks of each node.
+    """
+    for ranks in nodes:
+        own = [everyone[rank][1] for rank in ranks]
+        if crowded(own, threads):
+            cores = counted(len(set().union(*own)), "core")
+            needed = counted(len(ranks), "rank") + f" of {threads} threads" * (threads > 1)
+            return f"{everyone[ranks.start][0]} has {cores} for {needed}; expect waiting"
+    return None
 
 
 def free_memory() -> int:

@@ -15,7 +15,7 @@ import psutil
 
 from dptrain.board import Line, State
 
-LARGEST = 200
+MOST_LINES = 200
 """Lines in a datagram: those that are furthest behind."""
 
 ASK, ANSWER, ENDED, END = b"?", b"!", b"x", b"."
@@ -108,7 +108,7 @@ class Neighbour:
                 if not message.startswith(self._key):
                     continue
                 if kind == ASK:
-                    furthest = sorted(lines, key=lambda line: line.done)[:LARGEST]
+                    furthest = sorted(lines, key=lambda line: line.done)[:MOST_LINES]
                     self._send(ANSWER + _encode(furthest), [sender[:2]])
                 elif kind == ANSWER:
                     self._heard, self._lines = True, _decode(rest)

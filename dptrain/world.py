@@ -10,15 +10,17 @@ import threading
 import time
 import traceback
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from dptrain.board import ALL_THE_SAME, State
 from dptrain.config import InputError
 from dptrain.guard import GUARD
-from dptrain.launch import announced, load_mpi, say, starting
+from dptrain.launch import announced, load_mpi, starting
+from dptrain.machine import crowding, usable_cores
 from dptrain.nodes import ALONE, Nodes
+from dptrain.streams import last_words, open_streams
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -27,13 +29,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 Hook = Callable[[type[BaseException], BaseException, TracebackType | None], object]
-
-CPUS = os.cpu_count() or 1
-
-
-def usable_cores() -> set[int]:
-    """Return the numbers of the cores that this process may use; all where that isn't known."""
-    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {*range(CPUS)}
 
 
 def cut(n: int, parts: int, part: int) -> range:
@@ -152,34 +147,12 @@ class World:
                 "made their World; make all such calls from that one"
             )
 
-    def one_by_one(self, own: Sequence[Any]) -> Iterator[Any]:
-        """Yield every rank's values on rank 0, in rank order; nothing on the others.
-
-        Rank 0 holds one of another's at a time. Collective: every rank must exhaust this.
-        """
-        if self.rank > 0:
-            self.comm.ssend(len(own), 0)  # synchronous: nothing waits in rank 0's memory
-            for value in own:
-                self.comm.ssend(value, 0)
-            return
-        yield from own
-        for rank in range(1, self.size):
-            for _ in range(self.comm.recv(source=rank)):
-                yield self.comm.recv(source=rank)
-
     def crowded(self, threads: int) -> str | None:
         """Return what to say where a node has fewer cores than its ranks have threads.
 
-        Counts the cores that its ranks may use. Collective: every rank must call this.
+        Collective: every rank must call this.
         """
-        found = self.allgather((socket.gethostname(), usable_cores()))
-        for ranks in self.nodes:
-            cores = len(set().union(*(found[rank][1] for rank in ranks)))
-            if len(ranks) * threads > cores:
-                needed = f"{len(ranks)} rank{'s' * (len(ranks) > 1)}"
-                needed += f" of {threads} threads" * (threads > 1)
-                return f"{found[ranks.start][0]} has {cores} cores for {needed}; expect waiting"
-        return None
+        return crowding(self.allgather((socket.gethostname(), usable_cores())), self.nodes, threads)
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
@@ -231,7 +204,7 @@ class World:
     def _end(self, message: str, status: object) -> None:
         """Say once, by one rank, why all end, and end them; the status is never 0."""
         if self._board.claim(0.1):
-            say(message)
+            last_words(message)
         else:
             time.sleep(1)
         self.abort(status if isinstance(status, int) and status else 1)
@@ -244,27 +217,6 @@ def _site() -> str:
         frame = frame.f_back
     name = str(frame.f_globals["__name__"])
     return f"{name}.{frame.f_code.co_qualname}" if name.startswith("dptrain.") else ""
-
-
-def open_streams() -> None:
-    """Open the null device in the place of each standard stream that is closed.
-
-    What is opened next would take its number, and be written to by everything that prints.
-    """
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        try:
-            os.fstat(number)
-        except OSError:
-            null = os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
-            os.set_inheritable(null, True)
-        if number > 0 and getattr(sys, name) is None:
-            setattr(sys, name, open(number, "w", closefd=False))  # noqa: SIM115
-
-
-def tell(text: str) -> None:
-    """Print a line for people; that nobody can read it is no reason to end a run."""
-    with contextlib.suppress(OSError):
-        print(f"dptrain: {text}", file=sys.stderr, flush=True)
 
 
 @functools.cache
@@ -335,7 +287,9 @@ def _end(world: World, process: int) -> None:
         return
     error = getattr(sys, "last_value", None)
     if error is not None and not (isinstance(error, InputError) and error.everywhere):
-        say(f"rank {world.rank} of {world.size} on {socket.gethostname()} failed and ends the run")
+        last_words(
+            f"rank {world.rank} of {world.size} on {socket.gethostname()} failed and ends the run"
+        )
         world.abort(1)
     GUARD.leave()
     all_here, pause = world.comm.Ibarrier(), 0.001

@@ -247,7 +247,7 @@ def test_copies_that_drift_apart_stop_the_run(
 def test_one_process_writes_to_a_run_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resume, "PATIENCE", 0.5)
+    monkeypatch.setattr(resume, "LOCK_WAIT", 0.5)
     data, out = dptrain.load(), tmp_path / "run"
     model = dptrain.mlp_for(data)
     dptrain.fit(model, data, dptrain.TrainConfig(epochs=1), out=out)

@@ -136,7 +136,7 @@ def undisturbed(data: Path) -> tuple[Any, ...]:
 
 @pytest.fixture(autouse=True)
 def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resume, "PATIENCE", 0)  # nobody else writes to these runs
+    monkeypatch.setattr(resume, "LOCK_WAIT", 0)  # nobody else writes to these runs
 
 
 @pytest.fixture

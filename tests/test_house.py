@@ -10,7 +10,7 @@ import dptrain
 PACKAGE = Path(dptrain.__file__).parent
 STAGES = {"order", "data", "model", "reduce", "optim", "record"}
 GROUND = {"world", "nodes", "guard", "neighbour", "board", "launch", "config", "keys", "machine"}
-GROUND |= {"version", "threads", "arrays", "status"}
+GROUND |= {"version", "threads", "arrays", "status", "streams"}
 TOOLS = {"bench", "doctor", "explain"}
 OTHERS = {"cli", "jobs", "supervise", "plot", "figure", "run", "train", "__init__", "__main__"}
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -60,18 +60,19 @@ def test_imports_run_one_way(path: Path) -> None:
         "jobs": set(),
         "run": STAGES | GROUND | {"train", "run"},
         "train": STAGES - {"record"} | GROUND | {"train"},
-        "world": {"nodes", "guard", "board", "launch", "config"},
+        "world": {"nodes", "guard", "board", "launch", "machine", "streams", "config"},
         "nodes": {"guard", "neighbour", "board"},
-        "guard": {"neighbour", "board", "launch"},
+        "guard": {"neighbour", "board", "launch", "streams"},
         "neighbour": {"board"},
         "board": set(),
-        "launch": {"config"},
+        "launch": {"streams", "config"},
         "config": set(),
         "keys": set(),
-        "machine": set(),
+        "machine": {"config"},
         "version": set(),
         "arrays": set(),
         "status": set(),
+        "streams": {"config"},
         "threads": {"config"},
         "__main__": {"cli"},
     }.get(here, GROUND | {here})

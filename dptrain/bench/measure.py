@@ -20,13 +20,14 @@ from dptrain.bench.floors import traffic
 from dptrain.config import InputError, ModelConfig, Reduction, TrainConfig
 from dptrain.data.prepare import Data, Encoding, Rows
 from dptrain.data.read import Table
+from dptrain.machine import CPUS, usable_cores
 from dptrain.model.mlp import MLP
 from dptrain.run.fit import mlp_for
 from dptrain.threads import blas_threads
 from dptrain.train.loop import Recorder, Training, begin, train_epoch
 from dptrain.train.needs import check_memory, needs
 from dptrain.version import software
-from dptrain.world import CPUS, World, usable_cores
+from dptrain.world import World
 
 EXCHANGE = ("waiting", "reducing", "optimizer")
 """What it takes to reduce and update."""

@@ -230,11 +230,11 @@ def _read_run(ctx: click.Context, param: click.Parameter, run: str | None) -> st
     if run is None:
         return None
     world = connect()
-    from dptrain.record.progress import Silence
     from dptrain.run.resume import settings_of
+    from dptrain.streams import warn
 
     with world.together():
-        values = settings_of(Path(run), Silence().warn) if world.rank == 0 else {}
+        values = settings_of(Path(run), warn) if world.rank == 0 else {}
     _take_defaults(ctx, param, world.broadcast(values), run)
     return run
 

@@ -6,7 +6,7 @@ import sys
 from typing import Any, cast
 
 from dptrain.status import UNWRITTEN
-from dptrain.world import open_streams
+from dptrain.streams import open_streams
 
 
 class Stream(io.FileIO):

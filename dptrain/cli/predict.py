@@ -7,7 +7,7 @@ import click
 
 from dptrain.cli.options import Name, config_option, debug_option, json_option
 from dptrain.cli.ranks import connect
-from dptrain.cli.results import measures, print_result
+from dptrain.cli.results import print_result
 from dptrain.config import InputError
 
 
@@ -76,7 +76,9 @@ def predict(run: str, data: tuple[str, ...], out: str | None, probabilities: boo
 
 def _evaluation_text(found: dict[str, Any]) -> str:
     """Return an evaluation for people, with the confusion matrix where there is one."""
-    lines = [f"{found['data']}: {found['examples']} examples", measures(found, "")]
+    from dptrain.record.progress import measures
+
+    lines = [f"{found['data']}: {found['examples']} examples", measures(found)]
     if "confusion" not in found:
         if "classes" in found:
             lines.append(f"no confusion matrix of so many classes: {len(found['classes']):,}")

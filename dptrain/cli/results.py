@@ -23,10 +23,3 @@ def _shown(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_shown(part) for part in value]
     return shown(value) if isinstance(value, str) else value
-
-
-def measures(values: dict[str, Any], prefix: str) -> str:
-    """Return the metrics of one set of rows in a line; empty where there are none."""
-    names = ("loss", "accuracy", "label_accuracy", "rmse", "mae", "r2")
-    found = [(name, values[prefix + name]) for name in names if prefix + name in values]
-    return ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in found)

@@ -18,7 +18,7 @@ from dptrain.cli.options import (
     settings,
 )
 from dptrain.cli.ranks import connect
-from dptrain.cli.results import measures, print_result
+from dptrain.cli.results import print_result
 from dptrain.config import (
     DataConfig,
     InputError,
@@ -139,6 +139,8 @@ def train(
 
 def _training_text(summary: dict[str, Any]) -> str:
     """Return what a run came to, for people."""
+    from dptrain.record.progress import measures
+
     later = summary["stopped"] in STOPS.values()
     go_on = f"dptrain train --resume {quoted(summary['run'])}" if later else ""
     rows = [(name, measures(summary, f"{name}_")) for name in ("train", "validation", "test")]

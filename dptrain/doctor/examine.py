@@ -13,7 +13,7 @@ from dptrain.model.mlp import MLP
 from dptrain.train.needs import needs
 from dptrain.world import World
 
-LARGEST = 2**22
+LONGEST = 2**22
 """Entries of the longest vector that is exchanged: enough to know longer ones by."""
 
 
@@ -41,7 +41,7 @@ def measure(world: World, model: MLP) -> dict[str, float]:
     """Return the times of the tree's exchanges by name; nothing for one rank. Collective."""
     if world.size == 1:
         return {}
-    length = min(model.num_params, LARGEST)
+    length = min(model.num_params, LONGEST)
     took = exchange_seconds(world, length, model.dtype) * model.num_params / length
     rate = model.num_params * model.dtype.itemsize / took / 1e9
     found = (1e6 * exchange_seconds(world, 1, model.dtype), 1e3 * took, rate)

@@ -1,29 +1,28 @@
-"""What the ranks' facts mean: for each check a pure function from facts to a verdict."""
+"""What the ranks' facts mean: for each check a pure function from facts to a finding."""
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from dptrain.config import counted
 from dptrain.doctor.look import Facts, Unknown
 from dptrain.launch import RIGHT_LAUNCHER, Launch, misfit
+from dptrain.machine import crowded
 from dptrain.train.needs import Needs
-
-Status = Literal["ok", "warning", "error"]
 
 SLOW = 1000
 """Microseconds of the smallest exchange from which on something is wrong. Measured on 2 cores: 27
 for 2 ranks, 113 for 4."""
 
-
 MEASURED = ("latency_us", "exchange_ms", "exchange_gb_per_s")
 """What is measured of the reduction: for one number; for the model, and its bytes a second."""
 
 
-class Verdict(NamedTuple):
+class Finding(NamedTuple):
     """How good what was found is, and what to do where it is not."""
 
-    status: Status
+    status: Literal["ok", "warning", "error"]
     found: str
     advice: str = ""
 
@@ -48,58 +47,58 @@ class Case:
         return self.everyone[0]
 
 
-def judge(case: Case) -> dict[str, Verdict]:
-    """Return the verdict of each check, by name; what a rank could not find out is a warning."""
+def judge(case: Case) -> dict[str, Finding]:
+    """Return the finding of each check, by name; what a rank could not find out is a warning."""
     return {name: _judge(case, *check) for name, check in CHECKS.items()}
 
 
-def _judge(case: Case, needed: Sequence[str], check: Callable[[Case], Verdict]) -> Verdict:
+def _judge(case: Case, needed: Sequence[str], check: Callable[[Case], Finding]) -> Finding:
     for rank, facts in enumerate(case.everyone):
         for name in needed:
             if isinstance(facts[name], Unknown):
                 where = f"rank {rank} on {facts['host']}"
                 why = f"{where} can't find out: {facts[name].why}"
-                return Verdict("warning", why, "mend that, or do without this check")
+                return Finding("warning", why, "mend that, or do without this check")
     return check(case)
 
 
-def _library(case: Case) -> Verdict:
+def _library(case: Case) -> Finding:
     name, file, packages = (case.first[key] for key in ("library", "library file", "packages"))
     if name is None:
-        return Verdict(
+        return Finding(
             "warning", "none: dptrain runs in one process only", "pip install 'dptrain[mpi]'"
         )
     found = name + (f" ({file})" if isinstance(file, str) else "")
     if len(packages) > 1:
-        return Verdict(
+        return Finding(
             "warning",
             f"{found}; the packages {' and '.join(packages)} are in one environment, where the "
             "mpirun of one has replaced the other's",
             f"pip uninstall {' '.join(packages)}, then install the one you want",
         )
-    return Verdict("ok", found)
+    return Finding("ok", found)
 
 
-def _launcher(case: Case) -> Verdict:
+def _launcher(case: Case) -> Finding:
     library, launch, mpirun = case.first["library"], case.launch, case.first["mpirun"]
     if launch is not None:
-        found = f"{launch.launcher}, {_count(launch.size, 'rank')}"
+        found = f"{launch.launcher}, {counted(launch.size, 'rank')}"
         trouble = library and misfit(launch, library)
         if trouble:
-            return Verdict("error", f"{found}; with {library} {trouble}", RIGHT_LAUNCHER)
-        return Verdict("ok", found)
+            return Finding("error", f"{found}; with {library} {trouble}", RIGHT_LAUNCHER)
+        return Finding("ok", found)
     if library is None:
-        return Verdict("ok", "none: one process")
+        return Finding("ok", "none: one process")
     own = case.first["beside"]
     advice = f"start with {own}, which stands beside this Python" if own else RIGHT_LAUNCHER
     if mpirun is None:
-        return Verdict("warning", "one process; there is no mpirun on PATH", advice)
+        return Finding("warning", "one process; there is no mpirun on PATH", advice)
     path, says = mpirun
     makes = [_maker(library), _maker(says)]
     found = f"one process; mpirun on PATH is {path}"
     if None not in makes and makes[0] != makes[1]:
-        return Verdict("warning", f"{found}, {makes[1]}'s; the library is {library}", advice)
-    return Verdict("ok", found)
+        return Finding("warning", f"{found}, {makes[1]}'s; the library is {library}", advice)
+    return Finding("ok", found)
 
 
 def _maker(text: str) -> str | None:
@@ -108,44 +107,42 @@ def _maker(text: str) -> str | None:
     return next((maker for word, maker in words.items() if word in text), None)
 
 
-def _cores(case: Case) -> Verdict:
-    nodes = []
-    for ranks in case.nodes:
-        line, advice = _node_cores(ranks, case.everyone[ranks.start : ranks.stop], case.threads)
-        nodes.append((f"{_host(case, ranks)}: {line}", advice))
-    nodes.sort(key=lambda node: not node[1])  # those where something is wrong first
-    found = "; ".join(line for line, _ in nodes[:4])
-    found += f"; and {_count(len(nodes) - 4, 'more node')}" if len(nodes) > 4 else ""
-    return Verdict("warning" if nodes[0][1] else "ok", found, nodes[0][1])
+def _cores(case: Case) -> Finding:
+    found = [_node_cores(case, ranks) for ranks in case.nodes]
+    found.sort(key=lambda node: not node[1])  # those where something is wrong first
+    advice = found[0][1]
+    return Finding("warning" if advice else "ok", _list([line for line, _ in found], "; "), advice)
 
 
-def _node_cores(ranks: range, facts: Sequence[Facts], threads: int) -> tuple[str, str]:
+def _node_cores(case: Case, ranks: range) -> tuple[str, str]:
     """Return a node's ranks and cores in words, and what to do where ranks hold each other up."""
+    facts, threads = case.everyone[ranks.start : ranks.stop], case.threads
     cores, quota = [frozenset(own["cores"]) for own in facts], facts[0]["quota"]
     usable = frozenset[int]().union(*cores)
-    found = f"{_count(len(ranks), 'rank')} on {len(usable)} of {_count(facts[0]['cpus'], 'core')}"
+    found = f"{_host(case, ranks)}: {counted(len(ranks), 'rank')} on {len(usable)} of "
+    found += counted(facts[0]["cpus"], "core")
     found += f" with the time of {quota:g}" if quota else ""
     bound = any(mine != usable for mine in cores)
     found += ", each bound to some" if bound else ", free to move among them"
-    if len(ranks) * threads > min(len(usable), quota or len(usable)):
+    if crowded(cores, threads, quota):
         return f"{found}; expect waiting", "start fewer ranks, give fewer --threads, or get cores"
     for mine in cores:
         within = [rank for rank, other in zip(ranks, cores, strict=True) if other <= mine]
         if len(within) * threads > len(mine):
             names = ", ".join(map(str, within))
             return (
-                f"{found}; ranks {names} share {_count(len(mine), 'core')} while others idle",
+                f"{found}; ranks {names} share {counted(len(mine), 'core')} while others idle",
                 "bind each rank to cores of its own: mpiexec -bind-to core (MPICH), "
                 "mpirun --map-by core --bind-to core (Open MPI), srun --cpu-bind=cores",
             )
     return found, ""
 
 
-def _blas(case: Case) -> Verdict:
-    threads = _count(case.threads, "thread")
+def _blas(case: Case) -> Finding:
+    threads = counted(case.threads, "thread")
     pools = case.first["blas"]
     if not pools:
-        return Verdict(
+        return Finding(
             "warning",
             "NumPy's is none that threadpoolctl knows, so dptrain can't set its threads",
             "install NumPy from PyPI, or set the threads by the library's own variable",
@@ -154,116 +151,110 @@ def _blas(case: Case) -> Verdict:
     set_to = sorted({number for facts in case.everyone for _, number in facts["blas"]})
     found = f"{names}; {threads} a rank, as dptrain sets it (the environment: {_list(set_to)})"
     if len(pools) > 1:
-        return Verdict("warning", f"{found}; {len(pools)} are loaded", "load one BLAS only")
-    return Verdict("ok", found)
+        return Finding("warning", f"{found}; {len(pools)} are loaded", "load one BLAS only")
+    return Finding("ok", found)
 
 
-def _alike(case: Case) -> Verdict:
+def _alike(case: Case) -> Finding:
     kinds: dict[str, list[str]] = {}
     for facts in case.everyone:
         kinds.setdefault(f"{facts['cpu']}; {facts['software']}", []).append(facts["host"])
     if len(kinds) == 1:
-        return Verdict("ok", next(iter(kinds)))
+        return Finding("ok", next(iter(kinds)))
     found = ", but ".join(f"{kind} on {_list(hosts)}" for kind, hosts in kinds.items())
-    return Verdict(
+    return Finding(
         "warning",
         f"{found}: bits depend on which node computes which shard",
         "ask for one kind of node (Slurm: --constraint) and install the same versions on all",
     )
 
 
-def _shared(case: Case) -> Verdict:
+def _shared(case: Case) -> Finding:
     """Judge the memory that is shared, and name what killed ranks have left in it."""
-    verdict = _enough_shared(case)
+    finding = _enough_shared(case)
     for ranks in case.nodes:
         left = case.everyone[ranks.start]["left behind"]
         if left:
-            found = f"{verdict.found}; ranks that were killed have left "
-            found += f"{_count(len(left), 'file')} on {_host(case, ranks)}"
+            found = f"{finding.found}; ranks that were killed have left "
+            found += f"{counted(len(left), 'file')} on {_host(case, ranks)}"
             advice = f"rm {shlex.join(left)}; dptrain supervise does so"
-            return Verdict("warning", found, "; ".join(filter(None, (verdict.advice, advice))))
-    return verdict
+            return Finding("warning", found, "; ".join(filter(None, (finding.advice, advice))))
+    return finding
 
 
-def _enough_shared(case: Case) -> Verdict:
-    """Judge the memory of the node that has the least beside what it needs."""
+def _enough_shared(case: Case) -> Finding:
     sharing = [ranks for ranks in case.nodes if len(ranks) > 1]
     if not sharing:
-        return Verdict("ok", "not needed: one rank a node")
-    ranks = min(sharing, key=lambda r: _least(case, r, "shared memory") - case.needs.shared[r])
-    free, needed = _least(case, ranks, "shared memory"), case.needs.shared[ranks]
-    found = f"{_mb(needed)} needed, {_mb(free)} free in /dev/shm of {_host(case, ranks)}"
-    if needed <= free:
-        return Verdict("ok", found)
-    return Verdict(
+        return Finding("ok", "not needed: one rank a node")
+    needed = {ranks: case.needs.shared[ranks] for ranks in sharing}
+    found, enough = _tightest(case, "shared memory", needed, "needed, {} free in /dev/shm of")
+    if enough:
+        return Finding("ok", found)
+    return Finding(
         "warning",
         f"{found}: gradients would go by messages, which is slower",
         "mount -o remount,size=... /dev/shm, or docker run --shm-size=...",
     )
 
 
-def _memory(case: Case) -> Verdict:
-    """Judge all memory: of the node that has the least beside what it needs."""
+def _memory(case: Case) -> Finding:
     needed = {ranks: case.needs.shared[ranks] + case.needs.own[ranks] for ranks in case.nodes}
-    ranks = min(case.nodes, key=lambda r: _least(case, r, "memory") - needed[r])
-    free = _least(case, ranks, "memory")
-    found = f"{_mb(needed[ranks])} needed beside the data, {_mb(free)} free on "
-    found += _host(case, ranks)
-    if needed[ranks] <= free:
-        return Verdict("ok", found)
-    return Verdict("error", found, "take more nodes, fewer --shards, a smaller model or batch")
+    found, enough = _tightest(case, "memory", needed, "needed beside the data, {} free on")
+    if enough:
+        return Finding("ok", found)
+    return Finding("error", found, "take more nodes, fewer --shards, a smaller model or batch")
 
 
-def _directory(case: Case) -> Verdict:
+def _directory(case: Case) -> Finding:
     found = case.directory
     if isinstance(found, Unknown):
-        return Verdict("error", found.why, "give another --out")
+        return Finding("error", found.why, "give another --out")
     kind = f" ({found['type']})" if found["type"] else ""
     text = f"{found['directory']}{kind}"
     if found["fault"]:
-        return Verdict("error", f"{text} {found['fault']}", "give another --out")
+        return Finding("error", f"{text} {found['fault']}", "give another --out")
     if found["unseen"]:
         hosts = {case.everyone[rank]["host"] for rank in found["unseen"]}
-        return Verdict(
+        return Finding(
             "warning",
             f"{text} is not seen on {_list(sorted(hosts))}",
             f"rank 0 alone writes, so a run is safe; but --resume must start on "
             f"{case.first['host']}, so give an --out that all nodes share",
         )
     if not found["locks"]:
-        return Verdict(
+        return Finding(
             "warning",
             f"{text} knows no locks: two runs could write into one directory unnoticed",
             "take care not to start a run twice",
         )
     if found["type"] in ("tmpfs", "ramfs"):
-        return Verdict(
+        return Finding(
             "warning", f"{text} is memory, lost with the machine", "give an --out on a disk"
         )
     seen = "seen on all nodes" if len(case.nodes) > 1 else "usually shared between machines"
     shared = f", {seen}" if found["shared"] or len(case.nodes) > 1 else ", of this machine"
-    return Verdict("ok", f"{text}{shared}: can be written, flushed, renamed and locked in")
+    return Finding("ok", f"{text}{shared}: can be written, flushed, renamed and locked in")
 
 
-def _room(case: Case) -> Verdict:
+def _room(case: Case) -> Finding:
     if isinstance(case.directory, Unknown):
-        return Verdict("warning", "not looked at", "see directory")
+        return Finding("warning", "not looked at", "see directory")
     needed, free = case.needs.disk, case.directory["free"]
     checkpoint = _mb(case.needs.checkpoint)
     found = f"{_mb(needed)} needed, checkpoints of {checkpoint}; {_mb(free)} free"
     if needed <= free:
-        return Verdict("ok", found)
-    return Verdict("warning", found, "make room, give another --out, or --keep-checkpoints 1")
+        return Finding("ok", found)
+    return Finding("warning", found, "make room, give another --out, or --keep-checkpoints 1")
 
 
-def _reduction(case: Case) -> Verdict:
+def _reduction(case: Case) -> Finding:
     if not case.measured:
-        return Verdict("ok", "one rank: nothing to exchange")
+        return Finding("ok", "one rank: nothing to exchange")
     latency, time, rate = (case.measured[name] for name in MEASURED)
     found = f"{latency:.0f} us at least; for this model {time:.3g} ms, {rate:.3g} GB/s"
     if latency < SLOW:
-        return Verdict("ok", found)
-    return Verdict(
+        return Finding("ok", found)
+    return Finding(
         "warning",
         f"{found}: ranks wait long for each other",
         "see cores; see whether other programs use them, and, between nodes, whether MPI uses "
@@ -271,7 +262,7 @@ def _reduction(case: Case) -> Verdict:
     )
 
 
-CHECKS: dict[str, tuple[Sequence[str], Callable[[Case], Verdict]]] = {
+CHECKS: dict[str, tuple[Sequence[str], Callable[[Case], Finding]]] = {
     "library": (("library", "packages"), _library),
     "launcher": (("library", "mpirun", "beside"), _launcher),
     "cores": (("cores", "quota"), _cores),
@@ -286,9 +277,12 @@ CHECKS: dict[str, tuple[Sequence[str], Callable[[Case], Verdict]]] = {
 """Each check by its name, with the facts that every rank must have found out for it."""
 
 
-def _least(case: Case, ranks: range, name: str) -> int:
-    """Return the least that any rank of a node sees of something."""
-    return min(int(case.everyone[rank][name]) for rank in ranks)
+def _tightest(case: Case, name: str, needed: Mapping[range, int], words: str) -> tuple[str, bool]:
+    """Return in words what the node has that has the least beside what it needs; is it enough?"""
+    free = {r: min(int(case.everyone[rank][name]) for rank in r) for r in needed}
+    ranks = min(needed, key=lambda ranks: free[ranks] - needed[ranks])
+    found = f"{_mb(needed[ranks])} {words.format(_mb(free[ranks]))} {_host(case, ranks)}"
+    return found, needed[ranks] <= free[ranks]
 
 
 def _host(case: Case, ranks: range) -> str:
@@ -299,12 +293,8 @@ def _mb(num_bytes: int) -> str:
     return f"{num_bytes / 1e6:,.1f} MB"
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
-
-
-def _list(names: Sequence[Any]) -> str:
+def _list(names: Sequence[Any], comma: str = ", ") -> str:
     """Return up to four different names, and how many more there are."""
     different = list(dict.fromkeys(map(str, names)))
     more = [f"{len(different) - 4} more"] if len(different) > 4 else []
-    return ", ".join(different[:4] + more)
+    return comma.join(different[:4] + more)

@@ -15,10 +15,9 @@ import numpy  # noqa: F401 (loads the BLAS that is looked at)
 import threadpoolctl
 
 from dptrain.launch import announced, library
-from dptrain.machine import free_memory, quota
+from dptrain.machine import CPUS, free_memory, quota, usable_cores
 from dptrain.reduce.memory import free_bytes, left_behind
 from dptrain.version import cpu, software
-from dptrain.world import CPUS, usable_cores
 
 Facts = dict[str, Any]
 

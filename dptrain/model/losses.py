@@ -51,7 +51,7 @@ class CrossEntropy(LossFunction):
     """-log softmax(z)[y], z [m, classes], y class numbers [m]."""
 
     def of_each(self, z: Floats, y: Array, work: Floats, weights: Weights) -> float:
-        """See `LossFunction.loss_sum_and_delta`: the delta is softmax(z) - onehot(y)."""
+        """The delta is softmax(z) - onehot(y)."""
         peaks, sums = work[:, :1], work[:, -1:]  # there are two classes or more
         np.maximum.reduce(z, axis=1, keepdims=True, out=peaks)
         np.subtract(z, peaks, out=z)  # softmax stays the same, and exp can't overflow
@@ -65,7 +65,7 @@ class CrossEntropy(LossFunction):
         return loss_sum + _sum(np.log(sums), weights)
 
     def probabilities(self, z: Floats) -> Floats:
-        """See `LossFunction.probabilities`: softmax."""
+        """Softmax."""
         powers: Floats = np.exp(z - z.max(axis=1, keepdims=True))
         powers /= powers.sum(axis=1, keepdims=True)
         return powers
@@ -75,7 +75,7 @@ class BinaryCrossEntropy(LossFunction):
     """-(y log s + (1 - y) log(1 - s)), s = sigmoid(z), the mean over outputs; y 0 or 1."""
 
     def of_each(self, z: Floats, y: Array, work: Floats, weights: Weights) -> float:
-        """See `LossFunction.loss_sum_and_delta`: the delta is (sigmoid(z) - y) / outputs.
+        """The delta is (sigmoid(z) - y) / outputs.
 
         The loss is max(z, 0) - z y + log(1 + exp(-|z|)), which can't overflow.
         """
@@ -95,7 +95,7 @@ class BinaryCrossEntropy(LossFunction):
         return loss_sum / int(z.shape[1])
 
     def probabilities(self, z: Floats) -> Floats:
-        """See `LossFunction.probabilities`: the sigmoid of each output."""
+        """The sigmoid of each output."""
         result = z.copy()
         sigmoid(result, None)
         return result
@@ -105,7 +105,7 @@ class MeanSquaredError(LossFunction):
     """(z - y)^2, the mean over outputs, without a factor 1/2."""
 
     def of_each(self, z: Floats, y: Array, work: Floats, weights: Weights) -> float:
-        """See `LossFunction.loss_sum_and_delta`: the delta is 2 (z - y) / outputs."""
+        """The delta is 2 (z - y) / outputs."""
         z -= y.reshape(z.shape)
         np.multiply(z, z, out=work)
         z *= 2 / z.shape[1]
@@ -116,7 +116,7 @@ class Huber(LossFunction):
     """e^2 / 2 where |e| <= 1, else |e| - 1/2, for e = z - y (Huber, 1964); mean over outputs."""
 
     def of_each(self, z: Floats, y: Array, work: Floats, weights: Weights) -> float:
-        """See `LossFunction.loss_sum_and_delta`: the delta is e cut to [-1, 1], over outputs.
+        """The delta is e cut to [-1, 1], over outputs.
 
         With c = e cut to [-1, 1], the loss is c e - c c / 2.
         """

@@ -48,7 +48,6 @@ class ClipNorm:
     def __call__(
         self, update: Floats, params: Floats, state: Floats, work: Floats, step: Step
     ) -> Floats:
-        """See `Transform`."""
         if step.norm > self.limit:
             update *= self.limit / step.norm if step.norm < math.inf else math.nan
         return update
@@ -65,7 +64,6 @@ class ClipValue:
     def __call__(
         self, update: Floats, params: Floats, state: Floats, work: Floats, step: Step
     ) -> Floats:
-        """See `Transform`."""
         np.multiply(update, 0, out=work)  # NaN for what is not finite, which stays so
         np.clip(update, -self.limit, self.limit, out=update)
         update += work
@@ -83,7 +81,6 @@ class WeightDecay:
     def __call__(
         self, update: Floats, params: Floats, state: Floats, work: Floats, step: Step
     ) -> Floats:
-        """See `Transform`."""
         np.multiply(params, self.decay, out=work)
         update += work
         return update
@@ -104,7 +101,6 @@ class Momentum:
     def __call__(
         self, update: Floats, params: Floats, state: Floats, work: Floats, step: Step
     ) -> Floats:
-        """See `Transform`."""
         velocity: Floats = state[0]
         velocity *= self.momentum
         if self.nesterov:
@@ -130,7 +126,6 @@ class Adam:
     def __call__(
         self, update: Floats, params: Floats, state: Floats, work: Floats, step: Step
     ) -> Floats:
-        """See `Transform`."""
         mean, square = state
         mean *= self.beta1
         np.multiply(update, 1 - self.beta1, out=work)
@@ -159,7 +154,6 @@ class RMSProp:
     def __call__(
         self, update: Floats, params: Floats, state: Floats, work: Floats, step: Step
     ) -> Floats:
-        """See `Transform`."""
         square = state[0]
         square *= self.decay
         np.multiply(update, update, out=work)

@@ -19,7 +19,7 @@ HIGHEST = 1e100
 """What is larger, as of a run that diverges, is left out like NaN: axes would overflow."""
 
 
-LARGEST = 2**28
+MOST_BYTES = 2**28
 """Bytes of metrics that are read: of a million lines and more."""
 
 
@@ -69,7 +69,7 @@ def _lines(path: Path) -> list[dict[str, float]]:
     """Return what `metrics.jsonl` holds; a last line that is only half there is left out."""
     lines: list[dict[str, float]] = []
     try:
-        for number, text in enumerate(raw_lines_of(path, LARGEST), 1):
+        for number, text in enumerate(raw_lines_of(path, MOST_BYTES), 1):
             try:
                 lines.append(_numbers(text))
             except (ValueError, OverflowError):

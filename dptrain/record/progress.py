@@ -6,8 +6,8 @@ import time
 from collections.abc import Mapping
 from typing import Any, TextIO
 
+from dptrain import streams
 from dptrain.config import shown
-from dptrain.world import tell
 
 
 def duration(seconds: float) -> str:
@@ -21,10 +21,12 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def measures(values: Mapping[str, Any]) -> str:
-    """Return metrics in one line, such as "train loss 0.123  validation accuracy 0.97"."""
-    shown = {k: v for k, v in values.items() if k.endswith(("loss", "accuracy", "rmse", "r2"))}
-    return "  ".join(f"{key.replace('_', ' ')} {value:.4g}" for key, value in shown.items())
+def measures(values: Mapping[str, Any], prefix: str = "") -> str:
+    """Return metrics in one line, such as "train loss 0.123, validation accuracy 0.97"."""
+    kinds = ("loss", "accuracy", "rmse", "mae", "r2")
+    found = [(k.removeprefix(prefix), v) for k, v in values.items() if k.startswith(prefix)]
+    named = [(k.replace("_", " "), v) for k, v in found if k.endswith(kinds)]
+    return ", ".join(f"{name} {value:.4g}" for name, value in named)
 
 
 class Silence:
@@ -38,7 +40,7 @@ class Silence:
 
     def warn(self, text: str) -> None:
         """Say what went wrong though the run goes on; said always, and by the first rank only."""
-        tell(f"warning: {shown(text)}")
+        streams.warn(text)
 
     def close(self) -> None:
         """End the progress."""
@@ -62,12 +64,10 @@ class Lines(Silence):
             print(line, file=self.stream, flush=True)
 
     def step(self, step: int, loss: float) -> None:
-        """See `Silence.step`."""
         if time.monotonic() - self.last >= 10:
             self._say(step, f"loss {loss:.4g}")
 
     def epoch(self, metrics: Mapping[str, Any]) -> None:
-        """See `Silence.epoch`."""
         step, epoch = metrics["step"], metrics["epoch"]
         if epoch == 1 or step == self.num_steps or time.monotonic() - self.last >= 0.5:
             self._say(step, f"epoch {epoch}  {measures(metrics)}")
@@ -86,19 +86,16 @@ class Bar(Silence):
         self.bar.start()
 
     def step(self, step: int, loss: float) -> None:  # noqa: ARG002 (the epoch's loss is steadier)
-        """See `Silence.step`."""
         self.bar.update(self.task, completed=step)
 
     def epoch(self, metrics: Mapping[str, Any]) -> None:
-        """See `Silence.epoch`."""
         self.bar.update(self.task, description=f"epoch {metrics['epoch']}  {measures(metrics)}")
 
     def warn(self, text: str) -> None:
-        """See `Silence.warn`: above the bar."""
+        """Above the bar."""
         self.bar.console.print(f"dptrain: warning: {shown(text)}", markup=False, highlight=False)
 
     def close(self) -> None:
-        """See `Silence.close`."""
         self.bar.stop()
 
 

@@ -24,7 +24,8 @@ from dptrain.reduce.layout import (
 from dptrain.reduce.memory import SHM, NodeMemory, free_bytes
 from dptrain.reduce.sums import Sums, allgather_sums
 from dptrain.reduce.tree import plan, tree_sum
-from dptrain.world import World, cut, tell
+from dptrain.streams import tell
+from dptrain.world import World, cut
 
 CACHED = 65536
 """Entries that are added at a time: few enough for the sums of a node's shards to stay in cache."""

@@ -7,14 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dptrain.config import InputError, TrainConfig
+from dptrain.config import InputError, TrainConfig, counted
 from dptrain.data.prepare import Data
 from dptrain.record import checkpoint, receipt, rundir
 from dptrain.record.files import UNFLUSHED, is_there, sync_directory, write_whole
-from dptrain.record.progress import Silence
 from dptrain.record.store import Store
 from dptrain.run import resume
 from dptrain.run.identity import changes, identity
+from dptrain.streams import warn
 from dptrain.train.loop import Training
 from dptrain.train.state import forms, restore
 from dptrain.version import software
@@ -47,7 +47,7 @@ def open_run(
     if out is None:
         return None, None
     now, wanted = identity(settings, data, run, config, world), forms(run)
-    ranks = "1 rank" if world.size == 1 else f"{world.size} ranks"
+    ranks = counted(world.size, "rank")
     comment = f"{software()}; {ranks}; dptrain train --config config.toml repeats the run"
     start, arrays, changed, store = resume.Start(), {}, {}, None
     with world.together():
@@ -63,7 +63,7 @@ def open_run(
                     rundir.check_free(directory)  # nobody else was quicker
                 checkpoint.remove_leftovers(directory)
                 agree = partial(changes, now=now, force=force)
-                start = resume.find(directory, wanted, agree, Silence().warn, force=force)
+                start = resume.find(directory, wanted, agree, warn, force=force)
                 changed = agree(start.run) if start.run else {}
                 _check_length(start, run, settings)
                 over = start.state.get("step", 0) >= run.num_steps
@@ -73,7 +73,7 @@ def open_run(
                 if start.metrics is not None:
                     _replace_metrics(directory / rundir.METRICS, start.metrics)
                 if not sync_directory(directory):
-                    Silence().warn(f"{directory}: {UNFLUSHED}")
+                    warn(f"{directory}: {UNFLUSHED}")
                 store = _open_store(directory, start, changed, now, config, lock)
                 undo.pop_all()  # the lock is the store's to give back
                 arrays, start.arrays, start.seconds = start.arrays, {}, store.seconds
@@ -126,7 +126,7 @@ def _open_store(
     store = Store(
         directory,
         config.keep_checkpoints,
-        Silence().warn,
+        warn,
         start.lines["metrics_lines"],
         start.lines["receipt_lines"],
         start.lines["receipt_sha256"],

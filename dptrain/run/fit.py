@@ -15,6 +15,7 @@ from dptrain.config import (
     ModelConfig,
     Task,
     TrainConfig,
+    counted,
     option_name,
 )
 from dptrain.data.prepare import Data, prepare
@@ -24,16 +25,17 @@ from dptrain.model import Model, check_layout, described
 from dptrain.model import load as models
 from dptrain.model.mlp import MLP, mlp
 from dptrain.order import Order
-from dptrain.record.progress import Silence, progress
+from dptrain.record.progress import progress
 from dptrain.reduce.sums import total
 from dptrain.run.begin import open_run
 from dptrain.run.identity import check_equal, check_programs, content, warn_of_machines
 from dptrain.run.recorder import RunRecorder
 from dptrain.run.trained import Trained, end_line
+from dptrain.streams import tell, warn
 from dptrain.threads import blas_threads
 from dptrain.train.evaluate import Interrupted, evaluate
 from dptrain.train.loop import Training, begin, train
-from dptrain.world import World, collective, connect, tell
+from dptrain.world import World, collective, connect
 
 
 @collective
@@ -155,7 +157,7 @@ def fit(
     crowded = world.crowded(config.threads)
     if crowded and not quiet and world.rank == 0:
         tell(crowded)
-    warn_of_machines(world, Silence().warn)
+    warn_of_machines(world, warn)
     with blas_threads(config.threads), GUARD.hearing(config.stall_timeout):
         run = begin(model, data, config, world)
         try:
@@ -221,8 +223,7 @@ def _idle(order: Order, config: TrainConfig, world: World, *, resume: bool) -> s
         return None
     found = (
         f"{idle} of {size} ranks {'are' if idle > 1 else 'is'} idle: a minibatch has "
-        f"{min(order.batch_size, order.num_examples)} examples in {shards} "
-        f"shard{'s' * (shards > 1)}"
+        f"{min(order.batch_size, order.num_examples)} examples in {counted(shards, 'shard')}"
     )
     if resume:
         return f"{found}, which a run keeps; start {size - idle}"

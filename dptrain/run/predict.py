@@ -90,7 +90,7 @@ def predict_run(
     with world.together():
         meaning = trained.chances if probabilities else trained.predictions
         own = trained.in_blocks(rows, world, meaning)
-    blocks = world.one_by_one(own)
+    blocks = _one_by_one(world, own)
     with world.together():
         try:
             if world.rank == 0:
@@ -163,3 +163,19 @@ def _as_npy(blocks: Iterator[Array], num_rows: int) -> Iterator[bytes]:
             )
             yield start.getvalue()
         yield block.tobytes()
+
+
+def _one_by_one(world: World, own: Sequence[Any]) -> Iterator[Any]:
+    """Yield every rank's values on rank 0, in rank order; nothing on the others.
+
+    Rank 0 holds one of another's at a time. Collective: every rank must exhaust this.
+    """
+    if world.rank > 0:
+        world.comm.ssend(len(own), 0)  # synchronous: nothing waits in rank 0's memory
+        for value in own:
+            world.comm.ssend(value, 0)
+        return
+    yield from own
+    for rank in range(1, world.size):
+        for _ in range(world.comm.recv(source=rank)):
+            yield world.comm.recv(source=rank)

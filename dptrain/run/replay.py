@@ -20,6 +20,7 @@ from dptrain.run.fit import outcome
 from dptrain.run.identity import LENGTH
 from dptrain.run.resume import find
 from dptrain.run.trained import Trained, end_line
+from dptrain.streams import warn
 from dptrain.train.evaluate import evaluate
 from dptrain.train.loop import Recorder, Training, close_epoch, take_best, train_epoch
 from dptrain.train.state import forms, restore, snapshot
@@ -95,7 +96,7 @@ class Replay(Recorder):
                 self._compare_end(end)
 
     def step(self, batch: Batch, loss: float, asked: int) -> None:  # noqa: ARG002
-        """See `Recorder.step`: ends the run at the first difference."""
+        """End the run at the first difference."""
         run, line = self._run, self._next()
         found = {"rows": receipt.rows_digest(batch.rows), "loss": loss.hex(), "params": None}
         if run.step % self._config.steps_between_hashes == 0 or run.epoch_is_over:
@@ -110,7 +111,6 @@ class Replay(Recorder):
         self.progress.step(run.step, loss)
 
     def epoch(self, metrics: dict[str, Any]) -> None:  # noqa: ARG002
-        """See `Recorder.epoch`."""
         self._metrics_lines += 1
         if self._run.step < self._last:  # so it did not end here
             self._compare({"stopped": None}, {"stopped": self._run.stopped})
@@ -224,7 +224,7 @@ def go_to(run: Training, path: Path, step: int, world: World) -> int:
     wanted = forms(run)
     with world.together():
         if world.rank == 0:
-            start = find(path, wanted, lambda _: None, Silence().warn, before=step - 1)
+            start = find(path, wanted, lambda _: None, warn, before=step - 1)
             arrays, state = start.arrays, start.state
     state = world.broadcast(state)
     if not state:

@@ -17,7 +17,7 @@ from dptrain.record import checkpoint, files, receipt, rundir
 from dptrain.run.identity import FREE, LENGTH
 from dptrain.train.state import check
 
-PATIENCE = 30
+LOCK_WAIT = 30
 """Seconds to wait for a process that still writes to the run, such as one about to end."""
 
 
@@ -43,7 +43,7 @@ def lock(run: Path) -> int:
 
     Returns the file descriptor that holds the lock. InputError where another process has it.
     """
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + LOCK_WAIT
     while (held := files.lock(run / rundir.RECEIPT)) is None:
         if time.monotonic() > deadline:
             raise InputError(

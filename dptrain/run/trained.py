@@ -19,7 +19,7 @@ from dptrain.model import Model, described
 from dptrain.model import load as models
 from dptrain.record import checkpoint, rundir
 from dptrain.record.files import write_whole
-from dptrain.record.progress import Silence
+from dptrain.streams import warn
 from dptrain.threads import blas_threads
 from dptrain.train.evaluate import predicted_classes
 from dptrain.version import __version__
@@ -283,5 +283,5 @@ def _same(model: Model | None, forms: Forms, stored: dict[str, Any], path: Path)
         if given.get(name) != held.get(name):
             raise InputError(f"{what}; its {name} is {held.get(name)}, given is {given.get(name)}")
     if given["source"] != held["source"]:
-        Silence().warn(f"{what}, whose source has changed since: it may predict otherwise")
+        warn(f"{what}, whose source has changed since: it may predict otherwise")
     return model

@@ -1,0 +1,42 @@
+"""What people are told on standard error, whatever that is; results are printed in cli."""
+
+import contextlib
+import os
+import sys
+
+from dptrain.config import shown
+
+
+def tell(text: str) -> None:
+    """Print a line for people; that nobody can read it is no reason to end a run."""
+    with contextlib.suppress(OSError):
+        print(f"dptrain: {text}", file=sys.stderr, flush=True)
+
+
+def warn(text: str) -> None:
+    """Print what went wrong though the run goes on, perhaps in a stranger's words."""
+    tell(f"warning: {shown(text)}")
+
+
+def last_words(message: str) -> None:
+    """Write why this process ends, past Python's own streams: another thread may be at these."""
+    text = f"dptrain: {message}\n" if message else ""
+    with contextlib.suppress(Exception):
+        if sys.stderr.isatty():
+            text += "\x1b[?25h"  # the cursor, which the progress bar hides
+        os.write(2, text.encode(errors="backslashreplace"))
+
+
+def open_streams() -> None:
+    """Open the null device in the place of each standard stream that is closed.
+
+    What is opened next would take its number, and be written to by everything that prints.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            os.set_inheritable(null, True)
+        if number > 0 and getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w", closefd=False))  # noqa: SIM115
