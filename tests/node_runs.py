@@ -26,8 +26,9 @@ from numpy.typing import NDArray
 import dptrain
 from dptrain import DataConfig, ModelConfig, TrainConfig, World
 from dptrain.config import Rule
-from dptrain.reduce import reducer
+from dptrain.reduce import wire
 from dptrain.reduce.tree import tree_sum
+from dptrain.reduce.tree_reduce import TreeReduce
 from dptrain.train.loop import begin
 
 SHARDS = (1, 3, 4, 7, 16)
@@ -106,7 +107,7 @@ def sum_of(v: int, n: int) -> Floats:
     return tree_sum(leaves_of(v, n))
 
 
-def step_of(tree: reducer.Tree, world: World, v: int, ask: bool) -> float:
+def step_of(tree: TreeReduce, world: World, v: int, ask: bool) -> float:
     """Do a step with shards' gradients that are known, and check what each part of it returns."""
     leaves, expected, own = (
         leaves_of(v, tree.num_params),
@@ -115,20 +116,20 @@ def step_of(tree: reducer.Tree, world: World, v: int, ask: bool) -> float:
     )
     losses = []
     for shard in world.mine(v):
-        out = tree.buffer(shard)
-        assert out.shape == leaves[shard].shape
-        out[:] = leaves[shard]
+        with tree.write(shard) as out:
+            assert out.shape == leaves[shard].shape
+            out[:] = leaves[shard]
         losses.append(float(shard + 1))
     asks = [ask << rank % 4 for rank in range(world.size)]  # some ask for other things than others
     sums = [(loss, 2 * loss) for loss in losses]
-    all_sums, asked = tree.report(sums, asks[world.rank])
+    all_sums, asked = tree.allgather_sums(sums, asks[world.rank])
     assert [*map(list, all_sums)] == [[shard + 1, 2 * shard + 2] for shard in range(v)]
     assert asked == functools.reduce(operator.or_, asks)
-    total = tree.sum()
+    total = tree.reduce_scatter()
     assert total.tobytes() == expected[own].tobytes(), (world.nodes, leaves.shape)
     norm = tree.norm(total)
     tree.params[own] += total
-    assert tree.share()
+    assert tree.allgather()
     return norm
 
 
@@ -137,7 +138,7 @@ def sums(names: list[str]) -> None:
     for name, world in worlds(names):
         for n in SIZES:
             for v in (*SHARDS, 31):
-                tree = reducer.Tree(world, n, v, np.float32)
+                tree = TreeReduce(world, n, v, np.float32)
                 tree.start(lambda n=n: np.arange(n, dtype=np.float32))  # type: ignore[misc]
                 owned = sorted((own.start, own.stop) for own in world.allgather(tree.own_slice))
                 owned = [ends for ends in owned if ends[1] > ends[0]]
@@ -151,7 +152,7 @@ def sums(names: list[str]) -> None:
                 sizes = world.allgather(tree.own_slice.stop - tree.own_slice.start)
                 at_fault = [rank for rank, size in enumerate(sizes) if size][v % 3 - 1 :][0]
                 world.allgather(None)  # all have looked
-                assert not tree.share(finite=world.rank != at_fault)
+                assert not tree.allgather(finite=world.rank != at_fault)
                 tree.close()
                 say(world, world=name, shards=v, n=n, digest=digest, norm=norm.hex())
 
@@ -159,7 +160,7 @@ def sums(names: list[str]) -> None:
 def copies(names: list[str]) -> None:
     """Write to the parameters on one rank and look on all: on those of its node, and after."""
     for name, world in worlds(names):
-        tree = reducer.Tree(world, 3000, 2, np.float32)
+        tree = TreeReduce(world, 3000, 2, np.float32)
         tree.start(lambda: np.zeros(3000, np.float32))
         world.allgather(None)
         if world.rank == 0:
@@ -192,14 +193,14 @@ class Counted:
 def first(names: list[str]) -> None:
     """Say who writes to the parameters before they are initial, and if they are synchronised."""
     for name, world in worlds(names):
-        tree = reducer.Tree(world, 3000, 2, np.float32)
+        tree = TreeReduce(world, 3000, 2, np.float32)
         tree.params[:] = 7
         world.allgather(None)
         tree.start(lambda: tree.params.copy())  # noqa: B023
         written = bool((tree.params == 0).all())
-        memory: Any = tree._params_memory
+        memory: Any = tree._within._params_memory
         memory._window = memory._window and Counted(memory._window)
-        assert tree.share()
+        assert tree.allgather()
         syncs = memory._window and memory._window.syncs
         say(world, world=name, written=written, syncs=world.allgather(syncs))
         tree.close()
@@ -217,7 +218,7 @@ def leaks(names: list[str]) -> None:
     """Train again and again, and say what memory is shared before and after."""
     for name, world in worlds(names):
         data = dptrain.load(world=world)
-        tree = reducer.Tree(world, 100_000, 1, np.float32)
+        tree = TreeReduce(world, 100_000, 1, np.float32)
         found, inside = [], shared_memory()
         tree.close()
         for number in range(33):
@@ -236,7 +237,7 @@ def refuse(*_: object) -> None:
 def both(names: list[str]) -> None:
     """Do a step in each of two trees that both would fit into 45 MB alone."""
     for name, world in worlds(names):
-        trees = [reducer.Tree(world, n, 2, np.float32) for n in (2_000_000, 2_000_000)]
+        trees = [TreeReduce(world, n, 2, np.float32) for n in (2_000_000, 2_000_000)]
         for tree in trees:
             tree.start(lambda n=tree.num_params: np.zeros(n, np.float32))  # type: ignore[misc]
             step_of(tree, world, 2, ask=False)
@@ -252,7 +253,7 @@ def short(names: list[str]) -> None:
 
 def cut_messages(names: list[str]) -> None:
     """Train and add with messages of at most 1000 entries."""
-    reducer.LARGEST = 1000
+    wire.LARGEST = 1000
     fits(names, (4, 7))
     sums(names)
 

@@ -18,8 +18,8 @@ from short_runs import CONFIG, HIDDEN
 
 import dptrain
 from dptrain import DataConfig, World
+from dptrain.reduce import REDUCERS
 from dptrain.reduce.digest import HASHED, digest, first_difference
-from dptrain.reduce.reducer import REDUCERS
 from dptrain.run.fit import fit, load, mlp_for
 from dptrain.train.loop import Recorder, begin, train_epoch
 from dptrain.train.state import check, forms, restore, snapshot
@@ -36,9 +36,9 @@ def dealt_and_collected(world: World) -> bool:
                 size = int(np.prod(shape))
                 whole = np.arange(size, dtype=np.float32).reshape(shape)
                 part = np.zeros((*shape[:-1], own.stop - own.start), np.float32)
-                reducer.deal(whole if world.rank == 0 else None, part)
+                reducer.scatter(whole if world.rank == 0 else None, part)
                 found.append(part.tobytes() == whole[..., own].tobytes())
-                back = reducer.collect(part)
+                back = reducer.gather(part)
                 part[:] = -1  # what was collected is a copy
                 found.append((back is not None) == (world.rank == 0))
                 found.append(back is None or back.tobytes() == whole.tobytes())

@@ -124,8 +124,8 @@ for shards, optimizer, reduce in (
     )
     here, reducer = world.ranks_here, run.reducer
     if reduce == "tree":
-        memories = (reducer._memory, reducer._params_memory)
-        held = [array for array, _ in reducer._receives]
+        memories = (reducer._within._memory, reducer._within._params_memory)
+        held = [array for array, _ in reducer._between.sums_in]
     else:
         memories, held = (), (reducer.params, reducer._shards, reducer._total)
     shared = sum(len(memory._buffer) - memory.ALIGNMENT * memory._size for memory in memories)

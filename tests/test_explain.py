@@ -24,8 +24,8 @@ from dptrain.explain.numbers import Sized, bracketed, passed_on
 from dptrain.explain.page import page
 from dptrain.explain.text import text
 from dptrain.model.activations import ACTIVATIONS
-from dptrain.reduce.reducer import Tree
 from dptrain.reduce.tree import tree_sum
+from dptrain.reduce.tree_reduce import TreeReduce
 from dptrain.train.noise import Noise, noise
 from dptrain.world import World
 
@@ -329,14 +329,14 @@ def test_check_finds_a_fault_in_each_chapter(
 
 
 def test_check_finds_a_bit_that_depends_on_who_adds(monkeypatch: pytest.MonkeyPatch) -> None:
-    add = Tree.sum
+    add = TreeReduce.reduce_scatter
 
-    def one_bit_off(self: Tree) -> Any:
+    def one_bit_off(self: TreeReduce) -> Any:
         total = add(self)
         total[-1] = np.nextafter(total[-1], np.inf)
         return total
 
-    monkeypatch.setattr(Tree, "sum", one_bit_off)
+    monkeypatch.setattr(TreeReduce, "reduce_scatter", one_bit_off)
     said: list[str] = []
     assert not check.check(ExplainConfig(), [1], World(), said.append)
     assert said[-1].startswith("differs: the gradient of chapter 5's minibatch: its entry 8")

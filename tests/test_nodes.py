@@ -16,7 +16,8 @@ import pytest
 from conftest import BIN, Finished, start
 
 from dptrain import World
-from dptrain.reduce import reducer
+from dptrain.reduce import wire
+from dptrain.reduce.allreduce import AllReduce
 
 SCRIPT = Path(__file__).parent / "node_runs.py"
 PATIENT = {"MPIR_CVAR_ENABLE_HEAVY_YIELD": "1", "MPIR_CVAR_POLLS_BEFORE_YIELD": "10"}
@@ -135,12 +136,13 @@ def test_allreduce_goes_in_messages_that_mpi_can_count(monkeypatch: pytest.Monke
             sizes.append(len(part))
 
     sizes: list[int] = []
-    monkeypatch.setattr(reducer, "LARGEST", 1000)
+    monkeypatch.setattr(wire, "LARGEST", 1000)
     world = World()
     world.comm = Comm()
-    way = reducer.AllReduce(world, 2500, 1, "float32")
-    way.buffer(0)[:] = 3
-    assert way.sum().tolist() == [3] * 2500
+    way = AllReduce(world, 2500, 1, "float32")
+    with way.write(0) as gradient:
+        gradient[:] = 3
+    assert way.reduce_scatter().tolist() == [3] * 2500
     assert sizes == [1000, 1000, 500]
 
 

@@ -65,11 +65,10 @@ def clocked(run: Training, clock: Clock, world: World) -> Iterator[None]:
         for owner, name, part, then in (
             (np, "matmul", "products", "other_arithmetic"),
             (type(run.model), "loss_and_grad_sum", "other_arithmetic", "loop"),
-            (reducer, "buffer", "reducing", "loop"),
-            (reducer, "report", "waiting", "loop"),
-            (reducer, "sum", "reducing", "loop"),
+            (reducer, "allgather_sums", "waiting", "loop"),
+            (reducer, "reduce_scatter", "reducing", "loop"),
             (reducer, "norm", "reducing", "loop"),
-            (reducer, "share", sharing, "loop"),
+            (reducer, "allgather", sharing, "loop"),
             (Optimizer, "update", "optimizer", "loop"),
             (Feed, "__getitem__", "data", "loop"),
         ):

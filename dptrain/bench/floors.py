@@ -3,7 +3,7 @@
 from dptrain.config import TrainConfig
 from dptrain.model.mlp import MLP
 from dptrain.optim.optimizer import Optimizer
-from dptrain.reduce.layout import areas, held_by, num_sums, rank_slices
+from dptrain.reduce.layout import areas, held_by, rank_slices, sums_left
 from dptrain.world import World, cut
 
 
@@ -20,7 +20,7 @@ def traffic(model: MLP, optimizer: Optimizer, config: TrainConfig, world: World)
     rows = sum(len(cut(config.batch_size, shards, shard)) for shard in world.mine(shards))
     slices = [s.stop - s.start for s in rank_slices(model.num_params, nodes)]
     held = {ranks: held_by(ranks, shards, world.size) for ranks in nodes}
-    sums = {ranks: num_sums(held[ranks], shards) for ranks in nodes}
+    sums = {ranks: len(sums_left(held[ranks], shards)) for ranks in nodes}
     owner, own = world.rank - node.start, slices[world.rank]
     area = dict(enumerate(areas(model.num_params, nodes))).get(owner, slice(0, 0))
     adds, sent = len(held[node]) > sums[node], 0

@@ -183,9 +183,9 @@ class Bench:
         """Wait for the others as often as the steps do, with nothing to wait for."""
         reducer, sums = self.run.reducer, [(0.0, 1.0)] * len(self.world.mine(self.shards))
         for _ in range(self.num_steps):
-            reducer.report(sums, 0)
+            reducer.allgather_sums(sums, 0)
             if len(self.world.nodes) == 1:
-                reducer.share()
+                reducer.allgather()
 
     def bandwidths(self) -> dict[str, float]:
         """Return bytes a second of memory and network, and the floors that follow. Collective."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dptrain.reduce.reducer import Tree
+from dptrain.reduce.tree_reduce import TreeReduce
 from dptrain.world import World
 
 ROUND = 0.1
@@ -18,17 +18,18 @@ def exchange_seconds(world: World, num_params: int, dtype: Any) -> float:
 
     The median of 5 rounds; of each the slowest rank's. Collective: every rank must call this.
     """
-    reducer = Tree(world, num_params, world.size, dtype)
+    reducer = TreeReduce(world, num_params, world.size, dtype)
     reducer.start(lambda: np.zeros(num_params, dtype))
-    reducer.buffer(world.rank)[:] = 0
+    with reducer.write(world.rank) as gradient:
+        gradient[:] = 0
 
     def took(times: int) -> float:
         world.allgather(None)
         start = time.perf_counter()
         for _ in range(times):
-            reducer.report([(0.0, 1.0)], 0)
-            reducer.sum()
-            reducer.share()
+            reducer.allgather_sums([(0.0, 1.0)], 0)
+            reducer.reduce_scatter()
+            reducer.allgather()
         slowest: float = max(world.allgather((time.perf_counter() - start) / times))
         return slowest
 

@@ -12,7 +12,7 @@ from dptrain.explain.problem import Problem
 from dptrain.model.activations import ACTIVATIONS
 from dptrain.model.mlp import MLP
 from dptrain.order import Batch
-from dptrain.reduce.reducer import REDUCERS
+from dptrain.reduce import REDUCERS
 from dptrain.reduce.tree import plan, tree_sum
 from dptrain.world import World
 
@@ -45,11 +45,12 @@ def reduced(
     sums = []
     for shard in world.mine(batch.num_shards):
         loss, gradient = grad_sum(model, params, x[batch.shard(shard)], y[batch.shard(shard)])
-        reducer.buffer(shard)[:] = gradient
+        with reducer.write(shard) as out:
+            out[:] = gradient
         sums.append((loss, float(len(batch.shard(shard)))))
-    reducer.report(sums, 0)
-    reducer.params[reducer.own_slice] = reducer.sum()
-    reducer.share()
+    reducer.allgather_sums(sums, 0)
+    reducer.params[reducer.own_slice] = reducer.reduce_scatter()
+    reducer.allgather()
     return reducer.close()
 
 

@@ -59,9 +59,10 @@ def held_by(ranks: range, num_shards: int, num_ranks: int) -> range:
     return range(first.start, last.stop)
 
 
-def num_sums(shards: range, num_shards: int) -> int:
-    """Return how many sums a node that holds these shards sends to each other node."""
-    return len(plan([range(shard, shard + 1) for shard in shards], num_shards).rest)
+def sums_left(shards: range, num_shards: int) -> list[range]:
+    """Return the sums that a node is left with which holds these shards: the shards under each."""
+    nodes = [range(shard, shard + 1) for shard in shards]
+    return [under for _, under in plan(nodes, num_shards).rest]
 
 
 def shared_bytes(
@@ -75,6 +76,20 @@ def shared_bytes(
     small = 8 * (2 * num_shards + len(ranks)) + 2 * NodeMemory.ALIGNMENT
     held = [cut(num_shards, num_ranks, rank) for rank in ranks]
     return small + vector * sum(holding(h, num_shards).num_buffers for h in held), vector
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a reducer takes, in bytes, and what it leaves to update."""
+
+    slices: list[slice]
+    """The part of the vector that each rank updates."""
+
+    shared: dict[range, int]
+    """Memory that the ranks of each node share."""
+
+    own: list[int]
+    """What each rank takes beside it."""
 
 
 def block_slices(start: int, stop: int, parts: int) -> list[slice]:

@@ -184,7 +184,7 @@ class Replay(Recorder):
         line = self._world.broadcast(line)
         self._compare(end["end"] | {"model": end["model"]}, line["end"] | {"model": line["model"]})
         run.params[:] = going
-        run.reducer.share()
+        run.reducer.allgather()
 
 
 def _signal(end: dict[str, Any]) -> str | None:

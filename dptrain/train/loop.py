@@ -19,8 +19,8 @@ from dptrain.optim.optimizer import Optimizer
 from dptrain.optim.rules import transforms
 from dptrain.optim.schedule import learning_rate
 from dptrain.order import Batch, Order
+from dptrain.reduce import REDUCERS, Reducer
 from dptrain.reduce.layout import square_norm
-from dptrain.reduce.reducer import REDUCERS, Reducer
 from dptrain.reduce.sums import gather_leaves
 from dptrain.reduce.tree import tree_sum
 from dptrain.train.evaluate import Interrupted, evaluate
@@ -206,7 +206,7 @@ def take_best(run: Training) -> None:
     """Set the parameters to the best epoch's, with `patience`. Collective."""
     if run.keeps_best and run.best_loss < math.inf:
         run.params[:] = run.best
-        run.reducer.share()
+        run.reducer.allgather()
 
 
 def train_epoch(run: Training, config: TrainConfig, world: World, recorder: Recorder) -> None:
@@ -222,21 +222,21 @@ def train_epoch(run: Training, config: TrainConfig, world: World, recorder: Reco
     for batch in run.order.steps(run.epoch, first=run.step):
         sums, squares = [], []
         for shard in world.mine(batch.num_shards):
-            gradient = reducer.buffer(shard)
-            sums.append(shard_loss_and_grad_sum(run, params, batch, shard, out=gradient))
-            if config.noise_scale:
-                squares.append(square_norm(gradient))
-        all_sums, asked = reducer.report(sums, recorder.asks())
+            with reducer.write(shard) as gradient:
+                sums.append(shard_loss_and_grad_sum(run, params, batch, shard, out=gradient))
+                if config.noise_scale:
+                    squares.append(square_norm(gradient))
+        all_sums, asked = reducer.allgather_sums(sums, recorder.asks())
         losses, weights = map(list, zip(*all_sums, strict=True))
         batch_loss_sum, weight_sum = finite_sum(losses, batch, run), tree_sum(weights)
         divisor = weight_sum or 1.0  # where nothing weighs anything, the gradient is 0
-        gradient_sum = reducer.sum()
+        gradient_sum = reducer.reduce_scatter()
         if config.clip_norm is not None or config.noise_scale:
             run.norm = reducer.norm(gradient_sum) / divisor
         if config.noise_scale:
             run.add_noise(gather_leaves(world, np.array(squares), batch.num_shards), weights)
         fault = optimizer.update(own_params, gradient_sum, batch.step, run.norm, divisor)
-        if not reducer.share(fault is None):
+        if not reducer.allgather(fault is None):
             raise not_finite(gradient_sum, fault, batch, run, world)
 
         run.step, run.seen = run.step + 1, run.seen + batch.size

@@ -13,9 +13,9 @@ from dptrain.machine import free_memory
 from dptrain.model import Model
 from dptrain.optim.optimizer import CACHED
 from dptrain.optim.rules import transforms
-from dptrain.reduce.layout import held_by, num_sums, rank_slices, shared_bytes
+from dptrain.reduce import REDUCERS
 from dptrain.reduce.memory import free_bytes
-from dptrain.world import World, cut
+from dptrain.world import World
 
 
 @dataclass(frozen=True)
@@ -42,27 +42,22 @@ def needs(model: Model, config: TrainConfig, nodes: list[range], rows: int | Non
     `rows` are what a rank computes with at a time: a shard, or a block in evaluation, whichever is
     more, unless given.
     """
-    size, n, itemsize = nodes[-1].stop, num_params(model.layout), np.dtype(model.dtype).itemsize
-    shards = config.num_shards
+    n, itemsize = num_params(model.layout), np.dtype(model.dtype).itemsize
+    reducer = REDUCERS[config.reduce].needs(nodes, n, config.num_shards, itemsize)
     slots = sum(transform.num_slots for transform in transforms(config))
-    tree = config.reduce == "tree"
-    slices = [part.stop - part.start for part in rank_slices(n, nodes)] if tree else [n] * size
-    sums = {ranks: num_sums(held_by(ranks, shards, size), shards) for ranks in nodes}
+    rows = rows or max(-(-config.batch_size // config.num_shards), BLOCK)
+    activations = activation_bytes(model, rows)
     own = {}
     for ranks in nodes:
-        entries = 0
+        own[ranks] = len(ranks) * activations
         for rank in ranks:
+            size = reducer.slices[rank].stop - reducer.slices[rank].start
             kept = slots + (config.patience is not None)
-            buffers = sum(sums.values()) - sums[ranks] if tree else 2 + len(cut(shards, size, rank))
-            entries += slices[rank] * (kept + buffers) + 2 * min(slices[rank], CACHED)
-        activations = activation_bytes(model, rows or max(-(-config.batch_size // shards), BLOCK))
-        own[ranks] = entries * itemsize + len(ranks) * activations
+            own[ranks] += reducer.own[rank] + (kept * size + 2 * min(size, CACHED)) * itemsize
     vectors = (1 + slots) * n * itemsize
     own[nodes[0]] += vectors
     return Needs(
-        shared={
-            ranks: tree * sum(shared_bytes(ranks, size, shards, n, itemsize)) for ranks in nodes
-        },
+        shared=reducer.shared,
         own=own,
         checkpoint=vectors,
         disk=(config.keep_checkpoints + 2) * vectors + n * itemsize,

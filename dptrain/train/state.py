@@ -16,7 +16,7 @@ def snapshot(run: Training) -> tuple[dict[str, Array], dict[str, Any]]:
     `params` [n]; `optimizer.I` [slots, n] for each transform that has a state; `best` [n] with
     patience. Collective: every rank must call this.
     """
-    arrays = {name: run.reducer.collect(part) for name, part in _parts(run).items()}
+    arrays = {name: run.reducer.gather(part) for name, part in _parts(run).items()}
     state: dict[str, Any] = {name: getattr(run, name) for name in WHOLE}
     state |= {name: float(getattr(run, name)).hex() for name in REAL}
     state["kept_metrics"] = run.kept_metrics
@@ -31,8 +31,8 @@ def restore(
     Collective: every rank must call this.
     """
     for name, part in _parts(run).items():
-        run.reducer.deal(arrays.get(name), part)
-    run.reducer.share()
+        run.reducer.scatter(arrays.get(name), part)
+    run.reducer.allgather()
     for name in WHOLE:
         setattr(run, name, state[name])
     for name in REAL:

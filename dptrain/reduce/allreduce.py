@@ -1,0 +1,71 @@
+"""The idea as code: an allreduce adds the shares, and every rank applies the same update."""
+
+import contextlib
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from dptrain.arrays import Floats
+from dptrain.reduce.layout import Needs, square_norm
+from dptrain.reduce.reducer import Reducer
+from dptrain.reduce.sums import Sums, allgather_sums
+from dptrain.reduce.wire import pieces
+from dptrain.world import World, cut
+
+
+class AllReduce(Reducer):
+    """MPI's own Allreduce on the whole vector. Its bits depend on the ranks."""
+
+    def __init__(self, world: World, num_params: int, num_shards: int, dtype: Any) -> None:
+        super().__init__(world, num_params, num_shards)
+        self.params = np.empty(num_params, dtype)
+        self.slices = [slice(0, num_params)] * world.size
+        self.copies = [range(rank, rank + 1) for rank in range(world.size)]
+        self._shards = np.empty((len(world.mine(num_shards)), num_params), dtype)
+        self._total = np.empty(num_params, dtype)
+
+    @staticmethod
+    def needs(nodes: list[range], num_params: int, num_shards: int, itemsize: int) -> Needs:
+        """See `Reducer.needs`: parameters, their gradient, and a gradient for each shard."""
+        size = nodes[-1].stop
+        held = [len(cut(num_shards, size, rank)) for rank in range(size)]
+        own = [(2 + shards) * num_params * itemsize for shards in held]
+        return Needs([slice(0, num_params)] * size, dict.fromkeys(nodes, 0), own)
+
+    def start(self, initial: Callable[[], Floats]) -> None:
+        """See `Reducer.start`: every rank has its own copy."""
+        self.params[:] = initial()
+
+    def write(self, shard: int) -> contextlib.nullcontext[Floats]:
+        own = self.world.mine(self.num_shards)
+        return contextlib.nullcontext(self._shards[shard - own.start])
+
+    def allgather_sums(self, sums: Sequence[Sums], asks: int) -> tuple[Sequence[Sums], int]:
+        return allgather_sums(self.world, sums, asks, self.num_shards)
+
+    def reduce_scatter(self) -> Floats:
+        """See `Reducer.reduce_scatter`: of the whole vector."""
+        np.sum(self._shards, axis=0, out=self._total)
+        if self.world.comm is not None:
+            from mpi4py import MPI
+
+            for piece in pieces(self._total):
+                self.world.comm.Allreduce(MPI.IN_PLACE, piece)
+        return self._total
+
+    def allgather(self, finite: bool = True) -> bool:
+        """See `Reducer.allgather`: every rank has updated the whole vector."""
+        return finite
+
+    def gather(self, part: Floats) -> Floats | None:
+        """See `Reducer.gather`: every rank has it whole."""
+        return part.copy() if self.world.rank == 0 else None
+
+    def norm(self, gradient: Floats) -> float:
+        """See `Reducer.norm`: every rank has the gradient whole."""
+        return math.sqrt(square_norm(gradient))
+
+    def close(self) -> Floats:
+        return self.params

@@ -1,0 +1,71 @@
+"""The tree between nodes: what the owners of one area exchange, and in which order they add it."""
+
+from typing import Any
+
+import numpy as np
+
+from dptrain.arrays import Floats
+from dptrain.reduce.layout import held_by, sums_left
+from dptrain.reduce.tree import plan
+from dptrain.reduce.wire import Message, Wire
+from dptrain.reduce.within import Adds, WithinNode, add
+
+
+class BetweenNodes:
+    """This rank's part in it, as the owner of an area on its node: of that area its slice.
+
+    It sends the others' slices of its node's sums and receives its own of theirs, adds these in the
+    order of the tree, and once the slice is updated sends it to all and receives the others'.
+    """
+
+    total: Floats
+    """This rank's slice of the sum over all shards, once `reduce_scatter` is done."""
+
+    def __init__(
+        self, within: WithinNode, slices: list[slice], num_shards: int, dtype: Any
+    ) -> None:
+        world, own = within.world, slices[within.world.rank]
+        owner, owners = world.rank - within.ranks.start, min(map(len, within.nodes))
+        sums: list[tuple[Floats, range]] = []
+        self.sums_out: list[Message] = []
+        self.sums_in: list[Message] = []
+        self.params_out: list[Message] = []
+        self.params_in: list[Message] = []
+        for ranks in within.nodes if owner < owners else []:
+            peer = ranks[owner]
+            if peer == world.rank:
+                sums += [(array[own], shards) for array, shards in within.sums]
+                continue
+            self.sums_out += [(array[slices[peer]], peer) for array, _ in within.sums]
+            for shards in sums_left(held_by(ranks, num_shards, world.size), num_shards):
+                array = np.empty(own.stop - own.start, dtype)
+                self.sums_in.append((array, peer))
+                sums.append((array, shards))
+            self.params_out.append((within.params[own], peer))
+            self.params_in.append((within.params[slices[peer]], peer))
+        across = plan([shards for _, shards in sums], num_shards)
+        self._adds: Adds = []
+        for pairs in across.adds:
+            self._adds += [(sums[into][0], sums[what][0]) for into, what in pairs]
+        self.total = sums[0][0] if sums else np.empty(0, dtype)
+        self._sums_wire = Wire(world, [(self.sums_out, self.sums_in)])
+        self._params_wire = Wire(world, [(self.params_out, self.params_in)])
+
+    def reduce_scatter(self) -> Floats:
+        """Return this rank's slice of the sum over all nodes. Collective."""
+        self._sums_wire.start(0)
+        self._sums_wire.wait(0)
+        add(self._adds)
+        return self.total
+
+    def allgather(self) -> None:
+        """Send this rank's slice of the parameters and receive the others'. Collective."""
+        self._params_wire.start(0)
+        self._params_wire.wait(0)
+
+    def close(self) -> None:
+        """Let go of all arrays."""
+        self._sums_wire.close()
+        self._params_wire.close()
+        self.sums_out, self.params_out, self.params_in, self._adds = [], [], [], []
+        self.total = np.empty(0)

@@ -1,0 +1,112 @@
+"""The fixed tree over all ranks: one SHA-256 of the parameters, whoever holds the shards."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from dptrain.arrays import Floats
+from dptrain.reduce.between import BetweenNodes
+from dptrain.reduce.layout import (
+    BLOCK,
+    Needs,
+    block_square_sums,
+    held_by,
+    rank_slices,
+    shared_bytes,
+    sums_left,
+)
+from dptrain.reduce.reducer import Reducer
+from dptrain.reduce.sums import Sums, allgather_sums
+from dptrain.reduce.tree import tree_sum
+from dptrain.reduce.within import WithinNode, Write
+from dptrain.world import World
+
+
+class TreeReduce(Reducer):
+    """The fixed tree, straight from where the models wrote, by whoever owns a part of the vector.
+
+    Within a node nothing is copied: models write into memory that the node's ranks share, and the
+    owner of an area adds it for all shards of the node. Between nodes the owners of one area
+    exchange these sums, each for its slice of the area, add them in tree order, and update the
+    slice; the updated slices go back the same way. That is a reduce-scatter, an optimizer divided
+    among all ranks (ZeRO, stage 1) and an allgather.
+    """
+
+    def __init__(self, world: World, num_params: int, num_shards: int, dtype: Any) -> None:
+        super().__init__(world, num_params, num_shards)
+        self._within = WithinNode(world, num_params, num_shards, dtype)
+        self.params = self._within.params
+        self.copies = self._within.nodes
+        self.slices = rank_slices(num_params, self.copies)
+        self._between = BetweenNodes(self._within, self.slices, num_shards, dtype)
+        self._firsts = np.array([part.start for part in self.slices if part.stop > part.start])
+        self._zeros = np.zeros(len(self._firsts), dtype)
+
+    @staticmethod
+    def needs(nodes: list[range], num_params: int, num_shards: int, itemsize: int) -> Needs:
+        """See `Reducer.needs`: of each other node what it is left with, and the shared memory."""
+        size, slices = nodes[-1].stop, rank_slices(num_params, nodes)
+        left = [len(sums_left(held_by(ranks, num_shards, size), num_shards)) for ranks in nodes]
+        own = []
+        for ranks, of_node in zip(nodes, left, strict=True):
+            received = (sum(left) - of_node) * itemsize  # bytes for each entry of a slice
+            own += [received * (slices[rank].stop - slices[rank].start) for rank in ranks]
+        shared = [sum(shared_bytes(r, size, num_shards, num_params, itemsize)) for r in nodes]
+        return Needs(slices, dict(zip(nodes, shared, strict=True)), own)
+
+    def start(self, initial: Callable[[], Floats]) -> None:
+        """See `Reducer.start`: a node's first rank does it for all of them.
+
+        Before that each rank writes to its area, so that the memory is near the core that updates
+        it: a page lies where it is first written to.
+        """
+        self.params[self._within.area] = 0
+        self._within.share_params()
+        if self.world.rank == self._within.ranks.start:
+            self.params[:] = initial()
+        self._within.share_params()
+
+    def write(self, shard: int) -> Write:
+        return self._within.writes[shard]
+
+    def allgather_sums(self, sums: Sequence[Sums], asks: int) -> tuple[Sequence[Sums], int]:
+        if self.world.size == 1:
+            return sums, asks
+        if len(self.copies) == 1:
+            return self._within.allgather_sums(sums, asks)
+        self._within.sync()
+        found = allgather_sums(self.world, sums, asks, self.num_shards)  # waits for every rank
+        self._within.sync()
+        return found
+
+    def reduce_scatter(self) -> Floats:
+        self._within.add()
+        return self._between.reduce_scatter()
+
+    def allgather(self, finite: bool = True) -> bool:
+        """See `Reducer.allgather`: a slice that is not finite says so by its first entry."""
+        if self.world.size == 1:
+            return finite
+        if not finite:
+            self.params[self.own_slice][:1] = math.nan
+        self._between.allgather()
+        self._within.share_params()
+        return math.isfinite(np.dot(self.params[self._firsts], self._zeros))
+
+    def norm(self, gradient: Floats) -> float:
+        """See `Reducer.norm`: from the blocks of all slices, added in the tree over blocks."""
+        own = block_square_sums(gradient)
+        if self.world.comm is not None:
+            counts = [-(-(part.stop - part.start) // BLOCK) for part in self.slices]
+            starts = [part.start // BLOCK for part in self.slices]
+            blocks = np.empty(sum(counts))
+            self.world.comm.Allgatherv(own, (blocks, (counts, starts)))
+            own = blocks
+        return math.sqrt(tree_sum(own.tolist()))
+
+    def close(self) -> Floats:
+        self._between.close()
+        self.params = self._within.close()
+        return self.params

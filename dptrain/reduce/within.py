@@ -1,0 +1,180 @@
+"""The tree within a node: models write where owners of areas add, so that nothing is copied."""
+
+import functools
+import operator
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dptrain.arrays import Floats
+from dptrain.reduce.layout import Holding, areas, holding, shared_bytes
+from dptrain.reduce.memory import SHM, NodeMemory, free_bytes
+from dptrain.reduce.sums import Sums
+from dptrain.reduce.tree import plan
+from dptrain.streams import tell
+from dptrain.world import World, cut
+
+CACHED = 65536
+"""Entries that are added at a time: few enough for the sums of a node's shards to stay in cache."""
+
+Adds = list[tuple[Floats, Floats]]
+"""Pairs of arrays: what the second holds is added to the first, pair by pair."""
+
+
+def add(pairs: Adds) -> None:
+    """Add, pair by pair."""
+    for into, what in pairs:
+        np.add(into, what, out=into)
+
+
+class Write:
+    """Where a shard's gradient sum is written; what can be added then, is added on the way out."""
+
+    def __init__(self, buffer: Floats, adds: Adds) -> None:
+        self._buffer, self._adds = buffer, adds
+
+    def __enter__(self) -> Floats:
+        return self._buffer
+
+    def __exit__(self, fault: type[BaseException] | None, *_: object) -> None:
+        if fault is None:
+            add(self._adds)
+
+
+class WithinNode:
+    """The memory that a node's ranks share: the parameters once, and a buffer for each gradient sum
+    that is kept. The vector is cut into one area a rank, whose owner adds it for all shards of the
+    node. Where a node has too little memory to share, each rank is a node of its own.
+
+    Collective: every rank must make one.
+    """
+
+    nodes: list[range]
+    """The ranks that share memory, for each of these memories."""
+
+    ranks: range
+    """Those that this rank is among."""
+
+    params: Floats
+    """The parameters [num_params]."""
+
+    sums: list[tuple[Floats, range]]
+    """The gradient sums [num_params] that a node is left with, and the shards under each."""
+
+    def __init__(self, world: World, num_params: int, num_shards: int, dtype: Any) -> None:
+        self.world = world
+        self.nodes, (self._memory, self._params_memory) = take_memory(
+            world, num_params, num_shards, np.dtype(dtype).itemsize
+        )
+        self.ranks = next(ranks for ranks in self.nodes if world.rank in ranks)
+        self._held = world.mine(num_shards)
+        self.params = self._params_memory.array((num_params,), dtype)
+        self._shard_sums = self._memory.array((num_shards, 2), np.float64)
+        self._asks = self._memory.array((len(self.ranks),), np.int64)
+        holdings = {
+            rank: holding(cut(num_shards, world.size, rank), num_shards) for rank in self.ranks
+        }
+        buffers = {
+            rank: [self._memory.array((num_params,), dtype) for _ in range(held.num_buffers)]
+            for rank, held in holdings.items()
+        }
+        self.writes = self._writes(holdings[world.rank], buffers[world.rank])
+        own_areas = dict(zip(self.ranks, areas(num_params, self.nodes), strict=False))
+        self.area = own_areas.get(world.rank, slice(0, 0))
+        self.left = [
+            (buffers[rank][slot], shards)
+            for rank, held in holdings.items()
+            for slot, shards in held.left
+        ]
+        self._plan_adds(num_shards)
+
+    def _writes(self, held: Holding, buffers: list[Floats]) -> dict[int, Write]:
+        """Return where each of this rank's shards is written."""
+        writes = {}
+        for shard, slot, pairs in zip(self._held, held.slots, held.adds, strict=True):
+            writes[shard] = Write(buffers[slot], [(buffers[i], buffers[j]) for i, j in pairs])
+        return writes
+
+    def _plan_adds(self, num_shards: int) -> None:
+        """Find what this rank adds of the sums that the node's ranks leave, and what remains."""
+        of_node = plan([shards for _, shards in self.left], num_shards)
+        self.sums = [(self.left[node][0], shards) for node, shards in of_node.rest]
+        pairs = [pair for adds in of_node.adds for pair in adds]
+        self._adds: Adds = []
+        for start in range(self.area.start, self.area.stop, CACHED):
+            part = slice(start, min(start + CACHED, self.area.stop))
+            for into, what in pairs:
+                self._adds.append((self.left[into][0][part], self.left[what][0][part]))
+
+    def add(self) -> None:
+        """Add this rank's area of the sums that the node's ranks have left."""
+        add(self._adds)
+
+    def allgather_sums(self, sums: Sequence[Sums], asks: int) -> tuple[Sequence[Sums], int]:
+        """See `Reducer.allgather_sums`, where all ranks are of one node."""
+        if sums:
+            self._shard_sums[self._held.start : self._held.stop] = sums
+        self._asks[self.world.rank] = asks
+        self._memory.barrier()
+        return self._shard_sums.tolist(), functools.reduce(operator.or_, self._asks.tolist())
+
+    def sync(self) -> None:
+        """Have this rank's gradients leave it and the others' arrive: before and after a meeting
+        that is not in this memory.
+        """
+        self._memory.sync()
+
+    def share_params(self) -> None:
+        """Let the node's ranks see what others have written to the parameters."""
+        self._params_memory.sync()
+        self._memory.barrier()
+        self._params_memory.sync()
+
+    def close(self) -> Floats:
+        """Give the memory back, and return the parameters as an array of this rank's own."""
+        self.writes, self.left, self.sums, self._adds = {}, [], [], []
+        self._memory.free()
+        params = self.params = self.params.copy()
+        self._params_memory.free()
+        return params
+
+
+def take_memory(
+    world: World, num_params: int, num_shards: int, itemsize: int
+) -> tuple[list[range], list[NodeMemory]]:
+    """Take each node's memory, for gradients and for parameters; where one has too little of it,
+    each rank's own.
+
+    Returns the ranks that share memory, and this rank's two. Collective: every rank must call this.
+    """
+
+    def bytes_of(ranks: range) -> tuple[int, int]:
+        return shared_bytes(ranks, world.size, num_shards, num_params, itemsize)
+
+    here = world.ranks_here
+    needed, free, fault = bytes_of(here), free_bytes(), ""
+    taken: list[NodeMemory] = []
+    try:
+        for num_bytes in needed:
+            memory = NodeMemory(world.node_comm if len(here) > 1 else None, num_bytes)
+            taken.append(memory)
+    except OSError as error:
+        why = "" if free < sum(needed) else f" but refuses ({error.strerror})"
+        fault = (
+            f"{SHM} of {socket.gethostname()} has {free / 1e6:,.1f} MB free{why}, and "
+            f"{sum(needed) / 1e6:,.1f} MB are needed"
+        )
+    faults = [fault for fault in world.allgather(fault) if fault]
+    if not faults:
+        return world.nodes, taken
+    for memory in taken:
+        memory.free()
+    if world.rank == 0:
+        tell(
+            f"gradients go by messages, which is slower: {faults[0]}. More: "
+            "mount -o remount,size=... /dev/shm, or docker run --shm-size=..."
+        )
+    alone = [range(rank, rank + 1) for rank in range(world.size)]
+    return alone, [NodeMemory(None, num_bytes) for num_bytes in bytes_of(alone[world.rank])]
