@@ -21,8 +21,9 @@ from dptrain import DataConfig, World
 from dptrain.reduce import REDUCERS
 from dptrain.reduce.digest import HASHED, digest, first_difference
 from dptrain.run.fit import fit, load, mlp_for
-from dptrain.train.loop import Recorder, begin, train_epoch
-from dptrain.train.state import check, forms, restore, snapshot
+from dptrain.train.control import Control
+from dptrain.train.loop import begin, train_epoch
+from dptrain.train.state import State, forms, restore, snapshot
 
 
 def dealt_and_collected(world: World) -> bool:
@@ -66,22 +67,23 @@ def restored(world: World) -> bool:
     data = load("data.npz", DataConfig(validation=0.2), world=world)
     run = begin(mlp_for(data, HIDDEN), data, CONFIG, world)
     run.num_steps = 1
-    train_epoch(run, CONFIG, world, Recorder())
+    train_epoch(run, CONFIG, world, Control())
     ends = []
     arrays, state = snapshot(run)
     if world.rank == 0:
-        check(arrays, state, forms(run))
+        assert {name: (a.dtype.name, a.shape) for name, a in arrays.items()} == forms(run)
+        assert State.read(state.plain()).plain() == state.plain()
     for _ in range(2):
         run.num_steps = 2
-        train_epoch(run, CONFIG, world, Recorder())
-        after, plain = snapshot(run)
-        ends.append((plain, {name: array.tobytes() for name, array in after.items()}))
+        train_epoch(run, CONFIG, world, Control())
+        after, reached = snapshot(run)
+        ends.append((reached.plain(), {name: array.tobytes() for name, array in after.items()}))
         restore(run, arrays, state, [])
-        again, plain = snapshot(run)
-        assert plain == state
+        again, back = snapshot(run)
+        assert back.plain() == state.plain()
         assert all(again[name].tobytes() == arrays[name].tobytes() for name in arrays)
     run.reducer.close()
-    return all(world.allgather(ends[0] == ends[1] and ends[0][0] != state))
+    return all(world.allgather(ends[0] == ends[1] and ends[0][0] != state.plain()))
 
 
 def checkpoints(world: World, name: str) -> list[str]:

@@ -31,7 +31,7 @@ from short_runs import (
 from dptrain.record import checkpoint
 from dptrain.record.checkpoint import DamagedError, path_of, steps_of
 from dptrain.run.fit import fit, mlp_for
-from dptrain.train.state import REAL, WHOLE, check
+from dptrain.train.state import State
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -300,18 +300,18 @@ def test_a_run_goes_on_from_its_newest_checkpoint(
     assert bytes_of(out) == expected
 
 
-@pytest.mark.parametrize("name", [*WHOLE, *REAL])
+STATE = State(1, 1, 1, 0, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, {"train_loss": 0.5}).plain()
+
+
+@pytest.mark.parametrize("name", STATE)
 def test_a_state_of_values_that_can_not_be_is_none(name: str) -> None:
-    whole: dict[str, Any] = dict.fromkeys(WHOLE, 1) | dict.fromkeys(REAL, (0.5).hex())
-    whole |= {"kept": 0, "kept_metrics": {"train_loss": 0.5}}
-    check({}, whole, {})
-    wrong = [-1, 1.0, True, "1", None] if name in WHOLE else [0.5, None, "x", 1]
-    for value in wrong:
+    assert State.read(STATE).plain() == STATE
+    whole = type(STATE[name]) is int
+    for value in [-1, 1.0, True, "1", None, {}] if whole else [0.5, None, "x", 1, {"a": 1}]:
         with pytest.raises(ValueError, match=r"its |float"):
-            check({}, whole | {name: value}, {})
-    del whole[name]
+            State.read(STATE | {name: value})
     with pytest.raises(ValueError, match=f"its {name} is None"):
-        check({}, whole, {})
+        State.read({key: value for key, value in STATE.items() if key != name})
 
 
 def test_of_arrays_of_another_model_none_is_used(

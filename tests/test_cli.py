@@ -118,7 +118,7 @@ def test_the_time_left_goes_by_the_steps_of_this_start(monkeypatch: pytest.Monke
     lines = Lines(100, 50, said)
     clock[0] += 20
     lines.step(60, 0.5)
-    lines.epoch({"epoch": 1, "step": 60, "train_loss": 0.5})
+    lines.metrics({"epoch": 1, "step": 60, "train_loss": 0.5})
     assert said.getvalue().splitlines() == [
         "step  60/100  loss 0.5  1 min 20 s left",
         "step  60/100  epoch 1  train loss 0.5  1 min 20 s left",

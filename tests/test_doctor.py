@@ -100,7 +100,8 @@ from dptrain.doctor.examine import examine
 from dptrain.train.needs import activation_bytes, needs
 from dptrain.train.evaluate import evaluate
 from dptrain.run.fit import mlp_for
-from dptrain.train.loop import Recorder, begin, train_epoch
+from dptrain.train.control import Control
+from dptrain.train.loop import begin, train_epoch
 from dptrain.world import World, connect
 
 world = connect()
@@ -116,7 +117,7 @@ for shards, optimizer, reduce in (
     model = mlp_for(data, ModelConfig(hidden=(100, 80), dropout=0.5))
     needed = needs(model, config, world.nodes)
     run = begin(model, data, config, world)
-    train_epoch(run, config, world, Recorder())
+    train_epoch(run, config, world, Control())
     evaluate(model, run.reducer.params, data.train, world)
     model.loss_and_grad_sum(
         run.reducer.params, *data.train.gather(slice(0, 1024), model.dtype), None,

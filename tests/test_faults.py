@@ -3,6 +3,7 @@
 The functions by which a process changes files are replaced by ones that can be told to fail.
 """
 
+import dataclasses
 import errno
 import io
 import json
@@ -25,8 +26,8 @@ from conftest import BIN, Start
 from short_runs import ALONE, CONFIG, HIDDEN, NUM_STEPS, bytes_of, load_once, train, write_data
 
 from dptrain import InputError
-from dptrain.record import checkpoint, rundir, store
-from dptrain.run import recorder, resume
+from dptrain.record import checkpoint, rundir, writer
+from dptrain.run import control, resume
 from dptrain.run.fit import fit, mlp_for
 from dptrain.run.verify import verify
 from dptrain.train.state import snapshot
@@ -340,7 +341,7 @@ def test_a_state_is_copied_once_the_one_before_is_written(
         return snapshot(run)
 
     monkeypatch.setattr(checkpoint, "write", slow)
-    monkeypatch.setattr(recorder, "snapshot", look)
+    monkeypatch.setattr(control, "snapshot", look)
     train(data, tmp_path / "run")
     assert copied == [0] * NUM_STEPS
 
@@ -438,7 +439,7 @@ def test_a_lost_file_system_is_not_asked_at_every_step(
     disk: Disk, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What waits grows with every step, and each try would copy it."""
-    monkeypatch.setattr(store, "HURRY", 100)
+    monkeypatch.setattr(writer, "HURRY", 100)
     disk.fail(errno.EIO, what="lseek")
     start = time.monotonic()
     train(data, disk.folder, steps=60, epochs=None, patience=None, checkpoint_every="60 seconds")
@@ -482,12 +483,12 @@ def test_a_file_is_on_disk_before_its_name_is_and_its_name_before_the_next(
 
 def test_the_lines_that_a_checkpoint_counts_on_are_on_disk_before_it(disk: Disk) -> None:
     disk.folder.mkdir()
-    files = store.Store(disk.folder, 2, print)
+    files = writer.Writer(disk.folder, 2, print, writer.Files())
     for step in (1, 2):
         files.step(step, np.arange(3), 0.5, None)
         files.metrics({"step": step})
         disk.done.clear()
-        files.save(step, {"params": np.zeros(3)}, files.lines(), {})
+        files.save(step, {"params": np.zeros(3)}, dataclasses.asdict(files.files()), {})
         files.wait()
         done = changes_of(disk)
         checkpoint_begins = done.index(("write", f"checkpoints/.step-{step:010}.safetensors.tmp"))

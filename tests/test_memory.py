@@ -36,8 +36,9 @@ from dptrain.optim.rules import transforms
 from dptrain.optim.schedule import learning_rate
 from dptrain.order import Batch
 from dptrain.reduce.memory import free_bytes
+from dptrain.train.control import Control
 from dptrain.train.evaluate import evaluate
-from dptrain.train.loop import Recorder, begin, train, train_epoch
+from dptrain.train.loop import begin, train, train_epoch
 
 ROOT = Path(__file__).parent.parent
 ROWS, INPUTS, WIDTH, OUTPUTS, BATCH = 1024, 64, 256, 10, 128
@@ -55,14 +56,14 @@ ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 ADAM = TrainConfig(shards=1, batch_size=BATCH, epochs=2)
 
 
-class Meter(Recorder):
+class Meter(Control):
     """Traces what the steps of the second epoch allocate, from the end of its first step on."""
 
     def __init__(self, steps_per_epoch: int) -> None:
         self.first, self.last = steps_per_epoch + 1, 2 * steps_per_epoch
         self.peak = -1
 
-    def step(self, batch: Batch, loss: float, asked: int) -> None:  # noqa: ARG002
+    def after_step(self, batch: Batch, loss: float, asked: int) -> None:  # noqa: ARG002
         if batch.step + 1 == self.first:
             tracemalloc.start()
         if batch.step + 1 == self.last:
@@ -168,7 +169,7 @@ def test_a_temporary_as_large_as_a_hidden_layer_would_be_seen(
 class WholeMeter(Meter):
     """Notes the peak of all that is traced, from the end of the first step to the last."""
 
-    def step(self, batch: Batch, loss: float, asked: int) -> None:  # noqa: ARG002
+    def after_step(self, batch: Batch, loss: float, asked: int) -> None:  # noqa: ARG002
         if batch.step == 0:
             tracemalloc.reset_peak()
         self.peak = tracemalloc.get_traced_memory()[1]

@@ -6,6 +6,7 @@ import random
 import struct
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from dptrain.config import DataConfig, InputError
 from dptrain.model.mlp import MLP
 from dptrain.record import receipt, rundir
 from dptrain.record.receipt import Receipt, differences, encode, head_of, merged, step_line
-from dptrain.record.store import Store
+from dptrain.record.writer import Files, Writer
 from dptrain.reduce.digest import HASHED, block_digests, digest, root
 from dptrain.run.fit import load, mlp_for, outcome
 from dptrain.train.loop import begin
@@ -232,44 +233,42 @@ def test_what_differs_makes_one_run_of_the_other(
 # ---- the files of a run
 
 
-def test_a_store_goes_on_where_its_lines_say(tmp_path: Path) -> None:
+def test_a_writer_goes_on_where_its_lines_say(tmp_path: Path) -> None:
     rows = np.arange(3)
     said: list[str] = []
-    store = Store(tmp_path, 2, said.append)
-    store.say(FIRST)
+    writer = Writer(tmp_path, 2, said.append, Files())
+    writer.say(FIRST)
     for step in range(1, 4):
-        store.step(step, rows, 0.5, None)
-        store.metrics({"step": step})
+        writer.step(step, rows, 0.5, None)
+        writer.metrics({"step": step})
         if step == 2:
-            store.save(step, {"params": np.zeros(3)}, store.lines(), {})
-            lines = store.lines()
-    store.close()
+            writer.save(step, {"params": np.zeros(3)}, asdict(writer.files()), {})
+            lines = writer.files()
+    writer.close()
     whole = (tmp_path / rundir.RECEIPT).read_bytes()
-    assert receipt.head_at(tmp_path, lines["receipt_lines"]) == lines["receipt_sha256"]
-    assert lines == {"metrics_lines": 2, "receipt_lines": 3} | {
-        "receipt_sha256": lines["receipt_sha256"]
-    }
-    again = Store(tmp_path, 2, said.append, *lines.values())
+    assert (lines.metrics_lines, lines.receipt_lines) == (2, 3)
+    assert receipt.head_at(tmp_path, 3) == lines.receipt_sha256
+    again = Writer(tmp_path, 2, said.append, lines)
     again.step(3, rows, 0.5, None)
     again.metrics({"step": 3})
     again.close()
     assert (tmp_path / rundir.RECEIPT).read_bytes() == whole
     assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1}\n{"step": 2}\n{"step": 3}\n'
-    assert receipt.read(tmp_path).head == again.head == store.head
+    assert receipt.read(tmp_path).head == again.head == writer.head
     assert said == []
-    assert store.trouble is None
+    assert writer.trouble is None
 
 
-def test_what_a_store_can_not_write_is_said_once_for_each_cause(tmp_path: Path) -> None:
+def test_what_a_writer_can_not_write_is_said_once_for_each_cause(tmp_path: Path) -> None:
     said: list[str] = []
-    store = Store(tmp_path, 2, said.append)
-    store.note_trouble("a")
-    store.note_trouble("b")
-    store.note_trouble("a")
-    store.note_trouble("b")
-    store.close()
+    writer = Writer(tmp_path, 2, said.append, Files())
+    writer.note_trouble("a")
+    writer.note_trouble("b")
+    writer.note_trouble("a")
+    writer.note_trouble("b")
+    writer.close()
     assert [text[0] for text in said] == ["a", "b"]
-    assert store.trouble == "a"
+    assert writer.trouble == "a"
 
 
 # ---- digests

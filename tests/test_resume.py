@@ -19,6 +19,7 @@ from dptrain.record import checkpoint, rundir
 from dptrain.record import receipt as receipts
 from dptrain.run import identity
 from dptrain.run.resume import settings_of
+from dptrain.run.saved import Identity
 
 SHORT = TrainConfig(
     batch_size=64, shards=3, epochs=3, checkpoint_every="17 steps", keep_checkpoints=100
@@ -194,6 +195,12 @@ def test_other_data_is_refused_or_noted(tmp_path: Path, dptrain: Start) -> None:
     assert [sorted(note["changed"]) for note in notes] == [["settings"], ["data", "settings"]]
 
 
+def was(**values: Any) -> Identity:
+    """Return what decides the bytes of a run, of which these values count."""
+    nothing = dict.fromkeys(item.name for item in dataclasses.fields(Identity))
+    return Identity(**{**nothing, "settings": {}, **values})
+
+
 def test_every_setting_that_changes_bytes_is_fixed() -> None:
     free = {"data", "test-data"}  # where files are; their contents are compared
     free |= {"checkpoint-every", "keep-checkpoints", "audit-every", "stall-timeout"}
@@ -204,7 +211,7 @@ def test_every_setting_that_changes_bytes_is_fixed() -> None:
     ]
     assert len(names) > 30
     for name in ("data", *names):
-        stored, now = ({"settings": {"seed": 0} | {name: value}} for value in (1, 2))
+        stored, now = (was(settings={"seed": 0, name: value}) for value in (1, 2))
         if name in free:
             assert identity.changes(stored, now, force=False) == {}
         elif name in ("epochs", "steps"):
@@ -216,8 +223,7 @@ def test_every_setting_that_changes_bytes_is_fixed() -> None:
 
 
 def test_another_number_of_parameters_is_refused_whatever_is_forced() -> None:
-    stored: dict[str, Any] = {"num_params": 5, "settings": {}}
-    now = stored | {"num_params": 6}
+    stored, now = was(num_params=5), was(num_params=6)
     for force in (False, True):
         with pytest.raises(InputError, match="has 6 parameters; that of the run 5"):
             identity.changes(stored, now, force=force)

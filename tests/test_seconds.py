@@ -19,9 +19,10 @@ from short_runs import NUM_STEPS, bytes_of, train, write_data
 
 from dptrain.guard import GUARD
 from dptrain.plot.metrics import read_runs
-from dptrain.record import checkpoint, store
+from dptrain.record import checkpoint, writer
 from dptrain.record.rundir import METRICS, SECONDS, SUMMARY
 from dptrain.train import loop
+from dptrain.train.state import Training
 
 BEFORE = 2
 """How many steps are done before a run ends; the second epoch has not begun."""
@@ -134,14 +135,14 @@ def test_they_are_written_while_the_run_goes_on(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who is killed leaves them behind; here a second passes between any two steps."""
-    run, found, after = tmp_path / "run", [], loop.Training.add_noise
-    monkeypatch.setattr(store, "time", SimpleNamespace(monotonic=itertools.count(0, 2).__next__))
+    run, found, after = tmp_path / "run", [], Training.add_noise
+    monkeypatch.setattr(writer, "time", SimpleNamespace(monotonic=itertools.count(0, 2).__next__))
 
     def look(*args: Any) -> None:
         found.append(kept(run)["seconds"])
         after(*args)
 
-    monkeypatch.setattr(loop.Training, "add_noise", look)
+    monkeypatch.setattr(Training, "add_noise", look)
     train(data, run, noise_scale=True, checkpoint_every="60 seconds")
     assert found == [0.0, 1.0, 2.0, 3.0]
 

@@ -18,8 +18,8 @@ from dptrain.guard import Ask
 from dptrain.record import checkpoint, receipt
 from dptrain.record.receipt import Receipt
 from dptrain.record.rundir import SUMMARY
+from dptrain.run.control import RunControl
 from dptrain.run.fit import fit, load, mlp_for
-from dptrain.run.recorder import RunRecorder
 from dptrain.train.evaluate import evaluate
 
 RISING: dict[str, Any] = {
@@ -177,7 +177,7 @@ def test_an_epoch_whose_metrics_a_signal_kept_away_gets_them_later(
     fit(model, loaded, config, out=whole, world=ALONE)
     assert {"gradient_norm", "noise_scale"} <= metrics_of(whole)[-1].keys()
     with monkeypatch.context() as patched:  # asked in the evaluation, and no more
-        patched.setattr(RunRecorder, "asked", lambda _: Ask.SIGUSR1)
+        patched.setattr(RunControl, "asked", lambda _: Ask.SIGUSR1)
         asked = fit(model, loaded, config, out=run, world=ALONE)
     assert (asked.summary["stopped"], asked.summary["steps"]) == ("SIGUSR1", 3)
     assert checkpoint.steps_of(run) == [3]
@@ -195,7 +195,7 @@ def test_an_epoch_that_a_signal_cut_short_has_no_metrics_until_it_is_over(
     whole, run = tmp_path / "whole", tmp_path / "run"
     fit(model, loaded, config, out=whole, world=ALONE)
     with monkeypatch.context() as patched:
-        patched.setattr(RunRecorder, "asks", lambda own: Ask.SIGUSR1 * (own.run.step == 1))
+        patched.setattr(RunControl, "before_update", lambda own: Ask.SIGUSR1 * (own.run.step == 1))
         asked = fit(model, loaded, config, out=run, world=ALONE)
     assert (asked.summary["stopped"], asked.summary["steps"]) == ("SIGUSR1", 2)
     assert asked.history == []

@@ -10,7 +10,7 @@ import numpy as np
 
 from dptrain.data.prepare import Feed
 from dptrain.optim.optimizer import Optimizer
-from dptrain.train.loop import Training
+from dptrain.train.state import Training
 from dptrain.world import World
 
 PARTS = ("products", "other_arithmetic", "waiting", "reducing", "optimizer", "data", "loop")

@@ -24,8 +24,10 @@ from dptrain.machine import CPUS, usable_cores
 from dptrain.model.mlp import MLP
 from dptrain.run.fit import mlp_for
 from dptrain.threads import blas_threads
-from dptrain.train.loop import Recorder, Training, begin, train_epoch
+from dptrain.train.control import Control
+from dptrain.train.loop import begin, train_epoch
 from dptrain.train.needs import check_memory, needs
+from dptrain.train.state import Training
 from dptrain.version import software
 from dptrain.world import World
 
@@ -152,7 +154,7 @@ class Bench:
     def steps(self, run: Training) -> None:
         """Train for a round."""
         for _ in range(self.epochs):
-            train_epoch(run, self.config, self.world, Recorder())
+            train_epoch(run, self.config, self.world, Control())
             run.next_epoch()
 
     def round(self) -> dict[str, float]:

@@ -35,8 +35,8 @@ class Silence:
     def step(self, step: int, loss: float) -> None:
         """Say that a step, counted from 1, has been done, with its mean loss."""
 
-    def epoch(self, metrics: Mapping[str, Any]) -> None:
-        """Say that an epoch, counted from 1, has been done, with its metrics."""
+    def metrics(self, values: Mapping[str, float]) -> None:
+        """Say what an epoch has come to; what is of a step alone, with `loss`, is left out."""
 
     def warn(self, text: str) -> None:
         """Say what went wrong though the run goes on; said always, and by the first rank only."""
@@ -67,10 +67,11 @@ class Lines(Silence):
         if time.monotonic() - self.last >= 10:
             self._say(step, f"loss {loss:.4g}")
 
-    def epoch(self, metrics: Mapping[str, Any]) -> None:
-        step, epoch = metrics["step"], metrics["epoch"]
-        if epoch == 1 or step == self.num_steps or time.monotonic() - self.last >= 0.5:
-            self._say(step, f"epoch {epoch}  {measures(metrics)}")
+    def metrics(self, values: Mapping[str, float]) -> None:
+        step, epoch = int(values["step"]), values["epoch"]
+        due = epoch == 1 or step == self.num_steps or time.monotonic() - self.last >= 0.5
+        if due and "loss" not in values:
+            self._say(step, f"epoch {epoch}  {measures(values)}")
 
 
 class Bar(Silence):
@@ -88,8 +89,9 @@ class Bar(Silence):
     def step(self, step: int, loss: float) -> None:  # noqa: ARG002 (the epoch's loss is steadier)
         self.bar.update(self.task, completed=step)
 
-    def epoch(self, metrics: Mapping[str, Any]) -> None:
-        self.bar.update(self.task, description=f"epoch {metrics['epoch']}  {measures(metrics)}")
+    def metrics(self, values: Mapping[str, float]) -> None:
+        if "loss" not in values:
+            self.bar.update(self.task, description=f"epoch {values['epoch']}  {measures(values)}")
 
     def warn(self, text: str) -> None:
         """Above the bar."""

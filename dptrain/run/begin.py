@@ -11,16 +11,16 @@ from dptrain.config import InputError, TrainConfig, counted
 from dptrain.data.prepare import Data
 from dptrain.record import checkpoint, receipt, rundir
 from dptrain.record.files import UNFLUSHED, is_there, sync_directory, write_whole
-from dptrain.record.store import Store
+from dptrain.record.writer import Writer
 from dptrain.run import resume
 from dptrain.run.identity import changes, identity
+from dptrain.run.saved import Identity, Settings
 from dptrain.streams import warn
-from dptrain.train.loop import Training
-from dptrain.train.state import forms, restore
+from dptrain.train.state import Training, forms, restore
 from dptrain.version import software
 from dptrain.world import World
 
-Opened = tuple[Store | None, dict[str, Any] | None]
+Opened = tuple[Writer | None, Identity | None]
 """The files, on rank 0, and what decides the run's bytes; both None for a run without files."""
 
 
@@ -28,7 +28,7 @@ def open_run(
     run: Training,
     data: Data,
     config: TrainConfig,
-    settings: dict[str, Any],
+    settings: Settings,
     out: str | Path | Callable[[], Path] | None,
     go_on: bool,
     force: bool,
@@ -49,7 +49,7 @@ def open_run(
     now, wanted = identity(settings, data, run, config, world), forms(run)
     ranks = counted(world.size, "rank")
     comment = f"{software()}; {ranks}; dptrain train --config config.toml repeats the run"
-    start, arrays, changed, store = resume.Start(), {}, {}, None
+    start, arrays, changed, writer = resume.Start(), {}, {}, None
     with world.together():
         if world.rank == 0:
             content = rundir.toml(settings, comment)
@@ -66,7 +66,7 @@ def open_run(
                 start = resume.find(directory, wanted, agree, warn, force=force)
                 changed = agree(start.run) if start.run else {}
                 _check_length(start, run, settings)
-                over = start.state.get("step", 0) >= run.num_steps
+                over = start.step >= run.num_steps
                 if not (over and changed):  # else it stays as it is
                     write_whole(directory / rundir.CONFIG, content)
                 changed = {} if over else changed
@@ -74,15 +74,15 @@ def open_run(
                     _replace_metrics(directory / rundir.METRICS, start.metrics)
                 if not sync_directory(directory):
                     warn(f"{directory}: {UNFLUSHED}")
-                store = _open_store(directory, start, changed, now, config, lock)
-                undo.pop_all()  # the lock is the store's to give back
-                arrays, start.arrays, start.seconds = start.arrays, {}, store.seconds
+                writer = _open_files(directory, start, changed, now, config, lock)
+                undo.pop_all()  # the lock is the writer's to give back
+                arrays, start.arrays, start.seconds = start.arrays, {}, writer.seconds
     start, changed = world.broadcast((start, changed))
     run.seconds = start.seconds
     if start.state:
         restore(run, arrays, start.state, start.history)
         run.stop_without_gain(config.patience)
-    return store, receipt.merged(start.run, changed) if start.run else now
+    return writer, Identity.read(receipt.merged(start.run.plain(), changed)) if start.run else now
 
 
 @contextlib.contextmanager
@@ -96,14 +96,13 @@ def _refused(directory: Path) -> Iterator[None]:
         raise InputError(message) from None
 
 
-def _check_length(start: resume.Start, run: Training, settings: dict[str, Any]) -> None:
+def _check_length(start: resume.Start, run: Training, settings: Settings) -> None:
     """Raise InputError where a run has gone on for longer than is asked for."""
-    done = start.state.get("step", 0)
-    if done > run.num_steps:
+    if start.step > run.num_steps:
         asked = " and ".join(f"{n} {settings[n]}" for n in ("epochs", "steps") if settings[n])
         raise InputError(
-            f"the run has done {done} steps, and {asked} would be {run.num_steps}; ask for more, "
-            "or evaluate it as it is"
+            f"the run has done {start.step} steps, and {asked} would be {run.num_steps}; ask for "
+            "more, or evaluate it as it is"
         )
 
 
@@ -114,31 +113,23 @@ def _replace_metrics(path: Path, lines: list[bytes]) -> None:
     write_whole(path, (line + b"\n" for line in lines))
 
 
-def _open_store(
+def _open_files(
     directory: Path,
     start: resume.Start,
     changed: dict[str, Any],
-    now: dict[str, Any],
+    now: Identity,
     config: TrainConfig,
     lock: int,
-) -> Store:
+) -> Writer:
     """Open a run's files at its start, and note in the receipt what it is, or what has changed."""
-    store = Store(
-        directory,
-        config.keep_checkpoints,
-        warn,
-        start.lines["metrics_lines"],
-        start.lines["receipt_lines"],
-        start.lines["receipt_sha256"],
-        lock,
-    )
-    store.seconds = max([store.seconds, *(line["seconds"] for line in start.history)])
-    store.saved = start.state.get("step")
-    store.last_step = step = start.state.get("step", 0)
+    writer = Writer(directory, config.keep_checkpoints, warn, start.files, lock)
+    writer.seconds = max([writer.seconds, *(line["seconds"] for line in start.history)])
+    writer.saved = start.state.step if start.state else None
+    writer.last_step = start.step
     if start.run is None:
-        store.say(now)
+        writer.say(now.plain())
     elif start.metrics is not None:
-        store.say(receipt.lost_metrics(step) | {"changed": changed})
+        writer.say(receipt.lost_metrics(start.step) | {"changed": changed})
     elif changed:
-        store.say({"step": step, "changed": changed})
-    return store
+        writer.say({"step": start.step, "changed": changed})
+    return writer

@@ -1,6 +1,7 @@
 """What a run's files say of each other: receipt, checkpoints, settings, model and summary."""
 
 import hashlib
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,15 @@ from dptrain.record.files import PIECE, TEXT, is_there, open_plain, read_object
 from dptrain.record.receipt import Receipt
 from dptrain.reduce.digest import digest
 from dptrain.run.identity import FREE
-from dptrain.run.resume import check_lines
+from dptrain.run.saved import Saved
 from dptrain.run.trained import params_in
 from dptrain.world import World
 
 UNCOVERED = ("ranks", "seconds", "samples_per_second", "trouble", "saved", "run")
 """What of a summary no receipt covers: how long the run took, on what, and where it is."""
 
-Checkpoints = dict[int, tuple[dict[str, str], dict[str, Any]]]
-"""Of each checkpoint by step: digests of its parameters and of its best, and its plain values."""
+Checkpoints = dict[int, tuple[dict[str, str], Saved]]
+"""Of each checkpoint by step: digests of its parameters and of its best, and what it says."""
 
 
 @dataclass
@@ -124,12 +125,12 @@ def _checkpoints(run: Path, verdict: Verdict) -> Checkpoints:
     for step in checkpoint.steps_of(run):
         path = checkpoint.path_of(run, step)
         try:
-            arrays, state = checkpoint.read(path)
-            check_lines(state, step)
+            arrays, values = checkpoint.read(path)
+            saved = Saved.read(values, step)
             digests = {"params": digest(World(), arrays["params"])}
-            if "best" in arrays and state.get("best_loss") != "inf":
+            if "best" in arrays and saved.state.best_loss < math.inf:
                 digests["best"] = digest(World(), arrays["best"])
-            found[step] = digests, state
+            found[step] = digests, saved
         except FileNotFoundError:  # by the run, which goes on
             continue
         except (checkpoint.DamagedError, OSError, ValueError, KeyError) as error:
@@ -158,7 +159,7 @@ def _model(run: Path, verdict: Verdict) -> StoredModel | None:
 def _read(run: Path, kept: Checkpoints, model: StoredModel | None) -> Lines:
     """Read a receipt from its first line to its last; InputError where its chain does not hold."""
     found = Lines(Receipt(), {}, {}, set())
-    marked = {state["receipt_lines"] for _, state in kept.values()}
+    marked = {saved.files.receipt_lines for _, saved in kept.values()}
     wanted = {digest for digests, _ in kept.values() for digest in digests.values()}
     if model is not None:
         wanted.add(model.params)
@@ -176,10 +177,10 @@ def _read(run: Path, kept: Checkpoints, model: StoredModel | None) -> Lines:
 def _check_checkpoints(kept: Checkpoints, lines: Lines, verdict: Verdict) -> dict[int, bool]:
     """Check checkpoints against the receipt; see `Found.within` for what is returned."""
     within = {}
-    for step, (digests, state) in kept.items():
+    for step, (digests, saved) in kept.items():
         name = checkpoint.path_of(Path(), step).name
-        named = state["receipt_sha256"], step, state.get("run")
-        if lines.marks.get(state["receipt_lines"]) != named:
+        named = saved.files.receipt_sha256, step, saved.run.plain()
+        if lines.marks.get(saved.files.receipt_lines) != named:
             verdict.wrong.append(f"{name}: the receipt is not the one it was written with")
         elif lines.params.get(step) not in (None, digests["params"]):
             verdict.wrong.append(f"{name}: its parameters are not those of the receipt")
@@ -187,7 +188,7 @@ def _check_checkpoints(kept: Checkpoints, lines: Lines, verdict: Verdict) -> dic
             verdict.wrong.append(f"{name}: its best parameters are of no epoch of the receipt")
         else:
             verdict.fine.append(f"{name}: every byte, and the receipt up to it")
-            within[step] = state.get("seen") != 0
+            within[step] = saved.state.seen != 0
     return within
 
 

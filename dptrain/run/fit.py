@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -28,13 +29,16 @@ from dptrain.order import Order
 from dptrain.record.progress import progress
 from dptrain.reduce.sums import total
 from dptrain.run.begin import open_run
+from dptrain.run.control import MetricsFile, RunControl
 from dptrain.run.identity import check_equal, check_programs, content, warn_of_machines
-from dptrain.run.recorder import RunRecorder
+from dptrain.run.saved import Settings
 from dptrain.run.trained import Trained, end_line
 from dptrain.streams import tell, warn
 from dptrain.threads import blas_threads
+from dptrain.train.control import Control, Sink
 from dptrain.train.evaluate import Interrupted, evaluate
-from dptrain.train.loop import Training, begin, train
+from dptrain.train.loop import begin, train
+from dptrain.train.state import Metrics, Training
 from dptrain.world import World, collective, connect
 
 
@@ -161,52 +165,55 @@ def fit(
     with blas_threads(config.threads), GUARD.hearing(config.stall_timeout):
         run = begin(model, data, config, world)
         try:
-            opened = open_run(run, data, config, settings, out, resume, force, world)
+            writer, now = open_run(run, data, config, settings, out, resume, force, world)
             idle = _idle(run.order, config, world, resume=resume)
             if idle and not quiet and world.rank == 0:
                 tell(idle)
-            show = progress(run.num_steps, run.step, quiet=quiet or world.rank > 0)
-            recorder = RunRecorder(run, config, world, show, *opened)
-            if resume and recorder.store is not None and not quiet:
+            bar = progress(run.num_steps, run.step, quiet=quiet or world.rank > 0)
+            control = RunControl(run, config, world, writer, now)
+            if writer is not None:
+                writer.warn = bar.warn
+            if resume and writer is not None and not quiet:
                 where = f"after step {run.step}" if run.step else "from its beginning"
                 tell(f"the run goes on {where}")
-            with recorder.closing():
-                train(run, data, config, world, recorder)
-                test = _test(run, data, world, recorder)
+            with closing(bar), control.closing():
+                sinks: list[Sink] = [bar, *([] if writer is None else [MetricsFile(writer)])]
+                train(run, data, config, world, control, sinks)
+                test = _test(run, data, world, control)
                 # from here on nobody looks at the shared memory
                 params = run.reducer.close()
                 trained = Trained(model, params, data.encoding, {}, run.history, config.threads)
                 trained.summary.update(outcome(run, trained.params, test, config, world))
-                if recorder.store is not None:
-                    recorder.store.say(end_line(trained))
+                if writer is not None:
+                    writer.say(end_line(trained))
         except InputError as error:
             if error.everywhere:  # all give their memory back; of one rank's, all end
                 run.reducer.close()
             raise
-    trained.summary.update(_circumstances(run, world, recorder))
-    if recorder.store is not None:
+    trained.summary.update(_circumstances(run, world, control))
+    if writer is not None:
         try:
-            trained.save(recorder.store.run)
+            trained.save(writer.run)
         except InputError as error:  # the last checkpoint has it all the same
-            recorder.store.note_trouble(str(error))
-            trained.summary["trouble"] = recorder.store.trouble
+            writer.note_trouble(str(error))
+            trained.summary["trouble"] = writer.trouble
     return trained
 
 
-def _test(run: Training, data: Data, world: World, recorder: RunRecorder) -> dict[str, Any]:
+def _test(run: Training, data: Data, world: World, control: Control) -> Metrics:
     """Return loss and metrics of the test rows; nothing where there are none, or a signal came."""
     if data.test is None or run.interrupted:
         return {}
     try:
-        return evaluate(run.model, run.reducer.params, data.test, world, recorder.asked)
+        return evaluate(run.model, run.reducer.params, data.test, world, control.asked)
     except Interrupted as stop:
         run.stopped = stop.asked.stop  # the run itself is over, and saved
         return {}
 
 
-def settings_of(model: Model, data: Data, config: TrainConfig) -> dict[str, Any]:
+def settings_of(model: Model, data: Data, config: TrainConfig) -> Settings:
     """Return every setting of a run under its option's name, with what was decided by default."""
-    settings: dict[str, Any] = {"data": list(data.paths)}
+    settings: Settings = {"data": list(data.paths)}
     for part in filter(None, (data.config, models.settings(model), config)):
         settings |= {option_name(item): getattr(part, item.name) for item in fields(part)}
     settings["test-data"] = [str(Path(path).absolute()) for path in data.config.test_data]
@@ -255,7 +262,7 @@ def _check(model: Model, data: Data, config: TrainConfig) -> None:
 
 
 def outcome(
-    run: Training, params: Floats, test: dict[str, Any], config: TrainConfig, world: World
+    run: Training, params: Floats, test: Metrics, config: TrainConfig, world: World
 ) -> dict[str, Any]:
     """Return what a run came to, free of times and ranks: what its receipt says of its end.
 
@@ -278,18 +285,18 @@ def outcome(
     }
 
 
-def _circumstances(run: Training, world: World, recorder: RunRecorder) -> dict[str, Any]:
+def _circumstances(run: Training, world: World, control: RunControl) -> dict[str, Any]:
     """Return how a run came to it: times, ranks and files. Collective."""
-    store = recorder.store
-    files = store and {
-        "receipt_sha256": store.head,
-        "trouble": store.trouble,
-        "saved": store.saved,
-        "run": str(store.run),
+    writer = control.writer
+    files = writer and {
+        "receipt_sha256": writer.head,
+        "trouble": writer.trouble,
+        "saved": writer.saved,
+        "run": str(writer.run),
     }
     return {
         "ranks": world.size,
         "seconds": run.seconds,
-        "samples_per_second": recorder.examples_per_second,
+        "samples_per_second": control.examples_per_second,
         **(world.broadcast(files) or {"run": None}),
     }

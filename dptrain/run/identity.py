@@ -1,7 +1,6 @@
 """What decides a run's bytes: ranks, who goes on with it and who replays it must have the same."""
 
 import hashlib
-import json
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,7 +14,8 @@ from dptrain.model import described, is_own
 from dptrain.record.receipt import differences
 from dptrain.reduce.digest import HASHED, root
 from dptrain.reduce.sums import gather_leaves
-from dptrain.train.loop import Training
+from dptrain.run.saved import Identity, Settings
+from dptrain.train.state import Training
 from dptrain.version import __version__, cpu, known_blas, linear_algebra
 from dptrain.world import World
 
@@ -124,39 +124,36 @@ def fingerprint(rows: Rows, world: World) -> str:
 
 
 def identity(
-    settings: dict[str, Any], data: Data, run: Training, config: TrainConfig, world: World
-) -> dict[str, Any]:
-    """Return what decides the bytes of a run, as plain values, the same on every rank.
+    settings: Settings, data: Data, run: Training, config: TrainConfig, world: World
+) -> Identity:
+    """Return what decides the bytes of a run, the same on every rank.
 
-    Free of the number of ranks, but for `--reduce allreduce`, whose bits depend on it. Collective:
-    every rank must call this.
+    Free of the number of ranks, but for `--reduce allreduce`. Collective: every rank must call
+    this.
     """
     tables = {"train": data.train} | ({} if data.test is None else {"test": data.test})
     machines = sorted({*world.allgather((cpu(), tuple(linear_algebra())))})
-    numpy_and_blas = sorted({name for _, names in machines for name in names})
-    found = {
-        "dptrain": __version__,
-        "numpy": np.__version__,
-        "blas": numpy_and_blas,
-        "cpu": sorted({name for name, _ in machines}),
-        "data": {
+    return Identity(
+        dptrain=__version__,
+        numpy=np.__version__,
+        blas=sorted({name for _, names in machines for name in names}),
+        cpu=sorted({name for name, _ in machines}),
+        data={
             name: f"{rows.table.shapes()}: {fingerprint(rows, world)}"
             for name, rows in tables.items()
         },
-        "shards": run.order.num_shards,
-        "threads": config.threads,
-        "model": described(run.model),
-        "num_params": len(run.reducer.params),
-        "hash_every": config.steps_between_hashes,
-        "hash_block": HASHED,
-        **({"ranks": world.size} if config.reduce == "allreduce" else {}),
-        "settings": {k: v for k, v in settings.items() if v is not None},
-    }
-    plain: dict[str, Any] = json.loads(json.dumps(found))  # as it will be read again
-    return plain
+        shards=run.order.num_shards,
+        threads=config.threads,
+        model=described(run.model),
+        num_params=len(run.reducer.params),
+        hash_every=config.steps_between_hashes,
+        hash_block=HASHED,
+        settings=settings,
+        ranks=world.size if config.reduce == "allreduce" else None,
+    )
 
 
-def changes(stored: dict[str, Any], now: dict[str, Any], *, force: bool) -> dict[str, Any]:
+def changes(stored: Identity, now: Identity, *, force: bool) -> dict[str, Any]:
     """Return what has changed since a run began, to be noted; nothing where nothing counts.
 
     Raises
@@ -164,28 +161,28 @@ def changes(stored: dict[str, Any], now: dict[str, Any], *, force: bool) -> dict
     InputError
         What has changed can't be, or changes the bytes and `force` is not given.
     """
-    found = differences(stored, now)
+    found, old, new = differences(stored.plain(), now.plain()), stored.plain(), now.plain()
     settings = {k: v for k, v in found.pop("settings", {}).items() if k not in FREE}
-    another = "model" in found and not (is_own(stored.get("model")) and is_own(now.get("model")))
-    alike = is_own(stored.get("model")) == is_own(now.get("model"))  # the settings say what differs
+    another = "model" in found and not (is_own(stored.model) and is_own(now.model))
+    alike = is_own(stored.model) == is_own(now.model)  # the settings say what differs
     for name, value in settings.items() if alike else ():
         if name not in (*LENGTH, "shards", "threads"):  # the latter are said below
             raise InputError(
-                f"{name} is {value}; the run has {stored['settings'].get(name)} and goes on with "
+                f"{name} is {value}; the run has {stored.settings.get(name)} and goes on with "
                 "its own settings: leave it out, or start a new run"
             )
     if "num_params" in found and alike:
         raise InputError(
-            f"the model has {now['num_params']} parameters; that of the run "
-            f"{stored.get('num_params')}: another DATA?"
+            f"the model has {now.num_params} parameters; that of the run {stored.num_params}: "
+            "another DATA?"
         )
     if another:
         raise InputError(
-            f"the model is {now['model']}, and that of the run {stored.get('model')}: go on with "
-            "that, or start a new run"
+            f"the model is {now.model}, and that of the run {stored.model}: go on with that, or "
+            "start a new run"
         )
     if found and not force:
-        told = "; ".join(f"{name} is {now[name]}, was {stored.get(name)}" for name in found)
+        told = "; ".join(f"{name} is {new.get(name)}, was {old.get(name)}" for name in found)
         raise InputError(
             f"{told}. The result would not be that of the undisturbed run; go on where it is as it "
             "was, or take --force to go on all the same, noted in the receipt"

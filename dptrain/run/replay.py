@@ -5,32 +5,32 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
+from dptrain.arrays import Array
 from dptrain.config import InputError, TrainConfig, from_settings
 from dptrain.data.prepare import Data
 from dptrain.guard import STOPS
 from dptrain.order import Batch
 from dptrain.record import checkpoint, receipt, rundir
-from dptrain.record.progress import Silence
 from dptrain.record.receipt import Receipt, Step
 from dptrain.reduce.digest import digest
 from dptrain.run.check import Found
 from dptrain.run.fit import outcome
 from dptrain.run.identity import LENGTH
-from dptrain.run.resume import find
+from dptrain.run.resume import Start, find
+from dptrain.run.saved import told
 from dptrain.run.trained import Trained, end_line
 from dptrain.streams import warn
+from dptrain.train.control import Control, Sink
 from dptrain.train.evaluate import evaluate
-from dptrain.train.loop import Recorder, Training, close_epoch, take_best, train_epoch
-from dptrain.train.state import forms, restore, snapshot
+from dptrain.train.loop import close_epoch, take_best, train_epoch
+from dptrain.train.state import Training, forms, restore, snapshot
 from dptrain.world import World
 
 WINDOW = 1000
 """Lines of the receipt that the ranks have at a time."""
 
 
-class Replay(Recorder):
+class Replay(Control):
     """Does steps once more and compares them with a run's files, in place of writing some.
 
     Parameters
@@ -60,7 +60,7 @@ class Replay(Recorder):
         self._lines = (step for step in steps if step.step > start)
         self._window: deque[Step] = deque()
         self._pause = self._last = start
-        self.progress = Silence()
+        self.sinks: list[Sink] = []
         self.different = False
         self.first_difference: dict[str, Any] | None = None
 
@@ -71,11 +71,11 @@ class Replay(Recorder):
         pauses = {line["step"] for line in (*self._found.receipt.notes, *ends)} | {last}
         for self._pause in sorted(step for step in pauses if run.step < step <= last):
             while run.step < self._pause and not self.different:
-                settings = self._found.receipt.run_before(run.step + 1)["settings"]
                 with self._world.together():
+                    settings = told(self._found.receipt, run.step + 1).settings
                     config = from_settings(TrainConfig, settings)
                 run.stopped, run.num_steps = None, config.num_steps(run.order.steps_per_epoch)
-                train_epoch(run, self._config, self._world, self)
+                train_epoch(run, self._config, self._world, self, self.sinks)
                 if not self.different:
                     self._close([end for end in ends if end["step"] == run.step])
 
@@ -90,13 +90,13 @@ class Replay(Recorder):
         for end in early:
             self._compare_end(end)
         if run.epoch_is_over:
-            close_epoch(run, self._data, self._config, self._world, self)
+            close_epoch(run, self._data, self._config, self._world, self, self.sinks)
         for end in ends:
             if end not in early:
                 self._compare_end(end)
 
-    def step(self, batch: Batch, loss: float, asked: int) -> None:  # noqa: ARG002
-        """End the run at the first difference."""
+    def after_step(self, batch: Batch, loss: float, asked: int) -> None:  # noqa: ARG002
+        """Compare a step, and end the run at the first difference; see `Control`."""
         run, line = self._run, self._next()
         found = {"rows": receipt.rows_digest(batch.rows), "loss": loss.hex(), "params": None}
         if run.step % self._config.steps_between_hashes == 0 or run.epoch_is_over:
@@ -108,9 +108,9 @@ class Replay(Recorder):
             self._compare_checkpoint()
         if run.step == self._pause:
             run.stopped = run.stopped or "paused"
-        self.progress.step(run.step, loss)
 
-    def epoch(self, metrics: dict[str, Any]) -> None:  # noqa: ARG002
+    def after_epoch(self) -> None:
+        """Compare the run's state where an epoch is over; see `Control`."""
         self._metrics_lines += 1
         if self._run.step < self._last:  # so it did not end here
             self._compare({"stopped": None}, {"stopped": self._run.stopped})
@@ -146,6 +146,7 @@ class Replay(Recorder):
         if step not in self._found.within:
             return
         arrays, state = snapshot(self._run)
+        values = state.plain()
         both: tuple[dict[str, Any], dict[str, Any]] = {}, {}
         if self._world.rank == 0:
             try:
@@ -155,8 +156,8 @@ class Replay(Recorder):
                 if any("lost" in note for note in self._found.receipt.notes):
                     stored[1].pop("metrics_lines", None)
                 else:
-                    state["metrics_lines"] = self._metrics_lines
-                both = _hashes(stored[0]) | stored[1], _hashes(arrays) | state
+                    values["metrics_lines"] = self._metrics_lines
+                both = _hashes(stored[0]) | stored[1], _hashes(arrays) | values
             except (OSError, checkpoint.DamagedError):  # by the run, which goes on
                 pass
         self._compare(*self._world.broadcast(both))
@@ -193,7 +194,7 @@ def _signal(end: dict[str, Any]) -> str | None:
     return str(stopped) if stopped in STOPS.values() else None
 
 
-def _hashes(arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
+def _hashes(arrays: dict[str, Array]) -> dict[str, Any]:
     """Return a digest of each array in a checkpoint."""
     return {name: digest(World(), array.reshape(-1)) for name, array in arrays.items()}
 
@@ -219,15 +220,12 @@ def go_to(run: Training, path: Path, step: int, world: World) -> int:
 
     Returns how many lines of metrics it had there.
     """
-    arrays: dict[str, NDArray[Any]] = {}
-    state: dict[str, Any] | None = None
-    wanted = forms(run)
+    found, arrays, wanted = Start(), dict[str, Array](), forms(run)
     with world.together():
         if world.rank == 0:
-            start = find(path, wanted, lambda _: None, warn, before=step - 1)
-            arrays, state = start.arrays, start.state
-    state = world.broadcast(state)
-    if not state:
-        return 0
-    restore(run, arrays, state, [])
-    return int(state["metrics_lines"])
+            found = find(path, wanted, lambda _: None, warn, before=step - 1)
+            arrays, found.arrays = found.arrays, {}
+    start: Start = world.broadcast(found)
+    if start.state is not None:
+        restore(run, arrays, start.state, [])
+    return start.files.metrics_lines

@@ -1,21 +1,22 @@
 """Where a run goes on from: its newest checkpoint that is whole, or its beginning."""
 
 import contextlib
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
-from dptrain.arrays import Forms
+from dptrain.arrays import Array, Forms
 from dptrain.config import InputError
 from dptrain.model import is_own
-from dptrain.record import checkpoint, files, receipt, rundir
+from dptrain.record import checkpoint, receipt, rundir
+from dptrain.record.files import is_there
+from dptrain.record.files import lock as taken
+from dptrain.record.writer import Files
 from dptrain.run.identity import FREE, LENGTH
-from dptrain.train.state import check
+from dptrain.run.saved import Identity, Saved, Settings, told
+from dptrain.train.state import Metrics, State
 
 LOCK_WAIT = 30
 """Seconds to wait for a process that still writes to the run, such as one about to end."""
@@ -25,17 +26,22 @@ LOCK_WAIT = 30
 class Start:
     """What a run goes on from; without arrays, from before its first step."""
 
-    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
-    state: dict[str, Any] = field(default_factory=dict)
-    history: list[dict[str, Any]] = field(default_factory=list)
-    run: dict[str, Any] | None = None
+    arrays: dict[str, Array] = field(default_factory=dict)
+    state: State | None = None
+    history: list[Metrics] = field(default_factory=list)
+    run: Identity | None = None
     """What the run was; None where it has not said so yet."""
-    lines: dict[str, Any] = field(default_factory=dict)
+    files: Files = field(default_factory=Files)
     """Where its files stand."""
     seconds: float = 0.0
     """How long it has trained, what is to be done again included."""
     metrics: list[bytes] | None = None
     """The lines of metrics that can be read, where some that the checkpoint counts on can't."""
+
+    @property
+    def step(self) -> int:
+        """How many steps have been done."""
+        return self.state.step if self.state else 0
 
 
 def lock(run: Path) -> int:
@@ -44,7 +50,7 @@ def lock(run: Path) -> int:
     Returns the file descriptor that holds the lock. InputError where another process has it.
     """
     deadline = time.monotonic() + LOCK_WAIT
-    while (held := files.lock(run / rundir.RECEIPT)) is None:
+    while (held := taken(run / rundir.RECEIPT)) is None:
         if time.monotonic() > deadline:
             raise InputError(
                 f"{run} is being written by another process; let it finish, or end it, first"
@@ -56,7 +62,7 @@ def lock(run: Path) -> int:
 def find(
     run: Path,
     wanted: Forms,
-    agree: Callable[[dict[str, Any]], object],
+    agree: Callable[[Identity], object],
     warn: Callable[[str], None],
     before: int | None = None,
     *,
@@ -90,8 +96,7 @@ def find(
     for step in reversed(steps):
         path = checkpoint.path_of(run, step)
         try:
-            arrays, state = _read(path, wanted, agree)
-            lines = check_lines(state, step)
+            arrays, saved = _read(path, step, wanted, agree)
         except InputError:
             raise
         except (checkpoint.DamagedError, ValueError) as error:
@@ -103,69 +108,50 @@ def find(
                 checkpoint.set_aside(path)
             continue
         if before is not None:
-            return Start(arrays, state)
-        if receipt.head_at(run, lines["receipt_lines"]) != lines["receipt_sha256"]:
+            return Start(arrays, saved.state, files=saved.files)
+        files = saved.files
+        if receipt.head_at(run, files.receipt_lines) != files.receipt_sha256:
             raise InputError(
                 f"{run / rundir.RECEIPT} is not the receipt of {path.name}: its line "
-                f"{lines['receipt_lines']} is another"
+                f"{files.receipt_lines} is another"
             )
-        history, left = _history(run, lines["metrics_lines"], force, warn)
-        lines["metrics_lines"] = lines["metrics_lines"] if left is None else len(left)
-        return Start(arrays, state, history, state["run"], lines, metrics=left)
+        history, left = _history(run, files.metrics_lines, force, warn)
+        if left is not None:
+            files = replace(files, metrics_lines=len(left))
+        return Start(arrays, saved.state, history, saved.run, files, metrics=left)
     begun = receipt.first_line(run) if before is None else None
-    if begun is not None:
-        agree(begun.first)
-        start = {"metrics_lines": 0, "receipt_lines": 1, "receipt_sha256": begun.head}
-        return Start(run=begun.first, lines=start)
-    return Start(lines={"metrics_lines": 0, "receipt_lines": 0, "receipt_sha256": ""})
+    if begun is None:
+        return Start()
+    was = told(begun, 0)
+    agree(was)
+    return Start(run=was, files=Files(0, 1, begun.head))
 
 
 def _read(
-    path: Path, wanted: Forms, agree: Callable[[dict[str, Any]], object]
-) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    path: Path, step: int, wanted: Forms, agree: Callable[[Identity], object]
+) -> tuple[dict[str, Array], Saved]:
     """Return a checkpoint's arrays and values, checked; see `find`. ValueError where they can't be.
 
     That the run can't go on as it is now is found before its arrays are taken for damaged.
     """
 
-    def fits(state: dict[str, Any], forms: Forms) -> None:
+    def fits(values: dict[str, Any], forms: Forms) -> None:
         if forms != wanted:
-            agree(_run_of(state))
+            agree(Identity.read(values.get("run")))
             raise ValueError(f"it holds {forms}; needed are {wanted}")
 
     try:
-        arrays, state = checkpoint.read(path, fits)
+        arrays, values = checkpoint.read(path, fits)
     except OSError as error:
         raise InputError(f"{path} can't be read: {error.strerror or error}") from None
-    agree(_run_of(state))
-    check(arrays, state, wanted)
-    return arrays, state
-
-
-def _run_of(state: dict[str, Any]) -> dict[str, Any]:
-    """Return what a checkpoint says the run is; ValueError where it doesn't."""
-    run = state.get("run")
-    if not isinstance(run, dict) or not isinstance(run.get("settings"), dict):
-        raise ValueError("it does not say what the run is")
-    return run
-
-
-def check_lines(state: dict[str, Any], step: int) -> dict[str, Any]:
-    """Return where a run's files stood at the checkpoint of a step; ValueError if that can't be."""
-    if state.get("step") != step:
-        raise ValueError(f"it is of step {state.get('step')!r}")
-    found = {name: state.get(name) for name in ("metrics_lines", "receipt_lines")}
-    for name, number in found.items():
-        if type(number) is not int or not (name == "receipt_lines") <= number < sys.maxsize:
-            raise ValueError(f"its {name} are {number!r}")
-    if not isinstance(state.get("receipt_sha256"), str):
-        raise ValueError(f"its receipt_sha256 is {state.get('receipt_sha256')!r}")
-    return {**found, "receipt_sha256": state["receipt_sha256"]}
+    saved = Saved.read(values, step)
+    agree(saved.run)
+    return arrays, saved
 
 
 def _history(
     run: Path, num_lines: int, force: bool, warn: Callable[[str], None]
-) -> tuple[list[dict[str, Any]], list[bytes] | None]:
+) -> tuple[list[Metrics], list[bytes] | None]:
     """Return the epochs' metrics among a run's first lines of metrics.
 
     Where some of these lines are missing or damaged, the second are those that can be read.
@@ -197,7 +183,7 @@ def _history(
     return history, left
 
 
-def settings_of(run: Path, warn: Callable[[str], None]) -> dict[str, Any]:
+def settings_of(run: Path, warn: Callable[[str], None]) -> Settings:
     """Return the settings that a run goes on with, by their options' names.
 
     They are those of config.toml. Where that is lost or damaged, what decides the bytes is taken
@@ -217,7 +203,7 @@ def settings_of(run: Path, warn: Callable[[str], None]) -> dict[str, Any]:
             f"{run} has a model of one's own, {stored['model'].get('class')}, which no setting "
             "makes: go on with it from Python, by dptrain.fit(model, ..., out=..., resume=True)"
         )
-    config: dict[str, Any] = {}
+    config: Settings = {}
     try:
         config = rundir.read_config(run)
         own = stored.get("settings", config)
@@ -228,7 +214,7 @@ def settings_of(run: Path, warn: Callable[[str], None]) -> dict[str, Any]:
         fault = f"{run / rundir.CONFIG} is not as the run was: {', '.join(other)}"
     except InputError as error:
         path = run / rundir.CONFIG
-        if begun is None or (files.is_there(path) and (path.is_symlink() or not path.is_file())):
+        if begun is None or (is_there(path) and (path.is_symlink() or not path.is_file())):
             raise
         fault = str(error)
     settings = stored["settings"]

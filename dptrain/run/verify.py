@@ -1,8 +1,8 @@
 """Checks what a run says it did: its receipt and its files, and steps by doing them once more."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from dptrain.run.check import Found, Verdict, check_files
 from dptrain.run.fit import load, mlp_for, settings_of
 from dptrain.run.identity import FREE, identity
 from dptrain.run.replay import Replay, check_unchanged, go_to
+from dptrain.run.saved import Identity, told
 from dptrain.threads import blas_threads
 from dptrain.train.loop import begin
 from dptrain.world import World, collective, connect
@@ -107,13 +108,13 @@ def _replay(
     """Do steps of a run once more and compare. Collective."""
     assert verdict.replayed is not None  # noqa: S101 (for the type checker)
     first, last = verdict.replayed
-    before = found.receipt.run_before(first)
-    settings = before["settings"]
     with world.together():
-        if model is None and is_own(before.get("model")):
+        before = told(found.receipt, first)
+        if model is None and is_own(before.model):
             raise InputError(
                 f"{path} has a model of one's own: give it to dptrain.verify, in Python"
             )
+        settings = before.settings
     config = from_settings(TrainConfig, settings)
     data = load(
         paths or data_files(settings),
@@ -123,9 +124,9 @@ def _replay(
     )
     with world.together():
         model = model or mlp_for(data, from_settings(ModelConfig, settings))
-    had, own = before.get("num_params"), num_params(model.layout)
-    if own != had:  # before there is memory for them
-        verdict.wrong.append(f"the model has {own} parameters; the run had {had}")
+    own = num_params(model.layout)
+    if own != before.num_params:  # before there is memory for them
+        verdict.wrong.append(f"the model has {own} parameters; the run had {before.num_params}")
         verdict.replayed = None
         return
     with blas_threads(config.threads), np.errstate(all="ignore"):
@@ -137,9 +138,9 @@ def _replay(
                 verdict.replayed_from = run.step
                 check_unchanged(found.receipt, run.step, last)
                 replay = Replay(run, data, config, world, path, found, metrics_lines)
-                replay.progress = progress(last, run.step, quiet=quiet or world.rank > 0)
-                replay.go(last)
-                replay.progress.close()
+                with closing(progress(last, run.step, quiet=quiet or world.rank > 0)) as bar:
+                    replay.sinks.append(bar)
+                    replay.go(last)
                 verdict.first_difference = replay.first_difference
         except InputError as error:
             if error.everywhere:  # all give their memory back; of one rank's, all end
@@ -148,14 +149,15 @@ def _replay(
         run.reducer.close()
 
 
-def _comparable(before: dict[str, Any], now: dict[str, Any], verdict: Verdict) -> bool:
+def _comparable(before: Identity, now: Identity, verdict: Verdict) -> bool:
     """Return whether steps can be compared; note what differs that may change their bits."""
-    found = differences(before, now)
+    old, new = before.plain(), now.plain()
+    found = differences(old, new)
     settings = [name for name in found.pop("settings", {}) if name not in FREE]
-    both_own = is_own(before.get("model")) and is_own(now["model"])
+    both_own = is_own(before.model) and is_own(now.model)
     machine = {*MACHINE, *(["model"] if both_own else [])}
     for name in found:
-        text = f"{name}: {now.get(name)} here, {before.get(name)} in the run"
+        text = f"{name}: {new.get(name)} here, {old.get(name)} in the run"
         if name in machine:
             verdict.notes.append(f"{text}: bits may differ by it")
         else:

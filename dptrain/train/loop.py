@@ -2,155 +2,29 @@
 
 import math
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dptrain.arrays import Floats, name_of, num_params
 from dptrain.config import InputError, TrainConfig
 from dptrain.data.prepare import Data, Feed
-from dptrain.guard import Ask
 from dptrain.keys import Purpose, generator
 from dptrain.model import Model, Sums
 from dptrain.optim.optimizer import Optimizer
 from dptrain.optim.rules import transforms
 from dptrain.optim.schedule import learning_rate
 from dptrain.order import Batch, Order
-from dptrain.reduce import REDUCERS, Reducer
+from dptrain.reduce import REDUCERS
 from dptrain.reduce.layout import square_norm
 from dptrain.reduce.sums import gather_leaves
 from dptrain.reduce.tree import tree_sum
+from dptrain.train.control import Control, Sink
 from dptrain.train.evaluate import Interrupted, evaluate
 from dptrain.train.needs import bytes_here, check_memory
-from dptrain.train.noise import noise
+from dptrain.train.state import Training
 from dptrain.world import World
-
-
-@dataclass
-class Training:
-    """A run in progress: what its steps read, and what they have come to so far."""
-
-    model: Model
-    feed: Feed
-    order: Order
-    reducer: Reducer
-    optimizer: Optimizer
-    num_steps: int
-    best: Floats
-    """This rank's slice of the best epoch's parameters, where `keeps_best`."""
-    keeps_best: bool
-    step: int = 0
-    """Steps done."""
-    seen: int = 0
-    """Examples seen since the last epoch's metrics were written."""
-    loss_sum: float = 0.0
-    """The sum of their losses, each times its weight."""
-    weight_sum: float = 0.0
-    """The sum of their weights."""
-    noise_sum: float = 0.0
-    """With `noise_scale`: the variance of one example's gradient, summed over the epoch's steps."""
-    square_norm_sum: float = 0.0
-    """Likewise the square norm of the gradient without noise."""
-    norm: float = math.nan
-    """The Euclidean norm of the last step's gradient, where it is computed."""
-    norm_sum: float = 0.0
-    """The norms of the epoch's steps, each as often as its minibatch has examples."""
-    best_loss: float = math.inf
-    measured: int = 0
-    """How many epochs' metrics have been taken; one that was ended and gone on with has two."""
-    kept: int = 0
-    """Which of them, counted from 0, the parameters are of: the last, or with patience the best."""
-    kept_metrics: dict[str, float] = field(default_factory=dict)
-    """Its losses and metrics."""
-    history: list[dict[str, Any]] = field(default_factory=list)
-    """The metrics of every epoch, as far as they are known."""
-    stopped: str | None = None
-    """Why the run ended before its last step, if it did."""
-    interrupted: bool = False
-    """Whether that was a signal, so that the run is to go on later."""
-    seconds: float = 0.0
-    """All that the steps took so far, those that were lost and done again included."""
-
-    @property
-    def epoch(self) -> int:
-        """The epoch at hand, counted from 0: over only once its metrics have been written."""
-        return (self.step - (self.seen > 0)) // self.order.steps_per_epoch
-
-    @property
-    def epoch_is_over(self) -> bool:
-        """Whether all steps of an epoch, or all that are to be done, have been done."""
-        return self.step == self.num_steps or self.step % self.order.steps_per_epoch == 0
-
-    def stop_without_gain(self, patience: int | None) -> None:
-        """Stop where the validation loss has not fallen for so many epochs."""
-        if patience is not None and self.measured - 1 - self.kept >= patience:
-            self.stopped = f"no better validation loss since epoch {self.kept + 1}"
-
-    @property
-    def params(self) -> Floats:
-        """This rank's slice of the parameters."""
-        return self.reducer.params[self.reducer.own_slice]
-
-    def next_epoch(self) -> None:
-        """Begin to count the next epoch's examples and losses."""
-        self.seen, self.loss_sum, self.weight_sum, self.norm_sum = 0, 0.0, 0.0, 0.0
-        self.noise_sum, self.square_norm_sum = 0.0, 0.0
-
-    @property
-    def train_loss(self) -> float:
-        """The epoch's mean loss so far; 0 where nothing in it weighs anything."""
-        return self.loss_sum / (self.weight_sum or 1.0)
-
-    def add_noise(self, shard_square_norms: NDArray[np.float64], weights: list[float]) -> None:
-        """Count what a step tells of the gradient's noise; takes all shards' [num_shards]."""
-        norm = self.norm * tree_sum(weights)
-        found = noise(shard_square_norms.tolist(), weights, norm * norm)
-        if found is not None:
-            self.noise_sum += found.variance
-            self.square_norm_sum += found.square_norm
-
-    def line(self, gradient_norm: float) -> dict[str, Any]:
-        """Return where the run is, when, and how it steps; a norm that is NaN is left out."""
-        where = {"epoch": self.epoch + 1, "step": self.step, "examples": self.examples}
-        when = {"seconds": self.seconds}
-        rate = {"learning_rate": self.optimizer.rate(self.step - 1)}
-        norm = {} if math.isnan(gradient_norm) else {"gradient_norm": gradient_norm}
-        # each is unbiased and their ratio is not, so it is of their sums over the epoch so far
-        known = self.square_norm_sum > 0
-        scale = {"noise_scale": self.noise_sum / self.square_norm_sum} if known else {}
-        return where | when | rate | norm | scale
-
-    @property
-    def examples(self) -> int:
-        """Examples seen since the start of the run."""
-        epochs, steps = divmod(self.step, self.order.steps_per_epoch)
-        return epochs * self.order.num_examples + min(
-            steps * self.order.batch_size, self.order.num_examples
-        )
-
-
-class Recorder:
-    """What the loop tells of a run, and is told: here nothing is kept. See `RunRecorder`."""
-
-    def asks(self) -> int:
-        """Say that this rank waits for the others; return what it asks of all, bits of `Ask`."""
-        return 0
-
-    def asked(self) -> Ask:
-        """Return what this rank has been asked to do so far."""
-        return Ask(0)
-
-    def step(self, batch: Batch, loss: float, asked: int) -> None:
-        """Record a step that is done, its mean loss, and what was asked by any rank."""
-
-    def epoch(self, metrics: dict[str, Any]) -> None:
-        """Record an epoch that is over."""
-
-    def stop(self, asked: Ask) -> None:
-        """Save, and end the run."""
 
 
 def begin(model: Model, data: Data, config: TrainConfig, world: World) -> Training:
@@ -179,7 +53,14 @@ def begin(model: Model, data: Data, config: TrainConfig, world: World) -> Traini
     )
 
 
-def train(run: Training, data: Data, config: TrainConfig, world: World, recorder: Recorder) -> None:
+def train(
+    run: Training,
+    data: Data,
+    config: TrainConfig,
+    world: World,
+    control: Control,
+    sinks: Sequence[Sink] = (),
+) -> None:
     """Train epoch by epoch until the last step, early stopping or a signal.
 
     With `patience` the parameters end as the best epoch's. Collective: every rank must call this.
@@ -192,13 +73,13 @@ def train(run: Training, data: Data, config: TrainConfig, world: World, recorder
     """
     with np.errstate(all="ignore"):  # what is not finite ends the run by name
         while (run.step < run.num_steps or run.seen) and not run.stopped:
-            train_epoch(run, config, world, recorder)
+            train_epoch(run, config, world, control, sinks)
             if run.interrupted:
                 break
             try:
-                close_epoch(run, data, config, world, recorder)
+                close_epoch(run, data, config, world, control, sinks)
             except Interrupted as stop:
-                recorder.stop(stop.asked)
+                control.stop(stop.asked)
     take_best(run)
 
 
@@ -209,7 +90,9 @@ def take_best(run: Training) -> None:
         run.reducer.allgather()
 
 
-def train_epoch(run: Training, config: TrainConfig, world: World, recorder: Recorder) -> None:
+def train_epoch(
+    run: Training, config: TrainConfig, world: World, control: Control, sinks: Sequence[Sink] = ()
+) -> None:
     """Do the steps that are left of an epoch.
 
     A step: each rank computes the loss and gradient sums of its shards, the sums of all shards are
@@ -226,7 +109,7 @@ def train_epoch(run: Training, config: TrainConfig, world: World, recorder: Reco
                 sums.append(shard_loss_and_grad_sum(run, params, batch, shard, out=gradient))
                 if config.noise_scale:
                     squares.append(square_norm(gradient))
-        all_sums, asked = reducer.allgather_sums(sums, recorder.asks())
+        all_sums, asked = reducer.allgather_sums(sums, control.before_update())
         losses, weights = map(list, zip(*all_sums, strict=True))
         batch_loss_sum, weight_sum = finite_sum(losses, batch, run), tree_sum(weights)
         divisor = weight_sum or 1.0  # where nothing weighs anything, the gradient is 0
@@ -244,9 +127,21 @@ def train_epoch(run: Training, config: TrainConfig, world: World, recorder: Reco
         run.weight_sum += weight_sum
         run.norm_sum += run.norm * batch.size
         run.seconds = time.perf_counter() - start
-        recorder.step(batch, batch_loss_sum / divisor, asked)
+        tell_of_step(run, batch_loss_sum / divisor, config, sinks)
+        control.after_step(batch, batch_loss_sum / divisor, asked)
         if run.stopped or run.step == run.num_steps:
             break
+
+
+def tell_of_step(
+    run: Training, loss: float, config: TrainConfig, sinks: Sequence[Sink] = ()
+) -> None:
+    """Tell the sinks of the last step, and with `log_every` of its metrics."""
+    due = config.log_every is not None and run.step % config.log_every == 0
+    for sink in sinks:
+        sink.step(run.step, loss)
+        if due:
+            sink.metrics(run.line(run.norm) | {"loss": loss})
 
 
 def shard_loss_and_grad_sum(
@@ -302,7 +197,12 @@ def ended_before(found: str, batch: Batch, run: Training) -> InputError:
 
 
 def close_epoch(
-    run: Training, data: Data, config: TrainConfig, world: World, recorder: Recorder
+    run: Training,
+    data: Data,
+    config: TrainConfig,
+    world: World,
+    control: Control,
+    sinks: Sequence[Sink] = (),
 ) -> None:
     """Measure the epoch that is over, and decide whether the run goes on.
 
@@ -310,7 +210,7 @@ def close_epoch(
     """
     metrics = run.line(run.norm_sum / run.seen) | {"train_loss": run.train_loss}
     if data.validation is not None:
-        found = evaluate(run.model, run.reducer.params, data.validation, world, recorder.asked)
+        found = evaluate(run.model, run.reducer.params, data.validation, world, control.asked)
         metrics |= {f"validation_{name}": value for name, value in found.items()}
     run.history.append(metrics)
     run.measured += 1
@@ -321,4 +221,6 @@ def close_epoch(
         if run.keeps_best:
             run.best_loss, run.best[:] = metrics["validation_loss"], run.params
     run.stop_without_gain(config.patience)
-    recorder.epoch(metrics)
+    for sink in sinks:
+        sink.metrics(metrics)
+    control.after_epoch()

@@ -1,43 +1,194 @@
-"""A run's state, all that its future depends on, to and from arrays and plain values."""
+"""A run in progress, and its state: all that its future depends on."""
 
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-from dptrain.arrays import Array, Forms
-from dptrain.train.loop import Training
+import numpy as np
+from numpy.typing import NDArray
 
-WHOLE = ("step", "seen", "measured", "kept")
-REAL = ("loss_sum", "weight_sum", "noise_sum", "square_norm_sum", "norm_sum", "best_loss")
-"""The plain values of a run's state: whole numbers, and those stored in hexadecimal, exactly."""
+from dptrain.arrays import Array, Floats, Forms
+from dptrain.data.prepare import Feed
+from dptrain.model import Model
+from dptrain.optim.optimizer import Optimizer
+from dptrain.order import Order
+from dptrain.reduce import Reducer
+from dptrain.reduce.tree import tree_sum
+from dptrain.train.noise import noise
+
+Metrics = dict[str, float]
+"""Where a run is, its losses and metrics, by name."""
 
 
-def snapshot(run: Training) -> tuple[dict[str, Array], dict[str, Any]]:
+@dataclass
+class Training:
+    """A run in progress: what its steps read, and what they have come to so far."""
+
+    model: Model
+    feed: Feed
+    order: Order
+    reducer: Reducer
+    optimizer: Optimizer
+    num_steps: int
+    best: Floats
+    """This rank's slice of the best epoch's parameters, where `keeps_best`."""
+    keeps_best: bool
+    step: int = 0
+    """Steps done."""
+    seen: int = 0
+    """Examples seen since the last epoch's metrics were written."""
+    loss_sum: float = 0.0
+    """The sum of their losses, each times its weight."""
+    weight_sum: float = 0.0
+    """The sum of their weights."""
+    noise_sum: float = 0.0
+    """With `noise_scale`: the variance of one example's gradient, summed over the epoch's steps."""
+    square_norm_sum: float = 0.0
+    """Likewise the square norm of the gradient without noise."""
+    norm: float = math.nan
+    """The Euclidean norm of the last step's gradient, where it is computed."""
+    norm_sum: float = 0.0
+    """The norms of the epoch's steps, each as often as its minibatch has examples."""
+    best_loss: float = math.inf
+    measured: int = 0
+    """How many epochs' metrics have been taken; one that was ended and gone on with has two."""
+    kept: int = 0
+    """Which of them, counted from 0, the parameters are of: the last, or with patience the best."""
+    kept_metrics: Metrics = field(default_factory=dict)
+    """Its losses and metrics."""
+    history: list[Metrics] = field(default_factory=list)
+    """The metrics of every epoch, as far as they are known."""
+    stopped: str | None = None
+    """Why the run ended before its last step, if it did."""
+    interrupted: bool = False
+    """Whether that was a signal, so that the run is to go on later."""
+    seconds: float = 0.0
+    """All that the steps took so far, those that were lost and done again included."""
+
+    @property
+    def epoch(self) -> int:
+        """The epoch at hand, counted from 0: over only once its metrics have been written."""
+        return (self.step - (self.seen > 0)) // self.order.steps_per_epoch
+
+    @property
+    def epoch_is_over(self) -> bool:
+        """Whether all steps of an epoch, or all that are to be done, have been done."""
+        return self.step == self.num_steps or self.step % self.order.steps_per_epoch == 0
+
+    def stop_without_gain(self, patience: int | None) -> None:
+        """Stop where the validation loss has not fallen for so many epochs."""
+        if patience is not None and self.measured - 1 - self.kept >= patience:
+            self.stopped = f"no better validation loss since epoch {self.kept + 1}"
+
+    @property
+    def params(self) -> Floats:
+        """This rank's slice of the parameters."""
+        return self.reducer.params[self.reducer.own_slice]
+
+    def next_epoch(self) -> None:
+        """Begin to count the next epoch's examples and losses."""
+        self.seen, self.loss_sum, self.weight_sum, self.norm_sum = 0, 0.0, 0.0, 0.0
+        self.noise_sum, self.square_norm_sum = 0.0, 0.0
+
+    @property
+    def train_loss(self) -> float:
+        """The epoch's mean loss so far; 0 where nothing in it weighs anything."""
+        return self.loss_sum / (self.weight_sum or 1.0)
+
+    def add_noise(self, shard_square_norms: NDArray[np.float64], weights: list[float]) -> None:
+        """Count what a step tells of the gradient's noise; takes all shards' [num_shards]."""
+        norm = self.norm * tree_sum(weights)
+        found = noise(shard_square_norms.tolist(), weights, norm * norm)
+        if found is not None:
+            self.noise_sum += found.variance
+            self.square_norm_sum += found.square_norm
+
+    def line(self, gradient_norm: float) -> Metrics:
+        """Return where the run is, when, and how it steps; a norm that is NaN is left out."""
+        where = {"epoch": self.epoch + 1, "step": self.step, "examples": self.examples}
+        when = {"seconds": self.seconds}
+        rate = {"learning_rate": self.optimizer.rate(self.step - 1)}
+        norm = {} if math.isnan(gradient_norm) else {"gradient_norm": gradient_norm}
+        # each is unbiased and their ratio is not, so it is of their sums over the epoch so far
+        known = self.square_norm_sum > 0
+        scale = {"noise_scale": self.noise_sum / self.square_norm_sum} if known else {}
+        return where | when | rate | norm | scale
+
+    @property
+    def examples(self) -> int:
+        """Examples seen since the start of the run."""
+        epochs, steps = divmod(self.step, self.order.steps_per_epoch)
+        return epochs * self.order.num_examples + min(
+            steps * self.order.batch_size, self.order.num_examples
+        )
+
+
+@dataclass(frozen=True)
+class State:
+    """The plain values of a run's state, as `Training` has them."""
+
+    step: int
+    seen: int
+    measured: int
+    kept: int
+    loss_sum: float
+    weight_sum: float
+    noise_sum: float
+    square_norm_sum: float
+    norm_sum: float
+    best_loss: float
+    kept_metrics: Metrics
+
+    def plain(self) -> dict[str, object]:
+        """Return it as plain values; real numbers in hexadecimal, exactly."""
+        values = ((item.name, getattr(self, item.name)) for item in fields(self))
+        return {name: v.hex() if isinstance(v, float) else v for name, v in values}
+
+    @classmethod
+    def read(cls, values: Mapping[str, object]) -> "State":
+        """Return what `plain` returned these values of; ValueError where they can't be that."""
+        found: dict[str, Any] = {}
+        for item in fields(cls):
+            value = values.get(item.name)
+            if item.type is float:
+                fits = isinstance(value, str)
+            elif item.type is int:
+                fits = type(value) is int and value >= 0
+            else:
+                fits = isinstance(value, dict) and all(type(v) is float for v in value.values())
+            if not fits:
+                raise ValueError(f"its {item.name} is {value!r}")
+            found[item.name] = float.fromhex(value) if isinstance(value, str) else value
+        if found["kept"] > max(0, found["measured"] - 1):
+            raise ValueError(f"it keeps epoch {found['kept']} of {found['measured']}")
+        return cls(**found)
+
+
+def snapshot(run: Training) -> tuple[dict[str, Array], State]:
     """Return copies of a run's arrays, on rank 0, and its plain values, free of the ranks.
 
     `params` [n]; `optimizer.I` [slots, n] for each transform that has a state; `best` [n] with
     patience. Collective: every rank must call this.
     """
     arrays = {name: run.reducer.gather(part) for name, part in _parts(run).items()}
-    state: dict[str, Any] = {name: getattr(run, name) for name in WHOLE}
-    state |= {name: float(getattr(run, name)).hex() for name in REAL}
-    state["kept_metrics"] = run.kept_metrics
+    state = State(*(getattr(run, item.name) for item in fields(State)))
     return {name: array for name, array in arrays.items() if array is not None}, state
 
 
 def restore(
-    run: Training, arrays: dict[str, Array], state: dict[str, Any], history: list[dict[str, Any]]
+    run: Training, arrays: Mapping[str, Array], state: State, history: list[Metrics]
 ) -> None:
-    """Set a run to a snapshot; `arrays` are looked at on rank 0 only, and have the right shapes.
+    """Set a run to a snapshot; `arrays` are looked at on rank 0 only, and have the right forms.
 
     Collective: every rank must call this.
     """
     for name, part in _parts(run).items():
         run.reducer.scatter(arrays.get(name), part)
     run.reducer.allgather()
-    for name in WHOLE:
-        setattr(run, name, state[name])
-    for name in REAL:
-        setattr(run, name, float.fromhex(state[name]))
-    run.kept_metrics, run.history = state["kept_metrics"], history
+    for item in fields(State):
+        setattr(run, item.name, getattr(state, item.name))
+    run.history = history
 
 
 def forms(run: Training) -> Forms:
@@ -47,25 +198,6 @@ def forms(run: Training) -> Forms:
         name: (part.dtype.name, (*part.shape[:-1], num_params))
         for name, part in _parts(run).items()
     }
-
-
-def check(arrays: dict[str, Array], state: dict[str, Any], wanted: Forms) -> None:
-    """Raise ValueError where arrays and values can't be a snapshot, whoever wrote them."""
-    found = {name: (array.dtype.name, array.shape) for name, array in arrays.items()}
-    if found != wanted:
-        raise ValueError(f"it holds {found}; needed are {wanted}")
-    for name in WHOLE:
-        if type(state.get(name)) is not int or state[name] < 0:
-            raise ValueError(f"its {name} is {state.get(name)!r}")
-    for name in REAL:
-        if not isinstance(state.get(name), str):
-            raise ValueError(f"its {name} is {state.get(name)!r}")
-        float.fromhex(state[name])
-    metrics = state.get("kept_metrics")
-    if not isinstance(metrics, dict) or not all(type(m) is float for m in metrics.values()):
-        raise ValueError(f"its kept_metrics are {metrics!r}")
-    if state["kept"] > max(0, state["measured"] - 1):
-        raise ValueError(f"it keeps epoch {state['kept']} of {state['measured']}")
 
 
 def _parts(run: Training) -> dict[str, Array]:

@@ -1,19 +1,18 @@
-"""What a run leaves behind while it goes on: metrics, receipt, checkpoints, and the ends of it."""
+"""What a run keeps while it goes on: receipt and checkpoints; and how it is ended."""
 
 import contextlib
 import time
 from collections.abc import Iterator
-from typing import Any
 
 from dptrain.arrays import name_of
 from dptrain.config import InputError, TrainConfig, interval
 from dptrain.guard import GUARD, Ask
 from dptrain.order import Batch
-from dptrain.record.progress import Silence
-from dptrain.record.store import Store
+from dptrain.record.writer import Writer
 from dptrain.reduce.digest import digest, first_difference
-from dptrain.train.loop import Recorder, Training
-from dptrain.train.state import snapshot
+from dptrain.run.saved import Identity, Saved
+from dptrain.train.control import Control
+from dptrain.train.state import Metrics, Training, snapshot
 from dptrain.world import World
 
 
@@ -23,16 +22,30 @@ class DriftError(InputError):
     status = 70
 
 
-class RunRecorder(Recorder):
-    """Every rank has one, and the first one's writes.
+class MetricsFile:
+    """Keeps the metrics in the run's directory."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    def step(self, step: int, loss: float) -> None:
+        """See `Sink`; a step's line is the receipt's."""
+
+    def metrics(self, values: Metrics) -> None:
+        """Add a line; see `Sink`."""
+        self._writer.metrics(values)
+
+
+class RunControl(Control):
+    """Keeps receipt and checkpoints, and ends a run where a rank is asked to.
+
+    Every rank has one, and the first one's writes.
 
     Parameters
     ----------
     run, config, world
         The run, its settings and its ranks.
-    progress
-        What people see.
-    store
+    writer
         The files, on rank 0.
     identity
         What decides the run's bytes, for the checkpoints; None for a run that leaves no files.
@@ -43,21 +56,16 @@ class RunRecorder(Recorder):
         run: Training,
         config: TrainConfig,
         world: World,
-        progress: Silence,
-        store: Store | None,
-        identity: dict[str, Any] | None,
+        writer: Writer | None,
+        identity: Identity | None,
     ) -> None:
-        self.run, self.config, self.world = run, config, world
-        self.progress, self.store = progress, store
+        self.run, self.config, self.world, self.writer = run, config, world, writer
         self._identity = identity
         self._every, self._unit = interval(config.checkpoint_every)
-        self._hash_every = config.steps_between_hashes
         self._due = False
         self._start = time.monotonic()
         self._next = self._start + min(self._every, 1)
         self._began = run.examples, run.seconds
-        if store is not None:
-            store.warn = progress.warn
 
     @property
     def examples_per_second(self) -> float:
@@ -66,70 +74,58 @@ class RunRecorder(Recorder):
         took = self.run.seconds - seconds
         return (self.run.examples - examples) / took if took else 0.0
 
-    def asks(self) -> int:
-        """See `Recorder.asks`: on rank 0 also to save, by the clock, one checkpoint at a time.
+    def before_update(self) -> int:
+        """Ask what was asked of this rank; on rank 0 also to save, by the clock, one at a time.
 
-        Here, where the gradients are there and the update is not, copies are compared: after it
-        each slice comes from its owner, and a slip in another's copy would be gone.
+        Copies are compared: after the update each slice comes from its owner, and a slip in
+        another's copy would be gone. Collective: every rank must call this.
         """
         if len(self.run.reducer.copies) > 1 and (self.run.step + 1) % self.config.audit_every == 0:
             self.audit()
         self.world.beat()
-        asked = GUARD.asked
-        if (
-            self._unit == "seconds"
-            and self.store is not None
-            and time.monotonic() >= self._next
-            and not self.store.busy
-        ):
-            asked |= Ask.SAVE
-        return asked
-
-    def asked(self) -> Ask:
-        """See `Recorder.asked`."""
+        timed = self._unit == "seconds" and time.monotonic() >= self._next
+        if timed and self.writer is not None and not self.writer.busy:
+            return GUARD.asked | Ask.SAVE
         return GUARD.asked
 
-    def step(self, batch: Batch, loss: float, asked: int) -> None:
-        """See `Recorder.step`."""
-        run, number = self.run, self.run.step
+    def asked(self) -> Ask:
+        """Return what this rank has been asked to do so far."""
+        return GUARD.asked
+
+    def after_step(self, batch: Batch, loss: float, asked: int) -> None:
+        """Add to the receipt, save or end the run where that is due; see `Control`."""
+        run, asks = self.run, Ask(asked)
         if self._identity is not None:
             params = self._digest_if_due()
-            if self.store is not None:
-                self.store.seconds = run.seconds
-                self.store.step(number, batch.rows, loss, params)
-        if self.config.log_every is not None and number % self.config.log_every == 0:
-            self._write(run.line(run.norm) | {"loss": loss})
-        if (asked and Ask.SAVE in Ask(asked)) or (
-            self._unit == "steps" and number % self._every == 0
-        ):
+            if self.writer is not None:
+                self.writer.seconds = run.seconds
+                self.writer.step(run.step, batch.rows, loss, params)
+        if Ask.SAVE in asks or (self._unit == "steps" and run.step % self._every == 0):
             self._due = True
-        if asked and Ask(asked).stop:
-            self.stop(Ask(asked))
+        if asks.stop:
+            self.stop(asks)
         elif self._due and not run.epoch_is_over:  # else once its metrics are there
             self.save()
-        self.progress.step(number, loss)
 
     def _digest_if_due(self) -> str | None:
         """Return the parameters' hash every k steps and where an epoch ends; None else."""
-        if self.run.step % self._hash_every and not self.run.epoch_is_over:
+        if self.run.step % self.config.steps_between_hashes and not self.run.epoch_is_over:
             return None
         return digest(self.world, self.run.reducer.params)
 
-    def epoch(self, metrics: dict[str, Any]) -> None:
-        """See `Recorder.epoch`."""
+    def after_epoch(self) -> None:
+        """Save where that is due, and where the run ends; see `Control`."""
         run = self.run
-        self._write(metrics)
-        self.progress.epoch(metrics)
         by_epochs = self._unit == "epochs" and run.measured % self._every == 0
         if self._due or by_epochs or run.stopped or run.step == run.num_steps:
             self.save()
 
     def stop(self, asked: Ask) -> None:
-        """See `Recorder.stop`."""
+        """Save the run and end it; see `Control`."""
         self.run.stopped, self.run.interrupted = asked.stop, True
         self.save()
-        if self.store is not None:
-            self.store.wait()
+        if self.writer is not None:
+            self.writer.wait()
 
     def save(self) -> None:
         """Start to write a checkpoint of the run as it is. Collective."""
@@ -140,16 +136,16 @@ class RunRecorder(Recorder):
             self.audit()
         if self._identity is None:
             return
-        if self.store is not None:
+        if self.writer is not None:
             with self.world.excused():
-                self.store.wait()  # so that there is one copy of the state at a time
+                self.writer.wait()  # so that there is one copy of the state at a time
         tensors, state = snapshot(run)
-        if self.store is not None:
-            state |= self.store.lines() | {"run": self._identity}
-            losses = {line["step"]: line.get("validation_loss") for line in run.history}
+        if self.writer is not None:
+            saved = Saved(state, self.writer.files(), self._identity)
+            losses = {int(line["step"]): line.get("validation_loss") for line in run.history}
             known = {step: loss for step, loss in losses.items() if loss is not None}
             with self.world.excused():
-                self.store.save(run.step, tensors, state, known)
+                self.writer.save(run.step, tensors, saved.plain(), known)
 
     def audit(self) -> None:
         """Compare the copies of the parameters. Collective.
@@ -174,16 +170,11 @@ class RunRecorder(Recorder):
             everywhere=True,
         )
 
-    def _write(self, metrics: dict[str, Any]) -> None:
-        if self.store is not None:
-            self.store.metrics(metrics)
-
     @contextlib.contextmanager
     def closing(self) -> Iterator[None]:
         """Write and close the files when the block is left, however it is."""
         try:
             yield
         finally:
-            if self.store is not None:
-                self.store.close()
-            self.progress.close()
+            if self.writer is not None:
+                self.writer.close()

@@ -2,9 +2,11 @@
 
 import os
 import re
+import sys
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,10 +22,33 @@ HURRY = 2**16
 """Bytes of receipt that are written at once; fewer wait for a second."""
 
 TIMED = re.compile(rb'{"seconds": (\d{1,12}\.\d{6})}\n')
-"""What `Store.seconds` is kept as: a line that grows no shorter while the seconds grow."""
+"""What `Writer.seconds` is kept as: a line that grows no shorter while the seconds grow."""
 
 
-class Store:
+@dataclass(frozen=True)
+class Files:
+    """Where a run's files stand: what a checkpoint must know to go on with them."""
+
+    metrics_lines: int = 0
+    receipt_lines: int = 0
+    receipt_sha256: str = ""
+    """The hash of the receipt's last line."""
+
+    @classmethod
+    def read(cls, values: Mapping[str, object]) -> "Files":
+        """Return what a checkpoint says of them; ValueError where it can't be."""
+        metrics, lines = values.get("metrics_lines"), values.get("receipt_lines")
+        head = values.get("receipt_sha256")
+        if type(metrics) is not int or not 0 <= metrics < sys.maxsize:
+            raise ValueError(f"its metrics_lines are {metrics!r}")
+        if type(lines) is not int or not 1 <= lines < sys.maxsize:
+            raise ValueError(f"its receipt_lines are {lines!r}")
+        if not isinstance(head, str):
+            raise ValueError(f"its receipt_sha256 is {head!r}")
+        return cls(metrics, lines, head)
+
+
+class Writer:
     """Metrics, receipt and checkpoints of one run. To be made by one rank only.
 
     Parameters
@@ -34,7 +59,7 @@ class Store:
         How many of the last checkpoints to keep.
     warn
         Called with what could not be written, once for each message.
-    num_metrics, num_receipt, head
+    files
         Lines to keep of the files that are there, and the hash of the receipt's last one.
     locked
         An open file that keeps other processes from writing to the run, closed with the others.
@@ -45,14 +70,12 @@ class Store:
         run: Path,
         keep: int,
         warn: Callable[[str], None],
-        num_metrics: int = 0,
-        num_receipt: int = 0,
-        head: str = "",
+        files: Files,
         locked: int | None = None,
     ) -> None:
         self.run = run
         self._lock = locked
-        self.head = head
+        self.head = files.receipt_sha256
         self.trouble: str | None = None
         """The first thing that could not be written, if anything."""
         self._keep = keep
@@ -60,8 +83,8 @@ class Store:
         self.saved: int | None = None
         """The step of the last checkpoint, if that could be written."""
         self._warned: set[str] = set()
-        self._metrics = Journal(run / METRICS, num_metrics)
-        self._receipt = Journal(run / RECEIPT, num_receipt)
+        self._metrics = Journal(run / METRICS, files.metrics_lines)
+        self._receipt = Journal(run / RECEIPT, files.receipt_lines)
         self._seconds = Journal(run / SECONDS, 1)
         found = TIMED.fullmatch(self._seconds.start())
         if found is None:  # a new file, or one that is damaged
@@ -134,14 +157,10 @@ class Store:
         """Whether a checkpoint is being written."""
         return self._writing is not None and not self._writing.done()
 
-    def lines(self) -> dict[str, Any]:
-        """Return where the files stand: what a checkpoint must know to go on with them."""
+    def files(self) -> Files:
+        """Return where the files stand, once all is written that waits."""
         self.flush()  # which sees what is gone
-        return {
-            "metrics_lines": self._metrics.num_lines,
-            "receipt_lines": self._receipt.num_lines,
-            "receipt_sha256": self.head,
-        }
+        return Files(self._metrics.num_lines, self._receipt.num_lines, self.head)
 
     def save(
         self,

@@ -1,0 +1,90 @@
+"""What decides a run's bytes, and what a checkpoint says: as dataclasses that read themselves."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from dptrain.config import InputError
+from dptrain.record.receipt import Receipt
+from dptrain.record.rundir import RECEIPT
+from dptrain.record.writer import Files
+from dptrain.train.state import State
+
+Settings = dict[str, Any]
+"""Settings by their options' names, plain values as a run stores them."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What ranks, who goes on with a run and who replays it must have the same."""
+
+    dptrain: str
+    numpy: str
+    blas: list[str]
+    cpu: list[str]
+    data: dict[str, str]
+    """Shapes and a hash of each table."""
+    shards: int
+    threads: int
+    model: dict[str, Any]
+    """See `described`."""
+    num_params: int
+    hash_every: int
+    hash_block: int
+    settings: Settings
+    ranks: int | None = None
+    """With `--reduce allreduce`, whose bits depend on them."""
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as plain values, as they will be read again; None is left out."""
+        values = {name: value for name, value in asdict(self).items() if value is not None}
+        settings = {name: value for name, value in self.settings.items() if value is not None}
+        found: dict[str, Any] = json.loads(json.dumps(values | {"settings": settings}))
+        return found
+
+    @classmethod
+    def read(cls, values: object) -> "Identity":
+        """Return what `plain` returned these values of; ValueError where they can't be that."""
+        if not isinstance(values, dict) or not isinstance(values.get("settings"), dict):
+            raise ValueError("it does not say what the run is")
+        names = {item.name for item in fields(cls)}
+        found: dict[str, Any] = dict.fromkeys(names) | values
+        if found.keys() != names:
+            raise ValueError(f"it says of the run what none has: {sorted(found.keys() - names)}")
+        return cls(**found)
+
+
+def told(receipt: Receipt, step: int) -> Identity:
+    """Return what a receipt says that a run was when it did a step; InputError where it can't be.
+
+    Step 0 is its beginning.
+    """
+    try:
+        return Identity.read(receipt.run_before(step))
+    except ValueError as error:
+        raise InputError(f"{RECEIPT} is damaged: {error}") from None
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a checkpoint says beside its arrays."""
+
+    state: State
+    files: Files
+    run: Identity
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return self.state.plain() | asdict(self.files) | {"run": self.run.plain()}
+
+    @classmethod
+    def read(cls, values: Mapping[str, object], step: int) -> "Saved":
+        """Return what `plain` returned these values of; ValueError where they can't be that.
+
+        `step` is that of the file's name.
+        """
+        state = State.read(values)
+        if state.step != step:
+            raise ValueError(f"it is of step {state.step}")
+        return cls(state, Files.read(values), Identity.read(values.get("run")))
