@@ -1,16 +1,24 @@
-"""What the tests share: the command line as people start it, in one process and under mpirun."""
+"""What the tests share: the command line as people start it, and the shortest of runs."""
 
+import contextlib
+import functools
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+from dptrain import Data, DataConfig, ModelConfig, TrainConfig, World
+from dptrain.run.fit import fit, load, mlp_for
+from dptrain.run.trained import Trained
 
 BIN = Path(sys.executable).parent
 
@@ -72,3 +80,59 @@ def dptrain(tmp_path: Path) -> Start:
         return start("dptrain", *args, **{"cwd": tmp_path, **options})
 
     return run
+
+
+# ---- runs that last a twentieth of a second, in this process
+
+ALONE = World()
+CONFIG = TrainConfig(
+    epochs=2,
+    batch_size=120,
+    shards=4,
+    hash_every=2,
+    log_every=2,
+    patience=2,
+    checkpoint_every="1 step",
+    keep_checkpoints=2,
+)
+NUM_STEPS = 4
+HIDDEN = ModelConfig(hidden=(4,))
+
+
+def write_data(path: Path) -> Path:
+    """Write 300 examples of three classes, of which 240 are trained on, as a .npz file."""
+    x = np.random.default_rng(0).standard_normal((300, 5)).round(2)
+    np.savez(path, x=x, y=(x[:, 0] > 0).astype(int) + (x[:, 1] > 0))
+    return path
+
+
+@functools.cache
+def load_once(data: Path) -> Data:
+    """Return what many runs read."""
+    return load(data, DataConfig(validation=0.2), world=ALONE)
+
+
+def train(data: Path, out: Path | None, *, resume: bool = False, **settings: Any) -> Trained:
+    """Train on a file of `write_data`, with `CONFIG` but for some settings."""
+    config = replace(CONFIG, **settings)
+    loaded = load_once(data)
+    return fit(mlp_for(loaded, HIDDEN), loaded, config, out=out, resume=resume, world=ALONE)
+
+
+def metrics_of(run: Path) -> list[dict[str, Any]]:
+    """Return the metrics of a run without its times."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+
+def bytes_of(run: Path) -> tuple[bytes, bytes, list[dict[str, Any]]]:
+    """Return what two runs with the same result have in common: model, receipt, metrics."""
+    model = (run / "model.safetensors").read_bytes()
+    return model, (run / "receipt.jsonl").read_bytes(), metrics_of(run)
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Make a folder for one example of a property; pytest's own is there once a test."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)

@@ -29,7 +29,7 @@ from typing import Any
 
 import matplotlib.figure  # noqa: F401 (once, not in each process)
 import numpy as np
-from short_runs import ALONE, train, write_data
+from conftest import ALONE, train, write_data
 from test_strangers import edit_receipt, join, split
 
 from dptrain import world as worlds

@@ -26,7 +26,7 @@ def metrics(run: Path) -> list[dict[str, Any]]:
 
 def test_the_command_gives_the_same_bytes_on_1_to_6_ranks(dptrain: Start, tmp_path: Path) -> None:
     found = {}
-    for ranks in (None, 1, 2, 3, 4, 5, 6):
+    for ranks in (None, 1, 2, 3, 6):  # on 4 and 5 test_nodes.py does so
         folder = tmp_path / f"{ranks}"
         folder.mkdir()
         summary = dptrain(*DIGITS, ranks=ranks, cwd=folder).json
@@ -37,9 +37,9 @@ def test_the_command_gives_the_same_bytes_on_1_to_6_ranks(dptrain: Start, tmp_pa
     assert all(result == found[None] for result in found.values())
 
 
-def test_without_any_option_1_to_4_ranks_give_one_result(dptrain: Start) -> None:
+def test_without_any_option_1_and_4_ranks_give_one_result(dptrain: Start) -> None:
     """And a good one: this is what people see first."""
-    found = [dptrain("--json", "--quiet", ranks=ranks).json for ranks in (1, 2, 3, 4)]
+    found = [dptrain("--json", "--quiet", ranks=ranks).json for ranks in (1, 4)]
     assert {(run["params_sha256"], run["shards"]) for run in found} == {
         (found[0]["params_sha256"], 4)
     }
@@ -55,13 +55,13 @@ def test_the_default_number_of_shards_is_a_function_of_the_batch_alone() -> None
 @pytest.mark.parametrize(
     ("ranks", "options", "words"),
     [
-        (4, (), None),
+        (2, ("--shards", "2"), None),
         (
             6,
             (),
             "2 of 6 ranks are idle: .* 256 examples in 4 .* --batch-size 384, or by --shards 6",
         ),
-        (3, ("--shards", "2"), "1 of 3 ranks is idle: .* in 2 shards; use them by --shards 3"),
+        (2, ("--shards", "1"), "1 of 2 ranks is idle: .* in 1 shard; use them by --shards 2"),
         (3, ("--shards", "3", "--batch-size", "2"), "1 of 3 .* 2 examples .* by --batch-size 192"),
     ],
 )
@@ -71,14 +71,15 @@ def test_ranks_without_work_are_counted_in_one_line(
     done = dptrain("--steps", "1", "--out", "run", *options, ranks=ranks)
     lines = [line for line in done.stderr.splitlines() if "idle" in line]
     assert [bool(re.search(words or "", line)) for line in lines] == [True] * (words is not None)
-    again = dptrain("--resume", tmp_path / "run", "--steps", "2", ranks=ranks)
-    assert again.stderr.count("is idle" if ranks == 3 else "are idle") == len(lines)
-    assert not lines or f"which a run keeps; start {ranks - int(lines[0][9])}" in again.stderr
+    if ranks == 3:
+        again = dptrain("--resume", tmp_path / "run", "--steps", "2", ranks=ranks)
+        assert again.stderr.count("is idle") == 1
+        assert "which a run keeps; start 2" in again.stderr
 
 
 @pytest.fixture(scope="module")
-def many_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[int | None, list[dict[str, Any]]]:
-    """Return what the runs of many_runs.py came to, for each number of ranks."""
+def every_kind(tmp_path_factory: pytest.TempPathFactory) -> dict[int | None, list[dict[str, Any]]]:
+    """Return what the runs of cases.py came to, for each number of ranks."""
     folder = tmp_path_factory.mktemp("many")
     rng = np.random.default_rng(0)
     x = rng.standard_normal((2500, 6)) * [1, 10, 100, 1, 1, 1] + [0, 0, 1000, 0, 0, 0]
@@ -86,34 +87,34 @@ def many_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[int | None, list
     np.savez(folder / "regression.npz", x=x, y=y, x_test=x[:99], y_test=y[:99])
     np.savez(folder / "multilabel.npz", x=x, y=(y > 0.5).astype(np.int64))
     found = {}
-    for ranks in (None, 2, 3, 6):
+    for ranks in (None, 3):
         env = {"PYTHONPATH": str(ROOT / "examples")}
-        script = ROOT / "tests" / "many_runs.py"
-        done = start("python", script, ranks=ranks, cwd=folder, env=env, timeout=90)
+        script = ROOT / "tests" / "cases.py"
+        done = start("python", script, "kinds", ranks=ranks, cwd=folder, env=env, timeout=90)
         assert done.status == 0, done.stderr
         found[ranks] = [json.loads(line) for line in done.stdout.splitlines()]
     return found
 
 
 def test_every_kind_of_run_gives_the_same_bytes(
-    many_runs: dict[int | None, list[dict[str, Any]]],
+    every_kind: dict[int | None, list[dict[str, Any]]],
 ) -> None:
-    assert len(many_runs[None]) == 14
-    for ranks, found in many_runs.items():
-        for one, other in zip(many_runs[None], found, strict=True):
+    assert len(every_kind[None]) == 14
+    for ranks, found in every_kind.items():
+        for one, other in zip(every_kind[None], found, strict=True):
             assert one == other, f"{one['name']} on {ranks} ranks"
 
 
 def test_runs_of_different_settings_give_different_bytes(
-    many_runs: dict[int | None, list[dict[str, Any]]],
+    every_kind: dict[int | None, list[dict[str, Any]]],
 ) -> None:
     """Without this, the test above could not fail."""
-    digests = [run["params_sha256"] for run in many_runs[None]]
+    digests = [run["params_sha256"] for run in every_kind[None]]
     assert len(set(digests)) == len(digests)
 
 
-def test_early_stopping_stops_early(many_runs: dict[int | None, list[dict[str, Any]]]) -> None:
-    (run,) = [run for run in many_runs[None] if run["name"] == "early stopping"]
+def test_early_stopping_stops_early(every_kind: dict[int | None, list[dict[str, Any]]]) -> None:
+    (run,) = [run for run in every_kind[None] if run["name"] == "early stopping"]
     best = min(run["history"], key=lambda line: float(line["validation_loss"]))
     assert run["epochs"] == best["epoch"] + 1 < 9
     assert run["stopped"] == f"no better validation loss since epoch {best['epoch']}"

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from conftest import BIN, Finished, start, wait_until
-from disturbed_runs import STEP
+from disturb import STEP
 
 import dptrain
 from dptrain import guard
@@ -25,8 +25,8 @@ HERE = Path(__file__).parent
 
 
 def disturbed(out: Path, *words: object, ranks: int | None = 3) -> Finished:
-    """Run disturbed_runs.py; its words are WHAT WHEN RANK and so on."""
-    script = HERE / "disturbed_runs.py"
+    """Run disturb.py; its words are WHAT WHEN RANK and so on."""
+    script = HERE / "disturb.py"
     return start("python", script, out, *map(str, words), ranks=ranks, cwd=out.parent, timeout=60)
 
 
@@ -124,7 +124,7 @@ def test_a_signal_before_there_is_a_run_ends_by_itself(tmp_path: Path) -> None:
 
 def test_a_signal_that_is_ignored_stays_so(tmp_path: Path) -> None:
     """As under nohup."""
-    words = [sys.executable, str(HERE / "disturbed_runs.py"), "run", "HUP", "step", "0"]
+    words = [sys.executable, str(HERE / "disturb.py"), "run", "HUP", "step", "0"]
     script = "import os, signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); "
     script += f"os.execv({sys.executable!r}, {words})"
     done = start("python", "-c", script, cwd=tmp_path)
@@ -190,7 +190,7 @@ def test_a_young_run_is_saved_soon(tmp_path: Path) -> None:
 
 
 def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
-    script = HERE / "disturbed_runs.py"
+    script = HERE / "disturb.py"
     command = [sys.executable, str(script), "run", "sleep", "step", "0"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

@@ -22,8 +22,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import BIN, Start
-from short_runs import ALONE, CONFIG, HIDDEN, NUM_STEPS, bytes_of, load_once, train, write_data
+from conftest import (
+    ALONE,
+    BIN,
+    CONFIG,
+    HIDDEN,
+    NUM_STEPS,
+    Start,
+    bytes_of,
+    load_once,
+    train,
+    write_data,
+)
 
 from dptrain import InputError
 from dptrain.record import checkpoint, rundir, writer

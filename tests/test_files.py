@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import temporary_folder
 from hypothesis import given
 from hypothesis import strategies as st
-from short_runs import temporary_folder
 
 from dptrain.config import InputError, Unit, interval
 from dptrain.record import files, rundir

@@ -263,7 +263,7 @@ def test_an_update_of_a_million_allocates_next_to_nothing(rule: Rule) -> None:
 
 
 def test_ranks_divide_the_optimizer_s_state_among_them(tmp_path: Path) -> None:
-    done = start("python", ROOT / "tests" / "node_runs.py", "state", ranks=3, cwd=tmp_path)
+    done = start("python", ROOT / "tests" / "cases.py", "state", ranks=3, cwd=tmp_path)
     assert done.status == 0, done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert {line["rule"] for line in found} == set(RULES)

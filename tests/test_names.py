@@ -20,10 +20,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Finished, Start
+from conftest import ALONE, Finished, Start, write_data
 from hypothesis import given
 from hypothesis import strategies as st
-from short_runs import ALONE, write_data
 
 from dptrain import world as worlds
 from dptrain.cli import main as cli

@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import start
+from conftest import CONFIG, HIDDEN, NUM_STEPS, start, temporary_folder, write_data
 from hypothesis import given
 from hypothesis import strategies as st
-from short_runs import CONFIG, HIDDEN, NUM_STEPS, temporary_folder, write_data
 
 from dptrain.arrays import name_of, views
 from dptrain.config import DataConfig, InputError
@@ -320,7 +319,7 @@ def test_an_entry_of_the_vector_has_the_name_of_its_array(sizes: list[int]) -> N
 
 # ---- under several ranks
 
-SCRIPT = Path(__file__).parent / "state_runs.py"
+SCRIPT = Path(__file__).parent / "cases.py"
 WORLDS: dict[int | None, tuple[str, ...]] = {
     None: ("0",),
     2: ("0", "1"),
@@ -331,11 +330,11 @@ WORLDS: dict[int | None, tuple[str, ...]] = {
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What state_runs.py found in each world."""
+    """What cases.py found in each world."""
     found, folder = [], tmp_path_factory.mktemp("state")
     write_data(folder / "data.npz")
     for ranks, names in WORLDS.items():
-        done = start("python", SCRIPT, *names, ranks=ranks, cwd=folder)
+        done = start("python", SCRIPT, "states", *names, ranks=ranks, cwd=folder)
         assert done.status == 0, done.stderr
         lines = [json.loads(line) for line in done.stdout.splitlines()]
         assert [line["world"] for line in lines] == [*names]

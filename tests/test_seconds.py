@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import wait_until
-from short_runs import NUM_STEPS, bytes_of, train, write_data
+from conftest import NUM_STEPS, bytes_of, train, wait_until, write_data
 
 from dptrain.guard import GUARD
 from dptrain.plot.metrics import read_runs

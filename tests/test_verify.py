@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Start, start
+from conftest import ALONE, NUM_STEPS, Start, bytes_of, start, train, write_data
 from forgery import lines_of, rechain
-from short_runs import ALONE, NUM_STEPS, bytes_of, train, write_data
 
 from dptrain.config import InputError
 from dptrain.guard import GUARD, Ask

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from marked_run import MAX_RANKS, PHASES, Marks
+from disturb import MAX_RANKS, PHASES, Marks
 
 from dptrain.record import checkpoint
 
@@ -51,12 +51,9 @@ FATAL = [("SIGKILL", "rank"), ("SIGKILL", "mpirun"), ("SIGHUP", "mpirun")]
 @contextlib.contextmanager
 def started(run: Path, ranks: int, steps: int) -> "Iterator[subprocess.Popen[bytes]]":
     """Start a run, or go on with it; all output goes to a file beside it. Ended with the block."""
-    if (run / "config.toml").exists():
-        options = f"--resume {run} --quiet"
-    else:
-        options = f"--out {run} --steps {steps} {SETTINGS}"
+    options = f"train --out {run} --continue --steps {steps} {SETTINGS}"
     line: list[str | Path] = [BIN / "mpirun", "-n", str(ranks)]
-    line += [sys.executable, HERE / "marked_run.py", marks_of(run), "train", *options.split()]
+    line += [sys.executable, HERE / "disturb.py", "marked", marks_of(run), *options.split()]
     env = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # as job scripts say
     with log_of(run).open("ab") as log:
         mpirun = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env)

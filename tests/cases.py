@@ -1,8 +1,8 @@
-"""Trains and adds on pretended nodes and prints what came of it; started with ranks by the tests.
+"""What tests have ranks do, each case by its name, and print: a line of JSON each, by rank 0.
 
-    mpirun -n 5 python node_runs.py fits 0 2      0: the real nodes; 2: two ranks a node, pretended
+    mpirun -n 5 python cases.py fits 0 2      0: the real nodes; 2: two ranks a node, pretended
 
-One start of MPI for many runs: a line of JSON each, printed by rank 0.
+One start of MPI for many runs. Several cases in one start: fits,sums.
 """
 
 import errno
@@ -20,26 +20,31 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+from conftest import CONFIG
+from conftest import HIDDEN as TINY
 from mpi4py import MPI
 from numpy.typing import NDArray
 
 import dptrain
 from dptrain import DataConfig, ModelConfig, TrainConfig, World
-from dptrain.config import Rule
-from dptrain.reduce import wire
+from dptrain.config import DType, Rule
+from dptrain.reduce import REDUCERS, wire
+from dptrain.reduce.digest import HASHED, digest, first_difference
 from dptrain.reduce.tree import tree_sum
 from dptrain.reduce.tree_reduce import TreeReduce
-from dptrain.train.loop import begin
+from dptrain.train.control import Control
+from dptrain.train.loop import begin, train_epoch
+from dptrain.train.state import State, forms, restore, snapshot
 
 SHARDS = (1, 3, 4, 7, 16)
-HIDDEN = ModelConfig(hidden=(100,))
+HIDDEN = ModelConfig(hidden=(100,), dropout=0.1)
 """With the digits 7510 parameters: 7 blocks of 1024 and a third."""
 
-TRAINING = {
-    "momentum": TrainConfig(batch_size=100, steps=5, optimizer="momentum", learning_rate=0.02),
-    "adam": TrainConfig(batch_size=60, steps=5, clip_norm=0.5),
-}
+TRAINING = TrainConfig(
+    batch_size=60, steps=5, clip_norm=0.5, weight_decay=0.01, schedule="cosine", warmup=2
+)
 SIZES = (1, 1023, 1024, 5000, 70001)
+SMALL = ModelConfig(hidden=(24, 16))
 Floats = NDArray[np.floating]
 
 
@@ -71,25 +76,19 @@ def say(world: World, /, **found: Any) -> None:
         print(json.dumps({"nodes": [len(ranks) for ranks in world.nodes], **found}), flush=True)
 
 
-def fits(
-    names: list[str],
-    shards: tuple[int, ...] = SHARDS,
-    rules: tuple[str, ...] = ("momentum", "adam"),
-) -> None:
+def fits(names: list[str], shards: tuple[int, ...] = SHARDS) -> None:
     """Train with each number of shards, validation on, in each of the worlds."""
     for name, world in worlds(names):
         data = dptrain.load(config=DataConfig(validation=0.2), world=world)
         for v in shards:
-            for rule in rules:
-                config = replace(TRAINING[rule], shards=v)
-                model = dptrain.mlp_for(data, HIDDEN)
-                trained = dptrain.fit(model, data, config, world=world)
-                digest = hashlib.sha256(trained.params.data).hexdigest()
-                assert {digest} == set(world.allgather(digest))
-                assert digest == trained.summary["params_sha256"]
-                (line,) = trained.history
-                del line["seconds"]
-                say(world, world=name, shards=v, rule=rule, digest=digest, metrics=line)
+            model = dptrain.mlp_for(data, HIDDEN)
+            trained = dptrain.fit(model, data, replace(TRAINING, shards=v), world=world)
+            digest = hashlib.sha256(trained.params.data).hexdigest()
+            assert {digest} == set(world.allgather(digest))
+            assert digest == trained.summary["params_sha256"]
+            (line,) = trained.history
+            del line["seconds"]
+            say(world, world=name, shards=v, digest=digest, metrics=line)
 
 
 @functools.cache
@@ -248,7 +247,7 @@ def short(names: list[str]) -> None:
     """Train where the world's last rank is refused memory to share."""
     if MPI.COMM_WORLD.rank == MPI.COMM_WORLD.size - 1:
         vars(os)["posix_fallocate"] = refuse
-    fits(names, (4,), ("adam",))
+    fits(names, (4,))
 
 
 def cut_messages(names: list[str]) -> None:
@@ -292,6 +291,152 @@ def state(_: list[str]) -> None:
         say(world, rule=rule, sizes=sizes, slots=slots, num_params=model.num_params)
 
 
+# ---- runs of every kind
+
+
+def kinds_of_runs() -> dict[str, tuple[Any, DataConfig, TrainConfig]]:
+    """Return a name, and a model's settings (None: a model of one's own), data's, training's."""
+    uneven = TrainConfig(shards=7, batch_size=250, steps=20)
+    table: dict[str, tuple[Any, DataConfig, TrainConfig]] = {
+        rule: (SMALL, DataConfig(), replace(uneven, optimizer=rule, weight_decay=0.01))
+        for rule in get_args(Rule)
+    }
+    everything = replace(
+        uneven, clip_norm=0.5, clip_value=0.1, schedule="cosine", warmup=4, log_every=3
+    )
+    for dtype in get_args(DType):
+        model = ModelConfig(hidden=(24, 16), dropout=0.3, activation="gelu", dtype=dtype)
+        table[f"everything {dtype}"] = (model, DataConfig(scale="minmax"), everything)
+    table["three examples on four shards"] = (
+        SMALL,
+        DataConfig(),
+        TrainConfig(shards=4, batch_size=3, steps=10),
+    )
+    table["early stopping"] = (
+        SMALL,
+        DataConfig(validation=0.2),
+        TrainConfig(shards=3, batch_size=300, epochs=9, learning_rate=0.2, patience=1),
+    )
+    for loss in ("mean-squared-error", "huber", "binary-cross-entropy"):
+        table[loss] = (
+            replace(SMALL, activation="tanh", loss=loss, dtype="float64"),
+            DataConfig(validation=0.1),
+            TrainConfig(shards=5, batch_size=300, epochs=2, schedule="step", decay_epochs=1),
+        )
+    table["one's own model"] = (None, DataConfig(), TrainConfig(epochs=1, shards=4))
+    return table
+
+
+def kinds(_: list[str]) -> None:
+    """Train every kind of run, writing nothing, and say its digest and metrics."""
+    from own_model import SoftmaxRegression
+
+    world = dptrain.connect()
+    for name, (model_config, data_config, config) in kinds_of_runs().items():
+        files = {"mean-squared-error": "regression.npz", "huber": "regression.npz"}
+        files["binary-cross-entropy"] = "multilabel.npz"
+        data = dptrain.load(files.get(name, ()), data_config)
+        if model_config is None:
+            model: dptrain.Model = SoftmaxRegression(64, 10)
+        else:
+            model = dptrain.mlp_for(data, model_config)
+        trained = dptrain.fit(model, data, config)
+        history = [{k: v for k, v in line.items() if k != "seconds"} for line in trained.history]
+        found = {k: v for k, v in trained.summary.items() if "second" not in k and k != "ranks"}
+        assert np.isfinite(trained.params).all()
+        if world.rank == 0:
+            print(json.dumps({"name": name, **found, "history": history}))
+
+
+# ---- vectors that are dealt, collected and compared, and runs that are saved
+
+
+def dealt_and_collected(world: World) -> bool:
+    """Deal vectors and matrices of one block up to many, and collect them, by both reducers."""
+    found = []
+    for kind in REDUCERS.values():
+        for n in (1, 1024, 5000):
+            reducer = kind(world, n, 4, np.float32)
+            own = reducer.own_slice
+            for shape in ((n,), (2, n)):
+                size = int(np.prod(shape))
+                whole = np.arange(size, dtype=np.float32).reshape(shape)
+                part = np.zeros((*shape[:-1], own.stop - own.start), np.float32)
+                reducer.scatter(whole if world.rank == 0 else None, part)
+                found.append(part.tobytes() == whole[..., own].tobytes())
+                back = reducer.gather(part)
+                part[:] = -1  # what was collected is a copy
+                found.append((back is not None) == (world.rank == 0))
+                found.append(back is None or back.tobytes() == whole.tobytes())
+            reducer.close()
+    return all(ok for oks in world.allgather(found) for ok in oks)
+
+
+def differences(world: World) -> dict[str, Any]:
+    """Compare copies of a vector, and then with bits flipped in the second copy."""
+    reducer = REDUCERS["tree"](world, 3 * HASHED + 1, 4, np.float32)
+    vector = np.arange(3 * HASHED + 1, dtype=np.float32)
+    copies = reducer.copies
+    reducer.close()
+    equal = first_difference(world, vector, copies)
+    if len(copies) > 1 and world.rank in copies[1]:
+        for entry in (HASHED + 7, 2 * HASHED + 3):
+            vector.view(np.uint32)[entry] ^= 1
+    different = first_difference(world, vector, copies)
+    assert world.allgather(different) == [different] * world.size
+    return {"copies": [[*ranks] for ranks in copies], "equal": equal, "different": different}
+
+
+def restored(world: World) -> bool:
+    """Take a run's state in the middle of an epoch, go on, go back, and go on once more."""
+    data = dptrain.load("data.npz", DataConfig(validation=0.2), world=world)
+    run = begin(dptrain.mlp_for(data, TINY), data, CONFIG, world)
+    run.num_steps = 1
+    train_epoch(run, CONFIG, world, Control())
+    ends = []
+    arrays, state = snapshot(run)
+    if world.rank == 0:
+        assert {name: (a.dtype.name, a.shape) for name, a in arrays.items()} == forms(run)
+        assert State.read(state.plain()).plain() == state.plain()
+    for _ in range(2):
+        run.num_steps = 2
+        train_epoch(run, CONFIG, world, Control())
+        after, reached = snapshot(run)
+        ends.append((reached.plain(), {name: array.tobytes() for name, array in after.items()}))
+        restore(run, arrays, state, [])
+        again, back = snapshot(run)
+        assert back.plain() == state.plain()
+        assert all(again[name].tobytes() == arrays[name].tobytes() for name in arrays)
+    run.reducer.close()
+    return all(world.allgather(ends[0] == ends[1] and ends[0][0] != state.plain()))
+
+
+def checkpoints(world: World, name: str) -> list[str]:
+    """Return the SHA-256 of each checkpoint of a run."""
+    data = dptrain.load("data.npz", DataConfig(validation=0.2), world=world)
+    out = Path(f"run-{world.size}-{name}")
+    config = replace(CONFIG, keep_checkpoints=99)
+    dptrain.fit(dptrain.mlp_for(data, TINY), data, config, out=out, world=world)
+    files = sorted((out / "checkpoints").iterdir()) if world.rank == 0 else []
+    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
+
+
+def states(names: list[str]) -> None:
+    """Say what is found in each world."""
+    for name, world in worlds(names):
+        vectors = {n: np.arange(n, dtype=np.float32) for n in (1, HASHED, 3 * HASHED + 1)}
+        found = {
+            "world": name,
+            "digests": {n: digest(world, vector) for n, vector in vectors.items()},
+            **differences(world),
+            "same": dealt_and_collected(world),
+            "restored": restored(world),
+            "checkpoints": checkpoints(world, name),
+        }
+        if world.rank == 0:
+            print(json.dumps(found), flush=True)
+
+
 WAYS: dict[str, Callable[[list[str]], None]] = {
     "fits": fits,
     "sums": sums,
@@ -304,8 +449,11 @@ WAYS: dict[str, Callable[[list[str]], None]] = {
     "large": large,
     "after": after,
     "state": state,
+    "kinds": kinds,
+    "states": states,
 }
 
 if __name__ == "__main__":
     dptrain.connect()  # from here on one rank's failed assertion ends them all
-    WAYS[sys.argv[1]](sys.argv[2:])
+    for way in sys.argv[1].split(","):
+        WAYS[way](sys.argv[2:])

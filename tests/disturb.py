@@ -1,10 +1,14 @@
 """A run in which one rank does something at one moment; started by tests, under mpirun or alone.
 
-    python disturbed_runs.py OUT WHAT WHEN RANK [RANKS_PER_NODE] [KEY=VALUE...]
+    python disturb.py OUT WHAT WHEN RANK [RANKS_PER_NODE] [KEY=VALUE...]
 
 WHAT: TERM, HUP, INT, STOP and so on (a signal to itself), sleep, raise, exit, or flip (a bit of
 its copy of the parameters). WHEN: start, step, evaluation or test. RANK: who does it; -1 for all.
 Or WHAT slow, WHEN disk: the first checkpoint takes some seconds.
+
+    python disturb.py marked FILE train ...
+
+The command line, which marks what it does in a file, for torture.py to choose its moments by.
 """
 
 import dataclasses
@@ -12,18 +16,27 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
+from unittest import mock
 
 import numpy as np
 from numpy.typing import NDArray
 
 import dptrain
 from dptrain import guard
+from dptrain import launch as launches
+from dptrain.cli.main import main as command_line
 from dptrain.record import checkpoint
+from dptrain.run import fit
 from dptrain.status import SAVED
+from dptrain.train import loop
+from dptrain.train.evaluate import evaluate
 
 Floats = NDArray[np.floating]
+P = ParamSpec("P")
+R = TypeVar("R")
 
 STEP = 70
 """When `step` is: in the second epoch."""
@@ -128,5 +141,64 @@ def main() -> int:
     return 0 if stopped is None else 130 if stopped == "Ctrl-C" else SAVED
 
 
+# ---- a run whose moments can be chosen
+
+PHASES = ("starting", "training", "evaluation", "writing")
+"""What the first rank does; writing is beside the others, in a thread, and goes before them."""
+
+MAX_RANKS = 6
+
+
+class Marks:
+    """Numbers in a file that processes share: phase of the first rank, whether it writes, pids."""
+
+    def __init__(self, path: Path) -> None:
+        self.numbers: NDArray[np.int64] = np.memmap(
+            path, np.int64, "r+" if path.exists() else "w+", shape=(2 + MAX_RANKS,)
+        )
+
+    @property
+    def phase(self) -> str:
+        """What the first rank does now."""
+        return PHASES[3 if self.numbers[1] else int(self.numbers[0])]
+
+    @property
+    def ranks(self) -> list[int]:
+        """The processes of all ranks, by rank; 0 for one that has not begun."""
+        return [int(number) for number in self.numbers[2:]]
+
+    def during(self, place: int, value: int, function: Callable[P, R]) -> Callable[P, R]:
+        """Return a function that marks a value at a place while it runs."""
+
+        def marked(*args: P.args, **options: P.kwargs) -> R:
+            before, self.numbers[place] = int(self.numbers[place]), value
+            try:
+                return function(*args, **options)
+            finally:
+                self.numbers[place] = before
+
+        return marked
+
+
+def marked() -> None:
+    """Run the dptrain command that stands behind the name of the file for marks."""
+    marks = Marks(Path(sys.argv[2]))
+    del sys.argv[1:3]
+    launch = launches.announced()
+    rank = launch.rank if launch else 0
+    marks.numbers[2 + rank] = os.getpid()
+    if rank > 0:
+        command_line()
+    with (
+        mock.patch.object(fit, "train", marks.during(0, 1, loop.train)),
+        mock.patch.object(loop, "evaluate", marks.during(0, 2, evaluate)),
+        mock.patch.object(checkpoint, "write", marks.during(1, 1, checkpoint.write)),
+    ):
+        command_line()
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    if sys.argv[1] == "marked":
+        marked()
+    else:
+        sys.exit(main())
