@@ -94,6 +94,7 @@ LossChoice = Literal["auto", "cross-entropy", "binary-cross-entropy", "mean-squa
 DType = Literal["float32", "float64"]
 Rule = Literal["sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop"]
 Schedule = Literal["constant", "step", "cosine"]
+Shuffle = Literal["rows", "blocks"]
 Reduction = Literal["tree", "allreduce"]
 Over = Literal["steps", "examples", "seconds"]
 
@@ -279,6 +280,11 @@ class TrainConfig(Checked):
     steps: int | None = setting(None, "Stop after this many steps, in place of --epochs.", low=1)
     seed: int = setting(
         0, "Decides order, initial weights, dropout, held-out rows.", low=0, high=10**100
+    )
+    shuffle: Shuffle = setting(
+        "rows",
+        "What is mixed each epoch: all rows, or, for slow storage, blocks of 1,024 rows, and the "
+        "rows of 64 blocks at a time, which are then all that a minibatch sees of the data.",
     )
     optimizer: Rule = setting("adam", "Rule of the update.")
     learning_rate: float = setting(0.002, "Step size, before the schedule.", low=0, above=True)

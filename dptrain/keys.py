@@ -1,8 +1,11 @@
 """Everything random is keyed by (seed, purpose, numbers), so that no rank's past can change it."""
 
+import math
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 class Purpose(IntEnum):
@@ -12,6 +15,7 @@ class Purpose(IntEnum):
     PARAMS = 1
     DROPOUT = 2
     VALIDATION = 3
+    WINDOW = 4
 
 
 def generator(seed: int, purpose: Purpose, *numbers: int) -> np.random.Generator:
@@ -30,13 +34,75 @@ def generator(seed: int, purpose: Purpose, *numbers: int) -> np.random.Generator
     return np.random.Generator(np.random.Philox(key))
 
 
-def permutation(
-    n: int, seed: int, purpose: Purpose, *numbers: int
-) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
-    """Return a random order of 0 .. n-1, shape [n].
+Words = NDArray[np.uint64]
 
-    Sorts raw 64-bit words of the counter-based generator, whose values NumPy promises to keep,
-    where `Generator.permutation` may change from one release to the next.
+HALF = np.uint64(32)
+FIRST, SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+"""The factors of SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators,
+2014), two of whose multiplications, with a fold between them, mix a word."""
+
+FEW, ROUNDS = 1000, (16, 8)
+"""Rounds of a `Permutation` of fewer numbers than that, and of more. Measured: the distances of
+pairs of positions, over two million keys, show it for 1,000 numbers or more with 4 rounds, by 100
+standard deviations, and with 6 no longer; for 10 numbers with 8 rounds, and with 10 no longer; the
+720 orders of 6 numbers are equally frequent from 16 on."""
+
+
+def draw_below(below: Any, words: Words, key: np.uint64) -> Words:
+    """Return for each word a random number under `below`, up to 2**32, decided by the key."""
+    mixed = words ^ key
+    mixed *= FIRST
+    mixed ^= mixed >> HALF
+    mixed *= SECOND
+    mixed >>= HALF
+    mixed *= below
+    mixed >>= HALF
+    return mixed
+
+
+class Permutation:
+    """A random order of 0 .. num-1, computed where it is asked for, in constant memory.
+
+    A Feistel network: a number below a * b is a pair (left, right) below (a, b); a round adds to
+    the left what a keyed function makes of the right, modulo a, and they change sides. With a about
+    b, a * b is hardly above `num`, and what is not below that goes through again (Black, Rogaway:
+    Ciphers with arbitrary finite domains, 2002). The fewer numbers, the more rounds it takes until
+    no trace is left (Mitchell, Stokes, Frank, Holmes: Bandwidth-optimal random shuffling for GPUs,
+    2021, take 24, for any number).
+
+    Parameters
+    ----------
+    num
+        How many numbers there are, below 2**62.
+    seed, purpose, numbers
+        The key; see `generator`.
     """
-    words = generator(seed, purpose, *numbers).bit_generator.random_raw(n)
-    return np.argsort(words, kind="stable")
+
+    def __init__(self, num: int, seed: int, purpose: Purpose, *numbers: int) -> None:
+        self._num = num
+        left = math.isqrt(max(num, 1) - 1) + 1
+        self._sides = np.uint64(left), np.uint64(-(-max(num, 1) // left))
+        rounds = ROUNDS[num >= FEW]
+        self._keys: Words = generator(seed, purpose, *numbers).bit_generator.random_raw(rounds)
+
+    def __len__(self) -> int:
+        return self._num
+
+    def __getitem__(self, positions: Any) -> NDArray[np.intp]:
+        """Return what stands at some positions [m], given as a slice or by number."""
+        if isinstance(positions, slice):
+            positions = np.arange(*positions.indices(self._num))
+        found = self._once(np.asarray(positions).astype(np.uint64))
+        while (beyond := found >= self._num).any():
+            found[beyond] = self._once(found[beyond])
+        return found.astype(np.intp)
+
+    def _once(self, values: Words) -> Words:
+        """Return the network's value for each of some below a * b."""
+        a, b = self._sides
+        left, right = np.divmod(values, b)
+        for key in self._keys:
+            left += draw_below(a, right, key)
+            np.minimum(left, left - a, out=left)  # modulo a: below 0, words are the largest
+            left, right, a, b = right, left, b, a
+        return left * b + right

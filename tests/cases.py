@@ -312,6 +312,11 @@ def kinds_of_runs() -> dict[str, tuple[Any, DataConfig, TrainConfig]]:
         DataConfig(),
         TrainConfig(shards=4, batch_size=3, steps=10),
     )
+    table["blocks"] = (
+        SMALL,
+        DataConfig(),
+        TrainConfig(shards=4, batch_size=300, epochs=1, shuffle="blocks"),
+    )
     table["early stopping"] = (
         SMALL,
         DataConfig(validation=0.2),

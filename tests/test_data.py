@@ -373,7 +373,7 @@ def test_the_scale_is_numpys_statistics_of_the_training_rows(
     x, y = columns_of_all_sorts(), np.arange(ROWS) % 2
     config = DataConfig(scale=scale, validation=validation)
     data = load_arrays(tmp_path, config, x=x, y=y, x_test=100 * x[:9], y_test=y[:9])
-    train = x if data.train.chosen is None else x[data.train.chosen]
+    train = x if data.train.chosen is None else x[data.train.chosen[:]]
     assert len(train) == ROWS - round(ROWS * validation)
     assert len(train) > BLOCK
     changes = np.array([True, True, True, False, False])

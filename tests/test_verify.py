@@ -451,6 +451,8 @@ def test_a_run_whose_length_was_said_otherwise(made: Path, tmp_path: Path) -> No
     assert check(run, "5:6").verdict == "identical"
     with pytest.raises(InputError, match=r"clip-norm is 3\.0; the run has"):
         train(made / "data.npz", run, resume=True, epochs=None, steps=6, clip_norm=3.0)
+    with pytest.raises(InputError, match="shuffle is blocks; the run has rows"):
+        train(made / "data.npz", run, resume=True, epochs=None, steps=6, shuffle="blocks")
 
 
 def test_what_is_no_run(tmp_path: Path) -> None:

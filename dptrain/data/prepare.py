@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from dptrain.arrays import Array
 from dptrain.config import DataConfig, InputError, Scale, Task, is_text, nearest
 from dptrain.data.read import Table
-from dptrain.keys import Purpose, permutation
+from dptrain.data.split import Chosen, HeldOut, Kept
 from dptrain.world import World
 
 BLOCK = 1024
@@ -76,7 +76,7 @@ class Rows:
 
     table: Table
     encoding: Encoding
-    chosen: NDArray[np.intp] | None = None
+    chosen: Chosen | None = None
     """The table's rows that belong, [examples]; None for all."""
 
     def __len__(self) -> int:
@@ -215,9 +215,7 @@ def _task(table: Table, config: DataConfig) -> Task:
     return config.task
 
 
-def _split(
-    num_rows: int, share: float, seed: int
-) -> tuple[NDArray[np.intp] | None, NDArray[np.intp] | None]:
+def _split(num_rows: int, share: float, seed: int) -> tuple[Chosen | None, Chosen | None]:
     """Return the rows to train on and those held out; None for all and for none."""
     if share == 0:
         return None, None
@@ -227,8 +225,8 @@ def _split(
             f"validation is {share}: of {num_rows} rows that holds out {held_out}; "
             "needed is at least one, and at least one to train on"
         )
-    order = permutation(num_rows, seed, Purpose.VALIDATION)
-    return np.sort(order[held_out:]), np.sort(order[:held_out])
+    chosen = HeldOut(num_rows, held_out, seed)
+    return Kept(chosen), chosen
 
 
 def check_rows(rows: Rows, world: World) -> None:

@@ -35,7 +35,7 @@ def begin(model: Model, data: Data, config: TrainConfig, world: World) -> Traini
     with world.together():
         check_memory(bytes_here(model, data, config, world))
     shards = config.num_shards
-    order = Order(len(data.train), config.batch_size, shards, config.seed)
+    order = Order(len(data.train), config.batch_size, shards, config.seed, config.shuffle)
     reducer = REDUCERS[config.reduce](world, num_params(model.layout), shards, model.dtype)
     num_own = reducer.own_slice.stop - reducer.own_slice.start
     rate = learning_rate(config, order.steps_per_epoch)
