@@ -1,6 +1,7 @@
 # make run: trains on the embedded digits with 4 processes.   make test: everything that is checked.
 # Needs Python 3.11 or later with pip; all else goes into .venv, which `make clean` removes.
 PYTHON ?= python3
+TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
 run: .venv/run
@@ -12,6 +13,10 @@ test: .venv/test
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2 --dist loadfile
 
+# what PyTorch and JAX do here; elsewhere these tests are skipped by name
+test-frameworks: .venv/frameworks
+	$(BIN)/pytest -n 2 --dist loadfile tests/test_torch.py
+
 .venv/run: pyproject.toml | .venv/bin/python
 	$(BIN)/pip install --quiet --editable '.[mpi]'
 	touch $@
@@ -20,6 +25,10 @@ test: .venv/test
 	$(BIN)/pip install --quiet --editable '.[mpi,test]'
 	touch $@ .venv/run
 
+.venv/frameworks: .venv/test
+	$(BIN)/pip install --quiet '$(TORCH)' --editable '.[mpi,test,jax]'
+	touch $@
+
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; v >= (3, 11) or sys.exit("dptrain needs Python 3.11 or later, but $(PYTHON) is %d.%d; say make PYTHON=python3.11" % v)'
 	$(PYTHON) -m venv .venv
@@ -27,4 +36,4 @@ test: .venv/test
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: run test clean
+.PHONY: run test test-frameworks clean

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from dptrain.data.prepare import Data
     from dptrain.model import Model
     from dptrain.model.mlp import MLP
+    from dptrain.model.torch import TorchModel
     from dptrain.plot.curves import plot_runs
     from dptrain.run.check import Verdict
     from dptrain.run.fit import fit, load, mlp_for
@@ -25,6 +26,7 @@ __all__ = [
     "Model",
     "ModelConfig",
     "Param",
+    "TorchModel",
     "TrainConfig",
     "Trained",
     "Verdict",
@@ -45,6 +47,7 @@ _HOMES = {
     "dptrain.data.prepare": ("Data",),
     "dptrain.model": ("Model",),
     "dptrain.model.mlp": ("MLP",),
+    "dptrain.model.torch": ("TorchModel",),
     "dptrain.plot.curves": ("plot_runs",),
     "dptrain.run.check": ("Verdict",),
     "dptrain.run.fit": ("fit", "load", "mlp_for"),

@@ -94,3 +94,8 @@ def blas_threads(number: int, *, brief: bool = False) -> Iterator[None]:
         yield
     finally:
         HOLDERS.leave(call, found)
+
+
+def threads_here() -> int:
+    """Return the number that calls of this process compute with; 1 where there are none."""
+    return HOLDERS.number if HOLDERS.calls else 1

@@ -26,9 +26,10 @@ class Model(Protocol):
     processes. Threads may call a model at once, so memory that it computes in must be a call's own.
 
     A run goes on with the same model only, known by its class's source and its plain attributes. A
-    model may say more: `spec()`, its settings in place of the attributes; `fingerprint()`, a text
-    that changes with what it computes; and, as an `MLP` does, `probabilities`, `check` (whether
-    data fit it) and `activation_bytes`.
+    model may say more: `spec()`, its settings in place of the attributes; `sources()`, texts in
+    place of its class's; `fingerprint()`, a text that changes with what it computes; `software()`,
+    the names and versions of what it computes with; and, as an `MLP` does, `probabilities`, `check`
+    (whether data fit it) and `activation_bytes`.
     """
 
     @property
@@ -105,10 +106,13 @@ def described(model: Model) -> dict[str, Any]:
     """
     kind = type(model)
     found: dict[str, Any] = {"class": kind.__qualname__}
-    if not kind.__module__.startswith("dptrain."):
+    texts: Callable[[], list[str]] | None = getattr(model, "sources", None)
+    if texts is not None:
+        found["source"] = hashlib.sha256("\n".join(texts()).encode()).hexdigest()
+    elif not kind.__module__.startswith("dptrain."):
         rooms = ("dptrain", "typing", "builtins")
         classes = [base for base in kind.__mro__ if base.__module__.split(".")[0] not in rooms]
-        found["source"] = hashlib.sha256("\n".join(map(_source, classes)).encode()).hexdigest()
+        found["source"] = hashlib.sha256("\n".join(map(source_of, classes)).encode()).hexdigest()
     ask: Callable[[], Any] | None = getattr(model, "fingerprint", None)
     if ask is not None:
         found["fingerprint"] = str(ask())
@@ -136,12 +140,13 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _source(kind: type) -> str:
-    """Return the text of a class, or what it was made into where there is none, as in a shell."""
+def source_of(part: Any) -> str:
+    """Return the text of a class or function, or what it was made into, as in a shell."""
     try:
-        return inspect.getsource(kind)
+        return inspect.getsource(part)
     except (OSError, TypeError):
-        return repr([(name, [*_code(value)]) for name, value in sorted(vars(kind).items())])
+        found = sorted(vars(part).items()) if isinstance(part, type) else [("", part)]
+        return repr([(name, [*_code(value)]) for name, value in found])
 
 
 def _code(value: Any) -> Iterator[Any]:

@@ -132,12 +132,15 @@ def identity(
     this.
     """
     tables = {"train": data.train} | ({} if data.test is None else {"test": data.test})
-    machines = sorted({*world.allgather((cpu(), tuple(linear_algebra())))})
+    ask: Callable[[], list[str]] | None = getattr(run.model, "software", None)
+    own = cpu(), tuple(linear_algebra()), tuple(ask() if ask else ())
+    machines = sorted({*world.allgather(own)})
+    blas, libraries = (sorted({name for m in machines for name in m[k]}) for k in (1, 2))
     return Identity(
         dptrain=__version__,
         numpy=np.__version__,
-        blas=sorted({name for _, names in machines for name in names}),
-        cpu=sorted({name for name, _ in machines}),
+        blas=blas,
+        cpu=sorted({name for name, *_ in machines}),
         data={
             name: f"{rows.table.shapes()}: {fingerprint(rows, world)}"
             for name, rows in tables.items()
@@ -150,6 +153,7 @@ def identity(
         hash_block=HASHED,
         settings=settings,
         ranks=world.size if config.reduce == "allreduce" else None,
+        libraries=libraries or None,
     )
 
 

@@ -35,6 +35,8 @@ class Identity:
     settings: Settings
     ranks: int | None = None
     """With `--reduce allreduce`, whose bits depend on them."""
+    libraries: list[str] | None = None
+    """What else a model of one's own computes with."""
 
     def plain(self) -> dict[str, Any]:
         """Return it as plain values, as they will be read again; None is left out."""

@@ -111,7 +111,7 @@ class Trained:
         """Return what outputs [m, outputs] mean: see `probabilities`."""
         ask: Callable[[Array], Array] | None = getattr(self.model, "probabilities", None)
         if self.encoding.task == "regression" or ask is None:
-            raise InputError("only an MLP that classifies has probabilities; use predict")
+            raise InputError("this task, or this model, has no probabilities; use predict")
         found = ask(outputs)
         if self.encoding.task == "classification" and found.shape[1] == 1:
             return np.hstack([1 - found, found])

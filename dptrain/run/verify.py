@@ -27,7 +27,7 @@ from dptrain.threads import blas_threads
 from dptrain.train.loop import begin
 from dptrain.world import World, collective, connect
 
-MACHINE = ("dptrain", "numpy", "blas", "cpu", "ranks")
+MACHINE = ("dptrain", "numpy", "blas", "libraries", "cpu", "ranks")
 """What of a run's identity says where it was computed: elsewhere bits may differ, or not."""
 
 

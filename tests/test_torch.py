@@ -1,0 +1,306 @@
+"""Shows that a PyTorch module is trained as NumPy's models are: sums, bits, and what is refused."""
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+from conftest import start
+
+import dptrain
+from dptrain import DataConfig, InputError, ModelConfig, TrainConfig
+from dptrain.config import Rule
+
+torch = pytest.importorskip("torch", reason="torch is not here: make test-frameworks")
+from torch import nn  # noqa: E402
+from torch.nn import functional  # noqa: E402
+from torch_runs import Transformer, masked_loss, perceptron, write_letters  # noqa: E402
+
+from dptrain.model.torch import TorchModel  # noqa: E402
+
+
+def no_rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def sums(
+    model: Any, x: Any, y: Any, weights: Any = None, params: Any = None
+) -> tuple[float, float, Any]:
+    """Return a shard's loss and weight sums, and its gradient."""
+    params = model.initial_params(no_rng()) if params is None else params
+    out = np.full_like(params, np.nan)
+    return *model.loss_and_grad_sum(params, x, y, weights, out, no_rng), out
+
+
+def digits(num: int, dtype: str = "float64") -> tuple[Any, Any]:
+    return dptrain.load().train.gather(slice(0, num), dtype)
+
+
+def train_many(folder: Path, ranks: int | None) -> list[Any]:
+    """Return what each of `torch_runs.py` came to."""
+    write_letters(folder / "letters.npz")
+    script = Path(__file__).parent / "torch_runs.py"
+    done = start("python", script, ranks=ranks, cwd=folder, timeout=110)
+    assert done.status == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """What they came to in one process, without MPI's launcher."""
+    return train_many(tmp_path_factory.mktemp("alone"), None)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4, 6])
+def test_one_result_on_any_number_of_ranks(ranks: int, alone: list[Any], tmp_path: Path) -> None:
+    assert len({json.dumps(line[3:]) for line in alone}) == len(alone) == 18
+    assert train_many(tmp_path, ranks) == alone
+
+
+@pytest.fixture
+def pair() -> tuple[Any, Any, Any]:
+    """The perceptron of NumPy and of PyTorch in float64, and PyTorch's order of NumPy's vector."""
+    own = dptrain.MLP([64, 32, 10], dtype="float64")
+    numbers = np.arange(own.num_params, dtype=np.float64)
+    order = np.concatenate([
+        part.astype(int).ravel()
+        for weight, bias in own.layers(numbers) for part in (weight.T, bias)
+    ])  # fmt: skip
+    return own, TorchModel(perceptron().double()), order
+
+
+def test_gradients_are_those_of_the_numpy_perceptron(pair: tuple[Any, Any, Any]) -> None:
+    own, model, order = pair
+    x, y = digits(37)
+    params = own.initial_params(no_rng())
+    for weights in (None, np.linspace(0, 2, 37)):
+        loss, weight, gradient = sums(own, x, y, weights, params)
+        found = sums(model, x, y, weights, params[order])
+        assert found[:2] == pytest.approx((loss, weight), rel=1e-14)
+        np.testing.assert_allclose(found[2], gradient[order], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("rule", get_args(Rule))
+def test_50_steps_are_those_of_the_numpy_perceptron(rule: Rule, pair: tuple[Any, Any, Any]) -> None:
+    own, model, order = pair
+    data, config = dptrain.load(), TrainConfig(optimizer=rule, steps=50, learning_rate=0.01)
+    trained = dptrain.fit(own, data, config)
+    start = own.initial_params(dptrain.keys.generator(0, dptrain.keys.Purpose.PARAMS))
+    model.initial_params = lambda _: start[order]
+    found = dptrain.fit(model, data, config)
+    np.testing.assert_allclose(found.params, trained.params[order], rtol=0, atol=1e-8)
+    assert found.summary["test_accuracy"] == trained.summary["test_accuracy"]
+
+
+def test_a_masked_loss_is_divided_once_by_all_that_counts(tmp_path: Path) -> None:
+    write_letters(tmp_path / "letters.npz")
+    data = dptrain.load(tmp_path / "letters.npz", DataConfig(task="regression", scale="none"))
+    x, y = data.train.gather(slice(0, 60), np.float64)
+    net = Transformer().double().eval()  # without dropout
+    net.train = lambda _: net
+    model = TorchModel(net, masked_loss)
+    parts = [sums(model, x[part], y[part]) for part in (slice(0, 7), slice(7, 21), slice(21, 60))]
+    gradient = sum(part[2] for part in parts) / sum(part[1] for part in parts)
+    places = torch.from_numpy(y).long()
+    logits = net(torch.from_numpy(x)).movedim(2, 1)
+    loss = functional.cross_entropy(logits, places.masked_fill(places < 0, -100))
+    wanted = torch.autograd.grad(loss, list(net.parameters()))
+    reference = np.concatenate([part.numpy().ravel() for part in wanted])
+    assert sum(p[0] for p in parts) / sum(p[1] for p in parts) == pytest.approx(loss.item(), 1e-13)
+    np.testing.assert_allclose(gradient, reference, rtol=0, atol=1e-12)
+    mean_of_means = sum(part[2] / part[1] for part in parts) / 3
+    assert np.abs(mean_of_means - reference).max() > 1e-4
+
+
+def test_terms_and_the_weights_of_their_examples_multiply() -> None:
+    def loss(outputs: Any, targets: Any) -> Any:
+        return outputs[:, :2] * targets[:, None], torch.tensor([[1.0, 0.0]]).expand(len(targets), 2)
+
+    net = nn.Linear(3, 2, bias=False).double()
+    x, y = np.random.default_rng(0).standard_normal((4, 3)), np.arange(4)
+    weights = np.array([1.0, 0.5, 2.0, 0.0])
+    loss_sum, weight_sum, gradient = sums(TorchModel(net, loss), x, y, weights)
+    row = net.weight.detach().numpy()[0]
+    assert weight_sum == 3.5
+    assert loss_sum == pytest.approx((x @ row) @ (y * weights))
+    np.testing.assert_allclose(gradient, [*(y * weights) @ x, 0, 0, 0], rtol=1e-15)
+
+
+class Tied(nn.Module):
+    """An array that is used twice, one that is not used, and one that is not trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(64, 64, bias=False)
+        self.second = nn.Linear(64, 64)
+        self.second.weight = self.first.weight
+        self.unused = nn.Linear(2, 2)
+        self.fixed = nn.Parameter(torch.ones(64), requires_grad=False)
+
+    def forward(self, x: Any) -> Any:
+        return self.second(torch.tanh(self.first(x * self.fixed)))[:, :10]
+
+
+def test_tied_arrays_count_once_and_unused_ones_get_zeros() -> None:
+    model = TorchModel(Tied())
+    assert [param.name for param in model.layout] == [
+        "fixed", "first.weight", "second.bias", "unused.weight", "unused.bias",
+    ]  # fmt: skip
+    assert [param.kind for param in model.layout][1:3] == ["weight", "bias"]
+    gradient = sums(model, *digits(5, "float32"))[2]
+    parts = dptrain.arrays.views(model.layout, gradient)
+    assert not parts["fixed"].any()
+    assert not parts["unused.weight"].any()
+    assert parts["first.weight"].any()
+
+
+def test_the_module_is_left_as_it_was() -> None:
+    net = perceptron()
+    before, pointers = copy.deepcopy(net.state_dict()), [p.data_ptr() for p in net.parameters()]
+    torch.set_num_threads(2)
+    torch.use_deterministic_algorithms(False)
+    dptrain.fit(TorchModel(net), dptrain.load(), TrainConfig(steps=2))
+    assert torch.get_num_threads() == 2
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert pointers == [p.data_ptr() for p in net.parameters()]
+    assert all(torch.equal(before[name], array) for name, array in net.state_dict().items())
+
+
+def test_a_module_computes_with_the_threads_of_its_run() -> None:
+    seen = set()
+
+    class Asks(nn.Linear):
+        def forward(self, x: Any) -> Any:
+            seen.add((torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()))
+            return super().forward(x)
+
+    for threads in (1, 2):
+        dptrain.fit(TorchModel(Asks(64, 10)), dptrain.load(), TrainConfig(steps=1, threads=threads))
+        assert seen == {(threads, True)}
+        seen.clear()
+
+
+def test_a_shard_holds_its_weight_times_its_updated_statistics() -> None:
+    net = nn.Sequential(nn.Linear(64, 6), nn.BatchNorm1d(6), nn.Linear(6, 10)).double()
+    own, model = copy.deepcopy(net), TorchModel(net)
+    kinds = {param.name: param.kind for param in model.layout}
+    assert kinds["1.running_var"] == "statistic"
+    assert (kinds["1.weight"], kinds["1.bias"]) == ("norm", "bias")
+    x, y = digits(20)
+    params = model.initial_params(no_rng())
+    before = params.copy()
+    _, weight, gradient = sums(model, x, y, np.full(20, 0.5), params)
+    own(torch.from_numpy(x))
+    parts = dptrain.arrays.views(model.layout, gradient)
+    for name in ("running_mean", "running_var"):
+        np.testing.assert_allclose(parts[f"1.{name}"], weight * getattr(own[1], name), rtol=1e-13)
+    assert np.array_equal(params, before)
+    assert net[1].num_batches_tracked == 0
+    outputs = model.outputs(params, x)
+    np.testing.assert_array_equal(outputs, net.eval()(torch.from_numpy(x)).detach().numpy())
+    assert np.array_equal(params, before)
+
+
+class Odd(nn.Linear):
+    """A layer of which one thing is as it should not be."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__(64, 10)
+        self.fault, self.calls = fault, 0
+        self.count: Any
+        self.register_buffer("count", torch.zeros(3, dtype=torch.int64))
+
+    def forward(self, x: Any) -> Any:
+        if self.fault == "buffer":
+            self.count += 1
+        if self.fault == "replaced":
+            self.count = self.count + 1
+        if self.fault == "params":
+            with torch.no_grad():
+                self.weight.clamp_(-1, 1)
+        z = super().forward(x)
+        return {"rows": z[1:], "wide": z[:, :9], "list": [z]}.get(self.fault, z)
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (lambda: nn.Linear(64, 10).half(), "weight is float16; needed is float32"),
+        (lambda: nn.Linear(64, 10, device="meta"), "weight is on meta; needed is the CPU"),
+        (
+            lambda: nn.Sequential(nn.Linear(64, 9), nn.Linear(9, 10).double()),
+            "1.weight is|0.weight",
+        ),
+        (lambda: nn.ReLU(), "no parameters"),
+        (
+            lambda: nn.Sequential(nn.Linear(64, 10), nn.BatchNorm1d(10, momentum=None)),
+            "1 has momentum=None",
+        ),
+        (lambda: Odd("buffer"), "changes count"),
+        (lambda: Odd("replaced"), "changes count"),
+        (lambda: Odd("params"), "changes weight"),
+        (lambda: Odd("rows"), r"shape \[36, 10\] for 37 examples"),
+        (lambda: Odd("list"), r"returns \[tensor"),
+        (lambda: Odd("wide"), r"shape \[37, 9\]; needed is \[m, 10\], a score for each class"),
+    ],
+)
+def test_a_module_that_does_not_fit_is_refused(build: Callable[[], Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        dptrain.fit(TorchModel(build()), dptrain.load(), TrainConfig(steps=1, batch_size=37))
+
+
+@pytest.mark.parametrize(
+    ("loss", "words"),
+    [
+        (nn.CrossEntropyLoss(), r'one number for 64 examples; .* reduction="none"'),
+        (lambda z, _: z.mean(0), r"shape \[10\] for 64 examples"),
+        (lambda z, _: (z[:, 0], z), r"losses \(64,\) and weights \(64, 10\)"),
+        (lambda z, _: z.detach()[:, 0], "does not depend on any parameter"),
+    ],
+)
+def test_a_loss_that_is_not_one_an_example_is_refused(loss: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        dptrain.fit(TorchModel(nn.Linear(64, 10), loss), dptrain.load(), TrainConfig(steps=1))
+
+
+def test_the_usual_losses_are_those_of_the_numpy_perceptron() -> None:
+    rng = np.random.default_rng(0)
+    cases: Any = (
+        ("regression", "mean-squared-error", rng.standard_normal((5, 3))),
+        ("regression", "mean-squared-error", rng.standard_normal(15).reshape(5, 3)[:, :1]),
+        ("multilabel", "binary-cross-entropy", rng.integers(0, 2, (5, 3)).astype(float)),
+        ("classification", "binary-cross-entropy", rng.integers(0, 2, 5)),
+    )
+    for task, kind, y in cases:
+        width = y.shape[1] if y.ndim > 1 else 1
+        z = rng.standard_normal((5, width))
+        model = TorchModel(nn.Linear(1, width).double())
+        model.check(task, 1, width, 2 if task == "classification" else 0)
+        wanted = dptrain.MLP([1, width], loss=kind, dtype="float64").loss_sum(z, y, None)
+        assert model.loss_sum(z, y, None) == pytest.approx(wanted, rel=1e-14)
+
+
+def test_a_run_is_stored_and_known_again(tmp_path: Path) -> None:
+    run, data = tmp_path / "run", dptrain.load()
+    torch.manual_seed(0)
+    trained = dptrain.fit(TorchModel(perceptron()), data, TrainConfig(steps=3), out=run)
+    first = json.loads((run / "receipt.jsonl").read_text().splitlines()[0])
+    assert str(torch.__version__) in str(first)
+    x = data.test.raw_x(slice(0, 50)) if data.test else None
+    found = dptrain.load_trained(run, TorchModel(perceptron()))
+    np.testing.assert_array_equal(found.outputs(x), trained.outputs(x))
+    np.testing.assert_allclose(found.probabilities(x).sum(axis=1), 1, rtol=1e-6)
+    torch.manual_seed(0)
+    verdict = dptrain.verify(run, "1:3", model=TorchModel(perceptron()))
+    assert verdict.verdict == "identical"
+    other = nn.Sequential(nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 10))
+    with pytest.raises(InputError, match="fingerprint"):
+        dptrain.load_trained(run, TorchModel(other))
+    longer = dptrain.fit(TorchModel(perceptron()), data, TrainConfig(steps=6), out=run, resume=True)
+    torch.manual_seed(0)
+    whole = dptrain.fit(TorchModel(perceptron()), data, TrainConfig(steps=6))
+    assert longer.summary["params_sha256"] == whole.summary["params_sha256"]
+    assert ModelConfig().dtype == "float32"

@@ -1,0 +1,96 @@
+"""Trains PyTorch networks for some steps and prints what each came to; started with ranks."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+import dptrain
+from dptrain import DataConfig, TrainConfig
+
+LETTERS = 9
+
+
+class Network(nn.Module):
+    """A convolutional network on 8x8 images; normalises, and drops some units."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 8, 3, padding=1)
+        self.norm = nn.GroupNorm(2, 8)
+        self.drop = nn.Dropout(0.2)
+        self.out = nn.Linear(8 * 16, 10)
+
+    def forward(self, x: Any) -> Any:
+        z = functional.relu(self.norm(self.conv(x.reshape(-1, 1, 8, 8))))
+        return self.out(self.drop(functional.max_pool2d(z, 2)).flatten(1))
+
+
+class Transformer(nn.Module):
+    """Letters in, scores of the next letter at each place out; one array for both ways."""
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(LETTERS, width)
+        self.layer = nn.TransformerEncoderLayer(width, 2, 32, dropout=0.1, batch_first=True)
+        self.out = nn.Linear(width, LETTERS, bias=False)
+        self.out.weight = self.embed.weight
+
+    def forward(self, x: Any) -> Any:
+        mask = nn.Transformer.generate_square_subsequent_mask(
+            x.shape[1], dtype=self.out.weight.dtype
+        )
+        return self.out(self.layer(self.embed(x.long()), src_mask=mask, is_causal=True))
+
+
+def masked_loss(outputs: Any, targets: Any) -> Any:
+    """Return a loss for each place, and 1 where it counts: targets below 0 fill the row up."""
+    letters = targets.long()
+    losses = functional.cross_entropy(outputs.movedim(2, 1), letters.clamp(min=0), reduction="none")
+    return losses, letters >= 0
+
+
+def write_letters(path: Path) -> None:
+    """Write rows of letters, and of those that follow them, of uneven lengths."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, LETTERS, (300, 12))
+    y = np.where(np.arange(12) < rng.integers(1, 13, (300, 1)), (x * 2 + 1) % LETTERS, -1)
+    np.savez(path, x=x, y=y.astype(np.float32))
+
+
+def perceptron() -> Any:
+    return nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+
+
+def models() -> Iterator[tuple[str, Any, bool]]:
+    """Yield a name, a model, and whether it reads letters."""
+    for dtype in (torch.float32, torch.float64):
+        torch.manual_seed(3)
+        yield f"perceptron {dtype}", dptrain.TorchModel(perceptron().to(dtype)), False
+        loss = functional.cross_entropy
+        yield f"network {dtype}", dptrain.TorchModel(Network().to(dtype), loss), False
+        yield f"letters {dtype}", dptrain.TorchModel(Transformer().to(dtype), masked_loss), True
+
+
+def main() -> None:
+    """Train every network with two numbers of shards, and print its digest on rank 0."""
+    world = dptrain.connect()
+    images = dptrain.load()
+    letters = dptrain.load("letters.npz", DataConfig(task="regression", scale="none"))
+    for name, model, reads in models():
+        for shards, size in ((4, 64), (7, 61), (4, 3)):
+            config = TrainConfig(shards=shards, batch_size=size, steps=4)
+            trained = dptrain.fit(model, letters if reads else images, config)
+            assert np.isfinite(trained.params).all()
+            if world.rank == 0:
+                found = [trained.summary[key] for key in ("params_sha256", "train_loss")]
+                print(json.dumps([name, shards, size, *found]))
+
+
+if __name__ == "__main__":
+    main()
