@@ -16,11 +16,29 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dptrain import Data, DataConfig, ModelConfig, TrainConfig, World
+from dptrain import MLP, Data, DataConfig, ModelConfig, Param, TrainConfig, World
 from dptrain.run.fit import fit, load, mlp_for
 from dptrain.run.trained import Trained
 
 BIN = Path(sys.executable).parent
+
+
+class RunningMean(MLP):
+    """A model of one's own that keeps a running mean of the inputs beside what it learns."""
+
+    def __init__(self, sizes: Sequence[int], **options: Any) -> None:
+        super().__init__(sizes, **options)
+        self.layout = (*self.layout, Param("mean", (sizes[0],), "statistic"))
+
+    def loss_and_grad_sum(
+        self, params: Any, x: Any, y: Any, weights: Any, out: Any, rng: Any
+    ) -> tuple[float, float]:
+        """Write the new mean, times the weight sum, where the gradient of the mean would be."""
+        sums = super().loss_and_grad_sum(params, x, y, weights, out, rng)
+        n = self.sizes[0]
+        mean = x.mean(axis=0) if weights is None else weights @ x / sums[1]
+        out[-n:] = sums[1] * (0.9 * params[-n:] + 0.1 * mean)
+        return sums
 
 
 @dataclass(frozen=True)

@@ -3,19 +3,11 @@
 import math
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dptrain.reduce.layout import (
-    BLOCK,
-    block_slices,
-    block_square_sums,
-    holding,
-    rank_slices,
-    square_norm,
-)
+from dptrain.reduce.layout import BLOCK, holding, rank_slices
 from dptrain.reduce.tree import plan, tree_sum
 from dptrain.world import cut
 
@@ -102,23 +94,3 @@ def test_slices_partition_the_vector_in_whole_blocks(n: int, sizes: list[int]) -
     assert [start for start, _ in owned] == [0, *(stop for _, stop in owned[:-1])]
     assert owned[-1][1] == n
     assert all(start % BLOCK == 0 for start, _ in owned)
-
-
-def test_norms_are_added_in_blocks_of_1024() -> None:
-    """The number is part of what decides a run's bytes."""
-    vector = np.random.default_rng(0).standard_normal(3 * 1024 + 1)
-    pieces = [vector[start : start + 1024] for start in range(0, len(vector), 1024)]
-    expected = [math.fsum(float(value) ** 2 for value in piece) for piece in pieces]
-    np.testing.assert_allclose(block_square_sums(vector), expected, rtol=1e-13)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("n", [1, BLOCK - 1, BLOCK, 5 * BLOCK + 7, 200 * BLOCK + 1])
-def test_square_sums_of_blocks_do_not_depend_on_the_slices(n: int, dtype: str) -> None:
-    vector = np.random.default_rng(n).standard_normal(n).astype(dtype)
-    whole = block_square_sums(vector)
-    for p in (1, 2, 3, 7):
-        parts = [block_square_sums(vector[part]) for part in block_slices(0, n, p)]
-        assert np.concatenate(parts).tobytes() == whole.tobytes()
-    exact = math.fsum(float(value) ** 2 for value in vector)
-    assert square_norm(vector) == float(tree_sum(whole)) == pytest.approx(exact, rel=1e-13)

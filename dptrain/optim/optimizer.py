@@ -5,7 +5,7 @@ vector is cut cannot change a bit.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,12 +32,21 @@ class Optimizer:
         The length of the slice.
     dtype
         The parameters' type, also of the state.
+    statistics
+        Where in the slice statistics lie, in their order. The minibatch's mean takes their place,
+        the weighted one of its shards' new values; no transform sees them.
     """
 
     def __init__(
-        self, transforms: list[Transform], rate: Callable[[int], float], size: int, dtype: Any
+        self,
+        transforms: list[Transform],
+        rate: Callable[[int], float],
+        size: int,
+        dtype: Any,
+        statistics: Sequence[slice] = (),
     ) -> None:
         self.transforms = transforms
+        self.statistics = statistics
         self.rate = rate
         self.state = [np.zeros((transform.num_slots, size), dtype) for transform in transforms]
         self._work = np.empty((2, min(size, CACHED)), dtype)
@@ -46,17 +55,19 @@ class Optimizer:
         self._blocks: list[Block] = []
 
     def update(
-        self, params: Floats, gradient_sum: Floats, step: int, norm: float, divisor: float
+        self, params: Floats, gradient_sum: Floats, step: int, norm: float, weight_sum: float
     ) -> int | None:
-        """Update `params` [size] in place by the mean gradient, gradient_sum / divisor [size].
+        """Update `params` [size] in place by the mean gradient, gradient_sum / weight_sum [size].
 
         This is the one division, done block by block where the block is in cache anyway. `norm` is
-        the whole mean gradient's Euclidean norm; only clipping by norm looks at it.
+        the whole mean gradient's Euclidean norm; only clipping by norm looks at it. Where nothing
+        weighs anything the gradient is 0, and statistics stay.
 
         Returns the first entry at which the gradient is not finite, or else what parameters or
         state have become; None where all are. Parameters and state are of no use then.
         """
         info, rate, doubt = Step(step + 1, norm), self.rate(step), False
+        divisor = weight_sum or 1.0
         for values, gradient, update, work, pieces, watched in self._in_blocks(
             params, gradient_sum
         ):
@@ -68,6 +79,10 @@ class Optimizer:
             np.subtract(values, found, out=values)
             for row in watched:  # finite only where both are: one look at what is in cache
                 doubt = doubt or not math.isfinite(values.dot(row))
+        for part in self.statistics if weight_sum else ():
+            values = params[part]
+            np.divide(gradient_sum[part], divisor, out=values)
+            doubt = doubt or not math.isfinite(values.dot(values))
         if not doubt:
             return None
         for arrays in ([gradient_sum], [params, *(row for state in self.state for row in state)]):
@@ -81,25 +96,23 @@ class Optimizer:
         if self._params is not params or self._gradient is not gradient:
             self._params, self._gradient = params, gradient
             self._blocks = [
-                (
-                    params[start : start + CACHED],
-                    gradient[start : start + CACHED],
-                    self._work[0, : len(params) - start],
-                    self._work[1, : len(params) - start],
-                    [
-                        (transform, state[:, start : start + CACHED])
-                        for transform, state in zip(self.transforms, self.state, strict=True)
-                    ],
-                    [
-                        state[-1, start : start + CACHED]
-                        for transform, state in zip(self.transforms, self.state, strict=True)
-                        if transform.hides
-                    ]
-                    or [params[start : start + CACHED]],
-                )
-                for start in range(0, len(params), CACHED)
+                self._block(part, params, gradient) for part in self._parts(len(params))
             ]
         return self._blocks
+
+    def _parts(self, size: int) -> Iterator[slice]:
+        """Yield the parts that are updated at a time: all between the statistics."""
+        start = 0
+        for statistic in [*self.statistics, slice(size, size)]:
+            for first in range(start, statistic.start, CACHED):
+                yield slice(first, min(first + CACHED, statistic.start))
+            start = statistic.stop
+
+    def _block(self, part: slice, params: Floats, gradient: Floats) -> "Block":
+        update, work = self._work[:, : part.stop - part.start]
+        pieces = list(zip(self.transforms, (state[:, part] for state in self.state), strict=True))
+        watched = [state[-1] for transform, state in pieces if transform.hides] or [params[part]]
+        return params[part], gradient[part], update, work, pieces, watched
 
 
 Block = tuple[Floats, Floats, Floats, Floats, list[tuple[Transform, Floats]], list[Floats]]

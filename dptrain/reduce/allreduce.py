@@ -1,15 +1,15 @@
 """The idea as code: an allreduce adds the shares, and every rank applies the same update."""
 
 import contextlib
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from dptrain.arrays import Floats
-from dptrain.reduce.layout import Needs, square_norm
+from dptrain.reduce.layout import Needs
 from dptrain.reduce.reducer import Reducer
+from dptrain.reduce.segments import Segments
 from dptrain.reduce.sums import Sums, allgather_sums
 from dptrain.reduce.wire import pieces
 from dptrain.world import World, cut
@@ -63,9 +63,9 @@ class AllReduce(Reducer):
         """See `Reducer.gather`: every rank has it whole."""
         return part.copy() if self.world.rank == 0 else None
 
-    def norm(self, gradient: Floats) -> float:
-        """See `Reducer.norm`: every rank has the gradient whole."""
-        return math.sqrt(square_norm(gradient))
+    def square_norms(self, part: Floats, segments: Segments) -> list[float]:
+        """See `Reducer.square_norms`: every rank has the vector whole."""
+        return segments.square_norms(segments.square_sums(part, self.own_slice))
 
     def close(self) -> Floats:
         return self.params

@@ -3,12 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-from dptrain.arrays import Floats
 from dptrain.reduce.memory import NodeMemory
-from dptrain.reduce.tree import plan, tree_sum
+from dptrain.reduce.tree import plan
 from dptrain.world import cut
 
 BLOCK = 1024
@@ -120,22 +116,3 @@ def rank_slices(num_params: int, nodes: Sequence[range]) -> list[slice]:
         for ranks, part in zip(nodes, block_slices(area.start, area.stop, len(nodes)), strict=True):
             slices[ranks[owner]] = part
     return slices
-
-
-def square_norm(vector: Floats) -> float:
-    """Return the sum of squares of a whole vector [n], its blocks added in the tree over blocks."""
-    sums: list[float] = block_square_sums(vector).tolist()
-    return tree_sum(sums)
-
-
-def block_square_sums(vector: Floats) -> NDArray[np.float64]:
-    """Return the sum of squares of each block of a vector, float64, shape [blocks]."""
-    sums = np.empty(-(-len(vector) // BLOCK))
-    squares = np.empty((4, BLOCK))
-    for start in range(0, len(vector), squares.size):
-        chunk = vector[start : start + squares.size]
-        squares.reshape(-1)[len(chunk) :] = 0
-        np.square(chunk, out=squares.reshape(-1)[: len(chunk)], dtype=np.float64)
-        found = sums[start // BLOCK : start // BLOCK + len(squares)]
-        found[:] = squares.sum(axis=1)[: len(found)]
-    return sums

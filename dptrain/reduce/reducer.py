@@ -1,5 +1,6 @@
 """The gradient's way: from the shards' sums, over all ranks, to the slice that a rank updates."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -8,6 +9,7 @@ import numpy as np
 
 from dptrain.arrays import Floats
 from dptrain.reduce.layout import Needs
+from dptrain.reduce.segments import Segments
 from dptrain.reduce.sums import Sums
 from dptrain.reduce.wire import receive, send
 from dptrain.world import World
@@ -83,11 +85,18 @@ class Reducer(ABC):
         """
 
     @abstractmethod
-    def norm(self, gradient: Floats) -> float:
-        """Return the Euclidean norm of the whole vector of which `gradient` is this rank's slice.
+    def square_norms(self, part: Floats, segments: Segments) -> list[float]:
+        """Return the square norm of each array of a vector of which `part` is this rank's slice.
 
         Collective: every rank must call this.
         """
+
+    def norm(self, gradient: Floats, segments: Segments) -> float:
+        """Return the Euclidean norm of the whole gradient of which this is the rank's slice.
+
+        Collective: every rank must call this.
+        """
+        return math.sqrt(segments.total(self.square_norms(gradient, segments)))
 
     def gather(self, part: Floats) -> Floats | None:
         """Return, on rank 0, a vector [..., num_params] of which each rank has its slice [..., n].

@@ -9,17 +9,15 @@ import numpy as np
 from dptrain.arrays import Floats
 from dptrain.reduce.between import BetweenNodes
 from dptrain.reduce.layout import (
-    BLOCK,
     Needs,
-    block_square_sums,
     held_by,
     rank_slices,
     shared_bytes,
     sums_left,
 )
 from dptrain.reduce.reducer import Reducer
+from dptrain.reduce.segments import Segments
 from dptrain.reduce.sums import Sums, allgather_sums
-from dptrain.reduce.tree import tree_sum
 from dptrain.reduce.within import WithinNode, Write
 from dptrain.world import World
 
@@ -95,16 +93,16 @@ class TreeReduce(Reducer):
         self._within.share_params()
         return math.isfinite(np.dot(self.params[self._firsts], self._zeros))
 
-    def norm(self, gradient: Floats) -> float:
-        """See `Reducer.norm`: from the blocks of all slices, added in the tree over blocks."""
-        own = block_square_sums(gradient)
-        if self.world.comm is not None:
-            counts = [-(-(part.stop - part.start) // BLOCK) for part in self.slices]
-            starts = [part.start // BLOCK for part in self.slices]
-            blocks = np.empty(sum(counts))
-            self.world.comm.Allgatherv(own, (blocks, (counts, starts)))
-            own = blocks
-        return math.sqrt(tree_sum(own.tolist()))
+    def square_norms(self, part: Floats, segments: Segments) -> list[float]:
+        """See `Reducer.square_norms`: from the segments of all slices."""
+        own = segments.square_sums(part, self.own_slice)
+        if self.world.comm is None:
+            return segments.square_norms(own)
+        found = [segments.within(part) for part in self.slices]
+        counts, starts = [len(part) for part in found], [part.start for part in found]
+        everyone = np.empty(sum(counts))
+        self.world.comm.Allgatherv(own, (everyone, (counts, starts)))
+        return segments.square_norms(everyone)
 
     def close(self) -> Floats:
         self._between.close()

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from dptrain.arrays import Floats, name_of, num_params
+from dptrain.arrays import Floats, entries_of, name_of, num_params
 from dptrain.config import InputError, TrainConfig
 from dptrain.data.prepare import Data, Feed
 from dptrain.keys import Purpose, generator
@@ -17,7 +17,7 @@ from dptrain.optim.rules import transforms
 from dptrain.optim.schedule import learning_rate
 from dptrain.order import Batch, Order
 from dptrain.reduce import REDUCERS
-from dptrain.reduce.layout import square_norm
+from dptrain.reduce.segments import Segments
 from dptrain.reduce.sums import gather_leaves
 from dptrain.reduce.tree import tree_sum
 from dptrain.train.control import Control, Sink
@@ -39,13 +39,15 @@ def begin(model: Model, data: Data, config: TrainConfig, world: World) -> Traini
     reducer = REDUCERS[config.reduce](world, num_params(model.layout), shards, model.dtype)
     num_own = reducer.own_slice.stop - reducer.own_slice.start
     rate = learning_rate(config, order.steps_per_epoch)
-    optimizer = Optimizer(transforms(config), rate, num_own, model.dtype)
+    statistics = entries_of(model.layout, "statistic", reducer.own_slice)
+    optimizer = Optimizer(transforms(config), rate, num_own, model.dtype, statistics)
     reducer.start(lambda: model.initial_params(generator(config.seed, Purpose.PARAMS)))
     return Training(
         model,
         Feed(data.train, model.dtype),
         order,
         reducer,
+        Segments(model.layout),
         optimizer,
         config.num_steps(order.steps_per_epoch),
         best=np.zeros(num_own * (config.patience is not None), model.dtype),
@@ -108,17 +110,17 @@ def train_epoch(
             with reducer.write(shard) as gradient:
                 sums.append(shard_loss_and_grad_sum(run, params, batch, shard, out=gradient))
                 if config.noise_scale:
-                    squares.append(square_norm(gradient))
+                    squares.append(run.segments.square_norm(gradient))
         all_sums, asked = reducer.allgather_sums(sums, control.before_update())
         losses, weights = map(list, zip(*all_sums, strict=True))
         batch_loss_sum, weight_sum = finite_sum(losses, batch, run), tree_sum(weights)
         divisor = weight_sum or 1.0  # where nothing weighs anything, the gradient is 0
         gradient_sum = reducer.reduce_scatter()
         if config.clip_norm is not None or config.noise_scale:
-            run.norm = reducer.norm(gradient_sum) / divisor
+            run.norm = reducer.norm(gradient_sum, run.segments) / divisor
         if config.noise_scale:
             run.add_noise(gather_leaves(world, np.array(squares), batch.num_shards), weights)
-        fault = optimizer.update(own_params, gradient_sum, batch.step, run.norm, divisor)
+        fault = optimizer.update(own_params, gradient_sum, batch.step, run.norm, weight_sum)
         if not reducer.allgather(fault is None):
             raise not_finite(gradient_sum, fault, batch, run, world)
 

@@ -14,6 +14,7 @@ from dptrain.model import Model
 from dptrain.optim.optimizer import Optimizer
 from dptrain.order import Order
 from dptrain.reduce import Reducer
+from dptrain.reduce.segments import Segments
 from dptrain.reduce.tree import tree_sum
 from dptrain.train.noise import noise
 
@@ -29,6 +30,8 @@ class Training:
     feed: Feed
     order: Order
     reducer: Reducer
+    segments: Segments
+    """Of which norms are computed."""
     optimizer: Optimizer
     num_steps: int
     best: Floats
