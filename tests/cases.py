@@ -5,19 +5,23 @@
 One start of MPI for many runs. Several cases in one start: fits,sums.
 """
 
+import contextlib
 import errno
 import functools
 import hashlib
+import io
 import json
 import operator
 import os
 import pickle
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
+from unittest import mock
 
 import numpy as np
 from conftest import CONFIG, RunningMean
@@ -28,6 +32,7 @@ from numpy.typing import NDArray
 import dptrain
 from dptrain import DataConfig, ModelConfig, TrainConfig, World
 from dptrain.arrays import Param
+from dptrain.cli import main as cli
 from dptrain.config import DType, Rule
 from dptrain.reduce import REDUCERS, wire
 from dptrain.reduce.digest import HASHED, digest, first_difference
@@ -294,6 +299,36 @@ def state(_: list[str]) -> None:
         say(world, rule=rule, sizes=sizes, slots=slots, num_params=model.num_params)
 
 
+# ---- command lines
+
+
+def ended(args: list[str], cwd: str, env: dict[str, str]) -> tuple[int, str, str]:
+    """Run `dptrain ARGS`; return its status and what this rank printed."""
+    out, err, sys.argv = io.StringIO(), io.StringIO(), ["dptrain", *args]
+    os.chdir(cwd)
+    streams = contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)
+    with mock.patch.dict(os.environ, env), streams[0], streams[1]:
+        status = cli._run()
+    return status, out.getvalue(), err.getvalue()
+
+
+def commands(_: list[str]) -> None:
+    """Run the command lines that standard input has, on all ranks; say how each rank ended."""
+    comm, line = MPI.COMM_WORLD, "more"
+    while line:
+        if comm.rank == 0:
+            line = sys.stdin.readline()
+            for rank in range(1, comm.size):
+                comm.send(line, rank)
+        else:
+            while not comm.iprobe(0):
+                time.sleep(0.005)  # MPI itself would keep a core busy
+            line = comm.recv(source=0)
+        found = comm.gather(ended(**json.loads(line)) if line else None)
+        if found and line:
+            print(json.dumps(found), flush=True)
+
+
 # ---- runs of every kind
 
 
@@ -455,6 +490,7 @@ WAYS: dict[str, Callable[[list[str]], None]] = {
     "large": large,
     "after": after,
     "state": state,
+    "commands": commands,
     "kinds": kinds,
     "states": states,
 }

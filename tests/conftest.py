@@ -4,6 +4,7 @@ import contextlib
 import functools
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from dptrain.run.fit import fit, load, mlp_for
 from dptrain.run.trained import Trained
 
 BIN = Path(sys.executable).parent
+HERE = Path(__file__).parent
 
 
 class RunningMean(MLP):
@@ -98,6 +100,85 @@ def dptrain(tmp_path: Path) -> Start:
         return start("dptrain", *args, **{"cwd": tmp_path, **options})
 
     return run
+
+
+# ---- a person's mistakes
+
+
+def contents(folder: Path) -> dict[str, bytes | None]:
+    """Return every file's bytes, and None for every folder, by name."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
+
+
+def check_mistake(done: Finished, words: str) -> None:
+    """Assert that a process ended as a mistake does: one message with these words, status 2."""
+    assert done.status == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    lines = [line for line in done.stderr.splitlines() if not line.endswith("; expect waiting")]
+    messages = [line for line in lines if line.startswith("dptrain: ")]
+    assert len(messages) == 1, done.stderr
+    assert re.search(words, messages[0]), messages[0]
+
+
+class Ranks:
+    """Three ranks that wait for command lines, so that MPI starts once for all."""
+
+    def __init__(self, folder: Path) -> None:
+        self.said = folder / "stderr"
+        line: list[str | Path] = [
+            BIN / "mpirun",
+            "-n",
+            "3",
+            BIN / "python",
+            HERE / "cases.py",
+            "commands",
+        ]
+        with self.said.open("w") as stderr:
+            self.job = subprocess.Popen(
+                [*line, "commands"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+            )
+
+    def run(self, *args: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> Finished:
+        """Run `dptrain ARGS` on all of them; what they print is put together."""
+        assert self.job.stdin
+        assert self.job.stdout
+        asked = {"args": [str(arg) for arg in args], "cwd": str(cwd), "env": dict(env or {})}
+        print(json.dumps(asked), file=self.job.stdin, flush=True)
+        answer = self.job.stdout.readline()
+        assert answer, self.said.read_text()
+        statuses, stdout, stderr = zip(*json.loads(answer), strict=True)
+        assert len({*statuses}) == 1, answer
+        return Finished(statuses[0], stdout[0], "".join(stderr))
+
+
+@pytest.fixture(scope="session")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
+    found = Ranks(tmp_path_factory.mktemp("ranks"))
+    yield found
+    found.job.communicate(timeout=60)  # they end with their input
+
+
+Mistake = Callable[..., None]
+
+
+@pytest.fixture
+def mistake(ranks: Ranks, tmp_path: Path) -> Mistake:
+    """Check that `dptrain ARGS` is a mistake, changing no file: mistake("train", words="...")."""
+
+    def check(*args: str | Path, words: str, **options: Any) -> None:
+        before = contents(tmp_path)
+        check_mistake(ranks.run(*args, cwd=tmp_path, **options), words)
+        assert contents(tmp_path) == before
+
+    return check
 
 
 # ---- runs that last a twentieth of a second, in this process

@@ -180,27 +180,6 @@ def test_without_matplotlib_the_extra_is_named(dptrain: Start, tmp_path: Path) -
     assert "pip install 'dptrain[plot]'" in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("args", "words"),
-    [
-        (("--rounds", "4"), "rounds is 4"),
-        (("--inputs", "0"), "inputs is 0"),
-        (("--outputs", "1"), "needs at least 2 classes"),
-        (("--task", "ranking"), "task is 'ranking'"),
-        (("--batch-size", "none"), "'none' is not a whole number"),
-        (("--plot", "a.gif"), ".png, .svg, .pdf"),
-        (("--plot", "nowhere/a.png"), "no directory nowhere"),
-        (("--epochs", "3"), "--epochs"),
-    ],
-)
-def test_mistakes_give_one_message(args: tuple[str, ...], words: str, dptrain: Start) -> None:
-    done = dptrain("bench", *args, ranks=2)
-    assert (done.status, done.stdout) == (2, "")
-    assert words in done.stderr
-    assert done.stderr.count("dptrain: ") == 1
-    assert "Traceback" not in done.stderr
-
-
 def test_bench_takes_a_file_of_settings(dptrain: Start, tmp_path: Path) -> None:
     (tmp_path / "b.toml").write_text('hidden = [4]\ninputs = 5\nplot = "b.svg"\nquiet = true\n')
     found = dptrain("bench", "--config", "b.toml", "--json", "--batch-size", "8").json

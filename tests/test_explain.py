@@ -389,26 +389,6 @@ def test_chapters_are_asked_for_by_number_or_name() -> None:
         chosen(["worker"])
 
 
-@pytest.mark.parametrize(
-    ("args", "words"),
-    [
-        (("8",), "there is no chapter '8'"),
-        (("--examples", "7"), "examples is 7"),
-        (
-            ("--html", "nowhere/a.html"),
-            "--html is nowhere/a.html, but there is no directory nowhere",
-        ),
-        (("--plot", "a.gif"), ".png, .svg, .pdf"),
-    ],
-)
-def test_mistakes_give_one_message(args: tuple[str, ...], words: str, dptrain: Start) -> None:
-    done = dptrain("explain", *args, ranks=2)
-    assert (done.status, done.stdout) == (2, "")
-    assert words in done.stderr
-    assert done.stderr.count("dptrain: ") == 1
-    assert "Traceback" not in done.stderr
-
-
 def test_page_and_figure_are_written_once_the_check_agrees(dptrain: Start, tmp_path: Path) -> None:
     (tmp_path / "e.toml").write_text('check = true\nhtml = "a.html"\nplot = "a.svg"\nhidden = 3\n')
     done = dptrain("explain", "1", "--config", "e.toml")

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
-from conftest import BIN, Finished, Start, start
+from conftest import BIN, Finished, Mistake, Start, check_mistake, contents, start
 from numpy.typing import NDArray
 
 from dptrain.config import (
@@ -31,10 +31,7 @@ from dptrain.config import (
 )
 from dptrain.launch import Launch, misfit
 
-SECONDS = 60  # then it hangs
-
 Content = str | bytes | NDArray[Any] | Mapping[str, Any]
-Mistake = Callable[..., None]
 
 
 def write(folder: Path, files: Mapping[str, Content]) -> None:
@@ -50,36 +47,6 @@ def write(folder: Path, files: Mapping[str, Content]) -> None:
             np.save(path, content, allow_pickle=True)
         else:
             np.savez(path, **content)
-
-
-def contents(folder: Path) -> dict[str, bytes | None]:
-    """Return every file's bytes, and None for every folder, by name."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
-        for path in folder.rglob("*")
-    }
-
-
-def check_mistake(done: Finished, words: str) -> None:
-    """Assert that a process ended as a mistake does: one message with these words, status 2."""
-    assert done.status == 2, done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stdout == ""
-    messages = [line for line in done.stderr.splitlines() if line.startswith("dptrain: ")]
-    assert len(messages) == 1, done.stderr
-    assert re.search(words, messages[0]), messages[0]
-
-
-@pytest.fixture
-def mistake(dptrain: Start, tmp_path: Path) -> Mistake:
-    """Check that `dptrain ARGS` is a mistake, changing no file: mistake("train", words="...")."""
-
-    def check(*args: str | Path, words: str, ranks: int | None = 2, **options: Any) -> None:
-        before = contents(tmp_path)
-        check_mistake(dptrain(*args, ranks=ranks, timeout=SECONDS, **options), words)
-        assert contents(tmp_path) == before
-
-    return check
 
 
 # Data
@@ -108,12 +75,11 @@ class WritesAFile:
 
 @dataclass(frozen=True)
 class Case:
-    """What the folder holds, what is typed, what is answered; on some ranks, or without mpirun."""
+    """What the folder holds, what is typed, what is answered."""
 
     files: Mapping[str, Content]
     line: str
     words: str
-    ranks: int | None = 2
 
 
 BLOCKS = RANDOM.normal(size=(3000, 3))  # 3 blocks, so that each of 3 ranks checks one
@@ -124,16 +90,12 @@ DATA = {
         {"d.npz": GOOD}, "d.npz --test-data nope.npz", r"nope\.npz: No such file"
     ),
     "a folder": Case({"d.npz/x.npy": X}, "d.npz", "Is a directory"),
-    "an empty file": Case(
-        {"d.npz": b""}, "d.npz", r"d\.npz is empty; needed is a \.npz, \.npy or", ranks=None
-    ),
+    "an empty file": Case({"d.npz": b""}, "d.npz", r"d\.npz is empty; needed is a \.npz, \.npy or"),
     "text named npz": Case({"d.npz": CSV}, "d.npz", r"named \.npz but begins with b'width.*\.csv"),
     "binary named csv": Case(
-        {"d.csv": b"\x7fELF\0\0"}, "d.csv --target y", r"d\.csv is binary; needed is", ranks=None
+        {"d.csv": b"\x7fELF\0\0"}, "d.csv --target y", r"d\.csv is binary; needed is"
     ),
-    "npy in place of npz": Case(
-        {"x.npy": X}, "x.npy", r"x\.npy has no target: store y beside x", ranks=None
-    ),
+    "npy in place of npz": Case({"x.npy": X}, "x.npy", r"x\.npy has no target: store y beside x"),
     "a truncated npz": Case(
         {"d.npz": b"PK\x03\x04" + bytes(200)}, "d.npz", r"d\.npz can't be read: "
     ),
@@ -151,7 +113,6 @@ DATA = {
         {"d.npz": {"x": np.array([WritesAFile(), None]), "y": Y[:2]}},
         "d.npz",
         r"d\.npz can't be read: it holds Python objects \(a pickle\), which are never loaded",
-        ranks=None,
     ),
     "x and y of different lengths": Case(
         {"d.npz": {"x": X, "y": Y[:50]}}, "d.npz", r"x has 60 rows and y has 50; they must"
@@ -165,13 +126,11 @@ DATA = {
         {"d.npz": {"x": put(BLOCKS, np.nan, (2900, 0), (1500, 2)), "y": BLOCKS[:, 0]}},
         "d.npz",
         r"x has nan in row 1500, column 2",
-        ranks=3,
     ),
     "infinity in x": Case(
         {"d.npz": {"x": put(BLOCKS, -np.inf, (2999, 1)), "y": BLOCKS[:, 0]}},
         "d.npz",
         r"x has -inf in row 2999, column 1",
-        ranks=3,
     ),
     "NaN in y": Case(
         {"d.npz": {"x": X, "y": put(X[:, 0], np.nan, (7,), (9,))}}, "d.npz", r"y has nan in row 7"
@@ -206,7 +165,6 @@ DATA = {
         {"d.npz": {**GOOD, "x_test": X}},
         "d.npz",
         r"test rows of \S*d\.npz have x and no y",
-        ranks=3,
     ),
     "an unknown column": Case(
         {"d.csv": CSV}, "d.csv --target lable", r"no column 'lable'; .*did you mean 'label'"
@@ -214,16 +172,14 @@ DATA = {
     "no target": Case(
         {"d.csv": CSV}, "d.csv", r"no target: give --target NAME; .*width, height, label"
     ),
-    "three files": Case(
-        {"d.npz": GOOD}, "d.npz d.npz d.npz", r"3 data files are given; needed", ranks=None
-    ),
+    "three files": Case({"d.npz": GOOD}, "d.npz d.npz d.npz", r"3 data files are given; needed"),
 }
 
 
 @pytest.mark.parametrize("case", DATA.values(), ids=DATA)
 def test_data_that_can_not_be_learned_from(case: Case, mistake: Mistake, tmp_path: Path) -> None:
     write(tmp_path, case.files)
-    mistake("train", *case.line.split(), words=case.words, ranks=case.ranks)
+    mistake("train", *case.line.split(), words=case.words)
 
 
 def zip_of_text(path: Path) -> None:
@@ -251,7 +207,7 @@ def test_an_npz_file_that_only_begins_like_one(
 
 # Settings
 
-TYPED = {  # found before there are ranks that could differ: one process shows it
+SETTINGS = {
     "a word for a number": ("--epochs two", r"--epochs.*'two' is not a whole number"),
     "a word among layers": ("--hidden 3,x", r"--hidden.*'3,x' is not whole numbers"),
     "an option without its value": ("--seed", r"--seed.*requires an argument"),
@@ -274,8 +230,6 @@ TYPED = {  # found before there are ranks that could differ: one process shows i
     ),
     "a missing settings file": ("--config nope.toml", r"nope\.toml: No such file"),
     "a settings file that is none": ("--config d.npz", r"d\.npz is no TOML file"),
-}
-SETTINGS = {
     "an unknown option": ("--bath-size 3", r"--bath-size.*[Dd]id you mean '?--batch-size"),
     "an unknown value": ("--optimizer adma", r"optimizer is 'adma'; .*did you mean 'adam'"),
     "a batch of 0": ("--batch-size 0", r"batch-size is 0; it must be at least 1"),
@@ -305,32 +259,47 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("line", "words", "ranks"),
-    [(*case, None) for case in TYPED.values()] + [(*case, 2) for case in SETTINGS.values()],
-    ids=[*TYPED, *SETTINGS],
-)
-def test_settings_that_can_not_be(
-    line: str, words: str, ranks: int | None, mistake: Mistake, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize(("line", "words"), SETTINGS.values(), ids=SETTINGS)
+def test_settings_that_can_not_be(line: str, words: str, mistake: Mistake, tmp_path: Path) -> None:
     write(tmp_path, {"d.npz": GOOD, "used/mine.txt": "mine", "bad.toml": "bath-size = 3\n"})
-    mistake("train", "d.npz", *line.split(), words=words, ranks=ranks)
+    mistake("train", "d.npz", *line.split(), words=words)
+
+
+COMMANDS = {
+    r"rounds is 1000000; it must be at least 5 and below 1001": "bench --rounds 1000000",
+    r"MB are needed beside the data": "bench --batch-size 9007199254740991",
+    r"[0-9] MB are needed beside the data": "bench --shards 4096 --hidden 20000",
+    r"rounds is 4": "bench --rounds 4",
+    r"needs at least 2 classes": "bench --outputs 1",
+    r"task is 'ranking'": "bench --task ranking",
+    r"'none' is not a whole number": "bench --batch-size none",
+    r"\.png, \.svg, \.pdf": "bench --plot a.gif",
+    r"no directory nowhere": "bench --plot nowhere/a.png",
+    r"--epochs": "bench --epochs 3",
+    r"inputs is 9{20}; it must be .*below 2147483648": "doctor --inputs 99999999999999999999",
+    r"seed is about 1e400; it must be": f"explain --seed {10**400}",
+    r"there is no chapter '8'": "explain 8",
+    r"examples is 7": "explain --examples 7",
+    r"--html is nowhere/a\.html, but there is no dir": "explain --html nowhere/a.html",
+    r"--plot.*\.png, \.svg, \.pdf": "explain --plot a.gif",
+    r"nowhere/metrics\.jsonl: No such file": "plot nowhere",
+    r"did you mean 'steps'": "plot a --x step",
+    r"width is 1\.0; it must be at least 3": "plot a --width 1",
+    r"RUN\.\.\.": "plot",
+    r"no command 'trian'; .*did you mean 'train'": "trian d.npz",
+    r"no command 'd\.npz'; .*to train on a file: dptrain train d\.npz": "d.npz",
+}
+"""Mistakes of every command, by what is answered."""
 
 
 @pytest.mark.parametrize(
-    ("line", "words"),
-    [
-        ("bench --rounds 1000000", r"rounds is 1000000; it must be at least 5 and below 1001"),
-        ("bench --batch-size 9007199254740991", r"MB are needed beside the data"),
-        ("bench --shards 4096 --hidden 20000", r"MB are needed beside the data"),
-        ("doctor --inputs 99999999999999999999", r"inputs is 9{20}; it must be .*below 2147483648"),
-        (f"explain --seed {10**400}", r"seed is about 1e400; it must be"),
-    ],
+    ("words", "line"), COMMANDS.items(), ids=[line[:30] for line in COMMANDS.values()]
 )
-def test_what_no_machine_can_do_is_refused_before_the_work(
-    line: str, words: str, mistake: Mistake
+def test_every_command_says_a_mistake_once(
+    words: str, line: str, mistake: Mistake, tmp_path: Path
 ) -> None:
-    mistake(*line.split(), words=words, ranks=None)
+    write(tmp_path, {"d.npz": GOOD})
+    mistake(*line.split(), words=words)
 
 
 CONFIGS = (BenchConfig, DataConfig, ExplainConfig, ModelConfig, PlotConfig, TrainConfig)
@@ -361,7 +330,7 @@ def test_a_settings_file_with_a_value_of_the_wrong_type(
     content: str, words: str, mistake: Mistake, tmp_path: Path
 ) -> None:
     write(tmp_path, {"d.npz": GOOD, "run.toml": content})
-    mistake("train", "d.npz", "--config", "run.toml", words=words, ranks=None)
+    mistake("train", "d.npz", "--config", "run.toml", words=words)
 
 
 @pytest.mark.parametrize(
@@ -379,27 +348,15 @@ def test_a_variable_with_a_value_that_can_not_be(
     mistake("train", "d.npz", words=words, env={variable: value})
 
 
-@pytest.mark.parametrize(
-    ("line", "words"),
-    [
-        ("trian d.npz", r"no command 'trian'; .*did you mean 'train'"),
-        ("d.npz", r"no command 'd\.npz'; .*to train on a file: dptrain train d\.npz"),
-    ],
-)
-def test_a_command_that_is_none(line: str, words: str, mistake: Mistake, tmp_path: Path) -> None:
-    write(tmp_path, {"d.npz": GOOD})
-    mistake(*line.split(), words=words)
-
-
 def test_a_mistake_prints_its_message_and_nothing_else(dptrain: Start) -> None:
-    done = dptrain("train", "nope.npz", ranks=3, timeout=SECONDS)
+    done = dptrain("train", "nope.npz", ranks=3)
     assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
 @pytest.mark.parametrize("ask", [("--debug",), ()], ids=["option", "variable"])
 def test_debug_shows_the_traceback_of_a_mistake(ask: Sequence[str], dptrain: Start) -> None:
     env = {} if ask else {"DPTRAIN_DEBUG": "1"}
-    done = dptrain("train", "nope.npz", *ask, env=env, timeout=SECONDS)
+    done = dptrain("train", "nope.npz", *ask, env=env)
     assert done.status == 2
     assert done.stderr.startswith("Traceback (most recent call last):")
     assert 'dptrain/data/read.py", line' in done.stderr
@@ -412,7 +369,7 @@ def test_debug_shows_the_traceback_of_a_mistake(ask: Sequence[str], dptrain: Sta
 def start_two(folder: Path, first: Sequence[str | Path], second: Sequence[str | Path]) -> Finished:
     """Run two ranks with mpirun options and a command line each."""
     parts = ["-n", "1", *first, ":", "-n", "1", *second]
-    return start("mpirun", *parts, cwd=folder, timeout=SECONDS)
+    return start("mpirun", *parts, cwd=folder)
 
 
 TRAIN = (BIN / "dptrain", "train")
@@ -476,7 +433,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 STORED = {
     "predict without a run": Case({}, "predict nope d.csv", r"nope/model\.safetensors does not ex"),
-    "evaluate with a file for a run": Case({}, "evaluate d.csv d.csv", r"finished run", ranks=None),
+    "evaluate with a file for a run": Case({}, "evaluate d.csv d.csv", r"finished run"),
     "evaluate without test rows": Case({}, "evaluate run", r"no test rows; name the DATA"),
     "predict of another width": Case(
         {"w.npz": {"x": X}}, "predict run w.npz", r"w\.npz: x has 3 columns; .* has 2"
@@ -513,18 +470,16 @@ STORED = {
         {},
         "predict run d.csv --out p.txt",
         r"out is p\.txt; .* to a \.csv or \.npy file",
-        ranks=None,
     ),
     "predict one row that is none": Case(
         {"x.npy": X[0, :2]},
         "predict run x.npy",
         r"1 columns; .*one row has shape \[1, n\]",
-        ranks=None,
     ),
     "predict into no folder": Case(
         {}, "predict run d.csv --out no/p.npy", r"--out is no/p\.npy, but there is no dir"
     ),
-    "predict nothing": Case({}, "predict run", r"Missing argument 'DATA", ranks=None),
+    "predict nothing": Case({}, "predict run", r"Missing argument 'DATA"),
 }
 
 
@@ -534,7 +489,7 @@ def test_a_stored_model_and_data_that_do_not_fit(
 ) -> None:
     write(tmp_path, {"d.csv": CSV, **case.files})
     shutil.copytree(trained, tmp_path / "run")
-    mistake(*case.line.split(), words=case.words, ranks=case.ranks)
+    mistake(*case.line.split(), words=case.words)
 
 
 def test_a_regression_has_no_probabilities(
@@ -592,7 +547,7 @@ def test_a_loss_that_becomes_nan_ends_the_run_before_the_update(
 ) -> None:
     write(tmp_path, {"d.npz": GOOD})
     line = ("--learning-rate", "1e25", "--batch-size", "30", "--log-every", "1", "--out", "run")
-    done = dptrain("train", "d.npz", *line, "--quiet", ranks=3, timeout=SECONDS)
+    done = dptrain("train", "d.npz", *line, "--quiet", ranks=3)
     check_mistake(done, r"the loss of step \d+ \(epoch \d+\), shard \d+ is (nan|inf): stopped bef")
     step = re.search(r"step (\d+) \(epoch (\d+)\)", done.stderr)
     assert step
@@ -623,7 +578,7 @@ dptrain.fit(Model([3, 8, 2]), data, TrainConfig(shards=3, epochs=3), out="run")
 def test_an_exception_on_one_rank_ends_all_with_its_traceback(tmp_path: Path) -> None:
     fault = 'if rank == 1: raise RuntimeError("the disk of rank 1 is on fire")'
     write(tmp_path, {"d.npz": GOOD, "train.py": MODEL.replace("FAULT", fault)})
-    done = start("python", "train.py", ranks=3, cwd=tmp_path, timeout=SECONDS)
+    done = start("python", "train.py", ranks=3, cwd=tmp_path)
     assert done.status not in (0, 2)
     assert done.stderr.count("Traceback") == 1, done.stderr
     assert re.search(r"(?m)^dptrain: rank 1 of 3 on \S+ failed and ends the run:$", done.stderr)
@@ -635,7 +590,7 @@ def test_an_exception_on_one_rank_ends_all_with_its_traceback(tmp_path: Path) ->
 def test_a_nan_loss_of_a_model_of_ones_own_names_step_and_shard(tmp_path: Path) -> None:
     fault = 'if rank == 1: loss_sum = float("nan")'
     write(tmp_path, {"d.npz": GOOD, "train.py": MODEL.replace("FAULT", fault)})
-    done = start("python", "train.py", ranks=3, cwd=tmp_path, timeout=SECONDS)
+    done = start("python", "train.py", ranks=3, cwd=tmp_path)
     assert done.status not in (0, None)
     assert done.stderr.count("the loss of step 1 (epoch 1), shard 1 is nan") == 1, done.stderr
     assert not (tmp_path / "run" / "model.safetensors").exists()
@@ -654,16 +609,16 @@ def test_a_nan_gradient_ends_the_run_before_it_is_kept(tmp_path: Path) -> None:
         ', out="run"', ', out="run", resume=True, force=True'
     )  # as its source is another
     write(tmp_path, {"d.npz": GOOD, "train.py": script, "again.py": mended})
-    done = start("python", "train.py", ranks=3, cwd=tmp_path, timeout=SECONDS)
+    done = start("python", "train.py", ranks=3, cwd=tmp_path)
     words = "the gradient of step 5 (epoch 5) is not finite at parameter 26, in layers.0.bias: "
     assert done.stderr.count(words) == 1, done.stderr
     run = tmp_path / "run"
     assert max(run.glob("checkpoints/*")).name == "step-0000000004.safetensors"
     assert not (run / "model.safetensors").exists()
-    assert start("python", "again.py", cwd=tmp_path, timeout=SECONDS).status == 0
+    assert start("python", "again.py", cwd=tmp_path).status == 0
     whole = mended.replace('"run", resume=True, force=True', '"whole"')
     write(tmp_path, {"whole.py": whole})
-    assert start("python", "whole.py", cwd=tmp_path, timeout=SECONDS).status == 0
+    assert start("python", "whole.py", cwd=tmp_path).status == 0
     models = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("run", "whole")]
     assert models[0] == models[1]
 
@@ -677,7 +632,7 @@ def test_an_update_that_is_not_finite_is_never_kept(dptrain: Start, tmp_path: Pa
     line = ("--steps", "3", "--learning-rate", "1e300", "--out", "other", "--quiet")
     for ranks in (None, 3):
         shutil.rmtree(tmp_path / "other", ignore_errors=True)
-        done = dptrain("train", "d.npz", *line, ranks=ranks, timeout=SECONDS)
+        done = dptrain("train", "d.npz", *line, ranks=ranks)
         check_mistake(
             done, r"the update of step 1 \(epoch 1\) is not finite at parameter 0, in lay"
         )
@@ -789,29 +744,30 @@ ALONE = {
 
 @pytest.mark.parametrize("launcher", ALONE.values(), ids=ALONE)
 def test_ranks_that_would_each_think_they_are_alone_are_refused(
-    launcher: Launcher, mistake: Mistake
+    launcher: Launcher, dptrain: Start
 ) -> None:
     found = r"no MPI library" if launcher.env else r"the MPI library .*MPICH"
     words = rf"{launcher.name} announces 4 ranks, but .*{found}"
-    mistake("train", words=words, ranks=None, env=launcher.of(0, 4))
+    check_mistake(dptrain("train", env=launcher.of(0, 4)), words)
 
 
 @pytest.mark.parametrize("launcher", ALONE.values(), ids=ALONE)
 def test_of_ranks_that_would_think_they_are_alone_only_the_first_says_so(
     launcher: Launcher, dptrain: Start, tmp_path: Path
 ) -> None:
-    done = dptrain("train", env=launcher.of(1, 4), timeout=SECONDS)
+    done = dptrain("train", env=launcher.of(1, 4))
     assert done == Finished(2, "", "")
     assert contents(tmp_path) == {}
 
 
-def test_ranks_without_an_mpi_library_are_refused_once_under_mpirun(mistake: Mistake) -> None:
-    mistake("train", words=r"announces 3 ranks, but there is no MPI library", ranks=3, env=NO_MPI)
+def test_ranks_without_an_mpi_library_are_refused_once_under_mpirun(dptrain: Start) -> None:
+    done = dptrain("train", ranks=3, env=NO_MPI)
+    check_mistake(done, r"announces 3 ranks, but there is no MPI library")
 
 
-def test_one_rank_that_could_not_start_is_refused_before_mpi_ends_it(mistake: Mistake) -> None:
+def test_one_rank_that_could_not_start_is_refused_before_mpi_ends_it(dptrain: Start) -> None:
     words = r"Open MPI's mpirun announces 1 rank, but the MPI library is MPICH.* could not start"
-    mistake("train", words=words, ranks=None, env=Launcher(*OPEN_MPI).of(0, 1))
+    check_mistake(dptrain("train", env=Launcher(*OPEN_MPI).of(0, 1)), words)
 
 
 HYDRA, PRTE = Launch("MPICH's or Intel MPI's mpiexec", 0, 1), Launch("Open MPI's mpirun", 0, 1)
@@ -848,7 +804,7 @@ def test_launcher_and_library_of_two_environments(
 ) -> None:
     words = rf"announces {ranks} ranks, but the MPI library is"
     line = [f"{launcher}/mpirun", "-n", str(ranks), f"{library}/dptrain", *command]
-    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=SECONDS)
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True)
     check_mistake(Finished(done.returncode, done.stdout, done.stderr), words)
     assert contents(tmp_path) == {}
 
@@ -865,5 +821,5 @@ def test_launcher_and_library_of_two_environments(
 )
 def test_one_process_alone_works(env: Mapping[str, str], dptrain: Start, tmp_path: Path) -> None:
     write(tmp_path, {"d.npz": GOOD})
-    done = dptrain("train", "d.npz", "--epochs", "1", "--json", env=env, timeout=SECONDS)
+    done = dptrain("train", "d.npz", "--epochs", "1", "--json", env=env)
     assert done.json["ranks"] == 1

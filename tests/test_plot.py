@@ -213,23 +213,6 @@ def test_wrong_paths_are_refused(run: str, out: str, words: str, tmp_path: Path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "d.png"]
 
 
-@pytest.mark.parametrize(
-    ("args", "words"),
-    [
-        (("nowhere",), "nowhere/metrics.jsonl: No such file"),
-        (("a", "--x", "step"), "did you mean 'steps'"),
-        (("a", "--width", "1"), "width is 1.0; it must be at least 3"),
-        ((), "RUN..."),
-    ],
-)
-def test_mistakes_give_one_message(args: tuple[str, ...], words: str, dptrain: Start) -> None:
-    done = dptrain("plot", *args)
-    assert (done.status, done.stdout) == (2, "")
-    assert words in done.stderr
-    assert done.stderr.startswith("dptrain: ")
-    assert len(done.stderr.splitlines()) == 1
-
-
 def test_without_matplotlib_the_extra_is_named(dptrain: Start, tmp_path: Path) -> None:
     write_run(tmp_path / "a", epochs=1)
     (tmp_path / "matplotlib").mkdir()
