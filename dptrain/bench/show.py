@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dptrain.config import counted
 from dptrain.figure import BLUE, ORANGE, SKY, VERMILION, drawing
 
 if TYPE_CHECKING:
@@ -27,10 +28,9 @@ def _head(found: Found) -> str:
 
 
 def _model(found: Found) -> str:
-    sizes = "-".join(map(str, found["sizes"]))
     return (
-        f"{sizes}: {found['num_params']:,} parameters ({found['dtype']}), "
-        f"batch {found['batch_size']}, {found['optimizer']}"
+        f"{found['model']}, {counted(len(found['shapes']), 'array')}: {found['num_params']:,} "
+        f"parameters ({found['dtype']}), batch {found['batch_size']}, {found['optimizer']}"
     )
 
 
@@ -44,13 +44,11 @@ def _place(found: Found) -> str:
 def _floors(found: Found) -> dict[str, str]:
     """Return what each part's floor is."""
     return {
-        "products": f"the same products alone: {found['products_gflop_per_s']:.3g} GFLOP/s a rank",
-        "other_arithmetic": "each unit read and written once forward, once back",
-        "waiting": "the same meetings with nothing to wait for",
+        "data": "rows read and written once",
+        "model": f"its products at {found['products_gflop_per_s']:.3g} GFLOP/s a rank",
         "reducing": f"{found['reducing_memory_mb']:.3g} MB a rank in memory",
         "optimizer": "parameters and state read and written once",
-        "data": "rows read and written once",
-        "loop": "",
+        "rest": "",
     }
 
 
@@ -59,7 +57,7 @@ def _part_lines(found: Found) -> list[str]:
     lines = [f"{'a step':<18}{'ms':>9}{'share':>8}{'floor ms':>10}   floor", "-" * 98]
     for name, why in _floors(found).items():
         part = found["parts"][name]
-        floor = "" if part["floor_ms"] is None else f"{part['floor_ms']:.3f}"
+        floor, why = (f"{part['floor_ms']:.3f}", why) if part["floor_ms"] else ("", "")
         lines.append(
             f"{name.replace('_', ' '):<18}{part['time_ms']:>9.3f}{part['share_ratio']:>8.1%}"
             f"{floor:>10}   {why}".rstrip()
@@ -73,8 +71,8 @@ def _part_lines(found: Found) -> list[str]:
     spread = f"{found['fastest_round_step_ms']:.4g} to {found['slowest_round_step_ms']:.4g}"
     floors = sum(part["floor_ms"] or 0 for part in found["parts"].values())
     lines.append(
-        f"{'all':<18}{found['step_ms']:>9.3f}{1:>8.1%}{floors:>10.3f}   rounds {spread}; "
-        f"{found['unclocked_step_ms']:.4g} without the clock"
+        f"{'whole step':<18}{found['step_ms']:>9.3f}{1:>8.1%}{floors:>10.3f}   rounds {spread}; "
+        f"its parts, each alone, {found['parts_sum_ms']:.4g}"
     )
     return lines
 

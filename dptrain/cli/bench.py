@@ -1,7 +1,6 @@
 """dptrain bench."""
 
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +33,21 @@ from dptrain.config import BenchConfig, ModelConfig, TrainConfig
 def bench(plot: str | None, as_json: bool, quiet: bool, **values: Any) -> int:
     """Where a step's time goes on this machine, beside the least that it could take.
 
-    Each part of the step has a floor, measured in the same run: the same products alone, or the
-    bytes that must be moved over the bandwidth of memory and, between nodes, of the network. Then
-    the tree beside MPI's own Allreduce, and four shards a rank beside one. The data is made up.
+    Each part of the step is done alone, and beside it stands a floor, measured in the same run: the
+    model's products at the speed of one large product, or the bytes that must be moved over the
+    bandwidth of memory and, between nodes, of the network. Then the tree beside MPI's own
+    Allreduce, and four shards a rank beside one. The data is made up.
     """
     settings, config = build(BenchConfig, values), build(TrainConfig, values)
     model_config = build(ModelConfig, values)
     world = connect()
     from dptrain import figure
     from dptrain.bench import measure, show
+    from dptrain.run.fit import mlp_for
 
     with world.together():
+        few = measure.synthetic(settings.inputs, settings.outputs, settings.task, config.seed, 2)
+        model = mlp_for(few, model_config)
         if plot is not None and world.rank == 0:
             figure.check(Path(plot), "--plot")
 
@@ -52,7 +55,7 @@ def bench(plot: str | None, as_json: bool, quiet: bool, **values: Any) -> int:
         if world.rank == 0 and not quiet:
             print(text, file=sys.stderr, flush=True)
 
-    found = measure.bench(model_config, config, **asdict(settings), world=world, say=say)
+    found = measure.bench(model, settings, config, world=world, say=say)
     with world.together():
         if world.rank == 0:
             if plot is not None:

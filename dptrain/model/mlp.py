@@ -208,6 +208,11 @@ class MLP:
         if self.sizes != needed:
             raise InputError(f"the model's sizes are {self.sizes}; this data needs {needed}")
 
+    def flop(self, rows: int) -> int:
+        """Return the additions and multiplications of all products of a step with so many rows."""
+        once = 2 * rows * sum(inputs * outputs for inputs, outputs in self._shapes)
+        return 3 * once - 2 * rows * self.sizes[0] * self.sizes[1]  # no delta of the inputs
+
     def activation_bytes(self, rows: int) -> int:
         """Return the memory that rows are computed in: units and slopes, and what dropout keeps."""
         entries = rows * (2 * sum(self.sizes[1:]) + 1)

@@ -34,6 +34,11 @@ class AllReduce(Reducer):
         own = [(2 + shards) * num_params * itemsize for shards in held]
         return Needs([slice(0, num_params)] * size, dict.fromkeys(nodes, 0), own)
 
+    def least_moved(self) -> tuple[int, int]:
+        """See `Reducer.least_moved`: each shard's is read, and their sum written and sent."""
+        total = self._total.nbytes
+        return self._shards.nbytes + total, total * (self.world.size > 1)
+
     def start(self, initial: Callable[[], Floats]) -> None:
         """See `Reducer.start`: every rank has its own copy."""
         self.params[:] = initial()

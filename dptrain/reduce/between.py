@@ -43,6 +43,7 @@ class BetweenNodes:
                 sums.append((array, shards))
             self.params_out.append((within.params[own], peer))
             self.params_in.append((within.params[slices[peer]], peer))
+        self._num_sums = len(sums)
         across = plan([shards for _, shards in sums], num_shards)
         self._adds: Adds = []
         for pairs in across.adds:
@@ -62,6 +63,11 @@ class BetweenNodes:
         """Send this rank's slice of the parameters and receive the others'. Collective."""
         self._params_wire.start(0)
         self._params_wire.wait(0)
+
+    def entries_moved(self) -> tuple[int, int]:
+        """Return the entries that adding reads and writes at the least, and those that are sent."""
+        sent = sum(len(vector) for vector, _ in (*self.sums_out, *self.params_out))
+        return (self._num_sums + 1) * len(self.total) * (sent > 0), sent
 
     def close(self) -> None:
         """Let go of all arrays."""

@@ -41,6 +41,12 @@ class Reducer(ABC):
     def needs(nodes: list[range], num_params: int, num_shards: int, itemsize: int) -> Needs:
         """Return what a reducer takes, nothing allocated; `nodes` are the ranks of each node."""
 
+    @abstractmethod
+    def least_moved(self) -> tuple[int, int]:
+        """Return the bytes that this rank must move in a step: in memory, and to other ranks by
+        messages. Sums are read where they were written, and written where they are needed.
+        """
+
     @property
     def own_slice(self) -> slice:
         """The part of the vector that this rank updates."""

@@ -54,6 +54,11 @@ class TreeReduce(Reducer):
         shared = [sum(shared_bytes(r, size, num_shards, num_params, itemsize)) for r in nodes]
         return Needs(slices, dict(zip(nodes, shared, strict=True)), own)
 
+    def least_moved(self) -> tuple[int, int]:
+        """See `Reducer.least_moved`."""
+        within, (between, sent) = self._within.entries_moved(), self._between.entries_moved()
+        return (within + between) * self.params.itemsize, sent * self.params.itemsize
+
     def start(self, initial: Callable[[], Floats]) -> None:
         """See `Reducer.start`: a node's first rank does it for all of them.
 

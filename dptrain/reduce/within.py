@@ -112,6 +112,11 @@ class WithinNode:
         """Add this rank's area of the sums that the node's ranks have left."""
         add(self._adds)
 
+    def entries_moved(self) -> int:
+        """Return the entries that adding reads and writes at the least."""
+        size = self.area.stop - self.area.start
+        return size * (len(self.left) + len(self.sums)) if self._adds else 0
+
     def allgather_sums(self, sums: Sequence[Sums], asks: int) -> tuple[Sequence[Sums], int]:
         """See `Reducer.allgather_sums`, where all ranks are of one node."""
         if sums:

@@ -1,0 +1,113 @@
+"""What a bench's times come to: means over ranks, medians over rounds, ratios within a round."""
+
+import socket
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dptrain.arrays import num_params
+from dptrain.config import Reduction, TrainConfig
+from dptrain.machine import CPUS, usable_cores
+from dptrain.model import Model
+from dptrain.version import software
+from dptrain.world import World
+
+PARTS = ("data", "model", "reducing", "optimizer")
+"""What is measured alone; `rest` is what a whole step takes beyond their sum."""
+
+Key = tuple[Reduction, int]
+"""How a run reduces, and its number of shards."""
+
+
+def mean(ranks: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the mean over ranks of each value."""
+    return {name: statistics.fmean(rank[name] for rank in ranks) for name in ranks[0]}
+
+
+def about(model: Model, config: TrainConfig, world: World) -> dict[str, Any]:
+    """Return what was measured, and where. Collective."""
+    found = world.allgather((socket.gethostname(), usable_cores()))
+    cores = {(host, core) for host, cores in found for core in cores}
+    return {
+        "model": type(model).__name__,
+        "shapes": [list(param.shape) for param in model.layout],
+        "num_params": num_params(model.layout),
+        "dtype": str(np.dtype(model.dtype)),
+        "batch_size": config.batch_size,
+        "optimizer": config.optimizer,
+        "ranks": world.size,
+        "nodes": len(world.nodes),
+        "shards": config.num_shards,
+        "threads": config.threads,
+        "cores": len(cores),
+        "cpus": CPUS,
+        "software": software(),
+    }
+
+
+def parts(
+    means: Sequence[Mapping[str, float]], least: Mapping[str, float], array_bytes: int
+) -> dict[str, Any]:
+    """Return medians over rounds: a step's parts and floors, and what the floors are made of."""
+    middle = {name: statistics.median(mean[name] for mean in means) for name in means[0]}
+    rounds, step = [mean["step"] for mean in means], middle["step"]
+    alone = sum(middle[part] for part in PARTS)
+    middle["rest"] = step - alone
+    return {
+        "step_ms": step,
+        "parts_sum_ms": alone,
+        "fastest_round_step_ms": min(rounds),
+        "slowest_round_step_ms": max(rounds),
+        "parts": {
+            part: {
+                "time_ms": middle[part],
+                "share_ratio": middle[part] / step,
+                "floor_ms": middle.get(f"floor {part}") or None,
+            }
+            for part in (*PARTS, "rest")
+        },
+        "products_gflop_per_s": middle["flop"] / 1e9,
+        "memory_array_mb": array_bytes / 1e6,
+        "memory_gb_per_s": middle["memory"] / 1e9,
+        "network_gb_per_s": middle["network"] / 1e9 or None,
+        "network_floor_ms": middle.get("floor network"),
+        "reducing_memory_mb": least["reducing"] / 1e6,
+        "reducing_network_mb": least["network"] / 1e6,
+    }
+
+
+def comparison(
+    keys: Sequence[Key], size: int, means: Sequence[Mapping[str, float]]
+) -> dict[str, Any]:
+    """Return medians over rounds of each run's times, and of the ratios within a round.
+
+    The first of the runs is the one asked for, the second that with MPI's own Allreduce.
+    """
+
+    def exchange(mean: Mapping[str, float], key: Key) -> float:
+        return mean[f"reducing {key}"] + mean[f"optimizer {key}"]
+
+    def step(mean: Mapping[str, float], key: Key) -> float:
+        return mean[f"step {key}"]
+
+    median, ways = statistics.median, (keys[1], keys[0])
+    few_and_many: tuple[Key, Key] = ("tree", 4 * size), ("tree", size)
+    return {
+        "runs": [
+            {
+                "reduce": key[0],
+                "shards": key[1],
+                "step_ms": median(step(mean, key) for mean in means),
+                "reduce_and_update_ms": median(exchange(mean, key) for mean in means),
+            }
+            for key in keys
+        ],
+        "allreduce_to_tree_ratio": median(
+            exchange(mean, ways[0]) / exchange(mean, ways[1]) for mean in means
+        ),
+        "fourfold_shards_step_ratio": median(
+            step(mean, few_and_many[0]) / step(mean, few_and_many[1]) for mean in means
+        ),
+    }
