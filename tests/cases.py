@@ -322,7 +322,7 @@ def commands(_: list[str]) -> None:
                 comm.send(line, rank)
         else:
             while not comm.iprobe(0):
-                time.sleep(0.005)  # MPI itself would keep a core busy
+                time.sleep(0.01)  # MPI itself would keep a core busy
             line = comm.recv(source=0)
         found = comm.gather(ended(**json.loads(line)) if line else None)
         if found and line:

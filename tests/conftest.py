@@ -125,25 +125,18 @@ def check_mistake(done: Finished, words: str) -> None:
 
 
 class Ranks:
-    """Three ranks that wait for command lines, so that MPI starts once for all."""
+    """Ranks that wait for command lines, so that they start once for many; None: one process."""
 
-    def __init__(self, folder: Path) -> None:
-        self.said = folder / "stderr"
-        line: list[str | Path] = [
-            BIN / "mpirun",
-            "-n",
-            "3",
-            BIN / "python",
-            HERE / "cases.py",
-            "commands",
-        ]
+    def __init__(self, num: int | None, folder: Path) -> None:
+        self.said = folder / f"{num}"
+        launcher: list[str | Path] = [] if num is None else [BIN / "mpirun", "-n", str(num)]
+        line = [*launcher, BIN / "python", HERE / "cases.py", "commands"]
+        own = {name: value for name, value in os.environ.items() if not name.startswith("DPTRAIN_")}
+        env = {**own, "PYTHONWARNINGS": "error"}
         with self.said.open("w") as stderr:
+            pipe = subprocess.PIPE
             self.job = subprocess.Popen(
-                [*line, "commands"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                text=True,
+                line, text=True, env=env, stdin=pipe, stdout=pipe, stderr=stderr
             )
 
     def run(self, *args: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> Finished:
@@ -160,22 +153,43 @@ class Ranks:
 
 
 @pytest.fixture(scope="session")
-def ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
-    found = Ranks(tmp_path_factory.mktemp("ranks"))
-    yield found
-    found.job.communicate(timeout=60)  # they end with their input
+def waiting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int | None], Ranks]]:
+    """Return ranks that wait, by how many they are; started when they are first asked for."""
+    folder, made = tmp_path_factory.mktemp("ranks"), dict[int | None, Ranks]()
+
+    def of(num: int | None) -> Ranks:
+        if num not in made or made[num].job.poll() is not None:
+            made[num] = Ranks(num, folder)
+        return made[num]
+
+    yield of
+    for ranks in made.values():
+        ranks.job.communicate(timeout=60)  # they end with their input
+
+
+@pytest.fixture
+def quick(waiting: Callable[[int | None], Ranks], tmp_path: Path) -> Start:
+    """Run `dptrain ARGS` as the fixture `dptrain` does, by ranks that have been started before.
+
+    For what a command computes, writes and says; not for how a process starts and ends.
+    """
+
+    def run(*args: str | Path, ranks: int | None = None, **options: Any) -> Finished:
+        return waiting(ranks).run(*args, **{"cwd": tmp_path, **options})
+
+    return run
 
 
 Mistake = Callable[..., None]
 
 
 @pytest.fixture
-def mistake(ranks: Ranks, tmp_path: Path) -> Mistake:
+def mistake(quick: Start, tmp_path: Path) -> Mistake:
     """Check that `dptrain ARGS` is a mistake, changing no file: mistake("train", words="...")."""
 
     def check(*args: str | Path, words: str, **options: Any) -> None:
         before = contents(tmp_path)
-        check_mistake(ranks.run(*args, cwd=tmp_path, **options), words)
+        check_mistake(quick(*args, ranks=3, **options), words)
         assert contents(tmp_path) == before
 
     return check

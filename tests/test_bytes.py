@@ -37,9 +37,9 @@ def test_the_command_gives_the_same_bytes_on_1_to_6_ranks(dptrain: Start, tmp_pa
     assert all(result == found[None] for result in found.values())
 
 
-def test_without_any_option_1_and_4_ranks_give_one_result(dptrain: Start) -> None:
+def test_without_any_option_1_and_4_ranks_give_one_result(quick: Start) -> None:
     """And a good one: this is what people see first."""
-    found = [dptrain("--json", "--quiet", ranks=ranks).json for ranks in (1, 4)]
+    found = [quick("--json", "--quiet", ranks=ranks).json for ranks in (1, 4)]
     assert {(run["params_sha256"], run["shards"]) for run in found} == {
         (found[0]["params_sha256"], 4)
     }
@@ -66,13 +66,13 @@ def test_the_default_number_of_shards_is_a_function_of_the_batch_alone() -> None
     ],
 )
 def test_ranks_without_work_are_counted_in_one_line(
-    ranks: int, options: tuple[str, ...], words: str | None, dptrain: Start, tmp_path: Path
+    ranks: int, options: tuple[str, ...], words: str | None, quick: Start, tmp_path: Path
 ) -> None:
-    done = dptrain("--steps", "1", "--out", "run", *options, ranks=ranks)
+    done = quick("--steps", "1", "--out", "run", *options, ranks=ranks)
     lines = [line for line in done.stderr.splitlines() if "idle" in line]
     assert [bool(re.search(words or "", line)) for line in lines] == [True] * (words is not None)
     if ranks == 3:
-        again = dptrain("--resume", tmp_path / "run", "--steps", "2", ranks=ranks)
+        again = quick("--resume", tmp_path / "run", "--steps", "2", ranks=ranks)
         assert again.stderr.count("is idle") == 1
         assert "which a run keeps; start 2" in again.stderr
 
@@ -120,22 +120,23 @@ def test_early_stopping_stops_early(every_kind: dict[int | None, list[dict[str, 
     assert run["validation_loss"] == best["validation_loss"]
 
 
-def test_the_number_of_shards_is_part_of_the_result(dptrain: Start) -> None:
+def test_the_number_of_shards_is_part_of_the_result(quick: Start) -> None:
     digests = {
-        dptrain("--steps", "9", "--json", "--shards", str(v)).json["params_sha256"]
-        for v in (1, 2, 3)
+        quick("--steps", "9", "--json", "--shards", str(v)).json["params_sha256"] for v in (1, 2, 3)
     }
     assert len(digests) == 3
 
 
 @pytest.mark.parametrize("optimizer", ["momentum", "adam"])
-def test_allreduce_agrees_with_the_tree_within_rounding(optimizer: str, tmp_path: Path) -> None:
+def test_allreduce_agrees_with_the_tree_within_rounding(
+    optimizer: str, tmp_path: Path, quick: Start
+) -> None:
     """The parameters after 16 steps, in float64, differ by no more than sums in another order."""
     found = {}
     for way in ("tree", "allreduce"):
         args = ("--dtype", "float64", "--optimizer", optimizer, "--batch-size", "250")
         more = ("--shards", "9", "--steps", "16", "--reduce", way, "--json", "--out", way)
-        assert start("dptrain", *args, *more, ranks=4, cwd=tmp_path).json["reduce"] == way
+        assert quick(*args, *more, ranks=4).json["reduce"] == way
         found[way] = package.load_trained(tmp_path / way).params
     difference = float(np.abs(found["tree"] - found["allreduce"]).max())
     print(f"tree and allreduce differ by {difference:.1e} at most")
@@ -149,29 +150,29 @@ def test_one_process_without_mpi_gives_the_same_bytes(dptrain: Start) -> None:
     assert with_mpi["params_sha256"] == without["params_sha256"]
 
 
-def test_evaluate_gives_the_same_numbers_on_any_number_of_ranks(dptrain: Start) -> None:
-    trained = dptrain("--epochs", "1", "--json", "--out", "run").json
-    alone = dptrain("evaluate", "run", "--json").json
+def test_evaluate_gives_the_same_numbers_on_any_number_of_ranks(quick: Start) -> None:
+    trained = quick("--epochs", "1", "--json", "--out", "run").json
+    alone = quick("evaluate", "run", "--json").json
     assert alone["loss"] == trained["test_loss"]
     assert alone["accuracy"] == trained["test_accuracy"]
     assert sum(map(sum, alone["confusion"])) == alone["examples"] == 1797
     right = sum(row[number] for number, row in enumerate(alone["confusion"]))
     assert alone["accuracy"] == right / 1797
-    assert dptrain("evaluate", "run", "--json", ranks=3).json == alone
+    assert quick("evaluate", "run", "--json", ranks=3).json == alone
 
 
-def test_the_library_and_the_command_give_the_same_bytes(dptrain: Start) -> None:
+def test_the_library_and_the_command_give_the_same_bytes(quick: Start) -> None:
     data = package.load(config=DataConfig(validation=0.1), seed=3)
     model = package.mlp_for(data, ModelConfig(hidden=(20,)))
     trained = package.fit(model, data, TrainConfig(shards=2, steps=9, seed=3))
     line = ("--validation", "0.1", "--seed", "3", "--hidden", "20", "--shards", "2")
     assert (
-        dptrain(*line, "--steps", "9", "--json").json["params_sha256"]
+        quick(*line, "--steps", "9", "--json").json["params_sha256"]
         == trained.summary["params_sha256"]
     )
 
 
-def test_mapped_files_give_the_bytes_of_an_archive(dptrain: Start, tmp_path: Path) -> None:
+def test_mapped_files_give_the_bytes_of_an_archive(quick: Start, tmp_path: Path) -> None:
     """Rows of a mapped file are encoded when they are gathered, those of an archive beforehand."""
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((1500, 5)) * 7 + 3, rng.integers(0, 3, 1500)
@@ -179,8 +180,8 @@ def test_mapped_files_give_the_bytes_of_an_archive(dptrain: Start, tmp_path: Pat
     np.save(tmp_path / "x.npy", x)
     np.save(tmp_path / "y.npy", y)
     line = ("--epochs", "2", "--shards", "3", "--validation", "0.1", "--json")
-    mapped = dptrain("train", "x.npy", "y.npy", *line, ranks=2).json
-    archive = dptrain("train", "d.npz", *line).json
+    mapped = quick("train", "x.npy", "y.npy", *line, ranks=2).json
+    archive = quick("train", "d.npz", *line).json
     assert mapped["params_sha256"] == archive["params_sha256"]
     assert mapped["validation_loss"] == archive["validation_loss"]
 

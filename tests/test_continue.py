@@ -13,7 +13,7 @@ RUN = ["train", "--out", "run", "--shards", "4", "--checkpoint-every", "20", "--
 
 
 def test_the_same_line_begins_a_run_and_goes_on_with_its_bytes(
-    tmp_path: Path, dptrain: Start
+    tmp_path: Path, quick: Start
 ) -> None:
     line = [*RUN, "--continue", "--steps", "400"]
     with subprocess.Popen(
@@ -22,22 +22,22 @@ def test_the_same_line_begins_a_run_and_goes_on_with_its_bytes(
         wait_until(lambda: len(checkpoint.steps_of(tmp_path / "run")) > 0)
         process.send_signal(signal.SIGTERM)
     assert process.returncode == 75
-    ended = dptrain(*line, "--json", ranks=2).json
-    assert dptrain(*line, "--json").json["params_sha256"] == ended["params_sha256"]
-    dptrain("train", "--out", "calm", *RUN[3:], "--steps", "400")
+    ended = quick(*line, "--json", ranks=2).json
+    assert quick(*line, "--json").json["params_sha256"] == ended["params_sha256"]
+    quick("train", "--out", "calm", *RUN[3:], "--steps", "400")
     for name in ("receipt.jsonl", "model.safetensors"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "calm" / name).read_bytes()
 
 
 def test_a_start_that_failed_at_once_or_lost_its_settings_is_no_hindrance(
-    tmp_path: Path, dptrain: Start
+    tmp_path: Path, quick: Start
 ) -> None:
     run = tmp_path / "run"
     run.mkdir()
     (run / "receipt.jsonl").touch()
-    first = dptrain(*RUN, "--continue", "--steps", "3", "--json").json
+    first = quick(*RUN, "--continue", "--steps", "3", "--json").json
     (run / "config.toml").unlink()
-    second = dptrain(*RUN, "--continue", "--steps", "4", "--json").json
+    second = quick(*RUN, "--continue", "--steps", "4", "--json").json
     assert (first["steps"], second["steps"]) == (3, 4)
     assert (run / "config.toml").exists()
 
@@ -52,20 +52,20 @@ def test_a_start_that_failed_at_once_or_lost_its_settings_is_no_hindrance(
     ],
 )
 def test_other_settings_are_refused(
-    more: list[str], words: str, tmp_path: Path, dptrain: Start
+    more: list[str], words: str, tmp_path: Path, quick: Start
 ) -> None:
-    assert dptrain(*RUN, "--steps", "1").status == 0
+    assert quick(*RUN, "--steps", "1").status == 0
     before = (tmp_path / "run" / "receipt.jsonl").read_bytes()
-    done = dptrain(*RUN, "--steps", "1", *more)
+    done = quick(*RUN, "--steps", "1", *more)
     assert done.status == 2
     assert words in done.stderr
     assert (tmp_path / "run" / "receipt.jsonl").read_bytes() == before
 
 
-def test_what_is_no_run_is_not_written_to(tmp_path: Path, dptrain: Start) -> None:
+def test_what_is_no_run_is_not_written_to(tmp_path: Path, quick: Start) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "letter.txt").touch()
-    done = dptrain(*RUN, "--continue")
+    done = quick(*RUN, "--continue")
     assert (done.status, done.stderr.count("run exists and is not empty")) == (2, 1)
-    done = dptrain("train", "--continue")
+    done = quick("train", "--continue")
     assert done.stderr == "dptrain: continue needs the run's directory: give it by --out DIR\n"

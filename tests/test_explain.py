@@ -262,9 +262,9 @@ def test_a_number_knows_the_size_of_what_was_added() -> None:
 
 
 @pytest.mark.parametrize("ranks", [None, 3])
-def test_check_agrees_and_prints_once(ranks: int | None, dptrain: Start) -> None:
+def test_check_agrees_and_prints_once(ranks: int | None, quick: Start) -> None:
     chapters = () if ranks == 3 else ("1", "2", "3", "4", "5")
-    done = dptrain("explain", *chapters, "--check", ranks=ranks)
+    done = quick("explain", *chapters, "--check", ranks=ranks)
     assert (done.status, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert [line[:9] for line in lines[:-3]] == [f"chapter {n}" for n in range(1, len(lines) - 2)]
@@ -371,8 +371,8 @@ def test_a_fault_ends_with_status_1(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_all_chapters_stand_in_the_terminal_once(dptrain: Start) -> None:
-    done = dptrain("explain", ranks=2)
+def test_all_chapters_stand_in_the_terminal_once(quick: Start) -> None:
+    done = quick("explain", ranks=2)
     assert (done.status, done.stderr) == (0, "")
     for question in QUESTIONS:
         assert done.stdout.count(f"\n{question}\n  ") == 1
@@ -389,9 +389,9 @@ def test_chapters_are_asked_for_by_number_or_name() -> None:
         chosen(["worker"])
 
 
-def test_page_and_figure_are_written_once_the_check_agrees(dptrain: Start, tmp_path: Path) -> None:
+def test_page_and_figure_are_written_once_the_check_agrees(quick: Start, tmp_path: Path) -> None:
     (tmp_path / "e.toml").write_text('check = true\nhtml = "a.html"\nplot = "a.svg"\nhidden = 3\n')
-    done = dptrain("explain", "1", "--config", "e.toml")
+    done = quick("explain", "1", "--config", "e.toml")
     assert (done.status, done.stderr) == (0, "")
     assert done.stdout.endswith("all agree\nwritten: a.html\nwritten: a.svg\n")
     assert "<svg" in (tmp_path / "a.svg").read_text()

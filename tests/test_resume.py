@@ -171,26 +171,26 @@ def test_another_machine_is_refused_or_noted(
     assert noted in (value, [value])
 
 
-def test_other_data_is_refused_or_noted(tmp_path: Path, dptrain: Start) -> None:
+def test_other_data_is_refused_or_noted(tmp_path: Path, quick: Start) -> None:
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((300, 5)), np.arange(300) % 3
     np.savez(tmp_path / "d.npz", x=x, y=y)
     asked = ("train", "--epochs", "2", "--shards", "2", "--quiet")
-    assert dptrain(*asked, "d.npz", "--out", "run").status == 0
+    assert quick(*asked, "d.npz", "--out", "run").status == 0
     (tmp_path / "d.npz").rename(tmp_path / "moved.npz")
     more = ("train", "--resume", "run", "--epochs", "3", "--quiet")
-    gone = dptrain(*more)
+    gone = quick(*more)
     assert gone.status == 2
     assert "d.npz" in gone.stderr
-    assert dptrain(*more, "moved.npz", ranks=2).status == 0
+    assert quick(*more, "moved.npz", ranks=2).status == 0
     x[7, 3] = np.nextafter(x[7, 3], 9)
     np.savez(tmp_path / "moved.npz", x=x, y=y)
     more = ("train", "--resume", "run", "--epochs", "4", "--quiet")
-    other = dptrain(*more)
+    other = quick(*more)
     assert (other.status, other.stdout) == (2, "")
     assert "data is" in other.stderr
     assert "--force" in other.stderr
-    assert dptrain(*more, "--force").status == 0
+    assert quick(*more, "--force").status == 0
     notes = receipts.read(tmp_path / "run").notes
     assert [sorted(note["changed"]) for note in notes] == [["settings"], ["data", "settings"]]
 
@@ -267,12 +267,12 @@ def test_with_force_the_shards_can_change_in_the_middle_of_an_epoch(tmp_path: Pa
     assert len(seen) == len(set(seen)) == 150
 
 
-def test_the_sum_of_allreduce_belongs_to_a_number_of_ranks(dptrain: Start) -> None:
+def test_the_sum_of_allreduce_belongs_to_a_number_of_ranks(quick: Start) -> None:
     asked = ("train", "--reduce", "allreduce", "--epochs", "1", "--shards", "4", "--quiet")
-    assert dptrain(*asked, "--out", "run", ranks=2).status == 0
+    assert quick(*asked, "--out", "run", ranks=2).status == 0
     more = ("train", "--resume", "run", "--epochs", "2", "--quiet")
-    assert "ranks is 3, was 2" in dptrain(*more, ranks=3).stderr
-    assert dptrain(*more, ranks=2).status == 0
+    assert "ranks is 3, was 2" in quick(*more, ranks=3).stderr
+    assert quick(*more, ranks=2).status == 0
 
 
 def test_the_last_checkpoints_and_the_best_are_kept(tmp_path: Path) -> None:
@@ -302,9 +302,9 @@ def test_the_last_checkpoints_and_the_best_are_kept(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("ranks", [None, 2])
 def test_mistakes_are_said_once(
-    args: list[str], message: str, ranks: int | None, run: Path, dptrain: Start
+    args: list[str], message: str, ranks: int | None, run: Path, quick: Start
 ) -> None:
-    done = dptrain("train", *args, ranks=ranks, cwd=run.parent)
+    done = quick("train", *args, ranks=ranks, cwd=run.parent)
     assert done.status == 2
     assert done.stderr.count("dptrain:") == 1
     assert message in done.stderr
@@ -408,16 +408,16 @@ def test_what_a_person_may_change_is_taken_from_damaged_settings(
     assert (found["seed"], found["epochs"], found["keep-checkpoints"]) == (0, 7, 5)
 
 
-def test_a_run_without_its_settings_goes_on(run: Path, tmp_path: Path, dptrain: Start) -> None:
+def test_a_run_without_its_settings_goes_on(run: Path, tmp_path: Path, quick: Start) -> None:
     copy = shutil.copytree(run, tmp_path / "copy")
     (copy / "config.toml").unlink()
     (copy / "model.safetensors").unlink()
-    done = dptrain("train", "--resume", "copy", "--quiet")
+    done = quick("train", "--resume", "copy", "--quiet")
     assert done.status == 0
     assert done.stderr.count("dptrain: warning: ") == done.stderr.count("\n") == 1
     for name in ("receipt.jsonl", "model.safetensors"):
         assert (copy / name).read_bytes() == (run / name).read_bytes()
-    assert dptrain("verify", "copy").status == 0
+    assert quick("verify", "copy").status == 0
 
 
 # ---- models of one's own
@@ -524,14 +524,14 @@ def test_a_subclass_is_stored_as_what_it_is(tmp_path: Path) -> None:
 
 
 def test_the_command_says_where_a_run_of_ones_own_model_goes_on(
-    tmp_path: Path, dptrain: Start
+    tmp_path: Path, quick: Start
 ) -> None:
     from dptrain import fit, load
 
     data = load(world=World())
     fit(own(data, Own), data, SHORT, out=tmp_path / "run", world=World())
     for words in (("train", "--resume", "run"), ("evaluate", "run")):
-        done = dptrain(*words)
+        done = quick(*words)
         assert (done.status, done.stdout, done.stderr.count("dptrain: ")) == (2, "", 1)
         assert "a model of one's own" in done.stderr
         assert "dptrain.fit(" in done.stderr or "dptrain.load_trained(" in done.stderr
