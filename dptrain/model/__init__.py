@@ -29,7 +29,7 @@ class Model(Protocol):
     model may say more: `spec()`, its settings in place of the attributes; `sources()`, texts in
     place of its class's; `fingerprint()`, a text that changes with what it computes; `software()`,
     the names and versions of what it computes with; and, as an `MLP` does, `probabilities`, `check`
-    (whether data fit it) and `activation_bytes`.
+    (whether data fit it), `activation_bytes` and `flop` (its products, for `bench`).
     """
 
     @property
