@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from dptrain.config import DataConfig, InputError, ModelConfig, TrainConfig
     from dptrain.data.prepare import Data
     from dptrain.model import Model
+    from dptrain.model.jax import JaxModel
     from dptrain.model.mlp import MLP
     from dptrain.model.torch import TorchModel
     from dptrain.plot.curves import plot_runs
@@ -23,6 +24,7 @@ __all__ = [
     "Data",
     "DataConfig",
     "InputError",
+    "JaxModel",
     "Model",
     "ModelConfig",
     "Param",
@@ -46,6 +48,7 @@ _HOMES = {
     "dptrain.config": ("DataConfig", "InputError", "ModelConfig", "TrainConfig"),
     "dptrain.data.prepare": ("Data",),
     "dptrain.model": ("Model",),
+    "dptrain.model.jax": ("JaxModel",),
     "dptrain.model.mlp": ("MLP",),
     "dptrain.model.torch": ("TorchModel",),
     "dptrain.plot.curves": ("plot_runs",),

@@ -93,7 +93,7 @@ def test_the_house_has_all_its_rooms() -> None:
 
 def test_public_names_are_sorted_and_there() -> None:
     public = dptrain.__all__
-    adapters = {"TorchModel": "torch"}
+    adapters = {"JaxModel": "jax", "TorchModel": "torch"}
     here = [n for n in public if n not in adapters or importlib.util.find_spec(adapters[n])]
     assert all(getattr(dptrain, name) for name in here)
     assert public == sorted(public, key=lambda name: (not name.isupper(), name.islower(), name))

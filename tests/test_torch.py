@@ -43,7 +43,7 @@ def train_many(folder: Path, ranks: int | None) -> list[Any]:
     """Return what each of `torch_runs.py` came to."""
     write_letters(folder / "letters.npz")
     script = Path(__file__).parent / "torch_runs.py"
-    done = start("python", script, ranks=ranks, cwd=folder, timeout=110)
+    done = start("python", script, ranks=ranks, cwd=folder, timeout=170)
     assert done.status == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -54,9 +54,10 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     return train_many(tmp_path_factory.mktemp("alone"), None)
 
 
+@pytest.mark.timeout(360)  # each rank loads the library
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4, 6])
 def test_one_result_on_any_number_of_ranks(ranks: int, alone: list[Any], tmp_path: Path) -> None:
-    assert len({json.dumps(line[3:]) for line in alone}) == len(alone) == 18
+    assert len({json.dumps(line[3:]) for line in alone}) == len(alone) == 12
     assert train_many(tmp_path, ranks) == alone
 
 

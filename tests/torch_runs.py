@@ -83,7 +83,7 @@ def main() -> None:
     images = dptrain.load()
     letters = dptrain.load("letters.npz", DataConfig(task="regression", scale="none"))
     for name, model, reads in models():
-        for shards, size in ((4, 64), (7, 61), (4, 3)):
+        for shards, size in ((7, 61), (4, 3)):
             config = TrainConfig(shards=shards, batch_size=size, steps=4)
             trained = dptrain.fit(model, letters if reads else images, config)
             assert np.isfinite(trained.params).all()

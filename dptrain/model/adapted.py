@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -128,6 +129,16 @@ def sources_of(parts: Iterable[Any]) -> list[str]:
         except (OSError, TypeError):  # as in a shell
             found.add(source_of(part))
     return sorted(found)
+
+
+def one_thread() -> bool:
+    """Have XLA compute with one thread, if it has not begun to; return whether it was told so."""
+    told = {"NPROC": "1", "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
+    before = all(value in os.environ.get(name, "") for name, value in told.items())
+    if not before:
+        flags = os.environ.get("XLA_FLAGS", "")
+        os.environ |= told | {"XLA_FLAGS": f"{flags} {told['XLA_FLAGS']}".strip()}
+    return before
 
 
 def missing(library: str, error: ImportError) -> InputError:

@@ -1,0 +1,195 @@
+"""A pair of JAX functions as a model: their parameters are ravelled into the flat vector."""
+
+import inspect
+import itertools
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.arrays import Array, Floats, Kind, Param
+from dptrain.config import InputError, Task
+from dptrain.model import Sums
+from dptrain.model.adapted import Adapted, missing, one_thread
+
+ASKED = one_thread()
+"""Whether this process was asked for one thread already."""
+
+try:
+    import jax
+    import jax.numpy as jnp
+    from jax._src.xla_bridge import backends_are_initialized
+except ImportError as error:
+    raise missing("jax", error) from None
+
+TOO_LATE = not ASKED and backends_are_initialized()
+"""Whether JAX has started its threads before it was asked for one."""
+
+jax.config.update("jax_platforms", "cpu")
+
+
+class JaxModel(Adapted):
+    """Two functions in JAX that keep the `Model` protocol.
+
+    The leaves of the parameters are the arrays of the flat vector, named by their places, such as
+    layers.0.weight. XLA computes with one thread, whatever the run's `threads`. Threads may call
+    it at once.
+
+    Parameters
+    ----------
+    init
+        Takes a key of `jax.random` and returns parameters: arrays in dicts, lists and so on, all of
+        them float32, or all float64 (which needs jax_enable_x64).
+    apply
+        Takes parameters and inputs [m, ...] and returns outputs [m, ...]. A third argument, if it
+        has one, is a key for dropout and the like in training, None else.
+    loss, transform, metrics
+        See `Adapted`; the loss and `apply` are compiled, so must be made of what JAX can trace.
+
+    Raises
+    ------
+    InputError
+        The parameters can't be trained here, by name; or JAX computes already, with threads.
+    """
+
+    def __init__(
+        self,
+        init: Callable[..., Any],
+        apply: Callable[..., Any],
+        loss: Callable[..., Any] | None = None,
+        *,
+        transform: Callable[..., Any] | None = None,
+        metrics: Callable[..., Any] | None = None,
+    ) -> None:
+        super().__init__(loss, transform, metrics)
+        if TOO_LATE:
+            raise InputError(
+                "JAX has computed before it was told to do so with one thread: have "
+                "`from dptrain import JaxModel` at the top of the file"
+            )
+        self._init, self._apply = init, apply
+        self._random = len(inspect.signature(apply).parameters) > 2
+        leaves, self._tree = jax.tree_util.tree_flatten_with_path(
+            jax.eval_shape(init, jax.random.key(0))
+        )
+        arrays = {jax.tree_util.keystr(k, simple=True, separator="."): a for k, a in leaves}
+        kinds = {name: str(array.dtype) for name, array in arrays.items()}
+        for name, kind in kinds.items():
+            if kind not in ("float32", "float64") or len({*kinds.values()}) > 1:
+                raise InputError(f"{name} is {kind}; needed is float32 for all arrays, or float64")
+        if not arrays:
+            raise InputError("init returns no parameters to train")
+        self.dtype = np.dtype(next(iter(kinds.values())))
+        self.layout = tuple(Param(name, tuple(a.shape), _kind(name)) for name, a in arrays.items())
+        self._stops = [*itertools.accumulate(param.size for param in self.layout)]
+        self._gradient = jax.jit(jax.value_and_grad(self._total, has_aux=True))
+        self._forward = jax.jit(lambda params, x: self._outputs(params, x, None))
+        self._losses_of = jax.jit(self._losses)
+
+    def initial_params(self, rng: np.random.Generator) -> Floats:
+        """Return what `init` makes of a key, shape [n]; see `Model`."""
+        leaves = jax.tree_util.tree_leaves(self._init(jax.random.wrap_key_data(_seed(rng))))
+        return np.concatenate([np.asarray(leaf).ravel() for leaf in leaves])
+
+    def loss_and_grad_sum(
+        self,
+        params: Floats,
+        x: Array,
+        y: Array,
+        weights: NDArray[np.float64] | None,
+        out: Floats,
+        rng: Callable[[], np.random.Generator],
+    ) -> Sums:
+        """Return a shard's loss and weight sums, and write the gradient's to `out`; see `Model`."""
+        seed = _seed(rng()) if self._random else np.zeros(2, np.uint32)
+        (_, found), gradient = self._gradient(params, x, y, self._weights(weights), seed)
+        out[:] = gradient
+        return _sums(*found)
+
+    def outputs(self, params: Floats, x: Array) -> Floats:
+        """Return the outputs in evaluation, shape [m, ...]; see `Model`."""
+        return np.array(self._forward(params, x))
+
+    def loss_sum(self, outputs: Floats, y: Array, weights: NDArray[np.float64] | None) -> Sums:
+        """Return the loss sum of outputs, and the weight sum; see `Model`."""
+        return _sums(*self._losses_of(outputs, y, self._weights(weights)))
+
+    def probabilities(self, outputs: Floats) -> Floats:
+        """Return probabilities [m, classes] or [m, labels]: those of the task's usual loss."""
+        if self.loss is not None:
+            raise InputError("what outputs mean is known with the task's usual loss only")
+        one = self._task != "classification" or outputs.ndim == 1 or outputs.shape[1] == 1
+        return np.array((jax.nn.sigmoid if one else jax.nn.softmax)(outputs))
+
+    def software(self) -> list[str]:
+        """Return JAX's version and that of its compiler."""
+        return [f"jax {jax.__version__}", f"jaxlib {jax.lib.__version__}"]
+
+    def _parts(self) -> Iterable[Any]:
+        return self._init, self._apply
+
+    def _total(self, params: Any, x: Any, y: Any, weights: Any, seed: Any) -> Any:
+        """Return what the gradient is of; and the losses, and what each counts."""
+        key = jax.random.wrap_key_data(seed) if self._random else None
+        losses, counts = self._losses(self._outputs(params, x, key), y, weights)
+        return (losses if counts is None else losses * counts).sum(), (losses, counts)
+
+    def _outputs(self, params: Any, x: Any, key: Any) -> Any:
+        """Return what `apply` makes of a flat vector and inputs, a row for each."""
+        parts = zip(jnp.split(params, self._stops[:-1]), self.layout, strict=True)
+        leaves = [part.reshape(param.shape) for part, param in parts]
+        tree = jax.tree_util.tree_unflatten(self._tree, leaves)
+        found = self._apply(tree, x, *([key] if self._random else []))
+        if not hasattr(found, "shape") or found.shape[:1] != x.shape[:1]:
+            raise InputError(
+                f"apply returns {found!r:.200} for {len(x)} examples; needed is an array [m, ...], "
+                "a row for each example"
+            )
+        return found
+
+    def _losses(self, outputs: Any, y: Any, weights: Any) -> Any:
+        """Return losses [m, terms], and what each counts, or None for 1."""
+        losses, counts = self._find_losses(self._usual, outputs, y)
+        losses = losses.reshape(len(y), -1)
+        if counts is not None:
+            counts = jax.lax.stop_gradient(counts.reshape(losses.shape).astype(losses.dtype))
+        if weights is not None:
+            counts = (jnp.ones_like(losses) if counts is None else counts) * weights[:, None]
+        return losses, counts
+
+    def _usual(self, outputs: Any, targets: Any, task: Task) -> Any:
+        """Return the task's usual loss [m] of outputs; means over outputs, as an `MLP` has it."""
+        self._check_width(tuple(outputs.shape), math.prod(targets.shape))
+        if task == "classification" and outputs.ndim == 2 and outputs.shape[1] > 1:
+            rows = jax.nn.log_softmax(outputs)
+            return -jnp.take_along_axis(rows, targets[:, None], axis=1)[:, 0]
+        rows = outputs.reshape(len(outputs), -1)
+        targets = targets.reshape(rows.shape).astype(rows.dtype)
+        if task == "regression":
+            return jnp.square(rows - targets).mean(1)
+        return (jnp.maximum(rows, 0) - rows * targets + jnp.log1p(jnp.exp(-jnp.abs(rows)))).mean(1)
+
+    def _weights(self, weights: NDArray[np.float64] | None) -> Any:
+        return None if weights is None else weights.astype(self.dtype)
+
+
+def _sums(losses: Any, counts: Any) -> Sums:
+    """Return the sum of losses, each times what it counts, and the sum of the latter."""
+    found = np.asarray(losses, np.float64)
+    if counts is None:
+        return float(found.sum()), float(found.size)
+    weights = np.asarray(counts, np.float64)
+    return float((found * weights).sum()), float(weights.sum())
+
+
+def _seed(rng: np.random.Generator) -> NDArray[np.uint32]:
+    """Return the data of a key of `jax.random`."""
+    return np.asarray(rng.bit_generator.random_raw(1)).view(np.uint32)
+
+
+def _kind(name: str) -> Kind:
+    """Return what an array is for, as far as its name says it."""
+    last = name.rsplit(".", 1)[-1]
+    return "bias" if last in ("b", "bias") else "norm" if last in ("scale", "gamma") else "weight"

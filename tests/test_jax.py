@@ -1,0 +1,150 @@
+"""Shows that JAX functions are trained as NumPy's models are: sums, bits, and what is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import start
+
+import dptrain
+from dptrain import InputError, TrainConfig
+
+pytest.importorskip("jax", reason="jax is not here: make test-frameworks")
+from dptrain.model.jax import JaxModel
+
+import jax  # isort: skip
+import jax.numpy as jnp  # isort: skip
+from jax_runs import apply, apply_dropping, initial
+
+jax.config.update("jax_enable_x64", True)
+
+
+def no_rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def perceptron(key: Any) -> Any:
+    return initial(key, "float64")
+
+
+def train_many(folder: Path, ranks: int | None) -> list[Any]:
+    """Return what each of `jax_runs.py` came to."""
+    script = Path(__file__).parent / "jax_runs.py"
+    done = start("python", script, ranks=ranks, cwd=folder, timeout=170)
+    assert done.status == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """What they came to in one process, without MPI's launcher."""
+    return train_many(tmp_path_factory.mktemp("alone"), None)
+
+
+@pytest.mark.timeout(360)  # each rank loads the library
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4, 6])
+def test_one_result_on_any_number_of_ranks(ranks: int, alone: list[Any], tmp_path: Path) -> None:
+    assert len({json.dumps(line[3:]) for line in alone}) == len(alone) == 4
+    assert train_many(tmp_path, ranks) == alone
+
+
+def test_arrays_are_named_by_their_places() -> None:
+    model = JaxModel(perceptron, apply)
+    found = [(param.name, param.shape, param.kind) for param in model.layout]
+    assert found == [
+        ("layers.0.bias", (32,), "bias"),
+        ("layers.0.weight", (64, 32), "weight"),
+        ("layers.1.bias", (10,), "bias"),
+        ("layers.1.weight", (32, 10), "weight"),
+    ]
+
+
+def test_gradients_and_steps_are_those_of_the_numpy_perceptron() -> None:
+    own, model = dptrain.MLP([64, 32, 10], dtype="float64"), JaxModel(perceptron, apply)
+    numbers = np.arange(own.num_params, dtype=np.float64)
+    parts = [part for weight, bias in own.layers(numbers) for part in (bias, weight)]
+    order = np.concatenate([part.astype(int).ravel() for part in parts])
+    data = dptrain.load()
+    x, y = data.train.gather(slice(0, 37), np.float64)
+    params = own.initial_params(no_rng())
+    for weights in (None, np.linspace(0, 2, 37)):
+        wanted, found = np.empty_like(params), np.full_like(params, np.nan)
+        sums = own.loss_and_grad_sum(params, x, y, weights, wanted, no_rng)
+        assert model.loss_and_grad_sum(
+            params[order], x, y, weights, found, no_rng
+        ) == pytest.approx(sums, rel=1e-13)
+        np.testing.assert_allclose(found, wanted[order], rtol=0, atol=1e-12)
+    start = own.initial_params(dptrain.keys.generator(0, dptrain.keys.Purpose.PARAMS))
+    model.initial_params = lambda rng: start[order]  # type: ignore[method-assign] # noqa: ARG005
+    config = TrainConfig(steps=50)
+    trained, other = dptrain.fit(own, data, config), dptrain.fit(model, data, config)
+    np.testing.assert_allclose(other.params, trained.params[order], rtol=0, atol=1e-8)
+    assert other.summary["test_accuracy"] == trained.summary["test_accuracy"]
+
+
+def test_the_usual_losses_are_those_of_the_numpy_perceptron() -> None:
+    rng = np.random.default_rng(0)
+    cases: Any = (
+        ("regression", "mean-squared-error", rng.standard_normal((5, 3))),
+        ("multilabel", "binary-cross-entropy", rng.integers(0, 2, (5, 3)).astype(float)),
+        ("classification", "binary-cross-entropy", rng.integers(0, 2, 5)),
+    )
+    for task, kind, y in cases:
+        width = y.shape[1] if y.ndim > 1 else 1
+        z = rng.standard_normal((5, width))
+        model = JaxModel(perceptron, apply)
+        model.check(task, 1, width, 2 if task == "classification" else 0)
+        wanted = dptrain.MLP([1, width], loss=kind, dtype="float64").loss_sum(z, y, None)
+        assert model.loss_sum(z, y, None) == pytest.approx(wanted, rel=1e-14)
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    data, config = dptrain.load(), TrainConfig(steps=1)
+
+    def fit(model: JaxModel) -> None:
+        dptrain.fit(model, data, config)
+
+    with pytest.raises(InputError, match="weight is float16"):
+        JaxModel(lambda _: {"layers": [{"weight": jnp.zeros(3, "float16")}]}, apply)
+    with pytest.raises(InputError, match="no parameters"):
+        JaxModel(lambda _: {}, apply)
+    with pytest.raises(InputError, match=r"one number for 64 examples; .* one an example"):
+        fit(JaxModel(perceptron, apply, lambda z, _: z.mean()))
+    with pytest.raises(InputError, match=r"shape \[64, 9\]; needed is \[m, 10\], a score"):
+        fit(JaxModel(perceptron, lambda params, x: apply(params, x)[:, :9]))
+    with pytest.raises(InputError, match="needed is an array"):
+        fit(JaxModel(perceptron, lambda params, x: apply(params, x)[1:]))
+
+
+def test_jax_that_has_computed_with_threads_is_refused(tmp_path: Path) -> None:
+    text = "import jax; jax.devices(); from dptrain import JaxModel; JaxModel(None, None)"
+    done = start("python", "-c", text, cwd=tmp_path, env={"NPROC": "", "XLA_FLAGS": ""})
+    assert "from dptrain import JaxModel` at the top" in done.stderr
+
+
+def test_xla_has_one_thread_to_compute_with(tmp_path: Path) -> None:
+    if not Path("/proc/self/task").exists():
+        pytest.skip("needs /proc")
+    text = (
+        "from dptrain import JaxModel; import pathlib, jax.numpy as jnp\n"
+        "jnp.exp(jnp.ones((900, 900)) @ jnp.ones((900, 900))).block_until_ready()\n"
+        "names = [t.read_text() for t in pathlib.Path('/proc/self/task').glob('*/comm')]\n"
+        "print(sum('XLAEigen' in name for name in names))"
+    )
+    done = start("python", "-c", text, cwd=tmp_path, env={"NPROC": "", "XLA_FLAGS": ""})
+    assert done.stdout.strip() == "1", done.stderr
+
+
+def test_a_run_is_stored_and_known_again(tmp_path: Path) -> None:
+    run, data = tmp_path / "run", dptrain.load()
+    trained = dptrain.fit(JaxModel(perceptron, apply_dropping), data, TrainConfig(steps=3), out=run)
+    first = json.loads((run / "receipt.jsonl").read_text().splitlines()[0])
+    assert f"jax {jax.__version__}" in first["run"]["libraries"]
+    x = data.test.raw_x(slice(0, 50)) if data.test else None
+    found = dptrain.load_trained(run, JaxModel(perceptron, apply_dropping))
+    np.testing.assert_array_equal(found.outputs(x), trained.outputs(x))
+    np.testing.assert_allclose(found.probabilities(x).sum(axis=1), 1, rtol=1e-6)
+    verdict = dptrain.verify(run, "2:3", model=JaxModel(perceptron, apply_dropping))
+    assert verdict.verdict == "identical"
