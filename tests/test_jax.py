@@ -141,7 +141,7 @@ def test_a_run_is_stored_and_known_again(tmp_path: Path) -> None:
     run, data = tmp_path / "run", dptrain.load()
     trained = dptrain.fit(JaxModel(perceptron, apply_dropping), data, TrainConfig(steps=3), out=run)
     first = json.loads((run / "receipt.jsonl").read_text().splitlines()[0])
-    assert f"jax {jax.__version__}" in first["run"]["libraries"]
+    assert f"jax {jax.__version__}" in first["libraries"]
     x = data.test.raw_x(slice(0, 50)) if data.test else None
     found = dptrain.load_trained(run, JaxModel(perceptron, apply_dropping))
     np.testing.assert_array_equal(found.outputs(x), trained.outputs(x))
