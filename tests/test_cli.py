@@ -272,8 +272,8 @@ def test_evaluate_shows_the_confusion_matrix(dptrain: Start) -> None:
     lines = dptrain("evaluate", "run").stdout.splitlines()
     assert lines[0] == "the test rows of the embedded digits: 1797 examples"
     assert lines[1].startswith("loss 0.")
-    assert lines[4].split() == list("0123456789")
-    counts = [[0 if c == "." else int(c) for c in line.split()[1:]] for line in lines[5:]]
+    assert lines[4].split() == [*"0123456789", "F1", "ROC-AUC"]
+    counts = [[0 if c == "." else int(c) for c in line.split()[1:11]] for line in lines[5:]]
     assert sum(map(sum, counts)) == 1797
 
 

@@ -128,19 +128,15 @@ def test_two_classes_may_have_one_output() -> None:
     y = np.array([0, 1, 1, 0, 1])
     x = np.array([-1.0, 2.0, -3.0, 0.0, 1.0])[:, None]  # 0 is no more than 0: the first class
     rows = rows_of("classification", x, y)
-    counts = np.zeros((2, 2), np.int64)
-    found = found_for(rows, confusion=counts)
-    assert found == {"loss": 6 / 5, "accuracy": 4 / 5}
-    assert counts.tolist() == [[2, 0], [1, 2]]
+    assert found_for(rows) == {"loss": 6 / 5, "accuracy": 4 / 5}
 
 
-def test_confusion_counts_what_each_class_was_taken_for() -> None:
-    counts = np.zeros((3, 3), np.int64)
-    found = found_for(rows_of("classification", OUTPUTS, CLASSES), confusion=counts)
-    taken = OUTPUTS.argmax(axis=1)
-    expected = [[int(np.sum((a == CLASSES) & (taken == b))) for b in range(3)] for a in range(3)]
-    assert counts.tolist() == expected
-    assert counts.trace() / NUM == found["accuracy"]
+def test_each_block_is_seen_once() -> None:
+    seen: list[tuple[Array, Array]] = []
+    found_for(rows_of("classification", OUTPUTS, CLASSES), seen=lambda *both: seen.append(both))
+    outputs, y = (np.concatenate(parts) for parts in zip(*seen, strict=True))
+    assert np.array_equal(outputs, OUTPUTS)
+    assert np.array_equal(y, CLASSES)
 
 
 def test_where_a_target_never_changes_there_is_no_r2() -> None:

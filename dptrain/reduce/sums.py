@@ -31,6 +31,19 @@ def gather_leaves(world: World, own: NDArray[T], num_leaves: int) -> NDArray[T]:
     return leaves
 
 
+def gather_at(world: World, own: NDArray[T], root: int) -> NDArray[T]:
+    """Return every rank's own numbers [held], in rank order, on rank `root`; none on the others.
+
+    Collective: every rank must call this.
+    """
+    if world.comm is None:
+        return own
+    counts = world.allgather(len(own))
+    everyone = np.empty(sum(counts) if world.rank == root else 0, own.dtype)
+    world.comm.Gatherv(np.ascontiguousarray(own), (everyone, counts), root)
+    return everyone
+
+
 def total(world: World, own: Floats, num_leaves: int) -> Floats:
     """Return the sum [...] of all leaves in the tree, on every rank; see `gather_leaves`.
 

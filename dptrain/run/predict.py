@@ -21,10 +21,8 @@ from dptrain.run.identity import check_equal, check_programs, content
 from dptrain.run.trained import Trained, load_trained
 from dptrain.threads import blas_threads
 from dptrain.train.evaluate import evaluate
+from dptrain.train.scores import Scores
 from dptrain.world import World, collective
-
-MOST_CLASSES = 1000
-"""With more, a table of what was taken for what has more entries than most models."""
 
 
 @collective
@@ -34,8 +32,8 @@ def evaluate_run(
     """Return the loss and the metrics of a stored model on the rows of some files.
 
     Without files: on the run's own test rows. Of a file that holds test rows these are taken.
-    Classification adds `classes` and, for at most `MOST_CLASSES`, `confusion`, whose row i counts
-    what class i was taken for. Collective: every rank must call this.
+    With classes, which are named, and with labels, also what `Scores.result` finds. Collective:
+    every rank must call this.
 
     Raises
     ------
@@ -55,15 +53,18 @@ def evaluate_run(
         rows.raw_y(slice(0, 0))  # there must be targets
     _check_same(trained, rows, world)
     check_rows(rows, world)
-    classes = trained.encoding.classes
-    few = 0 < len(classes) <= MOST_CLASSES
-    counts = np.zeros((len(classes), len(classes)), np.int64) if few else None
+    encoding = trained.encoding
+    scores = None
+    if encoding.task != "regression":
+        number = len(encoding.classes) or encoding.outputs
+        scores = Scores(encoding.task, number, len(rows), trained.chances)
     with blas_threads(trained.threads, brief=True), np.errstate(all="ignore"):
-        found = evaluate(trained.model, trained.params, rows, world, confusion=counts)
+        seen = None if scores is None else scores.add
+        found = evaluate(trained.model, trained.params, rows, world, seen=seen)
     result = {"run": run, "data": rows.table.source, "examples": len(rows), **found}
-    if len(classes):
-        result["classes"] = classes.tolist()
-    return result if counts is None else {**result, "confusion": counts.tolist()}
+    if len(encoding.classes):
+        result["classes"] = encoding.classes.tolist()
+    return result if scores is None else result | scores.result(world, len(rows), rows.num_blocks)
 
 
 @collective

@@ -14,7 +14,7 @@ from dptrain.config import InputError
 from dptrain.data.prepare import Rows
 from dptrain.guard import Ask
 from dptrain.model import Model
-from dptrain.reduce.sums import total, total_count
+from dptrain.reduce.sums import total
 from dptrain.world import World
 
 
@@ -32,15 +32,15 @@ def evaluate(
     rows: Rows,
     world: World,
     asked: Callable[[], Ask] | None = None,
-    confusion: NDArray[np.int64] | None = None,
+    seen: Callable[[Floats, Array], None] | None = None,
 ) -> dict[str, Any]:
     """Return the mean loss and the metrics of the task over all rows, the same on every rank.
 
     classification: accuracy. multilabel: accuracy (all labels of an example right) and
     label_accuracy. regression: rmse, mae, and r2, the mean over outputs. Sums go over blocks of
-    rows in the tree, so that they are free of the number of ranks. `confusion` [classes, classes],
-    zeros where given, is set to how often each class (row) was taken for each (column). `asked`,
-    where given, is looked at before each block. Collective: every rank must call this.
+    rows in the tree, so that they are free of the number of ranks. `seen`, where given, is told the
+    outputs [m, outputs] and the targets of each block; `asked` is looked at before it. Collective:
+    every rank must call this.
 
     Raises
     ------
@@ -59,10 +59,7 @@ def evaluate(
         outputs = model.outputs(params, x)
         values = outputs.reshape(len(x), -1)
         if task == "classification":
-            predicted = predicted_classes(values)
-            found = [np.sum(predicted == y)]
-            if confusion is not None:
-                np.add.at(confusion, (y, predicted), 1)
+            found = [np.sum(predicted_classes(values) == y)]
         elif task == "multilabel":
             right = (values > 0) == y.reshape(values.shape)
             found = [np.sum(right.all(axis=1)), np.sum(right)]
@@ -71,6 +68,8 @@ def evaluate(
             error = values - target
             spread = np.square(target - center).sum(axis=0)
             found = [*np.abs(error).sum(axis=0), *np.square(error).sum(axis=0), *spread]
+        if seen is not None:
+            seen(values, y)
         own.append([*model.loss_sum(outputs, y, None), *found])
     if asked is not None:
         together = functools.reduce(operator.or_, world.allgather(asked()))
@@ -84,8 +83,6 @@ def evaluate(
             "too large; train with a smaller --learning-rate, or with --clip-norm 1",
             everywhere=True,
         )
-    if confusion is not None:
-        confusion[:] = total_count(world, confusion)
     return {"loss": float(sums[0] / (sums[1] or 1)), **_metrics(sums[2:], rows)}
 
 
