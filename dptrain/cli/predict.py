@@ -8,7 +8,6 @@ import click
 from dptrain.cli.options import Name, config_option, debug_option, json_option
 from dptrain.cli.ranks import connect
 from dptrain.cli.results import print_result
-from dptrain.config import InputError
 
 EACH = {"f1_each": "F1", "roc_auc_each": "ROC-AUC"}
 MOST_NAMED = 1000
@@ -55,7 +54,7 @@ def evaluate(run: str, data: tuple[str, ...], target: tuple[str, ...], as_json: 
     "--out",
     metavar="FILE",
     envvar="DPTRAIN_PREDICT_OUT",
-    help="A .csv or .npy file; standard output, as CSV, unless given.",
+    help="A .csv, .parquet or .npy file; standard output, as CSV, unless given.",
 )
 @click.option(
     "--probabilities",
@@ -73,10 +72,11 @@ def predict(run: str, data: tuple[str, ...], out: str | None, probabilities: boo
     world = connect()
     from dptrain.record.files import check_writable
     from dptrain.run.predict import predict_run
+    from dptrain.run.predictions import check_name
 
     with world.together():
-        if out is not None and Path(out).suffix not in (".csv", ".npy"):
-            raise InputError(f"out is {out}; predictions are written to a .csv or .npy file")
+        if out is not None:
+            check_name(out)
         if out is not None and world.rank == 0:
             check_writable(Path(out), "--out")
     predict_run(run, data, out, probabilities=probabilities, world=world)

@@ -1,9 +1,5 @@
 """What a stored run can be asked: how good it is on some rows, and what it predicts for others."""
 
-import csv
-import io
-import itertools
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from dptrain.arrays import Array
-from dptrain.config import DataConfig, InputError, data_files, from_settings, shown
+from dptrain.config import DataConfig, InputError, data_files, from_settings
 from dptrain.data.prepare import Rows, check_rows
 from dptrain.data.read import has_names, read
 from dptrain.record import rundir
-from dptrain.record.files import write_whole
 from dptrain.run.identity import check_equal, check_programs, content
+from dptrain.run.predictions import write_predictions
 from dptrain.run.trained import Trained, load_trained
 from dptrain.threads import blas_threads
 from dptrain.train.evaluate import evaluate
@@ -71,7 +66,7 @@ def evaluate_run(
 def predict_run(
     run: str, paths: Sequence[str], out: str | None, *, probabilities: bool, world: World
 ) -> None:
-    """Write predictions for the rows of some files to a .csv or .npy file, or as CSV to stdout.
+    """Write predictions for the rows of some files to a file, or as CSV to stdout.
 
     Each rank predicts and holds its own blocks of rows; rank 0 writes them block by block, in the
     order of the rows. Collective: every rank must call this.
@@ -95,7 +90,7 @@ def predict_run(
     with world.together():
         try:
             if world.rank == 0:
-                _write_predictions(out, _columns(trained, probabilities), blocks, len(rows))
+                write_predictions(out, _columns(trained, probabilities), blocks, len(rows))
         finally:
             for _ in blocks:  # also where they can't be written: the other ranks wait to send them
                 pass
@@ -119,51 +114,6 @@ def _columns(trained: Trained, probabilities: bool) -> list[str]:
     stem = "probability" if probabilities else "prediction"
     outputs = trained.encoding.outputs
     return [stem] if outputs == 1 else [f"{stem}_{number}" for number in range(outputs)]
-
-
-def _write_predictions(
-    out: str | None, names: Sequence[str], blocks: Iterator[Array], num_rows: int
-) -> None:
-    """Write blocks of predictions [m] or [m, columns], `num_rows` in all."""
-    if out is None:
-        for text in _as_csv(names, blocks, for_people=sys.stdout.isatty()):
-            if hasattr(sys.stdout, "buffer"):
-                sys.stdout.buffer.write(text.encode())  # data: as in a file, in any locale
-            else:
-                sys.stdout.write(text)
-    elif Path(out).suffix == ".npy":
-        write_whole(Path(out), _as_npy(blocks, num_rows))
-    else:
-        write_whole(Path(out), (text.encode() for text in _as_csv(names, blocks)))
-
-
-def _as_csv(
-    names: Sequence[str], blocks: Iterator[Array], *, for_people: bool = False
-) -> Iterator[str]:
-    """Yield a CSV file's header, and the lines of each block; for people names are escaped."""
-    header: list[Any] = [names]
-    tables = (block.reshape(len(block), -1).tolist() for block in blocks)
-    for rows in itertools.chain([header], tables):
-        if for_people:  # a pipe gets names as they are
-            rows = [[shown(x) if isinstance(x, str) else x for x in row] for row in rows]
-        odd = any("\r" in x for row in rows for x in row if isinstance(x, str))
-        text = io.StringIO()  # of which the writer puts none in quotes by itself
-        quoting = csv.QUOTE_ALL if odd else csv.QUOTE_MINIMAL
-        csv.writer(text, lineterminator="\n", quoting=quoting).writerows(rows)  # type: ignore[arg-type]
-        yield text.getvalue()
-
-
-def _as_npy(blocks: Iterator[Array], num_rows: int) -> Iterator[bytes]:
-    """Yield a .npy file's header, and the bytes of each block."""
-    for number, block in enumerate(blocks):
-        if number == 0:
-            start = io.BytesIO()
-            whole = {"descr": block.dtype.str, "fortran_order": False}
-            np.lib.format.write_array_header_1_0(
-                start, whole | {"shape": (num_rows, *block.shape[1:])}
-            )
-            yield start.getvalue()
-        yield block.tobytes()
 
 
 def _one_by_one(world: World, own: Sequence[Any]) -> Iterator[Any]:
