@@ -84,7 +84,7 @@ def start(
     return Finished(done.returncode, done.stdout, done.stderr)
 
 
-def wait_until(ready: Callable[[], bool], seconds: float = 30) -> None:
+def wait_until(ready: Callable[[], bool], seconds: float = 60) -> None:
     """Return once that is true; AssertionError where it takes too long."""
     deadline = time.monotonic() + seconds
     while not ready():

@@ -109,7 +109,7 @@ def test_a_signal_to_one_rank_that_starts_ends_all(number: signal.Signals, tmp_p
             process = int(job.stdout.readline())
             time.sleep(wait)
             os.kill(process, number)
-            job.communicate(timeout=20)
+            job.communicate(timeout=60)
         assert job.returncode not in (0, 75)
 
 
@@ -118,7 +118,7 @@ def test_a_signal_before_there_is_a_run_ends_by_itself(tmp_path: Path) -> None:
     with subprocess.Popen(command, cwd=tmp_path, stdout=-1, stderr=-1) as process:
         time.sleep(0.1)
         process.send_signal(signal.SIGUSR1)
-        assert process.wait(timeout=20) == -signal.SIGUSR1
+        assert process.wait(timeout=60) == -signal.SIGUSR1
     assert not [*tmp_path.rglob("*.toml")]
 
 
@@ -199,7 +199,7 @@ def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
         time.sleep(1.2)
         assert process.poll() is None  # it waits for the step
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=10) == 128 + signal.SIGTERM
+        assert process.wait(timeout=60) == 128 + signal.SIGTERM
 
 
 @pytest.mark.parametrize("what", ["KILL", "SEGV", "raise", "exit"])

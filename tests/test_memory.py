@@ -361,7 +361,7 @@ class Held:
 
     def _hold(self) -> None:
         self.reached.set()
-        assert self.go.wait(30)
+        assert self.go.wait(60)
         self.seen += blas_threads()
 
     def initial_params(self, rng: np.random.Generator) -> Any:  # noqa: ARG002
@@ -397,7 +397,7 @@ def test_each_of_two_fits_keeps_its_blas_threads_when_the_other_ends(
     runs = []
     for model in (first, second):
         runs.append(pool.submit(dptrain.fit, model, data, TrainConfig(steps=1)))
-        assert model.reached.wait(30)
+        assert model.reached.wait(60)
     for model, run in zip((first, second), runs, strict=True):
         model.go.set()
         run.result(30)
@@ -410,7 +410,7 @@ def test_another_number_of_blas_threads_is_refused_while_a_fit_goes_on(
     data = dptrain.load(files / "regression.npz")
     model, other = Held(), Held()
     run = pool.submit(dptrain.fit, model, data, TrainConfig(steps=1))
-    assert model.reached.wait(30)
+    assert model.reached.wait(60)
     wide = Trained(other, np.zeros(1), data.encoding, threads=2)
     with pytest.raises(InputError, match=r"threads is 2, and another call .* with 1 BLAS"):
         wide.predict(np.ones((1, INPUTS)))
@@ -432,7 +432,7 @@ def test_a_prediction_waits_for_one_with_other_blas_threads_and_has_its_own(
     one, two = (Trained(Held(), np.zeros(1), encoding, threads=n) for n in (1, 2))
     x = np.ones((1, INPUTS))
     asked = [pool.submit(one.predict, x)]
-    assert one.model.reached.wait(30)  # type: ignore[attr-defined]
+    assert one.model.reached.wait(60)  # type: ignore[attr-defined]
     asked.append(pool.submit(two.predict, x))
     assert not two.model.reached.wait(0.2)  # type: ignore[attr-defined]
     for trained in (one, two):

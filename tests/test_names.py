@@ -404,7 +404,7 @@ def test_a_name_in_a_hint_can_be_typed(kind: str) -> None:
     if name.isprintable():
         assert typed == shlex.quote(name)
     done = subprocess.run(
-        ["bash", "-c", f"printf %s {typed}"], capture_output=True, check=True, timeout=10
+        ["bash", "-c", f"printf %s {typed}"], capture_output=True, check=True, timeout=60
     )
     assert done.stdout == os.fsencode(name)
 

@@ -239,10 +239,10 @@ def test_the_same_run_gives_the_same_bytes(suffix: str, dptrain: Start, tmp_path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", out.name, "matplotlibrc"]
 
 
-def test_what_train_writes_can_be_drawn_under_mpirun(dptrain: Start, tmp_path: Path) -> None:
+def test_what_train_writes_can_be_drawn_under_mpirun(quick: Start, tmp_path: Path) -> None:
     args = ("--epochs", "2", "--validation", "0.1", "--log-every", "20", "--clip-norm", "1")
-    assert dptrain("--out", "runs/a", "--quiet", *args).status == 0
-    done = dptrain("plot", "runs/a", "--x", "examples", ranks=2)
+    assert quick("--out", "runs/a", "--quiet", *args).status == 0
+    done = quick("plot", "runs/a", "--x", "examples", ranks=2)
     assert (done.status, done.stderr) == (0, "")
     panels = "loss, validation accuracy, learning rate, gradient norm"
     assert done.stdout == f"curves.png: {panels}\n"

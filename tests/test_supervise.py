@@ -169,7 +169,7 @@ def test_a_signal_saves_the_run_and_the_same_line_goes_on(
         process = supervised(line)
         wait_until(partial(has_saved_more, run, saved(run)))
         process.send_signal(number)
-        _, stderr = process.communicate(timeout=30)
+        _, stderr = process.communicate(timeout=60)
         assert process.returncode == status, stderr
         assert events(stderr)[0] == f"{number.name}: the run is to save and end"
         assert len(starts(stderr)) == 1
@@ -315,7 +315,7 @@ def test_a_second_signal_ends_at_once(
     time.sleep(1.1)  # launchers may pass one signal on twice: a second one comes later than that
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 128 + signal.SIGTERM  # nothing has been saved
+    assert process.wait(60) == 128 + signal.SIGTERM  # nothing has been saved
 
 
 def test_a_run_that_saved_before_it_was_ended_by_force_is_to_go_on(
@@ -326,7 +326,7 @@ def test_a_run_that_saved_before_it_was_ended_by_force_is_to_go_on(
     process = supervised(f"{launcher(waits)} --out run")
     wait_until((tmp_path / "ready").exists)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 75
+    assert process.wait(60) == 75
 
 
 def test_what_killed_ranks_left_in_shared_memory_is_removed_and_nothing_else(
