@@ -18,7 +18,7 @@ test-frameworks: .venv/frameworks
 	$(BIN)/pytest -n 2 --dist loadfile tests/test_torch.py tests/test_jax.py
 
 .venv/run: pyproject.toml | .venv/bin/python
-	$(BIN)/pip install --quiet --editable '.[mpi]'
+	$(BIN)/pip install --quiet --editable '.[mpi,tables]'
 	touch $@
 
 .venv/test: pyproject.toml | .venv/bin/python

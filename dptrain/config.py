@@ -86,7 +86,7 @@ def counted(number: int, noun: str) -> str:
 
 Task = Literal["classification", "multilabel", "regression"]
 TaskChoice = Literal["auto", "classification", "multilabel", "regression"]
-Scale = Literal["standard", "minmax", "none"]
+Scale = Literal["auto", "standard", "minmax", "none"]
 Activation = Literal["relu", "tanh", "sigmoid", "gelu", "identity"]
 Init = Literal["auto", "he", "glorot"]
 Loss = Literal["cross-entropy", "binary-cross-entropy", "mean-squared-error", "huber"]
@@ -216,9 +216,15 @@ def _shown(value: object) -> str:
 C = TypeVar("C", bound=Checked)
 
 
+FROM_PYTHON = "(arrays or a frame, from Python)"
+"""What stands for the files of a run that was trained on none."""
+
+
 def data_files(settings: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the files that a stored run was trained on; none for the embedded digits."""
     files = settings.get("data", [])
+    if files == [FROM_PYTHON]:
+        raise InputError("the run was trained on what Python gave it, not on files: name the DATA")
     if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
         raise InputError(f"data is {files!r}; needed is a list of files")
     return tuple(files)
@@ -235,16 +241,51 @@ class DataConfig(Checked):
     """What is learned from, and how raw rows become input."""
 
     test_data: tuple[str, ...] = setting(
-        (), "Test data, where DATA holds none; twice for a pair of .npy files.", metavar="FILE"
+        (), "Test data, where DATA holds none; twice for a pair of x and y.", metavar="FILE"
     )
     target: tuple[str, ...] = setting(
-        (), "CSV column to predict; repeat it for several.", metavar="NAME"
+        (), "Column to predict; repeat it for several.", metavar="NAME"
     )
-    task: TaskChoice = setting("auto", "What the target is; auto decides from its type.")
-    scale: Scale = setting("standard", "How inputs are scaled, by the training rows' statistics.")
+    features: tuple[str, ...] = setting(
+        (), "Columns that are inputs, by name or pattern (px*); else all others.", metavar="NAME"
+    )
+    drop: tuple[str, ...] = setting((), "Columns to leave out, by name or pattern.", metavar="NAME")
+    id: tuple[str, ...] = setting(
+        (), "Columns that rows are called by: no inputs, but beside predictions.", metavar="NAME"
+    )
+    no_header: bool = setting(False, "The first line holds no names: columns are c1, c2, ...")
+    delimiter: str | None = setting(
+        None, "What separates cells, where it is not found by itself.", metavar="LETTER"
+    )
+    decimal: str | None = setting(
+        None, "What stands before decimals, a point or a comma, where it is not found by itself.",
+        metavar="LETTER",
+    )  # fmt: skip
+    x: str | None = setting(
+        None, "Array of a .npz or HDF5 file that holds the inputs.", metavar="NAME"
+    )
+    y: str | None = setting(None, "And the one that holds the target.", metavar="NAME")
+    one_hot: int = setting(
+        32, "Different texts in a column up to which each is an input.", low=1, high=10**6
+    )
+    task: TaskChoice = setting("auto", "What the target is; auto decides from its values.")
+    scale: Scale = setting(
+        "auto",
+        "How inputs and values to predict are scaled, by the training rows' statistics; auto is "
+        "standard.",
+    )
     validation: float = setting(
         0.0, "Share of the training rows held out, chosen by seed.", low=0, high=1
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.delimiter == "\\t":
+            object.__setattr__(self, "delimiter", "\t")
+        if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
+            raise InputError(f"delimiter is {self.delimiter!r}; needed is one letter, such as ;")
+        if self.decimal not in (None, ".", ","):
+            raise InputError(f"decimal is {self.decimal!r}; needed is a point or a comma")
 
 
 @dataclass(frozen=True)

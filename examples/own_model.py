@@ -67,7 +67,7 @@ class SoftmaxRegression:
 def main() -> None:
     """Train on the embedded digits with one result, whoever computes what."""
     world = dptrain.connect()
-    data = dptrain.load()
+    data = dptrain.load(config=dptrain.DataConfig(scale="standard"))  # else whole numbers stay so
     model = SoftmaxRegression(num_features=64, num_classes=10)
     trained = dptrain.fit(model, data, dptrain.TrainConfig(learning_rate=0.005))
     if world.rank == 0:

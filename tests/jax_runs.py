@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 import dptrain
-from dptrain import JaxModel, TrainConfig  # before JAX computes
+from dptrain import DataConfig, JaxModel, TrainConfig  # before JAX computes
 
 import jax  # isort: skip
 import jax.numpy as jnp  # isort: skip
@@ -63,7 +63,7 @@ def models() -> Iterator[tuple[str, Any]]:
 def main() -> None:
     """Train every network with two numbers of shards, and print its digest on rank 0."""
     jax.config.update("jax_enable_x64", True)
-    world, data = dptrain.connect(), dptrain.load()
+    world, data = dptrain.connect(), dptrain.load(config=DataConfig(scale="standard"))
     for name, model in models():
         for shards, size in ((7, 61), (4, 3)):
             config = TrainConfig(shards=shards, batch_size=size, steps=4)

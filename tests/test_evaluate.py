@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 
 from dptrain import Param
 from dptrain.config import InputError, Task
-from dptrain.data.prepare import BLOCK, Encoding, Rows
-from dptrain.data.read import Table
+from dptrain.data.encode import Encoding
+from dptrain.data.feed import BLOCK, Rows
+from dptrain.data.field import Field
+from dptrain.data.given import pair
+from dptrain.data.roles import Roles
 from dptrain.guard import Ask
 from dptrain.run.trained import Trained
 from dptrain.train.evaluate import Interrupted, evaluate
@@ -48,8 +51,9 @@ def rows_of(task: Task, x: Array, y: Array, chosen: Array | None = None) -> Rows
     width = x.shape[1]
     classes = np.unique(y) if task == "classification" else np.empty(0)
     outputs = 1 if y.ndim == 1 else y.shape[1]
-    encoding = Encoding(task, (), np.zeros(width), np.ones(width), classes, outputs)
-    return Rows(Table(x, y, "table"), encoding, chosen)
+    fields = (Field("x", "numbers", (width,)),)
+    encoding = Encoding(task, fields, np.zeros(width), np.ones(width), classes, outputs)
+    return Rows(pair(x, y, Roles(), "table"), encoding, chosen)
 
 
 def found_for(rows: Rows, **more: Any) -> dict[str, Any]:

@@ -9,9 +9,10 @@ import pytest
 from conftest import start
 
 import dptrain
-from dptrain import InputError, TrainConfig
+from dptrain import DataConfig, InputError, TrainConfig
 
 pytest.importorskip("jax", reason="jax is not here: make test-frameworks")
+from dptrain.data.encode import Flat
 from dptrain.model.jax import JaxModel
 
 import jax  # isort: skip
@@ -66,8 +67,8 @@ def test_gradients_and_steps_are_those_of_the_numpy_perceptron() -> None:
     numbers = np.arange(own.num_params, dtype=np.float64)
     parts = [part for weight, bias in own.layers(numbers) for part in (bias, weight)]
     order = np.concatenate([part.astype(int).ravel() for part in parts])
-    data = dptrain.load()
-    x, y = data.train.gather(slice(0, 37), np.float64)
+    data = dptrain.load(config=DataConfig(scale="standard"))
+    x, y = data.train.gather(slice(0, 37), Flat(np.float64))
     params = own.initial_params(no_rng())
     for weights in (None, np.linspace(0, 2, 37)):
         wanted, found = np.empty_like(params), np.full_like(params, np.nan)
@@ -101,7 +102,7 @@ def test_the_usual_losses_are_those_of_the_numpy_perceptron() -> None:
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    data, config = dptrain.load(), TrainConfig(steps=1)
+    data, config = dptrain.load(config=DataConfig(scale="standard")), TrainConfig(steps=1)
 
     def fit(model: JaxModel) -> None:
         dptrain.fit(model, data, config)
@@ -138,7 +139,7 @@ def test_xla_has_one_thread_to_compute_with(tmp_path: Path) -> None:
 
 
 def test_a_run_is_stored_and_known_again(tmp_path: Path) -> None:
-    run, data = tmp_path / "run", dptrain.load()
+    run, data = tmp_path / "run", dptrain.load(config=DataConfig(scale="standard"))
     trained = dptrain.fit(JaxModel(perceptron, apply_dropping), data, TrainConfig(steps=3), out=run)
     first = json.loads((run / "receipt.jsonl").read_text().splitlines()[0])
     assert f"jax {jax.__version__}" in first["libraries"]

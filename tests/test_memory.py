@@ -29,8 +29,11 @@ from numpy.typing import NDArray
 import dptrain
 from dptrain import DataConfig, InputError, ModelConfig, Param, TrainConfig, Trained, World
 from dptrain.config import Activation, Loss, Rule, Task
-from dptrain.data.prepare import Encoding, Rows
-from dptrain.data.read import Table
+from dptrain.data.encode import Encoding
+from dptrain.data.feed import Rows
+from dptrain.data.field import Field
+from dptrain.data.given import pair
+from dptrain.data.roles import Roles
 from dptrain.optim.optimizer import Optimizer
 from dptrain.optim.rules import transforms
 from dptrain.optim.schedule import learning_rate
@@ -508,8 +511,9 @@ def test_no_table_of_classes_by_classes_is_made_unless_it_is_asked_for() -> None
     classes = 40_000
     model = dptrain.MLP([1, classes])
     x, y = np.ones((2, 1)), np.array([1, 2])
-    encoding = Encoding("classification", (), np.zeros(1), np.ones(1), np.arange(classes), 1)
-    rows = Rows(Table(x, y, "two rows"), encoding)
+    fields = (Field("x", "numbers", (1,)),)
+    encoding = Encoding("classification", fields, np.zeros(1), np.ones(1), np.arange(classes), 1)
+    rows = Rows(pair(x, y, Roles(), "two rows"), encoding)
     params = np.zeros(model.num_params, np.float32)
 
     def work() -> None:

@@ -89,8 +89,8 @@ DATA = {
     "a missing file of test data": Case(
         {"d.npz": GOOD}, "d.npz --test-data nope.npz", r"nope\.npz: No such file"
     ),
-    "a folder": Case({"d.npz/x.npy": X}, "d.npz", "Is a directory"),
-    "an empty file": Case({"d.npz": b""}, "d.npz", r"d\.npz is empty; needed is a \.npz, \.npy or"),
+    "a folder": Case({"d.npz/_/x.npy": X}, "d.npz", "is a directory without files"),
+    "an empty file": Case({"d.npz": b""}, "d.npz", r"d\.npz is empty; needed is a CSV, Parquet"),
     "text named npz": Case({"d.npz": CSV}, "d.npz", r"named \.npz but begins with b'width.*\.csv"),
     "binary named csv": Case(
         {"d.csv": b"\x7fELF\0\0"}, "d.csv --target y", r"d\.csv is binary; needed is"
@@ -141,7 +141,7 @@ DATA = {
         r"test rows of \S*d\.npz: x has nan in row 4, column 1",
     ),
     "an empty cell": Case(
-        {"d.csv": CSV + "7,,1\n"}, "d.csv --target label", r"line 62 has '' in column 'height'"
+        {"d.csv": CSV + "7,7,\n"}, "d.csv --target label", r"line 62 has '' in column 'label'"
     ),
     "labels that training has not": Case(
         {"d.npz": {**GOOD, "x_test": X, "y_test": 2 * Y}},
@@ -172,7 +172,7 @@ DATA = {
     "no target": Case(
         {"d.csv": CSV}, "d.csv", r"no target: give --target NAME; .*width, height, label"
     ),
-    "three files": Case({"d.npz": GOOD}, "d.npz d.npz d.npz", r"3 data files are given; needed"),
+    "three files": Case({"x.npy": X}, "x.npy x.npy x.npy", r"3 data files are given; needed"),
 }
 
 
@@ -240,7 +240,7 @@ SETTINGS = {
         "--loss huber",
         r"loss is 'huber'; for classification of 2 classes .* cross-entropy or binary-cross-e",
     ),
-    "a target without names": ("--target y", r"target 'y' is given, but \S*d\.npz is no CSV file"),
+    "a target without names": ("--target y", r"target 'y' is given, but \S*d\.npz is no table"),
     "a model that no memory holds": (
         "--hidden 1000000,1000000",
         r"\d MB are needed beside the data, and [0-9,.]+ MB are free on \S+: take more nodes",
@@ -453,7 +453,7 @@ STORED = {
     "evaluate on labels never seen": Case(
         {"f.csv": "width,height,label\n1,0,0\n1,0,2\n"},
         "evaluate run f.csv",
-        r"f\.csv: y has label 2 in row 1; needed is one of the training rows' labels",
+        r"f\.csv: y has label 2 in line 3; needed is one of the training rows' labels",
     ),
     "evaluate without targets": Case(
         {"x.npy": X[:, :2]}, "evaluate run x.npy", r"x\.npy has no y; needed is a target"

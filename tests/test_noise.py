@@ -106,7 +106,7 @@ def test_training_writes_the_scale_of_its_own_gradients(tmp_path: Path) -> None:
         (batch,) = Order(rows, rows, 5, seed=0).steps(epoch)
         sums = np.empty((5, model.num_params))
         for shard in range(5):
-            x, y = data.train.gather(batch.shard(shard), model.dtype)
+            x, y = data.train.gather(batch.shard(shard), model)
             model.loss_and_grad_sum(
                 params, x, y, None, sums[shard], lambda: np.random.default_rng(0)
             )

@@ -15,6 +15,7 @@ import dptrain
 from dptrain import DataConfig, TrainConfig, World
 from dptrain.arrays import Kind, Param, entries_of
 from dptrain.config import Rule
+from dptrain.data.encode import Flat
 from dptrain.optim import optimizer
 from dptrain.optim.optimizer import Optimizer
 from dptrain.optim.rules import transforms
@@ -164,7 +165,7 @@ def test_a_running_mean_is_the_weighted_mean_of_the_shards() -> None:
     model = RunningMean([64, 10], dtype="float64")
     trained = dptrain.fit(model, data, config, world=World())
     expected = np.zeros(64)
-    x = data.train.gather(slice(0, len(data.train)), np.float64)[0]
+    x = data.train.gather(slice(0, len(data.train)), Flat(np.float64))[0]
     order = dptrain.order.Order(len(x), 250, 7, config.seed)
     for batch in itertools.islice(order.steps(0), 3):
         expected = 0.9 * expected + 0.1 * x[batch.rows].mean(axis=0)

@@ -19,6 +19,7 @@ from torch import nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 from torch_runs import Transformer, masked_loss, perceptron, write_letters  # noqa: E402
 
+from dptrain.data.encode import Flat  # noqa: E402
 from dptrain.model.torch import TorchModel  # noqa: E402
 
 
@@ -36,7 +37,9 @@ def sums(
 
 
 def digits(num: int, dtype: str = "float64") -> tuple[Any, Any]:
-    return dptrain.load().train.gather(slice(0, num), dtype)
+    return dptrain.load(config=DataConfig(scale="standard")).train.gather(
+        slice(0, num), Flat(dtype)
+    )
 
 
 def train_many(folder: Path, ranks: int | None) -> list[Any]:
@@ -87,7 +90,10 @@ def test_gradients_are_those_of_the_numpy_perceptron(pair: tuple[Any, Any, Any])
 @pytest.mark.parametrize("rule", get_args(Rule))
 def test_50_steps_are_those_of_the_numpy_perceptron(rule: Rule, pair: tuple[Any, Any, Any]) -> None:
     own, model, order = pair
-    data, config = dptrain.load(), TrainConfig(optimizer=rule, steps=50, learning_rate=0.01)
+    data, config = (
+        dptrain.load(config=DataConfig(scale="standard")),
+        TrainConfig(optimizer=rule, steps=50, learning_rate=0.01),
+    )
     trained = dptrain.fit(own, data, config)
     start = own.initial_params(dptrain.keys.generator(0, dptrain.keys.Purpose.PARAMS))
     model.initial_params = lambda _: start[order]
@@ -99,10 +105,10 @@ def test_50_steps_are_those_of_the_numpy_perceptron(rule: Rule, pair: tuple[Any,
 def test_a_masked_loss_is_divided_once_by_all_that_counts(tmp_path: Path) -> None:
     write_letters(tmp_path / "letters.npz")
     data = dptrain.load(tmp_path / "letters.npz", DataConfig(task="regression", scale="none"))
-    x, y = data.train.gather(slice(0, 60), np.float64)
     net = Transformer().double().eval()  # without dropout
     net.train = lambda _: net
     model = TorchModel(net, masked_loss)
+    x, y = data.train.gather(slice(0, 60), model)
     parts = [sums(model, x[part], y[part]) for part in (slice(0, 7), slice(7, 21), slice(21, 60))]
     gradient = sum(part[2] for part in parts) / sum(part[1] for part in parts)
     places = torch.from_numpy(y).long()
@@ -163,7 +169,9 @@ def test_the_module_is_left_as_it_was() -> None:
     before, pointers = copy.deepcopy(net.state_dict()), [p.data_ptr() for p in net.parameters()]
     torch.set_num_threads(2)
     torch.use_deterministic_algorithms(False)
-    dptrain.fit(TorchModel(net), dptrain.load(), TrainConfig(steps=2))
+    dptrain.fit(
+        TorchModel(net), dptrain.load(config=DataConfig(scale="standard")), TrainConfig(steps=2)
+    )
     assert torch.get_num_threads() == 2
     assert not torch.are_deterministic_algorithms_enabled()
     assert pointers == [p.data_ptr() for p in net.parameters()]
@@ -179,7 +187,11 @@ def test_a_module_computes_with_the_threads_of_its_run() -> None:
             return super().forward(x)
 
     for threads in (1, 2):
-        dptrain.fit(TorchModel(Asks(64, 10)), dptrain.load(), TrainConfig(steps=1, threads=threads))
+        dptrain.fit(
+            TorchModel(Asks(64, 10)),
+            dptrain.load(config=DataConfig(scale="standard")),
+            TrainConfig(steps=1, threads=threads),
+        )
         assert seen == {(threads, True)}
         seen.clear()
 
@@ -250,7 +262,11 @@ class Odd(nn.Linear):
 )
 def test_a_module_that_does_not_fit_is_refused(build: Callable[[], Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        dptrain.fit(TorchModel(build()), dptrain.load(), TrainConfig(steps=1, batch_size=37))
+        dptrain.fit(
+            TorchModel(build()),
+            dptrain.load(config=DataConfig(scale="standard")),
+            TrainConfig(steps=1, batch_size=37),
+        )
 
 
 @pytest.mark.parametrize(
@@ -264,7 +280,11 @@ def test_a_module_that_does_not_fit_is_refused(build: Callable[[], Any], words: 
 )
 def test_a_loss_that_is_not_one_an_example_is_refused(loss: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
-        dptrain.fit(TorchModel(nn.Linear(64, 10), loss), dptrain.load(), TrainConfig(steps=1))
+        dptrain.fit(
+            TorchModel(nn.Linear(64, 10), loss),
+            dptrain.load(config=DataConfig(scale="standard")),
+            TrainConfig(steps=1),
+        )
 
 
 def test_the_usual_losses_are_those_of_the_numpy_perceptron() -> None:
@@ -285,7 +305,7 @@ def test_the_usual_losses_are_those_of_the_numpy_perceptron() -> None:
 
 
 def test_a_run_is_stored_and_known_again(tmp_path: Path) -> None:
-    run, data = tmp_path / "run", dptrain.load()
+    run, data = tmp_path / "run", dptrain.load(config=DataConfig(scale="standard"))
     torch.manual_seed(0)
     trained = dptrain.fit(TorchModel(perceptron()), data, TrainConfig(steps=3), out=run)
     first = json.loads((run / "receipt.jsonl").read_text().splitlines()[0])

@@ -80,7 +80,7 @@ def models() -> Iterator[tuple[str, Any, bool]]:
 def main() -> None:
     """Train every network with two numbers of shards, and print its digest on rank 0."""
     world = dptrain.connect()
-    images = dptrain.load()
+    images = dptrain.load(config=DataConfig(scale="standard"))
     letters = dptrain.load("letters.npz", DataConfig(task="regression", scale="none"))
     for name, model, reads in models():
         for shards, size in ((7, 61), (4, 3)):

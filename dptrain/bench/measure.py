@@ -17,8 +17,11 @@ from dptrain.arrays import num_params
 from dptrain.bench.floors import least
 from dptrain.bench.results import Key, about, comparison, mean, parts
 from dptrain.config import BenchConfig, InputError, TrainConfig
-from dptrain.data.prepare import Data, Encoding, Rows
-from dptrain.data.read import Table
+from dptrain.data.encode import Encoding
+from dptrain.data.feed import Rows
+from dptrain.data.field import Field
+from dptrain.data.prepare import Data
+from dptrain.data.table import Column, Table
 from dptrain.model import Model
 from dptrain.threads import blas_threads
 from dptrain.train.control import Control
@@ -57,8 +60,11 @@ def synthetic(
     if task == "regression":
         y = rng.standard_normal((num_examples, outputs)[: 1 + (outputs > 1)], np.float32)
     width = 1 if y.ndim == 1 else outputs
-    encoding = Encoding(task, (), np.zeros(inputs), np.ones(inputs), classes, width)
-    return Data(Rows(Table(x, y, "random examples"), encoding), None, None)
+    fields = (Field("x", "numbers", (inputs,)),)
+    encoding = Encoding(task, fields, np.zeros(inputs), np.ones(inputs), classes, width)
+    columns = Column("x", "numbers", x), Column("y", "numbers", y)
+    table = Table("random examples", columns[:1], columns[1:])
+    return Data(Rows(table, encoding), None, None)
 
 
 def num_examples(inputs: int, config: TrainConfig) -> int:

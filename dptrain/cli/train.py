@@ -85,8 +85,10 @@ def train(
     with 130: go on with --resume RUN, which takes the run's own settings, but for --epochs or
     --steps, which may grow. Before the run has begun a signal just ends all.
 
-    DATA is a .npz file with x and y (and x_test, y_test if there are any; x_train and y_train do
-    as well), two .npy files x and y, or a CSV file with a header, with --target.
+    DATA is a table with --target: CSV, TSV, Parquet or Arrow files, a directory or a pattern of
+    them; or arrays: a .npz or HDF5 file with x and y (and x_test, y_test if there are any; x_train
+    and y_train do as well; --x and --y name others), or two files x and y, .npy or IDX. What was
+    understood of it is said before training.
 
     Every option can also be set by a TOML file (--config, such as a run's config.toml) and by a
     variable, DPTRAIN_BATCH_SIZE for --batch-size; the line goes before the variable, the variable

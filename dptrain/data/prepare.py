@@ -1,146 +1,23 @@
-"""Tables become examples: checked, split, scaled by the training rows, encoded when asked for."""
+"""Tables become examples: checked, split, encoded by the training rows alone."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.arrays import Array
-from dptrain.config import DataConfig, InputError, Scale, Task, is_text, nearest
-from dptrain.data.read import Table
+from dptrain.config import DataConfig, InputError, Scale, shown
+from dptrain.data.encode import Encoding
+from dptrain.data.feed import Rows, check_rows
+from dptrain.data.field import PARTS, Field, date_parts
 from dptrain.data.split import Chosen, HeldOut, Kept
+from dptrain.data.table import Column, Table
+from dptrain.data.task import Answer, decide
 from dptrain.world import World
-
-BLOCK = 1024
-"""Rows in a block. Statistics are added block by block in the tree, so are free of the ranks."""
 
 Total = Callable[[Array, int], Array]
 """Adds blocks: takes a rank's own [held, ...] of so many, returns the sum [...] on every rank."""
-
-
-def _like(y: Array, classes: Array) -> Array:
-    """Return labels in the classes' type: a file whose labels all look like numbers has names."""
-    return y.astype(np.str_) if classes.dtype.kind == "U" else y
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """How raw rows become inputs and targets become numbers; it belongs to the stored model.
-
-    `shift` and `factor` are float64 [features]: input = (raw - shift) * factor. `classes` are the
-    sorted labels [classes], of classification only. `outputs` is how many values y has in a row.
-    """
-
-    task: Task
-    features: tuple[str, ...]
-    shift: NDArray[np.float64]
-    factor: NDArray[np.float64]
-    classes: Array
-    outputs: int
-
-    def inputs(self, x: Array, dtype: Any) -> Array:
-        """Return scaled inputs [m, features] for raw rows, computed in float64, then rounded."""
-        scaled: Array = np.subtract(x, self.shift, dtype=np.float64)
-        scaled *= self.factor
-        inputs: Array = scaled.astype(dtype, copy=False)
-        return inputs
-
-    def targets(self, y: Array, dtype: Any) -> Array:
-        """Return class numbers [m], or values [m] or [m, outputs]."""
-        if self.task == "classification":
-            return np.searchsorted(self.classes, _like(y, self.classes))
-        values: Array = y.astype(dtype)
-        return values
-
-    def check(self, table: Table) -> None:
-        """Raise InputError where a table does not fit: another number of inputs or of targets."""
-        width = table.x.shape[1]
-        if width != len(self.shift):
-            raise InputError(
-                f"{table.source}: x has {width} columns; the training data has {len(self.shift)}, "
-                "and every row must have the same columns"
-                + "; an array of one row has shape [1, n]"
-                * (width == 1)
-            )
-        if table.y is not None and table.y.shape[1:] != ((self.outputs,) * (self.outputs > 1)):
-            raise InputError(
-                f"{table.source}: y has shape {table.y.shape}; needed are {self.outputs} a row"
-            )
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Examples of a table, encoded when they are asked for: only the rows asked for are read."""
-
-    table: Table
-    encoding: Encoding
-    chosen: Chosen | None = None
-    """The table's rows that belong, [examples]; None for all."""
-
-    def __len__(self) -> int:
-        return len(self.table) if self.chosen is None else len(self.chosen)
-
-    def raw_x(self, examples: Any) -> Array:
-        """Return the raw rows [m, features] of examples, given by number or as a slice."""
-        rows: Array = self.table.x[examples if self.chosen is None else self.chosen[examples]]
-        return rows
-
-    def raw_y(self, examples: Any) -> Array:
-        """Return the raw targets [m] or [m, outputs] of examples."""
-        if self.table.y is None:
-            raise InputError(f"{self.table.source} has no y; needed is a target for each example")
-        rows: Array = self.table.y[examples if self.chosen is None else self.chosen[examples]]
-        return rows
-
-    def gather(self, examples: Any, dtype: Any) -> tuple[Array, Array]:
-        """Return inputs [m, features] and targets of examples, as the model takes them."""
-        x = self.encoding.inputs(self.raw_x(examples), dtype)
-        return x, self.encoding.targets(self.raw_y(examples), dtype)
-
-    def blocks(self, world: World) -> Iterator[slice]:
-        """Yield the blocks of examples that are this rank's, to be read by no other."""
-        for block in world.mine(self.num_blocks):
-            yield slice(block * BLOCK, min((block + 1) * BLOCK, len(self)))
-
-    @property
-    def num_blocks(self) -> int:
-        """The number of blocks over all ranks."""
-        return -(-len(self) // BLOCK)
-
-
-class Feed:
-    """Examples as the model takes them, gathered into memory that is used again and again.
-
-    Rows that are in memory are encoded once; those of a mapped file are read when asked for.
-    """
-
-    def __init__(self, rows: Rows, dtype: Any) -> None:
-        self._rows = rows
-        self._dtype = np.dtype(dtype)
-        self._memory: dict[int, Array] = {}
-        self._all: tuple[Array, Array] | None = None
-        if not rows.table.mapped:
-            blocks = [slice(start, start + BLOCK) for start in range(0, len(rows), BLOCK)]
-            x = np.empty((len(rows), rows.table.x.shape[1]), dtype)
-            for block in blocks:
-                x[block] = rows.encoding.inputs(rows.raw_x(block), dtype)
-            self._all = x, rows.encoding.targets(rows.raw_y(slice(None)), dtype)
-
-    def __getitem__(self, examples: NDArray[np.intp]) -> tuple[Array, Array, None]:
-        """Return inputs [m, features], valid until as many are asked for again, targets, weights.
-
-        Every example weighs 1.
-        """
-        if self._all is None:
-            return *self._rows.gather(examples, self._dtype), None
-        x, y = self._all
-        out = self._memory.get(len(examples))
-        if out is None:
-            out = self._memory[len(examples)] = np.empty((len(examples), x.shape[1]), self._dtype)
-        x.take(examples, axis=0, out=out, mode="clip")
-        return out, y.take(examples, axis=0), None
 
 
 @dataclass(frozen=True)
@@ -153,6 +30,8 @@ class Data:
     paths: tuple[str, ...] = ()
     config: DataConfig = DataConfig()
     seed: int = 0
+    told: tuple[str, ...] = ()
+    """What was understood of it, for people: a line each."""
 
     @property
     def encoding(self) -> Encoding:
@@ -163,7 +42,7 @@ class Data:
 def prepare(
     table: Table, test: Table | None, config: DataConfig, seed: int, world: World, total: Total
 ) -> Data:
-    """Check the rows, decide the task, hold out validation rows, and find the scale.
+    """Check the rows, decide the task, hold out validation rows, and fit the encoding.
 
     Each rank looks at its own blocks of rows only. Collective: every rank must call this.
 
@@ -173,46 +52,45 @@ def prepare(
         Anything that would make the training meaningless, naming the first row at fault.
     """
     with world.together():
-        if table.y is None:
-            what = "give --target NAME" if table.features else "store y beside x"
-            names = f"; its columns are {', '.join(table.features)}" if table.features else ""
-            raise InputError(f"{table.source} has no target: {what}{names}")
-        if test is not None and test.y is None:
-            raise InputError(f"{test.source} have x and no y; store y_test beside x_test")
-        task = _task(table, config)
+        _check_targets(table, test)
         train, validation = _split(len(table), config.validation, seed)
-    width = table.x.shape[1]
-    outputs = 1 if table.y.ndim == 1 else table.y.shape[1]
-    unscaled = Encoding(task, table.features, np.zeros(width), np.ones(width), np.empty(0), outputs)
-    check_rows(Rows(table, unscaled), world)
-    classes = _classes(Rows(table, unscaled), config, world)
-    unscaled = replace(unscaled, classes=classes)
+    fields = _fields(table, train, config, world)
+    width = sum(field.width for field in fields)
+    outputs = sum(column.width for column in table.targets)
+    plain = Encoding(
+        "regression", fields, np.zeros(width), np.ones(width), np.empty(0), outputs, table.named,
+        config.scale, tuple(column.name for column in table.targets) if table.named else (),
+    )  # fmt: skip
+    check_rows(Rows(table, plain), world)
+    answer = decide(Rows(table, plain), config, world)
+    plain = replace(plain, task=answer.task, classes=answer.classes, one_hot=answer.one_hot)
+    if answer.one_hot:
+        plain = replace(plain, outputs=1)
+    check_rows(Rows(table, plain), world)
+    shift, factor = _scale(Rows(table, plain, train), config.scale, world, total)
+    encoding = replace(plain, shift=shift, factor=factor)
+    if answer.task == "regression" and config.scale != "none":
+        encoding = _scale_targets(Rows(table, encoding, train), world, total)
     if test is not None:
-        check_rows(Rows(test, unscaled), world)
-    shift, factor = _scale(Rows(table, unscaled, train), config.scale, world, total)
-    encoding = replace(unscaled, shift=shift, factor=factor)
+        with world.together():
+            test = encoding.adapt(test)
+        check_rows(Rows(test, encoding), world)
     return Data(
         Rows(table, encoding, train),
         None if validation is None else Rows(table, encoding, validation),
         None if test is None else Rows(test, encoding),
+        told=tuple(_told(table, fields, answer)),
     )
 
 
-def _task(table: Table, config: DataConfig) -> Task:
-    """Return what the target's type says, or what was set, where the target allows it."""
-    y = table.y
-    if y is None or config.task == "auto":
-        kind, columns = ("f", 1) if y is None else (y.dtype.kind, y.ndim)
-        if kind == "f":
-            return "regression"
-        return "classification" if columns == 1 else "multilabel"
-    if config.task == "classification" and y.ndim > 1:
-        raise InputError(
-            f"{table.source}: y has shape {y.shape}; classification needs one label a row"
-        )
-    if config.task != "classification" and y.dtype.kind == "U":
-        raise InputError(f"{table.source}: y holds names; {config.task} needs numbers")
-    return config.task
+def _check_targets(table: Table, test: Table | None) -> None:
+    if not table.targets:
+        names = [column.name for column in table.columns]
+        what = "give --target NAME" if table.named else "store y beside x"
+        told = f"; its columns are {', '.join(names)}" if table.named else ""
+        raise InputError(f"{table.source} has no target: {what}{told}")
+    if test is not None and not test.targets:
+        raise InputError(f"{test.source} have x and no y; store y_test beside x_test")
 
 
 def _split(num_rows: int, share: float, seed: int) -> tuple[Chosen | None, Chosen | None]:
@@ -229,119 +107,146 @@ def _split(num_rows: int, share: float, seed: int) -> tuple[Chosen | None, Chose
     return Kept(chosen), chosen
 
 
-def check_rows(rows: Rows, world: World) -> None:
-    """Check that every row is finite and fits the encoding, each rank its own blocks.
+def _fields(
+    table: Table, train: Chosen | None, config: DataConfig, world: World
+) -> tuple[Field, ...]:
+    """Return how each column becomes inputs; each is looked at by one rank. Collective."""
+    if not table.named:
+        x = table.columns[0]
+        return (Field(x.name, "numbers", x.values.shape[1:]),)
+    rows = slice(None) if train is None else train[:]
+    own = [_field(table.columns[n], rows) for n in world.mine(len(table.columns))]
+    fields = tuple(field for part in world.allgather(own) for field in part)
+    with world.together():
+        many = [field for field in fields if len(field.words) > config.one_hot]
+        if many:
+            told = ", ".join(f"{field.name} ({len(field.words):,})" for field in many[:5])
+            drop = " ".join(f"--drop '{field.name}'" for field in many)
+            raise InputError(
+                f"{table.source}: too many different texts for an input each (--one-hot "
+                f"{config.one_hot}): {told}. Leave such columns out with {drop}, or give --one-hot "
+                f"{max(len(field.words) for field in many)}"
+            )
+    return fields
 
-    Collective: every rank must call this. Raises InputError naming the first row at fault.
+
+def _field(column: Column, train: slice | NDArray[np.intp]) -> Field:
+    """Return how a column becomes inputs, by its training rows.
+
+    Whether there are gaps is asked of all rows, as those held out are of the same table.
     """
-    with world.together():
-        rows.encoding.check(rows.table)
-        for block in rows.blocks(world):
-            check_block(rows, block)
+    every = column.read(slice(None))
+    gaps = bool(column.gaps(every).any())
+    values = every[train]
+    if column.kind == "words":
+        places = np.unique(values)
+        words: list[str | None] = [column.words[place] for place in places if place >= 0]
+        return Field(column.name, "words", words=(*words, *[None] * (-1 in places)))
+    if column.kind == "date":
+        found = date_parts(values)
+        known = found[~np.isnan(found).any(axis=1)]
+        vary = [n for n in range(len(PARTS)) if len(np.unique(known[:, n])) > 1] or [0]
+        parts = tuple(PARTS[n] for n in vary)
+        fill = tuple(_median(known[:, n]) for n in vary) if gaps else None
+        return Field(column.name, "date", fill=fill, parts=parts)
+    known = values[~column.gaps(values)]
+    fill = (_median(known),) * max(1, column.width) if gaps else None
+    return Field(column.name, column.kind, column.values.shape[1:], fill=fill)
 
 
-def check_block(rows: Rows, block: slice) -> None:
-    """Raise InputError for the first of some rows that is not finite or whose label is none."""
-    table = rows.table
-    for name in ("x",) if table.y is None else ("x", "y"):
-        values = rows.raw_x(block) if name == "x" else rows.raw_y(block)
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            row, *column = np.argwhere(~np.isfinite(values))[0]
-            names = rows.encoding.features if name == "x" else ()
-            raise InputError(
-                f"{table.source}: {name} has {values[row, *column]} in "
-                f"{place(block.start + row, column, names)}; needed are finite numbers: fill it in "
-                "or leave the row out"
-            )
-    if table.y is not None:
-        task, classes = rows.encoding.task, rows.encoding.classes
-        _check_labels(rows.raw_y(block), block.start, table.source, task, classes)
-
-
-def place(row: int, column: Sequence[int], names: Sequence[str]) -> str:
-    """Return where an entry stands, for people; its column's name too, where columns have some."""
-    where = f"row {row}" + "".join(f", column {c}" for c in column)
-    named = "".join(f", {names[c]!r}" for c in column if names)
-    return f"{where} ({'both count' if column else 'counts'} from 0){named}"
-
-
-def _check_labels(y: Array, start: int, source: str, task: Task, classes: Array) -> None:
-    """Raise InputError for the first label that can't be one."""
-    if task == "multilabel":
-        wrong, needed = ~np.isin(y, (0, 1)), "0 or 1; or is it --task regression?"
-    elif task == "classification" and len(classes):
-        known = y.dtype.kind != "U" or classes.dtype.kind == "U"
-        wrong = ~np.isin(_like(y, classes), classes) if known else np.ones(len(y), bool)
-        needed = f"one of the training rows' labels ({nearest('', map(str, classes))})"
-    elif task == "classification" and y.dtype.kind == "f":
-        wrong, needed = y != np.floor(y), "a whole number; or is it --task regression?"
-    else:
-        return
-    if wrong.any():
-        row, *column = np.argwhere(wrong)[0]
-        raise InputError(
-            f"{source}: y has label {y[row, *column]} in row {start + row}; needed is {needed}"
-        )
-
-
-def _classes(rows: Rows, config: DataConfig, world: World) -> Array:
-    """Return the sorted labels of classification, else an empty array. Collective."""
-    if rows.encoding.task != "classification":
-        return np.empty(0)
-    own = [np.unique(rows.raw_y(block)) for block in rows.blocks(world)]
-    everyone = world.allgather(np.unique(np.concatenate(own)) if own else rows.raw_y(slice(0, 1)))
-    classes = np.unique(np.concatenate(everyone))
-    with world.together():
-        if len(classes) == 1:
-            raise InputError(
-                f"{rows.table.source}: all {len(rows)} labels are {classes[0]}; "
-                "classification needs at least two classes"
-            )
-        for name in classes if classes.dtype.kind == "U" else ():
-            if not is_text(name):
-                raise InputError(
-                    f"{rows.table.source}: label {name!r} is no text that can be written: it holds "
-                    "half of a character; give it another name"
-                )
-        if config.task == "auto" and len(classes) > max(100, len(rows) // 10):
-            raise InputError(
-                f"{rows.table.source}: y holds {len(classes)} different whole numbers or names in "
-                f"{len(rows)} rows; say what it is with --task classification or --task regression"
-            )
-    return classes
+def _median(values: Array) -> float:
+    return float(np.median(values.astype(np.float64))) if len(values) else 0.0
 
 
 def _scale(
     rows: Rows, scale: Scale, world: World, total: Total
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return shift and factor [features] from the training rows. Collective.
+    """Return shift and factor [width] from the training rows. Collective.
 
-    A column that never changes, rounding aside, is only shifted.
+    A number that never changes, rounding aside, is only shifted.
     """
-    width = len(rows.encoding.shift)
+    scaled = np.concatenate([field.scaled for field in rows.encoding.fields])
+    shift, factor = np.zeros(len(scaled)), np.ones(len(scaled))
+    if scale == "none" or not scaled.any():
+        return shift, factor
+    read = rows.raw_x if scaled.all() else lambda block: rows.raw_x(block)[:, scaled]
+    shift[scaled], factor[scaled] = _statistics("x", read, rows, scale, world, total)
+    return shift, factor
+
+
+def _statistics(
+    name: str, read: Callable[[slice], Array], rows: Rows, scale: Scale, world: World, total: Total
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the shift and the factor of numbers [m, width], read block by block. Collective."""
 
     def over_blocks(statistic: Callable[[Array], Array]) -> Array:
-        own = [statistic(rows.raw_x(block)) for block in rows.blocks(world)]
-        return np.array(own, np.float64).reshape(len(own), width)
+        own = [statistic(read(block).astype(np.float64)) for block in rows.blocks(world)]
+        return np.array(own, np.float64).reshape(len(own), -1 if own else width)
 
-    if scale == "none":
-        return np.zeros(width), np.ones(width)
-    with np.errstate(over="ignore"):
+    width = read(slice(0, 1)).shape[1]
+    with np.errstate(over="ignore", invalid="ignore"):
         if scale == "minmax":
             lows = world.allgather(over_blocks(lambda x: x.min(axis=0)))
             highs = world.allgather(over_blocks(lambda x: x.max(axis=0)))
             shift = np.concatenate(lows).min(axis=0)
             spread = np.concatenate(highs).max(axis=0) - shift
         else:
-            sums = over_blocks(lambda x: x.sum(axis=0, dtype=np.float64))
-            shift = total(sums, rows.num_blocks) / len(rows)
+            shift = total(over_blocks(lambda x: x.sum(axis=0)), rows.num_blocks) / len(rows)
             squares = over_blocks(lambda x: np.square(x - shift).sum(axis=0))
             spread = np.sqrt(total(squares, rows.num_blocks) / len(rows))
     with world.together():
         if not np.isfinite(spread).all():
             column = int(np.argmin(np.isfinite(spread)))
             raise InputError(
-                f"{rows.table.source}: the numbers of x in column {column} are too large to scale; "
-                "give them in another unit"
+                f"{rows.table.source}: the numbers of {name} in column {column} are too large to "
+                "scale; give them in another unit"
             )
     return shift, 1 / np.where(spread > 1e-12 * np.abs(shift), spread, 1)
+
+
+def _scale_targets(rows: Rows, world: World, total: Total) -> Encoding:
+    """Return the encoding with the scale of the values to predict, each its own. Collective."""
+
+    def read(block: slice) -> Array:
+        y = rows.raw_y(block)
+        return y.reshape(len(y), -1)
+
+    shift, factor = _statistics("y", read, rows, "standard", world, total)
+    return replace(rows.encoding, target_shift=shift, target_factor=factor)
+
+
+def _told(table: Table, fields: tuple[Field, ...], answer: Answer) -> list[str]:
+    """Return what was understood, for people: three to ten lines."""
+    width = sum(field.width for field in fields)
+    rows = f"{table.source}: {len(table):,} rows, {width:,} input{'s' * (width != 1)}"
+    columns = f" from {len(fields):,} column{'s' * (len(fields) != 1)}" if table.named else ""
+    lines = [rows + columns]
+    if table.named:
+        called = {
+            "numbers": "numbers", "flag": "yes or no", "date": "dates", "words": "categories",
+        }  # fmt: skip
+        for kind, name in called.items():
+            found = [field for field in fields if field.kind == kind]
+            if found:
+                lines.append(f"{name}: {_names([_about(field) for field in found])}")
+        gaps = [field.name for field in fields if field.fill is not None]
+        if gaps:
+            lines.append(f"gaps, filled with the median and marked: {_names(gaps)}")
+        lines += table.notes[:4]
+        if len(table.notes) > 4:
+            lines.append(f"{len(table.notes) - 4} more columns are left out")
+    else:
+        lines.append(f"x: {table.columns[0].about().partition(' ')[2]}")
+    target = _names([column.name for column in table.targets])
+    return [*lines, f"target {target}: {answer.told}"]
+
+
+def _about(field: Field) -> str:
+    if field.kind == "words":
+        return f"{field.name} ({len(field.words)})"
+    return f"{field.name} ({', '.join(field.parts)})" if field.kind == "date" else field.name
+
+
+def _names(names: list[str]) -> str:
+    names = [name if len(name) <= 40 else f"{name[:36]}..." for name in map(shown, names)]
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

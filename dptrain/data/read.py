@@ -1,249 +1,128 @@
-"""Files become tables: raw rows and targets, memory-mapped where the format allows."""
+"""Files and what Python hands over become tables, whatever they hold, each read once a node."""
 
-import csv
 import os
-import stat
-import zipfile
-import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
-import numpy as np
+from dptrain.config import InputError, file_name
+from dptrain.data.given import given, named, one_array, pair
+from dptrain.data.hdf5 import read_hdf5
+from dptrain.data.kinds import expanded, kind_of, tables_of
+from dptrain.data.numpy_files import read_idx, read_npy, read_npz
+from dptrain.data.roles import Roles
+from dptrain.data.share import Take, share
+from dptrain.data.table import Stacked, Table
+from dptrain.world import World
 
-from dptrain.arrays import Array
-from dptrain.config import InputError, file_name, nearest
-
-NPZ_NAMES = ("x", "y", "x_train", "y_train", "x_test", "y_test")
-"""Which arrays of a .npz file are read."""
+TABLES = ("parquet", "arrow", "text")
+"""What pyarrow reads."""
 
 
 @dataclass(frozen=True)
-class Table:
-    """Rows as a file holds them: x [rows, features], y [rows] or [rows, outputs] or None.
+class Files:
+    """Files of one kind, which are one data set."""
 
-    `source` says where they are from; `features` are a CSV file's column names, else empty;
-    `mapped` says that x is a memory-mapped file.
-    """
-
-    x: Array
-    y: Array | None
+    paths: tuple[str, ...]
+    kinds: tuple[str, ...]
     source: str
-    features: tuple[str, ...] = ()
-    mapped: bool = False
-
-    def __post_init__(self) -> None:
-        for name, array in (("x", self.x), ("y", self.y)):
-            if array is None:
-                continue
-            if array.dtype.kind not in ("biuf" if name == "x" else "biufU") or array.ndim == 0:
-                raise InputError(
-                    f"{self.source}: {name} has dtype {array.dtype} and shape {array.shape}; "
-                    f"needed are rows of numbers{' or names' if name == 'y' else ''}"
-                )
-        if self.x.size == 0:
-            what = "no example" if len(self.x) == 0 else "no input beside the target"
-            raise InputError(f"{self.source}: x has shape {self.x.shape}, so there is {what}")
-        if self.y is not None and len(self.x) != len(self.y):
-            raise InputError(
-                f"{self.source}: x has {len(self.x)} rows and y has {len(self.y)}; "
-                "they must have the same number, a target for each example"
-            )
-        object.__setattr__(self, "x", np.asarray(self.x).reshape(len(self.x), -1))
-        if self.y is not None and self.y.ndim > 1:
-            flat = self.y.reshape(len(self.y), -1)
-            object.__setattr__(self, "y", flat[:, 0] if flat.shape[1] == 1 else flat)
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def shapes(self) -> str:
-        """Return shapes and types, by which ranks see whether they have read the same."""
-        y = "no y" if self.y is None else f"y {self.y.shape} {self.y.dtype}"
-        return f"x {self.x.shape} {self.x.dtype}, {y}"
+    """What people are told of where rows come from."""
+    unpacked: bool
+    """Whether rows have to be unpacked or parsed, so that one rank a node does it for all."""
+    identity: tuple[Any, ...] = ()
+    """By which ranks of a node see whether they mean the same files."""
 
 
-def read(
-    paths: Sequence[str], target: Sequence[str] = (), features: Sequence[str] = ()
-) -> tuple[Table, Table | None]:
-    """Read training (or other) rows, and the test rows where the file holds some.
+def read(data: Any, roles: Roles, world: World, take: Take) -> tuple[Table, Table | None]:
+    """Read training (or other) rows, and the test rows where the files hold some.
 
     Parameters
     ----------
-    paths
-        Nothing: the embedded digits. One .npz file (x, y and maybe x_test, y_test; or x_train,
-        y_train, ...), one CSV file with a header, one .npy file with x alone, or two .npy files,
-        x and y. Arrays of .npy files are memory-mapped: rows are read when they are asked for.
-    target
-        Names of the CSV columns to predict.
-    features
-        Names of the CSV columns that are the inputs; all but the target's unless given.
+    data
+        Nothing: the embedded digits. Names of files, directories or patterns, which are one data
+        set; or two files with one array each, x and y. Or what Python has: see `given`.
+    roles
+        What each column is for.
+    world
+        The ranks.
+    take
+        Returns so many bytes that the ranks of the node share.
+
+    Collective: every rank must call this.
 
     Raises
     ------
     InputError
         A file is missing, unreadable, or not what is needed.
     """
+    by_name = isinstance(data, (tuple, list)) and all(isinstance(name, str) for name in data)
+    with world.together():
+        if not by_name:
+            return given(data, roles), None
+        found = _look(data, roles)
+    everyone = world.allgather(found.identity)
+    alike = all(len({everyone[rank] for rank in ranks}) == 1 for ranks in world.nodes)
+    if not (found.unpacked and alike and world.node_comm):
+        with world.together():
+            return _read(found, roles)
+    tables: tuple[Table, Table | None] | None = None
+    with world.together():
+        try:
+            if world.rank == world.ranks_here.start:
+                tables = _read(found, roles)
+        except InputError as error:  # of a node, not of one rank
+            raise InputError(str(error), local=error.local and len(world.nodes) > 1) from None
+    return share(tables, world, take)
+
+
+def _look(names: Sequence[str], roles: Roles) -> Files:
+    """Return what the named files are; no more of them is read than their first bytes."""
+    if not names:
+        return Files((), ("npz",), "the embedded digits", unpacked=True)
+    paths = [path for name in names for path in expanded(file_name(name))]
+    found = [kind_of(path) for path in paths]
+    kinds = [kind for kind, _ in found]
+    arrays = {*kinds} <= {"npy", "idx"}
+    for path, kind in zip(paths, kinds, strict=True):
+        if kind != kinds[0] and not arrays:
+            raise InputError(
+                f"{path} is another kind of file than {paths[0]}; several files are one data set, "
+                "or x and y as .npy"
+            )
+    if arrays and len(paths) > 2:
+        raise InputError(f"{len(paths)} data files are given; needed are one, or x and y as .npy")
+    stats = [os.stat(path) for path in paths]  # noqa: PTH116 (as by each rank of a node)
+    identity = [(one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns) for one in stats]
+    shown = paths if len(paths) < 3 else [f"{len(paths)} files, the first of them {paths[0]}"]
+    as_table = kinds[0] == "hdf5" and bool(roles.target or roles.kinds)
+    packed = kinds[0] in ("npz", *TABLES) or any(packed for _, packed in found)
+    return Files(
+        tuple(paths), tuple(kinds), " and ".join(shown), packed or as_table, tuple(identity)
+    )
+
+
+def _read(found: Files, roles: Roles) -> tuple[Table, Table | None]:
+    """Return training rows and test rows of files."""
+    kind, paths, source = found.kinds[0], found.paths, found.source
+    if kind in TABLES:
+        arrow = tables_of(paths[0]).arrow
+        reader = arrow.read_text if kind == "text" else arrow.read_typed
+        return reader(paths, roles, source), None
+    if kind in ("npy", "idx"):
+        readers = {"npy": read_npy, "idx": read_idx}
+        arrays = [readers[kind](path) for kind, path in zip(found.kinds, paths, strict=True)]
+        if len(arrays) == 1:
+            return one_array(arrays[0], roles, source), None
+        return pair(arrays[0], arrays[1], roles, source), None
     if not paths:
         with files("dptrain.data").joinpath("digits.npz").open("rb") as file:
-            return _read_npz(file, "the embedded digits")
-    if len(paths) > 2:
-        raise InputError(f"{len(paths)} data files are given; needed are one, or x and y as .npy")
-    paths = [file_name(path) for path in paths]
-    kinds = [_kind(path) for path in paths]
-    if target and kinds != ["csv"]:
-        raise InputError(f"target {target[0]!r} is given, but {paths[0]} is no CSV file with names")
-    if len(paths) == 2:
-        for path, kind in zip(paths, kinds, strict=True):
-            if kind != "npy":
-                raise InputError(
-                    f"{path} is no .npy file; two data files must both be .npy, x and y"
-                )
-        x, y = _read_npy(paths[0]), _read_npy(paths[1])
-        return Table(x, y, f"{paths[0]} and {paths[1]}", mapped=True), None
-    if kinds[0] == "npz":
-        return _read_npz(paths[0], paths[0])
-    if kinds[0] == "npy":
-        return Table(_read_npy(paths[0]), None, paths[0], mapped=True), None
-    return _read_csv(paths[0], target, features), None
-
-
-def _kind(path: str) -> str:
-    """Return npz, npy or csv from a file's first bytes, and complain where its name differs."""
-    named = Path(path).suffix.lower().lstrip(".")
-    try:
-        kind = os.stat(path).st_mode  # noqa: PTH116 (beside the other questions about it)
-        if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):  # opened, it might wait for ever
-            raise InputError(f"{path} is a pipe or a device; needed is a file, read more than once")
-        with Path(path).open("rb") as file:
-            start = file.read(64)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}", local=True) from None
-    except InputError:
-        raise
-    except ValueError as error:
-        raise InputError(f"{path!r} names no file: {error}") from None
-    found = {b"PK": "npz", b"\x93N": "npy"}.get(start[:2], named if b"\0" in start else "csv")
-    if not start:
-        raise InputError(f"{path} is empty; needed is a .npz, .npy or .csv file")
-    if found != named and (found != "csv" or named in ("npz", "npy")):
-        raise InputError(
-            f"{path} is named .{named} but begins with {start[:12]!r}, as a .{found} file does; "
-            f"needed is a .npz, .npy or .csv file under its own name"
-        )
-    if b"\0" in start and found not in ("npz", "npy"):
-        raise InputError(f"{path} is binary; needed is a .npz, .npy or .csv file")
-    return found
-
-
-@contextmanager
-def _no_traceback(path: str) -> Iterator[None]:
-    """Turn what NumPy and the file system say of a broken file into an InputError."""
-    try:
-        yield
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
-        raise InputError(f"{path} can't be read: {error}", local=True) from None
-    except ValueError as error:
-        why = str(error)
-        if "pickle" in why.lower() or "object" in why.lower():
-            why = "it holds Python objects (a pickle), which are never loaded; store plain numbers"
-        raise InputError(f"{path} can't be read: {why}") from None
-
-
-def _read_npy(path: str) -> Array:
-    with _no_traceback(path):
-        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
-    return array
-
-
-def _read_npz(file: Any, source: str) -> tuple[Table, Table | None]:
-    with _no_traceback(source), np.load(file, allow_pickle=False) as archive:
-        names = set(archive.files)
-        arrays = {name: archive[name] for name in names if name in NPZ_NAMES}
-    for name, array in arrays.items():
-        if not isinstance(array, np.ndarray):
-            raise InputError(f"{source}: {name} is no array; needed is what numpy.savez writes")
-    x, y = ("x_train", "y_train") if "x_train" in arrays else ("x", "y")
-    if x not in arrays:
-        raise InputError(
-            f"{source} holds {', '.join(sorted(names)) or 'nothing'}; needed are x and y, "
-            "or x_train and y_train (and for test data x_test and y_test)"
-        )
-    table = Table(arrays[x], arrays.get(y), source)
-    if "x_test" not in arrays:
-        return table, None
-    return table, Table(arrays["x_test"], arrays.get("y_test"), f"the test rows of {source}")
-
-
-def has_names(paths: Sequence[str]) -> bool:
-    """Return whether the files are a CSV file, whose columns have names."""
-    return len(paths) == 1 and _kind(file_name(paths[0])) == "csv"
-
-
-def _read_csv(path: str, target: Sequence[str], features: Sequence[str]) -> Table:
-    with _no_traceback(path), Path(path).open(newline="", encoding="utf-8-sig") as file:
-        names = [name.strip() for name in next(csv.reader(file), [])]
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError(f"{path} has two columns named {name!r}; each needs its own name")
-    for name in (*target, *features):
-        if name not in names:
-            raise InputError(f"{path} has no column {name!r}; {nearest(name, names)}")
-    features = features or [name for name in names if name not in target]
-    columns = _read_columns(path, names, features)
-    x = np.stack([columns[name] for name in features], axis=1) if features else np.empty((1, 0))
-    y = _as_numbers(np.stack([columns[name] for name in target], axis=1)) if target else None
-    return Table(x, y, path, tuple(features))
-
-
-def _read_columns(path: str, names: list[str], numbers: Sequence[str]) -> dict[str, Array]:
-    """Return the columns of a CSV file: those of numbers as float64, the others as text."""
-    dtype = [(f"{column}", "f8" if name in numbers else "O") for column, name in enumerate(names)]
-    try:
-        with Path(path).open(encoding="utf-8-sig") as file:
-            next(file, "")
-            if not any(line.strip() for line in file):
-                return {name: np.empty(0) for name in names}
-        rows = np.loadtxt(
-            path, dtype, comments=None, delimiter=",", skiprows=1, ndmin=1,
-            quotechar='"', encoding="utf-8-sig",
-        )  # fmt: skip
-    except (ValueError, UnicodeDecodeError) as error:
-        columns = [names.index(name) for name in numbers]
-        raise _csv_error(path, names, columns, error) from None
-    return {name: rows[f"{column}"] for column, name in enumerate(names)}
-
-
-def _csv_error(path: str, names: list[str], columns: list[int], error: Exception) -> InputError:
-    """Return which cell is at fault, found by reading row by row: slow, but only this once."""
-    with Path(path).open(newline="", encoding="utf-8-sig", errors="replace") as file:
-        for number, row in enumerate(csv.reader(file), start=1):
-            if number == 1 or not row:
-                continue
-            if len(row) != len(names):
-                return InputError(
-                    f"{path}: line {number} has {len(row)} cells; the header has {len(names)}"
-                )
-            for column in columns:
-                try:
-                    float(row[column])
-                except ValueError:
-                    return InputError(
-                        f"{path}: line {number} has {row[column]!r} in column {names[column]!r}; "
-                        "inputs must be numbers: fill it in, encode it, or leave the column out "
-                        "(and name the column to predict with --target)"
-                    )
-    return InputError(f"{path} can't be read: {error}")
-
-
-def _as_numbers(cells: Array) -> Array:
-    """Return a target's texts as integers where all are, else as floats, else as names."""
-    for dtype in (np.int64, np.float64):
-        try:
-            return cells.astype(dtype)
-        except (ValueError, OverflowError):
-            continue
-    return np.char.strip(cells.astype(np.str_))
+            return named(read_npz(file), roles, source)
+    members = [read_hdf5(path) if kind == "hdf5" else read_npz(path) for path in paths]
+    for path, other in zip(paths, members, strict=True):
+        if {*other} != {*members[0]}:
+            raise InputError(f"{path} holds other arrays than {paths[0]}")
+    if len(members) == 1:
+        return named(members[0], roles, source)
+    stacked = {name: Stacked([member[name] for member in members]) for name in members[0]}
+    return named(stacked, roles, source)

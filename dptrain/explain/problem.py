@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.config import ExplainConfig, TrainConfig
+from dptrain.data.encode import Flat
 from dptrain.keys import Purpose, generator
 from dptrain.model.mlp import MLP
 from dptrain.order import Batch
@@ -80,7 +81,7 @@ class Digits:
 @cache
 def digits(seed: int) -> Digits:
     """Return digits and the network that chapters 6 and 7 look at."""
-    x, y = load((), world=World()).train.gather(slice(0, NUM_DIGITS), np.float64)
+    x, y = load((), world=World()).train.gather(slice(0, NUM_DIGITS), Flat(np.float64))
     return Digits(seed, MLP([64, 4, 10], activation="tanh", dtype="float64"), x, y)
 
 

@@ -30,6 +30,9 @@ class Model(Protocol):
     place of its class's; `fingerprint()`, a text that changes with what it computes; `software()`,
     the names and versions of what it computes with; and, as an `MLP` does, `probabilities`, `check`
     (whether data fit it), `activation_bytes` and `flop` (its products, for `bench`).
+
+    An array's rows come in their own shape, whole numbers as they are, other numbers scaled. With
+    `flat_inputs = True`, as an `MLP` has it, each is one row of scaled numbers of type `dtype`.
     """
 
     @property
@@ -62,7 +65,7 @@ class Model(Protocol):
         params
             Shape [n], not to be changed.
         x
-            Inputs, shape [m, features], m >= 1.
+            Inputs, shape [m, features], or [m, ...] as an array's rows have it; m >= 1.
         y
             Targets: class numbers [m] for classification, values [m] or [m, outputs] else.
         weights

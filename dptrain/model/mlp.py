@@ -52,6 +52,9 @@ class MLP:
         "float32" or "float64".
     """
 
+    flat_inputs = True
+    """It takes the inputs of an example as one row of numbers, whatever their shape."""
+
     def __init__(
         self,
         sizes: Sequence[int],

@@ -120,14 +120,29 @@ class NodeMemory:
                 self._shared.madvise(mmap.MADV_REMOVE)
 
 
-def _take(comm: "MPI.Intracomm", num_bytes: int) -> mmap.mmap:
+def shared_rows(comm: "MPI.Intracomm | None", num_bytes: int) -> tuple[memoryview, bool]:
+    """Return memory for rows of data, and whether the ranks of a node share it.
+
+    As long as any of them has arrays in it. It is on disk where memory can't be shared, and each
+    rank's own where that can't be either. Collective over the node.
+    """
+    if comm is None:
+        return np.empty(num_bytes, np.uint8).data, True
+    for folder in (None, Path(tempfile.gettempdir())):
+        with contextlib.suppress(OSError):  # on every rank
+            return memoryview(_take(comm, max(comm.size, num_bytes), folder)), True
+    return np.empty(num_bytes, np.uint8).data, False
+
+
+def _take(comm: "MPI.Intracomm", num_bytes: int, folder: Path | None = None) -> mmap.mmap:
     """Return memory, filled with zeros, that the ranks of a node share.
 
     It is a file that soon has no name any more, so that nothing stays behind of ranks that are
     killed. Each rank takes its part of the pages, which then are near to its cores. Collective;
     OSError on all ranks where one is refused.
     """
-    folder = SHM if SHM.is_dir() else Path(tempfile.gettempdir())
+    if folder is None:
+        folder = SHM if SHM.is_dir() else Path(tempfile.gettempdir())
     path = comm.bcast(folder / f"dptrain-{uuid.uuid4().hex}")
     found: mmap.mmap | None = None
     fault: OSError | None = None
@@ -151,7 +166,9 @@ def _map(path: Path, num_bytes: int, part: range, new: bool) -> mmap.mmap:
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
     file = os.open(path, flags | (os.O_CREAT | os.O_EXCL) * new, 0o600)
     try:
-        if new and free_bytes() < num_bytes:  # what others still need isn't taken for a moment
+        if (
+            new and path.parent == SHM and free_bytes() < num_bytes
+        ):  # what others still need isn't taken for a moment
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if new:
             os.truncate(file, num_bytes)

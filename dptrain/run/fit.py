@@ -2,14 +2,16 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import asdict, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dptrain.arrays import Floats, num_params
 from dptrain.config import (
+    FROM_PYTHON,
     SHARD,
     DataConfig,
     InputError,
@@ -18,15 +20,18 @@ from dptrain.config import (
     TrainConfig,
     counted,
     option_name,
+    shown,
 )
 from dptrain.data.prepare import Data, prepare
 from dptrain.data.read import read
+from dptrain.data.roles import Roles
 from dptrain.guard import GUARD
 from dptrain.model import Model, check_layout, described
 from dptrain.model import load as models
 from dptrain.model.mlp import MLP, mlp
 from dptrain.order import Order
 from dptrain.record.progress import progress
+from dptrain.reduce.memory import shared_rows
 from dptrain.reduce.sums import total
 from dptrain.run.begin import open_run
 from dptrain.run.control import MetricsFile, RunControl
@@ -44,48 +49,70 @@ from dptrain.world import World, collective, connect
 
 @collective
 def load(
-    paths: str | Path | Sequence[str | Path] = (),
+    data: Any = (),
     config: DataConfig | None = None,
     *,
+    test: Any = None,
     seed: int = 0,
     world: World | None = None,
 ) -> Data:
-    """Read files and make them ready for training: checked, split and scaled.
+    """Read rows and make them ready for training: checked, split and encoded.
 
     Parameters
     ----------
-    paths
-        One .npz, .npy or CSV file, two .npy files (x and y), or nothing for the embedded digits.
+    data
+        Names of files, directories or patterns (CSV, TSV, Parquet, Arrow, .npz, HDF5; several are
+        one data set); two files x and y (.npy or IDX); or nothing, for the embedded digits. From
+        Python: arrays (x, y), shapes [m, ...] and [m] or [m, outputs]; a mapping of named arrays; a
+        frame of pandas, polars or pyarrow, with `config.target`; or an object with `__len__` whose
+        items are pairs x, y.
     config
-        Which columns, which task, what is held out, how inputs are scaled.
+        Which columns are what, which task, what is held out, how inputs are scaled.
+    test
+        Test rows, as `data`, where that holds none; files may be named in `config.test_data` too.
     seed
         Chooses the rows held out; give `fit` the same.
     world
         The ranks; all that MPI started unless given.
 
-    Collective: every rank must call this; each checks and adds up its own share of the rows.
+    Collective: every rank must call this; each checks and adds up its own share of the rows. Files
+    that must be parsed are read by one rank a node, into memory that its ranks share.
 
     Raises
     ------
     InputError
-        A file or what it holds is not what is needed, on any rank; every rank raises the same.
+        What was given is not what is needed, on any rank; every rank raises the same.
     """
     config = config or DataConfig()
     world = world or connect()
-    listed = [paths] if isinstance(paths, (str, Path)) else paths
-    files = tuple(str(Path(path).absolute()) for path in listed)
     check_programs(world)
-    with world.together():
-        table, test = read(files, config.target)
-        if config.test_data:
-            table_of_test, preferred = read(config.test_data, config.target, table.features)
-            test = preferred or table_of_test
-    found = asdict(config) | {"seed": seed, "data": table.shapes(), "test": test and test.shapes()}
+    take, roles = partial(shared_rows, world.node_comm), Roles.of(config)
+    rows, paths = _named(data)
+    table, test_table = read(rows, roles, world, take)
+    found = asdict(config) | {"seed": seed}
+    check_equal(world, found)
+    if test is not None or config.test_data:
+        other = config.test_data if test is None else _named(test)[0]
+        first, preferred = read(other, roles.like(table), world, take)
+        test_table = preferred or first
+    found |= {"data": table.shapes(), "test": test_table and test_table.shapes()}
     if world.size > 1:
-        contents = {"the data's SHA-256": content(table), "the test data's SHA-256": content(test)}
+        contents = {
+            "the data's SHA-256": content(table),
+            "the test data's SHA-256": content(test_table),
+        }
         check_equal(world, found | contents)
-    data = prepare(table, test, config, seed, world, lambda own, n: total(world, own, n))
-    return replace(data, paths=files, config=config, seed=seed)
+    made = prepare(table, test_table, config, seed, world, lambda own, n: total(world, own, n))
+    return replace(made, paths=paths, config=config, seed=seed)
+
+
+def _named(data: Any) -> tuple[Any, tuple[str, ...]]:
+    """Return data with absolute names of files, and these names; one that says so for none."""
+    listed = [data] if isinstance(data, (str, Path)) else () if data is None else data
+    if not isinstance(listed, (list, tuple)) or not all(isinstance(p, (str, Path)) for p in listed):
+        return data, (FROM_PYTHON,)
+    files = tuple(str(Path(path).absolute()) for path in listed)
+    return files, files
 
 
 def mlp_for(data: Data, config: ModelConfig | None = None) -> MLP:
@@ -97,7 +124,7 @@ def mlp_for(data: Data, config: ModelConfig | None = None) -> MLP:
         The loss that is asked for does not fit the task.
     """
     config, encoding = config or ModelConfig(), data.encoding
-    inputs, outputs = len(encoding.shift), encoding.outputs
+    inputs, outputs = encoding.shift.size, encoding.outputs
     return mlp(config, encoding.task, inputs, outputs, len(encoding.classes))
 
 
@@ -167,8 +194,7 @@ def fit(
         try:
             writer, now = open_run(run, data, config, settings, out, resume, force, world)
             idle = _idle(run.order, config, world, resume=resume)
-            if idle and not quiet and world.rank == 0:
-                tell(idle)
+            _say(() if quiet else (*data.told, idle), world)
             bar = progress(run.num_steps, run.step, quiet=quiet or world.rank > 0)
             control = RunControl(run, config, world, writer, now)
             if writer is not None:
@@ -198,6 +224,13 @@ def fit(
             writer.note_trouble(str(error))
             trained.summary["trouble"] = writer.trouble
     return trained
+
+
+def _say(lines: Iterable[str | None], world: World) -> None:
+    """Tell people of what there is to say, once."""
+    for line in lines if world.rank == 0 else ():
+        if line:
+            tell(shown(line))
 
 
 def _test(run: Training, data: Data, world: World, control: Control) -> Metrics:
@@ -258,7 +291,7 @@ def _check(model: Model, data: Data, config: TrainConfig) -> None:
     fits: Callable[[Task, int, int, int], None] | None = getattr(model, "check", None)
     if fits is not None:
         found = data.encoding
-        fits(found.task, len(found.shift), found.outputs, len(found.classes))
+        fits(found.task, found.shift.size, found.outputs, len(found.classes))
 
 
 def outcome(

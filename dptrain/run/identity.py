@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from dptrain.config import InputError, TrainConfig
-from dptrain.data.prepare import Data, Rows
-from dptrain.data.read import Table
+from dptrain.data.feed import Rows
+from dptrain.data.prepare import Data
+from dptrain.data.table import Table
 from dptrain.model import described, is_own
 from dptrain.record.receipt import differences
 from dptrain.reduce.digest import HASHED, root
@@ -41,15 +42,16 @@ def content(table: Table | None) -> str | None:
     """
     if table is None:
         return None
-    digest = hashlib.sha256(f"{table.shapes()} {table.features}".encode())
-    for array in (table.x, *([] if table.y is None else [table.y])):
-        rows = max(1, PIECE // max(1, array.nbytes // len(array)))
-        starts: Sequence[int] = range(0, len(array), rows)
-        if array.nbytes > WHOLE:
-            last = max(0, len(array) - rows)
-            starts = [last * n // (SAMPLES - 1) for n in range(SAMPLES)]
-        for start in starts:
-            digest.update(np.ascontiguousarray(array[start : start + rows]).tobytes())
+    names = [(column.name, column.kind) for column in table.every()]
+    digest = hashlib.sha256(f"{table.shapes()} {names}".encode(errors="surrogatepass"))
+    digest.update(table.texts())
+    rows = max(1, PIECE // max(1, table.nbytes // len(table)))
+    starts: Sequence[int] = range(0, len(table), rows)
+    if table.nbytes > WHOLE:
+        last = max(0, len(table) - rows)
+        starts = [last * n // (SAMPLES - 1) for n in range(SAMPLES)]
+    for start in starts:
+        digest.update(table.content(slice(start, start + rows)))
     return digest.hexdigest()
 
 
@@ -117,8 +119,8 @@ def fingerprint(rows: Rows, world: World) -> str:
     whole = Rows(rows.table, rows.encoding)
     own = []
     for block in whole.blocks(world):
-        parts = (np.ascontiguousarray(array) for array in (whole.raw_x(block), whole.raw_y(block)))
-        own.append(hashlib.sha256(b"".join(part.tobytes() for part in parts)).digest())
+        texts = rows.table.texts() if block.start == 0 else b""
+        own.append(hashlib.sha256(texts + rows.table.content(block)).digest())
     digests = np.frombuffer(b"".join(own), np.uint8).reshape(-1, 32)
     return root(gather_leaves(world, digests, whole.num_blocks))
 

@@ -2,15 +2,19 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dptrain.config import DataConfig, InputError, data_files, from_settings
-from dptrain.data.prepare import Rows, check_rows
-from dptrain.data.read import has_names, read
+from dptrain.data.encode import Encoding
+from dptrain.data.feed import Rows, check_rows
+from dptrain.data.read import read
+from dptrain.data.roles import Roles
 from dptrain.record import rundir
+from dptrain.reduce.memory import shared_rows
 from dptrain.run.identity import check_equal, check_programs, content
 from dptrain.run.predictions import write_predictions
 from dptrain.run.trained import Trained, load_trained
@@ -38,13 +42,13 @@ def evaluate_run(
     with world.together():
         trained, settings = load_trained(run), rundir.read_config(Path(run), local=True)
         stored = from_settings(DataConfig, settings)
-        files = paths or stored.test_data or data_files(settings)
-        if not target and has_names(files):
-            target = stored.target
-        table, test = read(files, target, trained.encoding.features)
+        files = tuple(paths) or stored.test_data or data_files(settings)
+        roles = _roles(trained.encoding, stored, tuple(target) or trained.encoding.targets)
+    table, test = read(files, roles, world, partial(shared_rows, world.node_comm))
+    with world.together():
         if not paths and not test and not stored.test_data:
             raise InputError(f"the data of {run} has no test rows; name the DATA to evaluate on")
-        rows = Rows(test or table, trained.encoding)
+        rows = Rows(trained.encoding.adapt(test or table), trained.encoding)
         rows.raw_y(slice(0, 0))  # there must be targets
     _check_same(trained, rows, world)
     check_rows(rows, world)
@@ -79,9 +83,12 @@ def predict_run(
     """
     with world.together():
         trained = load_trained(run)
-        table, test = read(paths, (), trained.encoding.features)
-        rows = Rows(replace(test or table, y=None), trained.encoding)
-        trained.encoding.check(rows.table)
+        stored = _stored(run)
+        roles = _roles(trained.encoding, stored, ())
+    table, test = read(tuple(paths), roles, world, partial(shared_rows, world.node_comm))
+    with world.together():
+        found = replace(test or table, targets=())
+        rows = Rows(trained.encoding.adapt(found), trained.encoding)
     _check_same(trained, rows, world)
     with world.together():
         meaning = trained.chances if probabilities else trained.predictions
@@ -94,6 +101,27 @@ def predict_run(
         finally:
             for _ in blocks:  # also where they can't be written: the other ranks wait to send them
                 pass
+
+
+def _stored(run: str) -> DataConfig:
+    """Return how a run's files were read; the defaults where its settings are lost."""
+    try:
+        return from_settings(DataConfig, rundir.read_config(Path(run), local=True))
+    except InputError:
+        return DataConfig()
+
+
+def _roles(encoding: Encoding, stored: DataConfig, target: tuple[str, ...]) -> Roles:
+    """Return what the columns of other files are for, as in those that were trained on."""
+    return replace(
+        Roles.of(stored),
+        target=target,
+        features=(),
+        drop=(),
+        ids=(),
+        kinds=encoding.kinds,
+        label_kind=encoding.label_kind,
+    )
 
 
 def _check_same(trained: Trained, rows: Rows, world: World) -> None:

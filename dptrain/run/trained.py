@@ -3,18 +3,21 @@
 import hashlib
 import json
 import numbers
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.arrays import Array, Forms
-from dptrain.config import InputError, Task, TrainConfig, is_text
-from dptrain.data.prepare import Encoding, Rows, check_block, place
-from dptrain.data.read import Table
+from dptrain.config import InputError, Task, TrainConfig, is_text, nearest
+from dptrain.data.encode import Encoding
+from dptrain.data.feed import Rows, check_block
+from dptrain.data.given import given
+from dptrain.data.roles import Roles
+from dptrain.data.table import Column, Table
 from dptrain.model import Model, described
 from dptrain.model import load as models
 from dptrain.record import checkpoint, rundir
@@ -84,7 +87,7 @@ class Trained:
     def _outputs(self, rows: Rows, block: slice) -> Array:
         """Return the outputs [m, outputs] for a block of rows, finite as far as they count."""
         check_block(rows, block)
-        x = self.encoding.inputs(rows.raw_x(block), self.model.dtype)
+        x = rows.inputs(block, self.model)
         found = np.asarray(self.model.outputs(self.params, x)).reshape(len(x), -1)
         decides = found
         if self.encoding.task == "classification":  # the largest; the others may be -inf
@@ -93,7 +96,7 @@ class Trained:
         if not sound.all():
             row = int(np.argmin(sound))
             raise InputError(
-                f"{rows.table.source}: the outputs for {place(block.start + row, [], ())} are not "
+                f"{rows.table.source}: the outputs for {rows.place(block.start + row)} are not "
                 f"finite, {found[row]}: its numbers are too large for the model, or the model's "
                 "parameters are not finite"
             )
@@ -105,6 +108,7 @@ class Trained:
             return self.encoding.classes[predicted_classes(outputs)]
         if self.encoding.task == "multilabel":
             return (outputs > 0).astype(np.int64)
+        outputs = self.encoding.in_units(outputs)
         return outputs[:, 0] if outputs.shape[1] == 1 else outputs
 
     def chances(self, outputs: Array) -> Array:
@@ -119,16 +123,10 @@ class Trained:
 
     def file(self, version: str = __version__) -> list[bytes | memoryview]:
         """Return what model.safetensors consists of, as this version of dptrain writes it."""
-        encoding = {
-            "task": self.encoding.task,
-            "features": self.encoding.features,
-            "classes": self.encoding.classes.tolist(),
-            "outputs": self.encoding.outputs,
-        }
         scale = {"input.shift": self.encoding.shift, "input.factor": self.encoding.factor}
         about = {
             "version": version,
-            "encoding": encoding,
+            "encoding": self.encoding.spec(),
             "model": described(self.model),
             "threads": self.threads,
         }
@@ -159,35 +157,47 @@ def end_line(trained: Trained, version: str = __version__) -> dict[str, Any]:
 
 
 def _as_rows(x: Any, encoding: Encoding) -> Rows:
-    """Return rows of what NumPy can make an array of; InputError where they are none that fit."""
+    """Return rows of a frame, of named arrays, or of what NumPy can make an array of.
+
+    Raises InputError where they are none that fit.
+    """
+    source = "the rows to predict"
+    if np.ma.is_masked(x):
+        raise InputError("x has masked entries; needed are numbers: fill them in")
+    if encoding.named and (hasattr(x, "__arrow_c_stream__") or isinstance(x, Mapping)):
+        table = given(x, Roles(kinds=encoding.kinds), source)
+        return Rows(encoding.adapt(table), encoding)
     try:
         found, names = np.asarray(x), tuple(getattr(x, "columns", ()))
     except (TypeError, ValueError, RuntimeError) as error:  # rows of uneven lengths, say
         raise InputError(f"x can't be made an array of numbers: {error}") from None
-    if np.ma.is_masked(x):
-        raise InputError("x has masked entries; needed are numbers: fill them in")
-    named = bool(names) and all(isinstance(name, str) for name in names)
-    if named and encoding.features not in ((), names):
-        raise InputError(
-            f"the columns of x are {', '.join(names)}; needed are those that the model was trained "
-            f"on, in their order: {', '.join(encoding.features)}"
-        )
+    if names and all(isinstance(name, str) for name in names) and encoding.named:
+        missing = [name for name in encoding.features if name not in names]
+        if missing:
+            raise InputError(f"x has no column {missing[0]!r}; {nearest(missing[0], names)}")
+        found = found[:, [names.index(name) for name in encoding.features]]
+    texts = any(field.kind in ("words", "date") for field in encoding.fields)
+    if encoding.named and texts and found.ndim == 2 and found.shape[1] == len(encoding.fields):
+        columns = {name: found[:, n] for n, name in enumerate(encoding.features)}
+        return Rows(encoding.adapt(given(columns, Roles(kinds=encoding.kinds), source)), encoding)
     if found.dtype.kind == "O" and found.ndim > 0:
-        found = _as_numbers(found.reshape(len(found), -1), encoding.features)
-    table = Table(found, None, "the rows to predict")
-    encoding.check(table)
+        found = _as_numbers(found.reshape(len(found), -1), encoding)
+    table = encoding.adapt(Table(source, (Column("x", "numbers", found),)))
     return Rows(table, encoding)
 
 
-def _as_numbers(x: Array, names: Sequence[str]) -> NDArray[np.float64]:
+def _as_numbers(x: Array, encoding: Encoding) -> NDArray[np.float64]:
     """Return objects [m, features] as numbers, which is what a table of several types may hold."""
-    found = np.empty(x.shape)
+    found, names = np.empty(x.shape), encoding.features
     for (row, column), value in np.ndenumerate(x):
         try:
             found[row, column] = value if isinstance(value, (numbers.Real, np.bool_)) else ()
         except (TypeError, ValueError, OverflowError):
-            where = place(row, [column], names)
-            raise InputError(f"x has {value!r} in {where}; needed are finite numbers") from None
+            named = f", {names[column]!r}" if column < len(names) else ""
+            raise InputError(
+                f"x has {value!r} in row {row}, column {column} (both count from 0){named}; needed "
+                "are finite numbers"
+            ) from None
     return found
 
 
@@ -205,13 +215,13 @@ def _check_encoding(encoding: Encoding, model: Model) -> None:
 
     How many inputs and outputs a model of one's own has, it alone knows.
     """
-    width = len(encoding.shift)
+    width = encoding.shift.size
     for name, scale in (("shift", encoding.shift), ("factor", encoding.factor)):
         if scale.shape != (width,) or scale.dtype != np.float64:
             raise ValueError(f"input.{name} is {scale.dtype} {scale.shape}")
     task, classes, outputs = encoding.task, encoding.classes, encoding.outputs
-    if task not in get_args(Task) or type(outputs) is not int:
-        raise ValueError(f"the task is {task!r}, with {outputs!r} outputs")
+    if type(outputs) is not int:
+        raise ValueError(f"{outputs!r} outputs")
     if task == "classification":
         if classes.dtype.kind not in "biufU" or not np.array_equal(classes, np.unique(classes)):
             raise ValueError("the classes are not sorted labels")
@@ -222,9 +232,8 @@ def _check_encoding(encoding: Encoding, model: Model) -> None:
     fits: Callable[[Task, int, int, int], None] | None = getattr(model, "check", None)
     if fits is not None:
         fits(task, width, outputs, len(classes))
-    names = encoding.features
-    if not all(isinstance(name, str) for name in names) or len(names) not in (0, width):
-        raise ValueError("the features are not one name for each input")
+    if sum(field.width for field in encoding.fields) != width:
+        raise ValueError("the inputs have not one scale each")
 
 
 def load_trained(directory: str | Path, model: Model | None = None) -> Trained:
@@ -250,15 +259,8 @@ def load_trained(directory: str | Path, model: Model | None = None) -> Trained:
 
     try:
         tensors, about = rundir.read_tensors(path, fits)
-        encoding = about["encoding"]
-        how = Encoding(
-            task=encoding["task"],
-            features=tuple(encoding["features"]),
-            shift=tensors["input.shift"],
-            factor=tensors["input.factor"],
-            classes=np.array(encoding["classes"]),
-            outputs=encoding["outputs"],
-        )
+        scale = tensors["input.shift"], tensors["input.factor"]
+        how = Encoding.from_spec(about["encoding"], *scale)
         _check_encoding(how, found[0])
         threads = TrainConfig(threads=about["threads"]).threads
         tensors = {name: tensors[name] for name in models.forms(found[0])}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dptrain.arrays import Array, Floats
 from dptrain.config import InputError
-from dptrain.data.prepare import Rows
+from dptrain.data.feed import Rows
 from dptrain.guard import Ask
 from dptrain.model import Model
 from dptrain.reduce.sums import total
@@ -55,7 +55,7 @@ def evaluate(
     for block in rows.blocks(world):
         if asked is not None and asked().stop:
             break
-        x, y = rows.gather(block, model.dtype)
+        x, y = rows.gather(block, model)
         outputs = model.outputs(params, x)
         values = outputs.reshape(len(x), -1)
         if task == "classification":
@@ -93,7 +93,8 @@ def _metrics(sums: Array, rows: Rows) -> dict[str, float]:
         return {"accuracy": float(sums[0] / num)}
     if task == "multilabel":
         return {"accuracy": float(sums[0] / num), "label_accuracy": float(sums[1] / num / outputs)}
-    absolute, square, spread = sums.reshape(3, outputs)
+    unit = 1 / rows.encoding.target_factor
+    absolute, square, spread = sums.reshape(3, outputs) * [unit, unit**2, unit**2]
     explained = 1 - square / np.where(spread > 0, spread, np.nan)  # undefined where y never changes
     metrics = {
         "rmse": math.sqrt(square.sum() / num / outputs),
@@ -104,7 +105,7 @@ def _metrics(sums: Array, rows: Rows) -> dict[str, float]:
 
 def _target_mean(rows: Rows, world: World) -> Array:
     """Return the mean target [outputs] over all rows. Collective."""
-    own = [rows.raw_y(block).astype(np.float64).sum(axis=0) for block in rows.blocks(world)]
+    own = [rows.targets(block, np.float64).sum(axis=0) for block in rows.blocks(world)]
     sums = np.array(own, np.float64).reshape(-1, rows.encoding.outputs)
     return total(world, sums, rows.num_blocks) / len(rows)
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from dptrain.arrays import Floats, entries_of, name_of, num_params
 from dptrain.config import InputError, TrainConfig
-from dptrain.data.prepare import Data, Feed
+from dptrain.data.feed import Feed
+from dptrain.data.prepare import Data
 from dptrain.keys import Purpose, generator
 from dptrain.model import Model, Sums
 from dptrain.optim.optimizer import Optimizer
@@ -17,6 +18,7 @@ from dptrain.optim.rules import transforms
 from dptrain.optim.schedule import learning_rate
 from dptrain.order import Batch, Order
 from dptrain.reduce import REDUCERS
+from dptrain.reduce.memory import shared_rows
 from dptrain.reduce.segments import Segments
 from dptrain.reduce.sums import gather_leaves
 from dptrain.reduce.tree import tree_sum
@@ -44,7 +46,7 @@ def begin(model: Model, data: Data, config: TrainConfig, world: World) -> Traini
     reducer.start(lambda: model.initial_params(generator(config.seed, Purpose.PARAMS)))
     return Training(
         model,
-        Feed(data.train, model.dtype),
+        Feed(data.train, model, world, partial(shared_rows, world.node_comm)),
         order,
         reducer,
         Segments(model.layout),

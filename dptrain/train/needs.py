@@ -8,7 +8,8 @@ import numpy as np
 
 from dptrain.arrays import num_params
 from dptrain.config import InputError, TrainConfig
-from dptrain.data.prepare import BLOCK, Data
+from dptrain.data.feed import BLOCK
+from dptrain.data.prepare import Data
 from dptrain.machine import free_memory
 from dptrain.model import Model
 from dptrain.optim.optimizer import CACHED

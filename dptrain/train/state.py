@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.arrays import Array, Floats, Forms
-from dptrain.data.prepare import Feed
+from dptrain.data.feed import Feed
 from dptrain.model import Model
 from dptrain.optim.optimizer import Optimizer
 from dptrain.order import Order

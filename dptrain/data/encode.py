@@ -1,0 +1,206 @@
+"""How raw rows become inputs, and targets numbers: fitted once, and stored with the model."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.arrays import Array
+from dptrain.config import InputError, Scale, Task
+from dptrain.data.field import Field, field_of
+from dptrain.data.table import Column, Kind, Table
+
+
+class Taker(Protocol):
+    """What takes inputs: a model, as far as it is known here."""
+
+    @property
+    def dtype(self) -> Any:
+        """The type of what it computes with."""
+
+
+@dataclass(frozen=True)
+class Flat:
+    """What takes each example as one row of numbers of a type."""
+
+    dtype: Any
+    flat_inputs = True
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How raw rows become inputs and targets become numbers; it belongs to the stored model.
+
+    `shift` and `factor` are float64 [inputs]: input = (raw - shift) * factor. `classes` are the
+    sorted labels [classes], of classification only. `outputs` is how many values y has in a row.
+    """
+
+    task: Task
+    fields: tuple[Field, ...]
+    shift: NDArray[np.float64]
+    factor: NDArray[np.float64]
+    classes: Array
+    outputs: int
+    named: bool = False
+    """Whether the inputs are a table's columns, not one array."""
+    scale: Scale = "auto"
+    targets: tuple[str, ...] = ()
+    """The names of a table's columns that are predicted."""
+    one_hot: bool = False
+    """Whether a class stands as a row of numbers of which one is 1."""
+    target_shift: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
+    target_factor: NDArray[np.float64] = field(default_factory=lambda: np.ones(1))
+    """Of values, float64 [outputs] or [1]: what the model learns is (value - shift) * factor."""
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The names of a table's columns that are inputs; none of an array's."""
+        return tuple(field.name for field in self.fields) if self.named else ()
+
+    @property
+    def kinds(self) -> Mapping[str, Kind]:
+        """What each of a table's columns must be; nothing for an array."""
+        return {field.name: field.kind for field in self.fields} if self.named else {}
+
+    @property
+    def label_kind(self) -> Kind:
+        """What labels or values must be."""
+        return "words" if self.classes.dtype.kind == "U" and not self.one_hot else "numbers"
+
+    def inputs(self, parts: Sequence[Array], taker: Taker) -> Array:
+        """Return inputs [m, width] of a row's fields, computed in float64, then rounded.
+
+        A model that has `flat_inputs` False, or does not say, gets an array's rows in their own
+        shape [m, ...], and whole numbers as they are, unless a scale is asked for.
+        """
+        shape = self.fields[0].shape
+        as_it_is = not self.named and not getattr(taker, "flat_inputs", False)
+        if as_it_is and self.scale in ("auto", "none") and parts[0].dtype.kind in "biu":
+            return np.require(parts[0].reshape(len(parts[0]), *shape), requirements="W")
+        raw = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+        scaled: Array = np.subtract(raw, self.shift, dtype=np.float64)
+        scaled *= self.factor
+        inputs: Array = scaled.astype(taker.dtype, copy=False)
+        return inputs.reshape(len(inputs), *shape) if as_it_is else inputs
+
+    def learned(self, values: Array, dtype: Any) -> Array:
+        """Return values [m] or [m, outputs] as the model learns them."""
+        found: Array = (values.astype(np.float64) - self.target_shift) * self.target_factor
+        return found.astype(dtype)
+
+    def in_units(self, outputs: Array) -> Array:
+        """Return what the model says [m] or [m, outputs] in the units of the file."""
+        if not self.target_shift.any() and (self.target_factor == 1).all():
+            return outputs
+        found: Array = outputs / self.target_factor + self.target_shift
+        return found
+
+    def adapt(self, table: Table) -> Table:
+        """Return a table with the inputs that are needed, in their order.
+
+        Raises
+        ------
+        InputError
+            It has not the columns, or not as many numbers in a row, or other targets.
+        """
+        table = self._adapted(table)
+        width = sum(int(np.prod(field.shape)) for field in self.fields)
+        found = table.num_inputs
+        if not self.named and found != width:
+            raise InputError(
+                f"{table.source}: x has {found} columns; the training data has {width}, "
+                "and every row must have the same columns"
+                + "; an array of one row has shape [1, n]"
+                * (found == 1)
+            )
+        outputs = sum(column.width for column in table.targets)
+        needed = {self.outputs, len(self.classes)} if self.one_hot else {self.outputs}
+        if table.targets and outputs not in needed:
+            shape = table.targets[0].values.shape
+            raise InputError(f"{table.source}: y has shape {shape}; needed are {max(needed)} a row")
+        return table
+
+    def _adapted(self, table: Table) -> Table:
+        if not self.named and table.named:
+            if any(column.kind == "words" or column.kind == "date" for column in table.columns):
+                raise InputError(
+                    f"{table.source} has texts; the model was trained on numbers alone"
+                )
+            x = np.stack([column.read(slice(None)) for column in table.columns], axis=1)
+            return replace(table, columns=(Column("x", "numbers", x),), named=False)
+        if self.named and not table.named:
+            column = table.columns[0]
+            if column.width != len(self.fields):
+                raise InputError(
+                    f"{table.source}: x has {column.width} columns; the training data has "
+                    f"{len(self.fields)}, and every row must have the same columns"
+                    + "; an array of one row has shape [1, n]"
+                    * (column.width == 1)
+                )
+            other = [field.name for field in self.fields if field.kind in ("words", "date")]
+            if other:
+                held = "dates" if self.kinds[other[0]] == "date" else "texts"
+                raise InputError(
+                    f"{table.source} has numbers only; the model was trained on a table whose "
+                    f"column {other[0]!r} holds {held}"
+                )
+            values = column.read(slice(None)).reshape(len(table), -1)
+            columns = (Column(f.name, f.kind, values[:, n]) for n, f in enumerate(self.fields))
+            return replace(table, columns=tuple(columns), named=True)
+        if self.named:
+            by_name = {column.name: column for column in table.columns}
+            return replace(table, columns=tuple(by_name[name] for name in self.features))
+        return table
+
+    def spec(self) -> dict[str, Any]:
+        """Return all but `shift` and `factor` as plain values."""
+        kept = ("name", "kind", "shape", "fill", "parts", "words")
+        return {
+            "task": self.task,
+            "inputs": [
+                {key: getattr(one, key) for key in kept if getattr(one, key) not in ((), None)}
+                for one in self.fields
+            ],
+            "named": self.named,
+            "scale": self.scale,
+            "classes": self.classes.tolist(),
+            "outputs": self.outputs,
+            "one_hot": self.one_hot,
+            "targets": self.targets,
+            "target_shift": self.target_shift.tolist(),
+            "target_factor": self.target_factor.tolist(),
+        }
+
+    @staticmethod
+    def from_spec(spec: Mapping[str, Any], shift: Array, factor: Array) -> "Encoding":
+        """Return the encoding that `spec` told of; ValueError, TypeError, KeyError where none can.
+
+        What is told may be a stranger's.
+        """
+        fields = tuple(field_of(one) for one in spec["inputs"])
+        found = Encoding(
+            spec["task"], fields, shift, factor, np.array(spec["classes"]), spec["outputs"],
+            spec["named"], spec["scale"], tuple(spec["targets"]), spec["one_hot"],
+            np.array(spec["target_shift"]), np.array(spec["target_factor"]),
+        )  # fmt: skip
+        if found.task not in get_args(Task) or found.scale not in get_args(Scale):
+            raise ValueError(f"the task is {found.task!r}, the scale {found.scale!r}")
+        if type(found.named) is not bool or type(found.one_hot) is not bool:
+            raise ValueError("a switch is neither true nor false")
+        if not found.named and (len(fields) != 1 or fields[0].kind != "numbers"):
+            raise ValueError("an array is one field of numbers")
+        if len({one.name for one in fields}) < len(fields) or not fields:
+            raise ValueError("the inputs have not each a name")
+        if not all(isinstance(name, str) for name in found.targets):
+            raise ValueError("the targets are no names")
+        for values in (found.target_shift, found.target_factor):
+            wanted = (1,), (found.outputs,)
+            if (
+                values.dtype != np.float64
+                or values.shape not in wanted
+                or not np.isfinite(values).all()
+            ):
+                raise ValueError(f"the targets' scale is {values.dtype} {values.shape}")
+        return found

@@ -1,0 +1,259 @@
+"""Rows of a table as a model takes them: read and encoded when they are asked for."""
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.arrays import Array
+from dptrain.config import InputError, nearest
+from dptrain.data.encode import Encoding, Taker
+from dptrain.data.share import Take
+from dptrain.data.split import Chosen
+from dptrain.data.table import Column, Table
+from dptrain.world import World
+
+BLOCK = 1024
+"""Rows in a block. Statistics are added block by block in the tree, so are free of the ranks."""
+
+LARGEST = 2**31
+"""Bytes of encoded rows that a node holds; more are encoded anew each time that they are seen."""
+
+LARGEST_OF_FILES = 2**28
+"""Of those that are read from files piece by piece, so that a large file begins at once."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Examples of a table, encoded when they are asked for: only the rows asked for are read."""
+
+    table: Table
+    encoding: Encoding
+    chosen: Chosen | None = None
+    """The table's rows that belong, [examples]; None for all."""
+
+    def __len__(self) -> int:
+        return len(self.table) if self.chosen is None else len(self.chosen)
+
+    def rows(self, examples: Any) -> Any:
+        """Return which of the table's rows examples are, given by number or as a slice."""
+        return examples if self.chosen is None else self.chosen[examples]
+
+    def raw_x(self, examples: Any) -> Array:
+        """Return the inputs [m, width] of examples before they are scaled."""
+        parts = self._parts(examples)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+    def _parts(self, examples: Any) -> list[Array]:
+        rows = self.rows(examples)
+        fields = zip(self.encoding.fields, self.table.columns, self._places, strict=True)
+        return [field.encode(column.read(rows), places) for field, column, places in fields]
+
+    @functools.cached_property
+    def _places(self) -> list[NDArray[np.intp] | None]:
+        fields = zip(self.encoding.fields, self.table.columns, strict=True)
+        return [field.places(c) if field.kind == "words" else None for field, c in fields]
+
+    def inputs(self, examples: Any, taker: Taker) -> Array:
+        """Return the inputs of examples as a model takes them."""
+        return self.encoding.inputs(self._parts(examples), taker)
+
+    def raw_y(self, examples: Any) -> Array:
+        """Return the raw targets [m] or [m, outputs] of examples; of names their numbers."""
+        if not self.table.targets:
+            raise InputError(f"{self.table.source} has no y; needed is a target for each example")
+        rows = self.rows(examples)
+        found = [column.read(rows) for column in self.table.targets]
+        y = found[0] if len(found) == 1 else np.stack(found, axis=1)
+        if y.ndim > 1:
+            y = y.reshape(len(y), -1)
+        return y[:, 0] if y.ndim > 1 and y.shape[1] == 1 else y
+
+    @functools.cached_property
+    def _classes(self) -> NDArray[np.intp]:
+        """Which class each word of the target is, -1 for none."""
+        classes = self.encoding.classes.tolist()
+        known = {str(name): number for number, name in enumerate(classes)}
+        return np.array([known.get(word, -1) for word in self.table.targets[0].words], np.intp)
+
+    def labels(self, examples: Any) -> NDArray[np.intp]:
+        """Return class numbers [m]; -1 for a label that is none of the training rows'."""
+        y, classes = self.raw_y(examples), self.encoding.classes
+        if y.ndim > 1:
+            return np.where((y == 1).sum(axis=1) == 1, y.argmax(axis=1), -1)
+        if self.table.targets[0].kind == "words":
+            return self._classes[y]
+        if classes.dtype.kind == "U":
+            known = {name: number for number, name in enumerate(classes.tolist())}
+            return np.array([known.get(str(value), -1) for value in y.tolist()], np.intp)
+        if len(classes) == 0:
+            return np.full(len(y), -1)
+        found = np.searchsorted(classes, y).clip(max=len(classes) - 1)
+        return np.where(classes[found] == y, found, -1)
+
+    def targets(self, examples: Any, dtype: Any) -> Array:
+        """Return class numbers [m], or values [m] or [m, outputs] as the model learns them."""
+        if self.encoding.task == "classification":
+            return self.labels(examples)
+        if self.encoding.task == "regression":
+            return self.encoding.learned(self.raw_y(examples), dtype)
+        values: Array = self.raw_y(examples).astype(dtype)
+        return values
+
+    def gather(self, examples: Any, taker: Taker) -> tuple[Array, Array]:
+        """Return inputs and targets of examples, as the model takes them."""
+        return self.inputs(examples, taker), self.targets(examples, taker.dtype)
+
+    def blocks(self, world: World) -> Iterator[slice]:
+        """Yield the blocks of examples that are this rank's, to be read by no other."""
+        for block in world.mine(self.num_blocks):
+            yield slice(block * BLOCK, min((block + 1) * BLOCK, len(self)))
+
+    @property
+    def num_blocks(self) -> int:
+        """The number of blocks over all ranks."""
+        return -(-len(self) // BLOCK)
+
+    def line(self, example: int) -> str:
+        """Return the row of an example, for people, or its line where it stands in a text."""
+        row = example if self.chosen is None else int(self.chosen[[example]][0])
+        return f"row {row}" if self.table.line is None else self.table.line(row)
+
+    def place(self, example: int, column: Sequence[int] = (), *, of_x: bool = True) -> str:
+        """Return where an entry stands, for people; its column's name too, where it has one."""
+        if self.table.line is not None:
+            return self.line(example)
+        where = self.line(example) + "".join(f", column {c}" for c in column)
+        names = self.encoding.features if of_x else ()
+        named = "".join(f", {names[c]!r}" for c in column if c < len(names))
+        return f"{where} ({'both count' if column else 'counts'} from 0){named}"
+
+
+def check_rows(rows: Rows, world: World) -> None:
+    """Check that every row is finite and fits the encoding, each rank its own blocks.
+
+    Collective: every rank must call this. Raises InputError naming the first row at fault.
+    """
+    with world.together():
+        for block in rows.blocks(world):
+            check_block(rows, block)
+
+
+def check_block(rows: Rows, block: slice) -> None:
+    """Raise InputError for the first of some rows that is not finite or whose label is none."""
+    for column, one in zip(rows.table.columns, rows.encoding.fields, strict=True):
+        _check_column(rows, block, column, may_miss=one.fill is not None or one.kind == "words")
+    for column in rows.table.targets:
+        _check_column(rows, block, column, may_miss=False)
+    if rows.table.targets:
+        _check_labels(rows, block)
+
+
+def _check_column(rows: Rows, block: slice, column: Column, *, may_miss: bool) -> None:
+    values = column.read(rows.rows(block))
+    wrong = column.gaps(values) if not may_miss else np.zeros(values.shape, bool)
+    if values.dtype.kind == "f":
+        wrong = ~np.isfinite(values) & (~np.isnan(values) if may_miss else True)
+    if not wrong.any():
+        return
+    row, *entry = np.argwhere(wrong)[0].tolist()
+    found = "a gap" if column.kind != "numbers" else values[(row, *entry)]
+    of_x = column in rows.table.columns
+    if rows.table.named and of_x:
+        number = rows.table.columns.index(column)
+        where = rows.place(block.start + row, [number])
+        extra = f" of column {column.name!r}" * (rows.table.line is not None)
+        raise InputError(
+            f"{rows.table.source}: x has {found} in {where}{extra}; needed are finite numbers: "
+            "fill it in or leave the row out"
+            + ", as the rows that were trained on have no gap there"
+            * may_be_gap(found)
+        )
+    entry = [int(np.ravel_multi_index(entry, values.shape[1:]))] if entry else []
+    raise InputError(
+        f"{rows.table.source}: {'x' if of_x else 'y'} has {found} in "
+        f"{rows.place(block.start + row, entry, of_x=of_x)}; needed are finite numbers: fill it in "
+        "or leave the row out"
+    )
+
+
+def may_be_gap(found: Any) -> bool:
+    """Return whether that is what stands where nothing stands."""
+    return isinstance(found, str) or bool(np.isnan(found))
+
+
+def _check_labels(rows: Rows, block: slice) -> None:
+    """Raise InputError for the first label that can't be one."""
+    task, classes, y = rows.encoding.task, rows.encoding.classes, rows.raw_y(block)
+    if task == "multilabel":
+        wrong, needed = ~np.isin(y, (0, 1)), "0 or 1; or is it --task regression?"
+    elif task == "classification" and len(classes):
+        wrong, needed = rows.labels(block) < 0, "one of the training rows' labels"
+    elif task == "classification" and y.dtype.kind == "f":
+        wrong, needed = y != np.floor(y), "a whole number; or is it --task regression?"
+    else:
+        return
+    if wrong.any():
+        if len(classes):
+            needed += f" ({nearest('', map(str, classes))})"
+        row, *entry = np.argwhere(wrong)[0].tolist()
+        target = rows.table.targets[0]
+        label = target.words[y[row]] if target.kind == "words" else y[(row, *entry)]
+        raise InputError(
+            f"{rows.table.source}: y has label {label} in "
+            f"{rows.line(block.start + row)}; needed is {needed}"
+        )
+
+
+class Feed:
+    """Examples as the model takes them, gathered into memory that is used again and again.
+
+    They are encoded once, by all ranks of a node into memory that they share; more than `LARGEST`,
+    or of files that are read piece by piece `LARGEST_OF_FILES`, are encoded when asked for.
+    Collective: every rank must make one.
+    """
+
+    def __init__(self, rows: Rows, taker: Taker, world: World, take: Take) -> None:
+        self._rows = rows
+        self._taker = taker
+        self._memory: dict[int, Array] = {}
+        self._all: list[Array] | None = None
+        firsts = rows.gather(slice(0, 1), taker)
+        in_memory = all(map(_in_memory, rows.table.every()))
+        if len(rows) * firsts[0][0].nbytes <= (LARGEST if in_memory else LARGEST_OF_FILES):
+            self._all = x, y = [self._room(first, take) for first in firsts]
+            here, shared = world.ranks_here, self._shared
+            blocks = range(world.rank - here.start, rows.num_blocks, len(here))
+            for block in blocks if shared else range(rows.num_blocks):
+                part = slice(block * BLOCK, (block + 1) * BLOCK)
+                x[part], y[part] = rows.gather(part, taker)
+            if world.node_comm is not None:
+                world.node_comm.Barrier()
+
+    def _room(self, first: Array, take: Take) -> Array:
+        """Return an array for what is like `first`, which is of one row, of all rows."""
+        memory, self._shared = take(len(self._rows) * first[0].nbytes)
+        num = len(self._rows) * first[0].size
+        return np.frombuffer(memory, first.dtype, num).reshape(-1, *first.shape[1:])
+
+    def __getitem__(self, examples: NDArray[np.intp]) -> tuple[Array, Array, None]:
+        """Return inputs, valid until as many are asked for again, targets, and weights.
+
+        Every example weighs 1.
+        """
+        if self._all is None:
+            return *self._rows.gather(examples, self._taker), None
+        x, y = self._all
+        out = self._memory.get(len(examples))
+        if out is None:
+            shape = (len(examples), *x.shape[1:])
+            out = self._memory[len(examples)] = np.empty(shape, x.dtype)
+        x.take(examples, axis=0, out=out, mode="clip")
+        return out, y.take(examples, axis=0), None
+
+
+def _in_memory(column: Column) -> bool:
+    return isinstance(column.values, np.ndarray) and not isinstance(column.values, np.memmap)

@@ -1,0 +1,182 @@
+"""How a file of delimited text is written: its delimiter, the names, where its rows begin."""
+
+import csv
+import io
+import itertools
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from dptrain.config import InputError
+
+DELIMITERS = (",", ";", "\t", "|")
+HEAD = 2**16
+"""Bytes from which it is found what separates cells; more where the first line is longer."""
+
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+
+csv.field_size_limit(sys.maxsize)
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a file of delimited text is written."""
+
+    path: str
+    delimiter: str
+    names: tuple[str, ...]
+    start: int
+    """Bytes before the first row."""
+    sep: bool = False
+    """Whether its first line says what the delimiter is."""
+    header: bool = True
+
+    def records(self) -> Iterator[tuple[int, list[str]]]:
+        """Yield each row and the line that it begins in: slow, to find faults only."""
+        with open_text(self.path) as binary:
+            text = io.TextIOWrapper(binary, "utf-8-sig", errors="replace", newline="")
+            rows = csv.reader(text, delimiter=self.delimiter)
+            line, skip = 1, self.sep + self.header
+            for row in rows:
+                if row and skip:
+                    skip -= 1
+                elif row:
+                    yield line, row
+                line = rows.line_num + 1
+
+    def line(self, number: int) -> str:
+        """Return where a row stands, for people."""
+        for row, (line, _) in enumerate(self.records()):
+            if row == number:
+                return f"line {line}"
+        return f"row {number} (counts from 0)"
+
+
+def open_text(path: str) -> Any:
+    """Return a file's bytes, unpacked where it is packed by gzip or zstandard."""
+    with Path(path).open("rb") as file:
+        start = file.read(4)
+    packed = {b"\x1f\x8b": "gzip", b"\x28\xb5": "zstd", b"BZ": "bz2"}.get(start[:2])
+    if start[:2] == b"BZ" and start[:3] != b"BZh":
+        packed = None
+    return pa.input_stream(path, compression=packed)
+
+
+def form(path: str, delimiter: str, header: bool) -> Form:
+    """Return how a file is written.
+
+    Raises
+    ------
+    InputError
+        It is no UTF-8, has no columns with names, or is empty.
+    """
+    size = HEAD
+    while True:
+        raw = _start(path, size)
+        head, whole = _decoded(path, raw), len(raw) < size
+        sep = re.match(r"(?:\s*\n)*sep=(.)\r?\n", head, re.DOTALL)
+        given = delimiter or (sep[1] if sep else "")
+        body = head[sep.end() :] if sep else head
+        mark = given or _delimiter(body, whole)
+        names, used, ended = _first(body, mark)
+        if (ended or whole) or size > 2**30:
+            break
+        size *= 8
+    if not names:
+        raise InputError(f"{path} has no first line with the names of its columns")
+    if not ended and body[:used].count('"') % 2:
+        line = 1 + (sep is not None) + len(body[:used]) - len(body[:used].lstrip("\r\n"))
+        raise InputError(f"{path}: line {line} opens a quote that is never closed")
+    bom = 3 * raw.startswith(b"\xef\xbb\xbf")
+    before = bom + (len(head[: sep.end()].encode()) if sep else 0)
+    if not header:
+        cells = tuple(f"c{n}" for n in range(1, len(names) + 1))
+        return Form(path, mark, cells, before, sep is not None, header)
+    return Form(
+        path, mark, tuple(name.strip() for name in names),
+        before + len(body[:used].encode()), sep is not None, header,
+    )  # fmt: skip
+
+
+def _start(path: str, size: int) -> bytes:
+    """Return the first bytes of what a file holds, unpacked."""
+    try:
+        with open_text(path) as file:
+            return bytes(file.read(size))
+    except (OSError, EOFError) as error:
+        raise InputError(f"{path} can't be read: {error}", local=True) from None
+
+
+def _decoded(path: str, raw: bytes) -> str:
+    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise InputError(f"{path} is UTF-16; needed is UTF-8: iconv -f UTF-16 -t UTF-8 makes it")
+    if b"\0" in raw:
+        raise InputError(f"{path} is binary; needed is text, or a file under its own name")
+    if raw.startswith(b"\xef\xbb\xbf"):
+        raw = raw[3:]
+    for cut in range(4):  # the last letter may be cut
+        try:
+            return raw[: len(raw) - cut].decode()
+        except UnicodeDecodeError as error:
+            if error.start < len(raw) - 4:
+                break
+    raise no_utf8(path)
+
+
+def no_utf8(path: str) -> InputError:
+    """Return what to say of a text in another encoding."""
+    return InputError(
+        f"{path} is no UTF-8, Latin-1 perhaps: iconv -f LATIN1 -t UTF-8 makes it UTF-8"
+    )
+
+
+def _delimiter(text: str, whole: bool) -> str:
+    """Return what most likely separates cells: what gives the rows the same number of cells."""
+    found = []
+    lines = text if whole else text[: text.rfind("\n") + 1] or text
+    for mark in DELIMITERS:
+        rows = csv.reader(io.StringIO(lines, newline=""), delimiter=mark)
+        widths = [len(row) for row, _ in zip((r for r in rows if r), range(50), strict=False)]
+        if not widths or widths[0] < 2:
+            continue
+        alike = sum(width == widths[0] for width in widths) / len(widths)
+        found.append((alike, widths[0], mark))
+    return max(found, key=lambda one: one[:2])[2] if found else ","
+
+
+def _first(text: str, delimiter: str) -> tuple[list[str], int, bool]:
+    """Return the cells of the first row, the letters up to its end, and whether it ends there."""
+    stream = io.StringIO(text, newline="")
+    lines: list[str] = []
+
+    def take() -> Iterator[str]:
+        for line in stream:
+            lines.append(line)
+            yield line
+
+    for row in csv.reader(take(), delimiter=delimiter):
+        if row:
+            used = sum(map(len, lines))
+            return row, used, used < len(text)
+    return [], 0, False
+
+
+def check_names(form: Form) -> None:
+    """Raise InputError where the first row holds numbers, not names, or one name twice."""
+    if not form.header:
+        return
+    numbers = [name for name in form.names if NUMBER.fullmatch(name)]
+    if 2 * len(numbers) >= len(form.names):
+        values = [float(name) for name in numbers]
+        rising = all(a < b and b == int(b) for a, b in itertools.pairwise(values))
+        if not rising or any(value != int(value) for value in values):
+            told = ", ".join(form.names[:5])
+            raise InputError(
+                f"{form.path}: the first line holds numbers, no names ({told}): give --no-header, "
+                "and the columns are c1, c2, ..."
+            )

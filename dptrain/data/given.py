@@ -1,0 +1,133 @@
+"""Arrays, frames and objects from Python become tables, as files do."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dptrain.arrays import Array
+from dptrain.config import InputError
+from dptrain.data.kinds import tables_of
+from dptrain.data.roles import Roles
+from dptrain.data.table import Column, Rowwise, Table, words_column
+
+
+def given(data: Any, roles: Roles, source: str = "the data") -> Table:
+    """Return what Python hands over as a table; see `dptrain.load`."""
+    if hasattr(data, "__arrow_c_stream__"):
+        table: Table = tables_of(source).arrow.from_frame(data, roles, source)
+        return table
+    if isinstance(data, Mapping):
+        return named({str(k): as_array(v, str(k)) for k, v in data.items()}, roles, source)[0]
+    if isinstance(data, np.ndarray):
+        return one_array(data, roles, source)
+    if isinstance(data, tuple) and len(data) == 2:
+        y = None if data[1] is None else as_array(data[1], "y")
+        return pair(as_array(data[0], "x"), y, roles, source)
+    if hasattr(data, "__len__") and hasattr(data, "__getitem__"):
+        return pair(Items(data, 0), Items(data, 1), roles, source)
+    raise InputError(
+        f"data is of type {type(data).__name__}; needed are files, arrays (x, y), a frame, or an "
+        "object with __len__ and __getitem__ that gives pairs x, y"
+    )
+
+
+def named(arrays: Mapping[str, Any], roles: Roles, source: str) -> tuple[Table, Table | None]:
+    """Return the rows of named arrays: x and y, and those of a test; or a table's columns."""
+    x, y = ("x_train", "y_train") if "x_train" in arrays else ("x", "y")
+    if x not in arrays and not roles.x and (roles.target or roles.kinds):
+        return tables_of(source).arrow.from_arrays(arrays, roles, source), None
+    x, y = roles.x or x, roles.y or y
+    if x not in arrays or (roles.y and y not in arrays):
+        missing = x if x not in arrays else y
+        wanted = f"{missing} is not among them" if roles.x or roles.y else NAMES
+        raise InputError(f"{source} holds {', '.join(sorted(arrays)) or 'nothing'}; {wanted}")
+    table = pair(arrays[x], arrays.get(y), roles, source)
+    if "x_test" not in arrays or roles.x:
+        return table, None
+    others = f"the test rows of {source}"
+    return table, pair(arrays["x_test"], arrays.get("y_test"), roles, others)
+
+
+NAMES = (
+    "needed are x and y, or x_train and y_train (and for test data x_test and y_test); or name "
+    "them with --x and --y, or columns with --target"
+)
+
+
+def one_array(values: Array, roles: Roles, source: str) -> Table:
+    """Return the rows of an array: a table's, where its rows have named parts."""
+    if not values.dtype.names:
+        return pair(values, None, roles, source)
+    columns = {name: values[name] for name in values.dtype.names}
+    table: Table = tables_of(source).arrow.from_arrays(columns, roles, source)
+    return table
+
+
+def pair(x: Rowwise, y: Rowwise | None, roles: Roles, source: str) -> Table:
+    """Return rows of two arrays, inputs and targets."""
+    for option, names in (("target", roles.target), ("id", roles.ids)):
+        if names and not roles.kinds:
+            raise InputError(
+                f"{option} {names[0]!r} is given, but {source} is no table with named columns"
+            )
+    targets = () if y is None else (_column("y", y, label=True),)
+    return Table(source, (_column("x", x, label=False),), targets)
+
+
+def _column(name: str, values: Any, *, label: bool) -> Column:
+    """Return an array as a column; the names of classes become words."""
+    kind = np.dtype(values.dtype).kind
+    if label and kind == "S":
+        try:
+            values, kind = np.char.decode(values[:], "utf-8"), "U"
+        except UnicodeDecodeError:
+            raise InputError(f"{name} holds bytes that are no UTF-8; give names as text") from None
+    if label and kind == "U" and np.prod(values.shape[1:], dtype=int) == 1:
+        words, codes = np.unique(values[:].reshape(-1), return_inverse=True)
+        return words_column(name, codes, words.tolist())
+    return Column(name, "numbers", values)
+
+
+def as_array(values: Any, name: str) -> Any:
+    """Return something array-like as an array; what can be read by rows stays as it is."""
+    if np.ma.is_masked(values):
+        raise InputError(f"{name} has masked entries; needed are numbers: fill them in")
+    rowwise = all(hasattr(values, part) for part in ("shape", "dtype", "__getitem__"))
+    if rowwise and (isinstance(values, np.ndarray) or not hasattr(values, "__array__")):
+        return values
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{name} can't be made an array: {error}") from None
+
+
+class Items:
+    """One part of the pairs that an object hands out, one pair a row."""
+
+    def __init__(self, data: Any, part: int) -> None:
+        self._data, self._part = data, part
+        first = self._one(0) if len(data) else np.empty(0)
+        self.shape, self.dtype = (len(data), *first.shape), first.dtype
+
+    def _one(self, row: int) -> Array:
+        pair = self._data[row]
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise InputError(f"data[{row}] is no pair of x and y, but {type(pair).__name__}")
+        return np.asarray(pair[self._part])
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, rows: Any) -> Array:
+        numbers = np.arange(len(self))[rows]
+        found = np.empty((len(numbers), *self.shape[1:]), self.dtype)
+        for place, row in enumerate(numbers.tolist()):
+            one = self._one(row)
+            if one.shape != self.shape[1:] or not np.can_cast(one.dtype, self.dtype, "same_kind"):
+                raise InputError(
+                    f"data[{row}] has {one.dtype} {one.shape}; data[0] has {self.dtype} "
+                    f"{self.shape[1:]}"
+                )
+            found[place] = one
+        return found

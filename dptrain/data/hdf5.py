@@ -1,0 +1,65 @@
+"""HDF5 files by h5py: data sets of which rows are read when they are asked for."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dptrain.arrays import Array
+from dptrain.config import InputError
+
+
+class Dataset:
+    """A data set of a HDF5 file, opened by each rank for itself."""
+
+    def __init__(self, data: Any) -> None:
+        self._data = data
+        self.shape, self.dtype = tuple(data.shape), data.dtype
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, rows: Any) -> Array:
+        try:
+            return np.asarray(self._read(rows))
+        except (OSError, RuntimeError, ValueError) as error:
+            raise InputError(
+                f"{self._data.file.filename} can't be read: {error}", local=True
+            ) from None
+
+    def _read(self, rows: Any) -> Any:
+        """Return rows in any order; of close ones all between, as a list is slow to look up."""
+        if isinstance(rows, slice):
+            return self._data[rows]
+        wanted, place = np.unique(np.asarray(rows), return_inverse=True)
+        if len(wanted) == 0:
+            return np.empty((0, *self.shape[1:]), self.dtype)
+        if wanted[-1] - wanted[0] < 4 * len(wanted):
+            return self._data[wanted[0] : wanted[-1] + 1][wanted - wanted[0]][place]
+        return self._data[wanted][place]
+
+
+def read_hdf5(path: str) -> dict[str, Any]:
+    """Return what a HDF5 file holds, by name: arrays of numbers row by row, of texts at once."""
+    try:
+        import h5py
+    except ImportError:
+        raise InputError(
+            f"{path} is a HDF5 file, which h5py reads: pip install 'dptrain[hdf5]'"
+        ) from None
+    found: dict[str, Any] = {}
+
+    def visit(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and item.shape:
+            text = h5py.check_string_dtype(item.dtype)
+            if text is not None:
+                found[name] = item.asstr()[:]
+            elif item.dtype.kind in "biufS":
+                found[name] = Dataset(item)
+
+    try:
+        file = h5py.File(Path(path), "r")
+        file.visititems(visit)
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, UnicodeError) as error:
+        raise InputError(f"{path} can't be read: {error}", local=True) from None
+    return found

@@ -1,0 +1,145 @@
+"""What kind a file is, told by its first bytes; its name must not say another."""
+
+import glob
+import gzip
+import os
+import stat
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from dptrain.config import InputError
+from dptrain.data.numpy_files import is_idx
+
+NEEDED = "needed is a CSV, Parquet, Arrow, .npz, .npy, IDX or HDF5 file"
+
+MAGIC = {
+    "npz": b"PK",
+    "npy": b"\x93N",
+    "parquet": b"PAR1",
+    "arrow": b"ARROW1",
+    "hdf5": b"\x89HDF",
+}
+"""How files of each kind begin; text begins in any way, and an Arrow stream has no such bytes."""
+
+NAMES = {"pq": "parquet", "feather": "arrow", "ipc": "arrow", "h5": "hdf5"} | {k: k for k in MAGIC}
+
+PACKED = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd"}
+
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+def expanded(name: str) -> list[str]:
+    """Return the files that a name, a directory's name or a pattern stands for, sorted."""
+    try:
+        if Path(name).is_dir():
+            files = [str(path) for path in _inside(Path(name))]
+            if not files:
+                raise InputError(f"{name} is a directory without files; {NEEDED}", local=True)
+            return files
+        if any(letter in name for letter in "*?[") and not Path(name).exists():
+            files = sorted(glob.glob(name))  # noqa: PTH207 (a pattern with its folder)
+            if not files:
+                raise InputError(f"{name}: no file fits the pattern", local=True)
+            return files
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(f"{name!r} names no file: {error}") from None
+    except OSError as error:
+        raise InputError(f"{name}: {error.strerror}", local=True) from None
+    return [name]
+
+
+def _inside(folder: Path) -> Iterator[Path]:
+    """Yield the files of a directory, and those of the parts of it that are named key=value."""
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(("_", ".")):
+            continue
+        if path.is_dir() and "=" in path.name:
+            yield from _inside(path)
+        elif path.is_file():
+            yield path
+
+
+def kind_of(path: str) -> tuple[str, bool]:
+    """Return a file's kind by its first bytes, and whether it is packed.
+
+    Raises InputError where there is no such file, or its name says another kind.
+    """
+    start = _start(path)
+    if not start:
+        raise InputError(f"{path} is empty; {NEEDED}")
+    name, packed = path.lower(), False
+    for ending, magic in PACKED.items():
+        if start.startswith(magic):
+            packed, name = True, name.removesuffix(ending)
+            start = _unpacked_start(path, ending)
+        elif name.endswith(ending):
+            raise InputError(
+                f"{path} is named {ending} but begins with {start[:12]!r}, as no such file does; "
+                "needed is a file under its own name"
+            )
+    found = next((kind for kind, magic in MAGIC.items() if start.startswith(magic)), "text")
+    if is_idx(start):
+        found = "idx"
+    suffix = Path(name).suffix
+    named = NAMES.get(suffix.lstrip("."), "")
+    if named and found == "text" and b"\0" in start:  # an Arrow stream, or what is damaged
+        found = named
+    if named and found != named:
+        like = ".csv" if found == "text" else f".{found}"
+        raise InputError(
+            f"{path} is named {suffix} but begins with {start[:12]!r}, as a {like} file does; "
+            f"{NEEDED} under its own name"
+        )
+    if found == "text" and b"\0" in start and start[:2] not in UTF_16:
+        raise InputError(f"{path} is binary; {NEEDED}")
+    return found, packed
+
+
+def _start(path: str) -> bytes:
+    """Return the first bytes of a file."""
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116 (beside the other questions about it)
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opened, it might wait for ever
+            raise InputError(f"{path} is a pipe or a device; needed is a file, read more than once")
+        with Path(path).open("rb") as file:
+            return file.read(64)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}", local=True) from None
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(f"{path!r} names no file: {error}") from None
+
+
+def _unpacked_start(path: str, ending: str) -> bytes:
+    """Return the first bytes of what a packed file holds."""
+    try:
+        if ending == ".gz":
+            with gzip.open(path) as file:
+                return file.read(64)
+        with tables_of(path).form.open_text(path) as file:
+            return bytes(file.read(64))
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path} can't be read: {error}", local=True) from None
+
+
+class Tables:
+    """The modules that need pyarrow, imported once a table is read."""
+
+    def __init__(self) -> None:
+        from dptrain.data import arrow, form
+
+        self.arrow, self.form = arrow, form
+
+
+def tables_of(source: str) -> Tables:
+    """Return what reads tables; InputError where pyarrow is not there."""
+    try:
+        return Tables()
+    except ImportError:
+        raise InputError(
+            f"{source} is a table, which pyarrow reads: pip install 'dptrain[tables]'"
+        ) from None

@@ -1,0 +1,97 @@
+"""What each column of a table is for: chosen by name or pattern, or by a stored model."""
+
+import fnmatch
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from dptrain.config import DataConfig, InputError, nearest
+from dptrain.data.table import Kind, Table
+
+
+@dataclass(frozen=True)
+class Picked:
+    """The names of the columns that are read."""
+
+    features: tuple[str, ...]
+    targets: tuple[str, ...]
+    weight: str | None
+    ids: tuple[str, ...]
+
+    @property
+    def every(self) -> tuple[str, ...]:
+        """All of them, each once."""
+        weight = (self.weight,) if self.weight else ()
+        return tuple(dict.fromkeys((*self.features, *self.targets, *weight, *self.ids)))
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which columns are inputs, targets and so on, and how they are to be understood."""
+
+    target: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+    """Names or patterns; all but the others' where there are none."""
+    drop: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
+    weight: str | None = None
+    header: bool = True
+    delimiter: str = ""
+    decimal: str = ""
+    x: str = ""
+    y: str = ""
+    kinds: Mapping[str, Kind] = field(default_factory=dict)
+    """Of a stored model: what each of its inputs must be. Then these are the features."""
+    label_kind: Kind | None = None
+    """Of a stored model: what its labels are."""
+    as_written: bool = False
+    """Whether labels are texts wherever a number would lose how they are written."""
+
+    @staticmethod
+    def of(config: DataConfig) -> "Roles":
+        """Return the roles that settings give."""
+        return Roles(
+            config.target, config.features, config.drop, config.id, None,
+            not config.no_header, config.delimiter or "", config.decimal or "",
+            config.x or "", config.y or "",
+            as_written=config.task == "classification",
+            label_kind="numbers" if config.task in ("regression", "multilabel") else None,
+        )  # fmt: skip
+
+    def like(self, table: Table) -> "Roles":
+        """Return the roles for more rows of the same kind: its columns, understood as they are."""
+        if not table.named:
+            return self
+        kinds = {column.name: column.kind for column in table.columns}
+        label = table.targets[0].kind if table.targets else None
+        return replace(self, kinds=kinds, label_kind=label)
+
+    def pick(self, names: Sequence[str], source: str) -> Picked:
+        """Return which of a table's columns are what; InputError where one is not there."""
+        twice = next((name for name, number in Counter(names).items() if number > 1), None)
+        if twice is not None:
+            raise InputError(f"{source} has two columns named {twice!r}; each needs its own name")
+        targets = self._match(self.target, names, source)
+        weight = self._match((self.weight,) if self.weight else (), names, source)
+        ids = self._match(self.ids, names, source)
+        if self.kinds:
+            features = self._match(tuple(self.kinds), names, source)
+        else:
+            others = {*targets, *weight, *ids, *self._match(self.drop, names, source)}
+            chosen = self._match(self.features, names, source) if self.features else names
+            features = [name for name in chosen if name not in others]
+        return Picked(tuple(features), tuple(targets), weight[0] if weight else None, tuple(ids))
+
+    def _match(self, patterns: Sequence[str], names: Sequence[str], source: str) -> list[str]:
+        """Return the names that patterns fit, in the patterns' order."""
+        found: dict[str, None] = {}
+        known = {*names}
+        for pattern in patterns:
+            if pattern in known:
+                fits = [pattern]
+            else:
+                fits = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
+            if not fits:
+                raise InputError(f"{source} has no column {pattern!r}; {nearest(pattern, names)}")
+            found |= dict.fromkeys(fits)
+        return list(found)

@@ -1,0 +1,199 @@
+"""What every file and array becomes: named columns of equal length, of which rows are read."""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.arrays import Array
+from dptrain.config import InputError
+
+Kind = Literal["numbers", "flag", "date", "words"]
+"""What the cells of a column are: numbers, yes or no, points in time, or texts."""
+
+NO_DATE = np.iinfo(np.int64).min
+"""What a gap among dates is, as NumPy has it."""
+
+
+class Rowwise(Protocol):
+    """An array of which rows can be read without the others: NumPy's, a file's, an object's."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The number of rows, and the shape of one."""
+
+    @property
+    def dtype(self) -> Any:
+        """The type of its entries."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Column:
+    """Named values [rows, ...], read when they are asked for.
+
+    numbers: of any real type, a gap is NaN. flag: int8, 0 or 1. date: int64, microseconds since
+    1970, a gap is `NO_DATE`. words: int32, the number of a text among `words`. A gap among flags
+    and words is -1. Numbers may have more dimensions than one, and then have no gaps.
+    """
+
+    name: str
+    kind: Kind
+    values: Rowwise
+    text: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
+    """The words in their order, one behind the other, as UTF-8."""
+    ends: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    """Where each of them ends in `text`."""
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def width(self) -> int:
+        """The number of values in a row."""
+        return int(np.prod(self.values.shape[1:], dtype=np.int64))
+
+    def read(self, rows: Any) -> Array:
+        """Return some rows, by slice or by number, in this machine's order of bytes and C's."""
+        found = np.asarray(self.values[rows])
+        return np.ascontiguousarray(found, found.dtype.newbyteorder("="))
+
+    @functools.cached_property
+    def words(self) -> list[str]:
+        """The different texts, sorted."""
+        text, starts = self.text.tobytes(), [0, *self.ends[:-1].tolist()]
+        ends = self.ends.tolist()
+        return [
+            text[a:b].decode("utf-8", "surrogatepass") for a, b in zip(starts, ends, strict=True)
+        ]
+
+    def gaps(self, values: Array) -> NDArray[np.bool_]:
+        """Return which of some values, as `read` returns them, are gaps."""
+        if self.kind == "numbers":
+            return np.isnan(values) if values.dtype.kind == "f" else np.zeros(values.shape, bool)
+        found: NDArray[np.bool_] = values == (NO_DATE if self.kind == "date" else -1)
+        return found
+
+    def about(self) -> str:
+        """Return what it is, by which ranks see whether they have read the same."""
+        shape = ", ".join(map(str, self.values.shape)) + "," * (len(self.values.shape) == 1)
+        kind = np.dtype(self.values.dtype).name if self.kind == "numbers" else self.kind
+        return f"{self.name} ({shape}) {kind}"
+
+
+def words_column(name: str, codes: NDArray[Any], words: Sequence[str]) -> Column:
+    """Return a column of texts: `codes` are the numbers of `words`, which come in any order."""
+    order = sorted(range(len(words)), key=words.__getitem__)
+    place = np.full(len(words) + 1, -1, np.int32)
+    place[order] = np.arange(len(words), dtype=np.int32)
+    pieces = [words[number].encode("utf-8", "surrogatepass") for number in order]
+    ends = np.cumsum([len(piece) for piece in pieces], dtype=np.int64)
+    text = np.frombuffer(b"".join(pieces), np.uint8)
+    return Column(name, "words", place[codes], text, ends)
+
+
+class Stacked:
+    """Several arrays as one, row after row: the files of one data set."""
+
+    def __init__(self, parts: Sequence[Rowwise]) -> None:
+        self._parts = parts
+        self._ends = np.cumsum([len(part) for part in parts])
+        self.shape = (int(self._ends[-1]), *parts[0].shape[1:])
+        self.dtype = np.result_type(*(part.dtype for part in parts))
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: Any) -> Array:
+        rows = np.arange(len(self))[rows]
+        out = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        places = np.searchsorted(self._ends, rows, side="right")
+        for number in np.unique(places):
+            mine = places == number
+            start = self._ends[number] - len(self._parts[number])
+            out[mine] = self._parts[number][rows[mine] - start]
+        return out
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns of the same number of rows, and what each is for.
+
+    `named` says that the inputs are a table's columns, not one array.
+    """
+
+    source: str
+    columns: tuple[Column, ...]
+    """The inputs."""
+    targets: tuple[Column, ...] = ()
+    weight: Column | None = None
+    ids: tuple[Column, ...] = ()
+    named: bool = False
+    notes: tuple[str, ...] = ()
+    """What a person should know of how it was read."""
+    line: Callable[[int], str] | None = None
+    """Where a row stands in its file, for people; None where rows have numbers only."""
+
+    def __post_init__(self) -> None:
+        for column in self.every():
+            shape, kind = column.values.shape, np.dtype(column.values.dtype)
+            if kind.kind not in "biuf" or len(shape) == 0:
+                raise InputError(
+                    f"{self.source}: {column.name} has dtype {kind} and shape {shape}; needed are "
+                    f"rows of numbers{' or names' if column in self.targets else ''}"
+                    + f"; {column.name}.astype(str) makes names"
+                    * (kind.kind == "O")
+                )
+            if len(column) != len(self):
+                raise InputError(
+                    f"{self.source}: {self.columns[0].name} has {len(self)} rows and "
+                    f"{column.name} has {len(column)}; they must have the same number"
+                )
+        if not self.columns or len(self) == 0 or not any(c.width for c in self.columns):
+            empty = bool(self.columns) and len(self) == 0
+            what = "no example" if empty else "no input beside the target"
+            shapes = f": x has shape {self.columns[0].values.shape}, so" if self.columns else ""
+            raise InputError(f"{self.source}{shapes} there is {what}")
+
+    def __len__(self) -> int:
+        return len(self.columns[0])
+
+    def every(self) -> Iterator[Column]:
+        """Yield all columns: inputs, targets, weights, what rows are called by."""
+        yield from self.columns
+        yield from self.targets
+        yield from () if self.weight is None else (self.weight,)
+        yield from self.ids
+
+    @property
+    def num_inputs(self) -> int:
+        """The number of values in a row's inputs."""
+        return sum(column.width for column in self.columns)
+
+    @property
+    def nbytes(self) -> int:
+        """What all rows take, as they are read."""
+        sizes = (c.width * int(np.dtype(c.values.dtype).itemsize) for c in self.every())
+        return len(self) * sum(sizes)
+
+    def content(self, rows: Any) -> bytes:
+        """Return all that some rows hold, to be hashed; `texts` say what words stand for."""
+        return b"".join(column.read(rows).tobytes() for column in self.every())
+
+    def texts(self) -> bytes:
+        """Return what all words are, to be hashed."""
+        words = ((column.text.tobytes(), column.ends.tobytes()) for column in self.every())
+        return b"".join(part for pair in words for part in pair)
+
+    def shapes(self) -> str:
+        """Return shapes and types, by which ranks see whether they have read the same."""
+        if self.named:
+            return f"{len(self)} rows of {len(self.columns)} columns"
+        told = ", ".join(column.about() for column in self.every())
+        return told if self.targets else f"{told}, no y"

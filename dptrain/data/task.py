@@ -1,0 +1,202 @@
+"""What a target is: classes, labels or values, by rules that are said before training."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dptrain.arrays import Array
+from dptrain.config import DataConfig, InputError, Task, is_text, shown
+from dptrain.data.feed import Rows
+from dptrain.data.table import Table
+from dptrain.world import World
+
+MOST_CLASSES = 100
+"""Whole numbers that are 0 .. K-1 or 1 .. K are classes up to so many; words in any number that
+is less than a tenth of the rows."""
+
+FEW = 20
+"""Other whole numbers are in doubt where there are no more different ones."""
+
+MOST_VALUES = 10**5
+"""Different values that are told apart."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is to be learned."""
+
+    task: Task
+    classes: Array
+    one_hot: bool = False
+    told: str = ""
+    """What a person is told of the target."""
+
+
+def decide(rows: Rows, config: DataConfig, world: World) -> Answer:
+    """Return what the target of all rows is, as it was set or as its values say. Collective.
+
+    Raises
+    ------
+    InputError
+        Its values don't allow what was set, or leave it in doubt.
+    """
+    table = rows.table
+    with world.together():
+        _check_setting(table, config)
+    if len(table.targets) > 1 or table.targets[0].width > 1:
+        return _of_several(rows, config, world)
+    if table.targets[0].kind == "words":
+        values: Array | None = np.array([])
+    else:
+        values = _different(rows, world)
+    with world.together():
+        if table.targets[0].kind == "words":
+            return _of_words(table, config)
+        return _of_numbers(table, config, values)
+
+
+def _check_setting(table: Table, config: DataConfig) -> None:
+    words = [column for column in table.targets if column.kind == "words"]
+    if words and config.task in ("regression", "multilabel"):
+        raise InputError(f"{table.source}: y holds names; {config.task} needs numbers")
+    if words and len(table.targets) > 1:
+        raise InputError(
+            f"{table.source}: {words[0].name} holds names; of several targets each must be numbers"
+        )
+
+
+def _of_words(table: Table, config: DataConfig) -> Answer:
+    target = table.targets[0]
+    num = len(target.ends)
+    if config.task == "auto" and num > max(MOST_CLASSES, len(table) // 10):
+        raise InputError(
+            f"{table.source}: y holds {num} different whole numbers or names in {len(table)} rows; "
+            "say what it is with --task classification or --task regression"
+        )
+    for name in target.words:
+        if not is_text(name):
+            raise InputError(
+                f"{table.source}: label {name!r} is no text that can be written: it holds half "
+                "of a character; give it another name"
+            )
+    classes = np.array(target.words)
+    _check_two(table, classes)
+    return Answer("classification", classes, told=f"{_some(target.words)}, so classification")
+
+
+def _of_numbers(table: Table, config: DataConfig, values: Array | None) -> Answer:
+    """Decide by the different values; None stands for more than `MOST_VALUES`."""
+    known = values is not None and len(values) and bool(np.isfinite(values).all())
+    if values is None or not known:
+        if config.task == "classification":
+            raise InputError(
+                f"{table.source}: y holds too many different values for classes; needed is --task "
+                "regression"
+            )
+        task: Task = "regression" if config.task == "auto" else config.task
+        return Answer(task, np.empty(0), told=f"numbers, so {task}")
+    if config.task == "multilabel":
+        return Answer("multilabel", np.empty(0), told="a label, 0 or 1, as asked for")
+    span = f"numbers from {_number(values[0])} to {_number(values[-1])}"
+    if config.task == "regression":
+        return Answer("regression", np.empty(0), told=f"{span}, regression as asked for")
+    whole = values.dtype.kind != "f" or bool((values == np.floor(values)).all())
+    if config.task == "classification" or values.dtype.kind == "b":
+        if not whole:  # the first row that is none is named
+            return Answer("classification", np.empty(0))
+        classes = values.astype(np.int64) if values.dtype.kind == "f" else values
+        _check_two(table, classes)
+        told = f"{_some(classes.tolist())}, so classification"
+        return Answer("classification", classes, told=told)
+    if not whole:
+        return Answer("regression", np.empty(0), told=f"{span}, so regression")
+    return _of_whole(table, values.astype(np.int64), span)
+
+
+def _of_whole(table: Table, values: Array, span: str) -> Answer:
+    """Decide by different whole numbers, or say how a person decides."""
+    num = len(values)
+    in_a_row = values[0] in (0, 1) and bool(values[-1] - values[0] == num - 1)
+    if num == 1 or (in_a_row and num <= MOST_CLASSES):
+        _check_two(table, values)
+        told = (
+            f"the whole numbers {values[0]} to {values[-1]}, so classification of {num} classes "
+            "(--task regression for values)"
+        )
+        return Answer("classification", values, told=told)
+    if in_a_row or (num <= FEW and 2 * num <= len(table)):
+        raise InputError(
+            f"{table.source}: y holds {num} different whole numbers or names in {len(table)} rows "
+            f"({_some(values.tolist())}); say what it is with --task classification or --task "
+            "regression"
+        )
+    told = f"{span}, so regression (--task classification for {num:,} classes)"
+    return Answer("regression", np.empty(0), told=told)
+
+
+def _of_several(rows: Rows, config: DataConfig, world: World) -> Answer:
+    """Decide for several numbers a row: labels, one class as 0s and a 1, or values. Collective."""
+    own = [True, True]
+    for block in rows.blocks(world):
+        y = rows.raw_y(block)
+        bits = bool(np.isin(y, (0, 1)).all())
+        own = [own[0] and bits, own[1] and bits and bool(((y == 1).sum(axis=1) == 1).all())]
+    labels, one_hot = (all(found) for found in zip(*world.allgather(own), strict=True))
+    table = rows.table
+    width = sum(column.width for column in table.targets)
+    names = [column.name for column in table.targets]
+    with world.together():
+        if config.task == "classification" and not one_hot:
+            shape = table.targets[0].values.shape if len(names) == 1 else (len(table), width)
+            raise InputError(
+                f"{table.source}: y has shape {shape}; classification needs one label a row"
+            )
+        if one_hot and config.task in ("auto", "classification"):
+            classes = np.array(names) if len(names) == width else np.arange(width)
+            return Answer(
+                "classification", classes, one_hot=True,
+                told=f"rows of 0 with a single 1, so classification of {width} classes (--task "
+                "multilabel for labels)",
+            )  # fmt: skip
+    if config.task == "multilabel" or (config.task == "auto" and labels):
+        return Answer("multilabel", np.empty(0), told=f"{width} times 0 or 1 a row, so labels")
+    return Answer("regression", np.empty(0), told=f"{width} numbers a row, so regression")
+
+
+def _different(rows: Rows, world: World) -> Array | None:
+    """Return the target's different values, sorted; None where there are too many. Collective."""
+    kept: Array | None = None
+    many = False
+    for block in rows.blocks(world):
+        found = np.unique(rows.raw_y(block))
+        kept = found if kept is None else np.union1d(kept, found)
+        many = len(kept) > MOST_VALUES
+        if many:
+            break
+    everyone = world.allgather(None if many else kept)
+    if any(world.allgather(many)):
+        return None
+    found = functools.reduce(np.union1d, [one for one in everyone if one is not None])
+    return None if len(found) > MOST_VALUES else found
+
+
+def _check_two(table: Table, classes: Array) -> None:
+    if len(classes) < 2:
+        raise InputError(
+            f"{table.source}: all {len(table)} labels are {classes[0]}; classification needs at "
+            "least two classes"
+        )
+
+
+def _some(names: Sequence[object]) -> str:
+    """Return the first of some labels, as people can be told of them."""
+    first = (text if len(text) <= 40 else f"{text[:36]}..." for text in map(str, names[:5]))
+    told = ", ".join(map(shown, first))
+    return told if len(names) <= 5 else f"{told}, ... ({len(names):,} classes)"
+
+
+def _number(value: float) -> str:
+    value = float(value)
+    return f"{value:,.0f}" if value == int(value) and abs(value) < 1e15 else f"{value:,.6g}"

@@ -1,0 +1,287 @@
+"""Tables as people have them: what is understood, what is refused, with the line at fault."""
+
+import gzip
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import dptrain
+from dptrain import Data, DataConfig, InputError, TrainConfig
+
+ALONE = dptrain.World()
+Y = DataConfig(target=("y",))
+LABELS = DataConfig(target=("y",), task="classification")
+
+
+def load(folder: Path, text: str | bytes, config: DataConfig = Y, name: str = "d.csv") -> Data:
+    path = folder / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return dptrain.load(path, config, world=ALONE)
+
+
+def column(*cells: object) -> str:
+    """Return a table of two columns, a that differs from row to row, and y."""
+    return "a,y\n" + "".join(f"{row},{cell}\n" for row, cell in enumerate(cells))
+
+
+REFUSED: dict[str, tuple[str | bytes, DataConfig, str]] = {
+    "a quote never closed": ('a,y\n1,p\n2,"q\n3,p\n4,q\n', Y, "line 3 opens a quote"),
+    "behind blank lines": ('\na,y\n\n1,p\n2,"q\n3,p\n4,q\n', Y, "line 5 opens a quote"),
+    "in the last row": ('a,y\n1,p\n2,"q', Y, "line 3 opens a quote"),
+    "with other columns": ('a;b;y\n1;2;p\n2;"3;q\n3;3;p\n', Y, "line 3 opens a quote"),
+    "in a first column": ('a,y\n1,0\n"2,1\n' + "3,0\n" * 40_000, Y, "line 3 opens a quote"),
+    "in the header": ('a,"b,y\n' + "1,2,0\n" * 30_000, Y, "line 1 opens a quote"),
+    "an empty target": ("a,y\n1,0\n2,1\n3,\n", Y, "line 4 has '' in column 'y'"),
+    "an empty value": ("a,y\n1,10.5\n2,11\n3,\n", Y, "line 4 has '' in column 'y'"),
+    "a target NA": ("a,y\n1,10.5\n2,11\n3,NA\n", Y, "line 4 has 'NA' in column 'y'"),
+    "a name among targets": ("a,y\n1,p\n2,N/A\n3,q\n", Y, "line 3 has 'N/A' in column 'y'"),
+    "money": ('a,y\n1,"$1,200.00"\n2,"$900.00"\n', Y, r"line 2 has '\$1,200.00'.*is it a number"),
+    "thousands": ('a,y\n1,"1,200"\n2,"1,900"\n', Y, r"line 2 has '1,200'"),
+    "percents": ("a,y\n5%,1.5\n6%,2.5\n7%,1\n", Y, "line 2 has '5%' in column 'a'"),
+    "a word among numbers": ("a,y\n1,1.5\n2,2.5\nred,1\n", Y, "line 4 has 'red' in column 'a'"),
+    "a long cell": (f'a,y\n"{"x" * 131_073}",0\n1,1\n', Y, "line 2 has 'xx.*in column 'a'"),
+    "no names": ("5.1,3.5,p\n4.9,3.0,q\n", DataConfig(target=("p",)), "first line holds numbers"),
+    "no names of images": ("5,0,0,0\n3,0,1,0\n", DataConfig(target=("5",)), "first line holds num"),
+    "Latin-1 in the header": (b"a,\xe9,y\n1,2,0\n", Y, "no UTF-8, Latin-1 perhaps"),
+    "Latin-1 in a row": (b"a,y\n1,p\n2,\xe9\n", Y, "no UTF-8, Latin-1 perhaps"),
+    "UTF-16": ("a,y\n1,p\n2,q\n".encode("utf-16"), Y, "is UTF-16"),
+    "a cell too many": ("a,y\n1,0\n2,1,5\n", Y, "line 3 has 3 cells; the header has 2"),
+    "a cell too few": ("a,b,y\n1,2,0\n\n2,1\n", Y, "line 4 has 2 cells; the header has 3"),
+    "decimals or thousands": ('a;y\n"1,200";1.5\n"1,300";2.5\n', Y, "--decimal"),
+    "too many texts": ("a,b,y\n" + "".join(f"{i},w{i // 2},{i}.5\n" for i in range(80)), Y,
+                       r"b \(40\).*--drop 'b'.*--one-hot 40"),
+    "nothing to drop": ("a,y\n1,0\n", DataConfig(target=("y",), drop=("b",)), "no column 'b'"),
+    "labels in doubt": (column(*[3, 8] * 9), Y, "--task classification or --task regression"),
+    "many classes in a row": (column(*range(200)), Y, "--task classification or --task regression"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_can_not_be_right_is_refused_with_its_line(tmp_path: Path, case: str) -> None:
+    text, config, words = REFUSED[case]
+    with pytest.raises(InputError, match=words):
+        load(tmp_path, text, config)
+
+
+@pytest.mark.parametrize(
+    ("cells", "config", "classes"),
+    [
+        (["007", "7", "8"], LABELS, ["007", "7", "8"]),
+        (["1E2", "100", "7"], LABELS, ["100", "1E2", "7"]),
+        (["1_0", "10", "7"], LABELS, ["10", "1_0", "7"]),
+        (["2.1", "2.10", "2.2"], LABELS, ["2.1", "2.10", "2.2"]),
+        (
+            ["18446744073709551615", "18446744073709551614", "3"],
+            LABELS,
+            ["18446744073709551614", "18446744073709551615", "3"],
+        ),
+        (["007", "008", "007"], Y, ["007", "008"]),
+        (["0.0", "1.0", "2.0"], Y, [0, 1, 2]),
+        (["yes", "no", "yes"], Y, ["no", "yes"]),
+        (["-7", "3", "12"], LABELS, [-7, 3, 12]),
+        (["1", "2", "3", "3"], Y, [1, 2, 3]),
+        (["0", "one", "0"], Y, ["0", "one"]),
+        ([i % 100 for i in range(1000)], Y, [*range(100)]),
+    ],
+    ids=str,
+)
+def test_labels_are_kept_as_they_are_written(
+    tmp_path: Path, cells: Sequence[object], config: DataConfig, classes: list[object]
+) -> None:
+    data = load(tmp_path, column(*cells), config)
+    assert data.encoding.task == "classification"
+    assert data.encoding.classes.tolist() == classes
+    numbers = data.train.targets(slice(None), np.float32)
+    wanted = [str(cell) for cell in cells]
+    if not isinstance(classes[0], str):
+        wanted = [str(int(float(text))) for text in wanted]
+    assert [str(classes[number]) for number in numbers] == wanted
+
+
+def test_stored_labels_meet_those_of_other_files_as_they_are_written(tmp_path: Path) -> None:
+    data = load(tmp_path, column(*["01", "02", "x"] * 9), LABELS)
+    dptrain.fit(dptrain.mlp_for(data), data, TrainConfig(steps=2), out=tmp_path / "r", world=ALONE)
+    (tmp_path / "t.csv").write_text(column("01", "02"))
+    from dptrain.run.predict import evaluate_run
+
+    assert evaluate_run(str(tmp_path / "r"), [str(tmp_path / "t.csv")], (), ALONE)["examples"] == 2
+    (tmp_path / "t.csv").write_text(column("01", "2"))
+    with pytest.raises(InputError, match=r"label 2 in line 3; needed is one of .*01, 02, x"):
+        evaluate_run(str(tmp_path / "r"), [str(tmp_path / "t.csv")], (), ALONE)
+
+
+READ: dict[str, tuple[str, list[list[float]]]] = {
+    "semicolons and decimal commas": ("a;y\n1,5;p\n2,25;q\n", [[1.5], [2.25]]),
+    "a line that says so": ("sep=;\na;y\n1;p\n2;q\n", [[1], [2]]),
+    "tabs": ("a\tb\ty\n1\t2\tp\n2\t4\tq\n", [[1, 2], [2, 4]]),
+    "pipes": ("a|y\n1|p\n2|q\n", [[1], [2]]),
+    "a line break in a name": ('"a\n(cm)",y\n1,p\n2,q\n', [[1], [2]]),
+    "a blank first line": ("\na,y\n1,p\n2,q\n", [[1], [2]]),
+    "True and False": ("a,y\nTrue,p\nFalse,q\n", [[1], [0]]),
+    "yes and no": ("a,y\nno,p\nYES,q\n", [[0], [1]]),
+    "a number of rows without a name": (",a,y\n0,5,p\n1,6,p\n2,5,q\n", [[5], [6], [5]]),
+    "all-different texts and a constant": (
+        "n,a,c,y\nAnn,1,7,p\nBob,2,7,q\nCyd,3,7,q\n", [[1], [2], [3]]
+    ),
+    "gaps": ("a,y\n1,p\n,q\n4,q\nnan,p\n", [[1, 0], [2.5, 1], [4, 0], [2.5, 1]]),
+    "categories": ("c,y\nu,p\nw,q\nu,q\n", [[1, 0, 0], [0, 1, 0], [1, 0, 0]]),
+    "a gap among them": ("c,y\nu,p\n,q\nu,q\nw,p\n",
+                         [[1, 0, 0, 0], [0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0]]),
+    "dates": ("d,y\n2013-01-05,p\n2013-03-05,q\n", [[1, 5], [3, 1]]),
+    "hours": ("d,y\n2013-01-05T03:00:00Z,p\n2013-01-05T15:30:00Z,q\n", [[3], [15]]),
+    "names that are numbers": ("0,1,y\n5,6,p\n7,8,q\n", [[5, 6], [7, 8]]),
+    "quotes within": ('a,y\n1,"5"" p"\n2,q\n', [[1], [2]]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", READ)
+def test_a_table_is_read_as_a_person_reads_it(tmp_path: Path, case: str) -> None:
+    text, inputs = READ[case]
+    data = load(tmp_path, text)
+    np.testing.assert_array_equal(data.train.raw_x(slice(None)), inputs)
+    assert 3 <= len(data.told) <= 10
+    packed = gzip.compress(text.encode())
+    again = load(tmp_path, packed, name="d.csv.gz")
+    np.testing.assert_array_equal(again.train.raw_x(slice(None)), inputs)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (",a,y\n0,5,p\n1,6,p\n2,5,q\n", "left out: it counts the rows"),
+        ("n,a,y\nAnn,1,p\nBob,2,q\n", "n is left out: its 2 texts are all different"),
+        ("c,a,y\n7,1,p\n7,2,q\n", "c is left out: it is the same in every row"),
+        ('a,y\n1,p\n2,"q\n3,p\n4,q"\n5,p\n', "line 3 has a text of several lines .*'y'"),
+        ("a,y\n1,52000\n2,755000\n3,60000\n",
+         "target y: numbers from 52,000 to 755,000, so regression .*for 3 classes"),
+        (column(*[i % 100 for i in range(1000)]), "classification of 100 classes"),
+        ("a,y\n,p\n2,q\n3,q\n", "gaps, filled with the median and marked: a"),
+    ],
+)  # fmt: skip
+def test_what_was_understood_is_said(tmp_path: Path, text: str, words: str) -> None:
+    import re
+
+    told = load(tmp_path, text).told
+    assert any(re.search(words, line) for line in told), told
+
+
+def test_columns_are_chosen_by_name_and_pattern(tmp_path: Path) -> None:
+    text = "a1,a2,b,y\n1,2,3,p\n4,5,6,q\n"
+    for config, names in (
+        (DataConfig(target=("y",), features=("a*",)), ("a1", "a2")),
+        (DataConfig(target=("y",), drop=("a*",)), ("b",)),
+        (DataConfig(target=("y",), features=("b", "a2")), ("b", "a2")),
+        (DataConfig(target=("y",), id=("a1",)), ("a2", "b")),
+    ):
+        assert load(tmp_path, text, config).encoding.features == names
+    headless = DataConfig(target=("c4",), no_header=True)
+    assert load(tmp_path, "1,2,3,p\n4,5,6,q\n", headless).encoding.features == ("c1", "c2", "c3")
+
+
+def test_encoding_is_fitted_on_the_training_rows_alone(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = [f"{rng.normal():.3f},{'uvw'[i % 3]},{rng.normal():.3f}\n" for i in range(40)]
+    config = DataConfig(target=("y",), validation=0.25)
+    data = load(tmp_path, "a,c,y\n" + "".join(rows), config)
+    assert data.train.chosen is not None
+    kept = [rows[row] for row in data.train.chosen[:]]
+    alone = load(tmp_path, "a,c,y\n" + "".join(kept))
+    assert data.encoding.shift.tolist() == alone.encoding.shift.tolist()
+    assert data.encoding.target_shift.tolist() == alone.encoding.target_shift.tolist()
+
+
+def test_a_text_of_100_000_letters_costs_no_more_than_itself(tmp_path: Path) -> None:
+    import tracemalloc
+
+    text = column(*["p", "q"] * 1000, "z" * 100_000)
+    tracemalloc.start()
+    data = load(tmp_path, text)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(data.encoding.classes) == 3
+    assert peak < 30e6  # of 2,001 times as many it would be 200e6 at least
+
+
+def houses(num: int = 2000) -> str:
+    x = np.random.default_rng(0).normal(size=num)
+    return "x,price\n" + "".join(f"{v!r},{200e3 + 40e3 * v!r}\n" for v in x.tolist())
+
+
+def test_houses_reach_the_straight_line_and_answer_in_money(tmp_path: Path) -> None:
+    data = load(tmp_path, houses(), DataConfig(target=("price",), validation=0.1))
+    trained = dptrain.fit(dptrain.mlp_for(data), data, TrainConfig(epochs=20), world=ALONE)
+    assert trained.summary["validation_r2"] > 0.98
+    assert 100 < trained.summary["validation_mae"] < 10_000
+    found = trained.predict([[0.0], [1.0]])
+    np.testing.assert_allclose(found, [200e3, 240e3], rtol=0.05)
+
+
+ARRAYS: Mapping[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    "Fortran": np.asfortranarray,
+    "big-endian": lambda x: x.astype(x.dtype.newbyteorder(">")),
+    "float16": lambda x: x.astype(np.float16),
+    "float64": lambda x: x.astype(np.float64),
+    "int8": lambda x: x.astype(np.int8),
+}
+
+
+def test_the_way_an_array_is_stored_changes_no_bit(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 5, (3000, 4, 3)).astype(np.float32)
+    y = x.sum(axis=(1, 2)) % 3
+
+    def params(x: NDArray[Any], y: NDArray[Any]) -> bytes:
+        np.save(tmp_path / "x.npy", x)
+        np.save(tmp_path / "y.npy", y)
+        data = dptrain.load([tmp_path / "x.npy", tmp_path / "y.npy"], world=ALONE)
+        model = dptrain.mlp_for(data)
+        return dptrain.fit(model, data, TrainConfig(steps=3), world=ALONE).params.tobytes()
+
+    plain = params(x, y.astype(np.int64))
+    for change in ARRAYS.values():
+        assert params(change(x), change(y)) == plain
+
+
+class Images:
+    """A model that notes what it is given."""
+
+    dtype = np.float32
+    layout = (dptrain.Param("w", (1,)),)
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[Any, tuple[int, ...]]] = []
+
+    def initial_params(self, _: object) -> NDArray[Any]:
+        return np.zeros(1, np.float32)
+
+    def loss_and_grad_sum(self, _: Any, x: Any, y: Any, __: Any, out: Any, ___: Any) -> Any:
+        self.seen.append((x.dtype, x.shape[1:]))
+        out[:] = 0
+        return 0.0, float(len(y))
+
+    def outputs(self, _: Any, x: Any) -> Any:
+        return np.zeros((len(x), 2))
+
+    def loss_sum(self, outputs: Any, _: Any, __: Any) -> Any:
+        return 0.0, float(len(outputs))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale", "seen"),
+    [
+        (np.uint8, "auto", np.uint8),
+        (">i4", "auto", np.int32),
+        (np.int64, "standard", np.float32),
+        (np.float64, "auto", np.float32),
+    ],
+)
+def test_models_of_ones_own_get_arrays_as_they_are(dtype: Any, scale: Any, seen: Any) -> None:
+    x = np.arange(5 * 4 * 3).reshape(5, 4, 3).astype(dtype)
+    data = dptrain.load((x, np.arange(5) % 2), DataConfig(scale=scale), world=ALONE)
+    model = Images()
+    dptrain.fit(model, data, TrainConfig(steps=1), world=ALONE)
+    assert {*model.seen} == {(np.dtype(seen), (4, 3))}
