@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,9 @@ from dptrain.run.trained import Trained
 
 BIN = Path(sys.executable).parent
 HERE = Path(__file__).parent
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what ends with an &
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class RunningMean(MLP):

@@ -251,11 +251,14 @@ def test_ctrl_c_ends_all_ranks_cleanly_and_stores_the_model(
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        metrics = tmp_path / "run" / "metrics.jsonl"
-        while not metrics.exists() or metrics.stat().st_size == 0:
-            assert process.poll() is None
-        process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=60)
+        try:
+            metrics = tmp_path / "run" / "metrics.jsonl"
+            while not metrics.exists() or metrics.stat().st_size == 0:
+                assert process.poll() is None
+            process.send_signal(signal.SIGINT)
+            stdout, stderr = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130, stderr
     summary = json.loads(stdout.splitlines()[-1])  # the launcher speaks first
     assert summary["stopped"] == "Ctrl-C"
