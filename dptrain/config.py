@@ -92,6 +92,7 @@ Init = Literal["auto", "he", "glorot"]
 Loss = Literal["cross-entropy", "binary-cross-entropy", "mean-squared-error", "huber"]
 LossChoice = Literal["auto", "cross-entropy", "binary-cross-entropy", "mean-squared-error", "huber"]
 DType = Literal["float32", "float64"]
+ClassWeight = Literal["none", "balanced"]
 Rule = Literal["sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop"]
 Schedule = Literal["constant", "step", "cosine"]
 Shuffle = Literal["rows", "blocks"]
@@ -252,6 +253,12 @@ class DataConfig(Checked):
     drop: tuple[str, ...] = setting((), "Columns to leave out, by name or pattern.", metavar="NAME")
     id: tuple[str, ...] = setting(
         (), "Columns that rows are called by: no inputs, but beside predictions.", metavar="NAME"
+    )
+    weight: str | None = setting(
+        None, "Column that says how much each row counts in training.", metavar="NAME"
+    )
+    class_weight: ClassWeight = setting(
+        "none", "balanced: each class counts as much as the others, however rare it is."
     )
     no_header: bool = setting(False, "The first line holds no names: columns are c1, c2, ...")
     delimiter: str | None = setting(

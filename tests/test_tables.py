@@ -2,6 +2,7 @@
 
 import gzip
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -285,3 +286,39 @@ def test_models_of_ones_own_get_arrays_as_they_are(dtype: Any, scale: Any, seen:
     model = Images()
     dptrain.fit(model, data, TrainConfig(steps=1), world=ALONE)
     assert {*model.seen} == {(np.dtype(seen), (4, 3))}
+
+
+def one_step(folder: Path, text: str, config: DataConfig) -> NDArray[Any]:
+    """Return the parameters after one step on all rows, in float64."""
+    data = load(folder, text, config)
+    model = dptrain.mlp_for(data, dptrain.ModelConfig(hidden=(3,), dtype="float64"))
+    train = TrainConfig(steps=1, optimizer="sgd", learning_rate=0.5)
+    return dptrain.fit(model, data, train, world=ALONE).params
+
+
+def test_a_weight_of_2_is_a_row_twice(tmp_path: Path) -> None:
+    rows = ["1,2,0.5\n", "2,1,1.5\n", "3,0,-1\n", "0,1,2.5\n"]
+    weighted = "a,w,y\n" + "".join(rows)
+    repeated = "a,w,y\n" + "".join(row for row in rows for _ in range(int(row[2])))
+    plain = DataConfig(target=("y",), scale="none")
+    found = one_step(tmp_path, weighted, replace(plain, weight="w"))
+    expected = one_step(tmp_path, repeated, replace(plain, drop=("w",)))
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    assert not np.allclose(found, one_step(tmp_path, weighted, replace(plain, drop=("w",))))
+
+
+def test_balanced_classes_count_alike(tmp_path: Path) -> None:
+    text = column(*["p"] * 99, "q")
+    config = replace(Y, class_weight="balanced")
+    weights = load(tmp_path, text, config).train.weights(slice(None))
+    assert weights is not None
+    assert weights[:99].sum() == pytest.approx(weights[99]) == pytest.approx(50)
+    with pytest.raises(InputError, match=r"class-weight is balanced, but .* has no classes"):
+        load(tmp_path, column(0.5, 1.5, 2.5), config)
+
+
+@pytest.mark.parametrize("weight", ["-1", "inf"])
+def test_weights_that_can_not_be_are_refused(tmp_path: Path, weight: str) -> None:
+    config = DataConfig(target=("y",), weight="w")
+    with pytest.raises(InputError, match=r"line 3 has weight .* in 'w'; needed is a finite number"):
+        load(tmp_path, f"a,w,y\n1,1,p\n2,{weight},q\n", config)

@@ -34,6 +34,8 @@ class Rows:
     encoding: Encoding
     chosen: Chosen | None = None
     """The table's rows that belong, [examples]; None for all."""
+    class_weights: NDArray[np.float64] | None = None
+    """How much an example of each class counts, [classes]; None where each counts 1."""
 
     def __len__(self) -> int:
         return len(self.table) if self.chosen is None else len(self.chosen)
@@ -103,6 +105,16 @@ class Rows:
         values: Array = self.raw_y(examples).astype(dtype)
         return values
 
+    def weights(self, examples: Any) -> NDArray[np.float64] | None:
+        """Return how much examples count, [m]; None where each counts 1."""
+        found: NDArray[np.float64] | None = None
+        if self.table.weight is not None:
+            found = self.table.weight.read(self.rows(examples)).astype(np.float64).reshape(-1)
+        if self.class_weights is not None:
+            of_class = self.class_weights[self.labels(examples)]
+            found = of_class if found is None else found * of_class
+        return found
+
     def gather(self, examples: Any, taker: Taker) -> tuple[Array, Array]:
         """Return inputs and targets of examples, as the model takes them."""
         return self.inputs(examples, taker), self.targets(examples, taker.dtype)
@@ -148,8 +160,26 @@ def check_block(rows: Rows, block: slice) -> None:
         _check_column(rows, block, column, may_miss=one.fill is not None or one.kind == "words")
     for column in rows.table.targets:
         _check_column(rows, block, column, may_miss=False)
+    if rows.table.weight is not None:
+        _check_weights(rows, block, rows.table.weight)
     if rows.table.targets:
         _check_labels(rows, block)
+
+
+def _check_weights(rows: Rows, block: slice, column: Column) -> None:
+    """Raise InputError for the first row whose weight is none."""
+    values = column.read(rows.rows(block))
+    if column.kind != "numbers" or values.size != len(values):
+        raise InputError(
+            f"{rows.table.source}: weights in {column.name!r} must be one number a row"
+        )
+    wrong = ~(np.isfinite(values) & (values >= 0)).reshape(-1)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise InputError(
+            f"{rows.table.source}: {rows.line(block.start + row)} has weight {values[row]} in "
+            f"{column.name!r}; needed is a finite number of at least 0"
+        )
 
 
 def _check_column(rows: Rows, block: slice, column: Column, *, may_miss: bool) -> None:
@@ -220,18 +250,26 @@ class Feed:
         self._rows = rows
         self._taker = taker
         self._memory: dict[int, Array] = {}
-        self._all: list[Array] | None = None
-        firsts = rows.gather(slice(0, 1), taker)
+        self._all: tuple[Array, Array, NDArray[np.float64] | None] | None = None
+        firsts = self._three(slice(0, 1))
         in_memory = all(map(_in_memory, rows.table.every()))
         if len(rows) * firsts[0][0].nbytes <= (LARGEST if in_memory else LARGEST_OF_FILES):
-            self._all = x, y = [self._room(first, take) for first in firsts]
+            x, y, weights = firsts
+            counts = None if weights is None else self._room(weights, take)
+            self._all = self._room(x, take), self._room(y, take), counts
             here, shared = world.ranks_here, self._shared
             blocks = range(world.rank - here.start, rows.num_blocks, len(here))
             for block in blocks if shared else range(rows.num_blocks):
                 part = slice(block * BLOCK, (block + 1) * BLOCK)
-                x[part], y[part] = rows.gather(part, taker)
+                for whole, found in zip(self._all, self._three(part), strict=True):
+                    if whole is not None and found is not None:
+                        whole[part] = found
             if world.node_comm is not None:
                 world.node_comm.Barrier()
+
+    def _three(self, examples: Any) -> tuple[Array, Array, NDArray[np.float64] | None]:
+        """Return inputs, targets and weights of examples, encoded anew."""
+        return *self._rows.gather(examples, self._taker), self._rows.weights(examples)
 
     def _room(self, first: Array, take: Take) -> Array:
         """Return an array for what is like `first`, which is of one row, of all rows."""
@@ -239,20 +277,23 @@ class Feed:
         num = len(self._rows) * first[0].size
         return np.frombuffer(memory, first.dtype, num).reshape(-1, *first.shape[1:])
 
-    def __getitem__(self, examples: NDArray[np.intp]) -> tuple[Array, Array, None]:
-        """Return inputs, valid until as many are asked for again, targets, and weights.
+    def __getitem__(
+        self, examples: NDArray[np.intp]
+    ) -> tuple[Array, Array, NDArray[np.float64] | None]:
+        """Return inputs, valid until as many are asked for again, targets, and weights [m].
 
-        Every example weighs 1.
+        The weights are None where every example counts 1.
         """
         if self._all is None:
-            return *self._rows.gather(examples, self._taker), None
-        x, y = self._all
+            return self._three(examples)
+        x, y, weights = self._all
         out = self._memory.get(len(examples))
         if out is None:
             shape = (len(examples), *x.shape[1:])
             out = self._memory[len(examples)] = np.empty(shape, x.dtype)
         x.take(examples, axis=0, out=out, mode="clip")
-        return out, y.take(examples, axis=0), None
+        counts = None if weights is None else weights.take(examples)
+        return out, y.take(examples, axis=0), counts
 
 
 def _in_memory(column: Column) -> bool:

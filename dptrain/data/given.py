@@ -1,6 +1,7 @@
 """Arrays, frames and objects from Python become tables, as files do."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,11 @@ def named(arrays: Mapping[str, Any], roles: Roles, source: str) -> tuple[Table, 
         wanted = f"{missing} is not among them" if roles.x or roles.y else NAMES
         raise InputError(f"{source} holds {', '.join(sorted(arrays)) or 'nothing'}; {wanted}")
     table = pair(arrays[x], arrays.get(y), roles, source)
+    if roles.weight is not None and not roles.kinds:
+        if roles.weight not in arrays:
+            raise InputError(f"{source} has no array {roles.weight!r} for the weights of its rows")
+        weight = _column(roles.weight, arrays[roles.weight], label=False)
+        table = replace(table, weight=weight)
     if "x_test" not in arrays or roles.x:
         return table, None
     others = f"the test rows of {source}"

@@ -75,8 +75,11 @@ def prepare(
         with world.together():
             test = encoding.adapt(test)
         check_rows(Rows(test, encoding), world)
+    training = Rows(table, encoding, train)
+    if config.class_weight == "balanced":
+        training = replace(training, class_weights=_balanced(training, world))
     return Data(
-        Rows(table, encoding, train),
+        training,
         None if validation is None else Rows(table, encoding, validation),
         None if test is None else Rows(test, encoding),
         told=tuple(_told(table, fields, answer)),
@@ -215,6 +218,23 @@ def _scale_targets(rows: Rows, world: World, total: Total) -> Encoding:
     return replace(rows.encoding, target_shift=shift, target_factor=factor)
 
 
+def _balanced(rows: Rows, world: World) -> NDArray[np.float64]:
+    """Return class weights [classes] by which each class weighs the same in all. Collective."""
+    num = len(rows.encoding.classes)
+    with world.together():
+        if rows.encoding.task != "classification":
+            raise InputError(
+                f"class-weight is balanced, but {rows.table.source} has no classes: the task is "
+                f"{rows.encoding.task}"
+            )
+    own = sum(
+        (np.bincount(rows.labels(b), minlength=num) for b in rows.blocks(world)), np.zeros(num)
+    )
+    counts: Array = np.sum(world.allgather(own), axis=0)  # whole numbers: exact in any order
+    weights: Array = len(rows) / (num * np.maximum(counts, 1))
+    return weights
+
+
 def _told(table: Table, fields: tuple[Field, ...], answer: Answer) -> list[str]:
     """Return what was understood, for people: three to ten lines."""
     width = sum(field.width for field in fields)
@@ -237,6 +257,8 @@ def _told(table: Table, fields: tuple[Field, ...], answer: Answer) -> list[str]:
             lines.append(f"{len(table.notes) - 4} more columns are left out")
     else:
         lines.append(f"x: {table.columns[0].about().partition(' ')[2]}")
+    if table.weight is not None:
+        lines.append(f"each row counts as {table.weight.name} says")
     target = _names([column.name for column in table.targets])
     return [*lines, f"target {target}: {answer.told}"]
 

@@ -51,7 +51,7 @@ class Roles:
     def of(config: DataConfig) -> "Roles":
         """Return the roles that settings give."""
         return Roles(
-            config.target, config.features, config.drop, config.id, None,
+            config.target, config.features, config.drop, config.id, config.weight,
             not config.no_header, config.delimiter or "", config.decimal or "",
             config.x or "", config.y or "",
             as_written=config.task == "classification",
@@ -61,10 +61,10 @@ class Roles:
     def like(self, table: Table) -> "Roles":
         """Return the roles for more rows of the same kind: its columns, understood as they are."""
         if not table.named:
-            return self
+            return replace(self, weight=None)
         kinds = {column.name: column.kind for column in table.columns}
         label = table.targets[0].kind if table.targets else None
-        return replace(self, kinds=kinds, label_kind=label)
+        return replace(self, kinds=kinds, label_kind=label, weight=None)
 
     def pick(self, names: Sequence[str], source: str) -> Picked:
         """Return which of a table's columns are what; InputError where one is not there."""

@@ -119,6 +119,7 @@ def _roles(encoding: Encoding, stored: DataConfig, target: tuple[str, ...]) -> R
         features=(),
         drop=(),
         ids=(),
+        weight=None,
         kinds=encoding.kinds,
         label_kind=encoding.label_kind,
     )

@@ -1,0 +1,111 @@
+"""The same rows give the same bytes, whatever they are stored as, on any number of ranks."""
+
+import gzip
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.feather
+import pyarrow.parquet
+import pytest
+from conftest import start
+
+ROWS = 2100
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import dptrain
+from dptrain import DataConfig, TrainConfig
+
+world = dptrain.connect()
+inputs = ("size", "rooms", "town", "garden", "sold")  # HDF5 keeps no order
+config = DataConfig(target=("price",), features=inputs, weight="w", id=("name",), validation=0.2)
+for path in sys.argv[1:]:
+    data = dptrain.load(path, config, world=world)
+    model = dptrain.mlp_for(data)
+    trained = dptrain.fit(model, data, TrainConfig(steps=5, shards=3), world=world)
+    loss = trained.summary["validation_rmse"]
+    if world.rank == 0:
+        print(path, trained.summary["params_sha256"], loss.hex())
+"""
+
+
+def columns() -> dict[str, Any]:
+    """Return numbers, gaps, words, yes and no, dates, weights, names and values to predict."""
+    rng = np.random.default_rng(0)
+    size = rng.normal(3, 2, ROWS).round(3)
+    rooms = rng.integers(1, 9, ROWS)
+    return {
+        "name": np.array([f"house {n}" for n in range(ROWS)]),
+        "size": np.where(rng.random(ROWS) < 0.1, np.nan, size),
+        "rooms": rooms,
+        "town": np.array(["Oslo", "Rome", "Ulm", "Bern"])[rng.integers(0, 4, ROWS)],
+        "garden": rng.random(ROWS) < 0.5,
+        "sold": np.datetime64("2013-01-01", "s") + rng.integers(0, 10**8, ROWS) // 3600 * 3600,
+        "w": rng.integers(0, 4, ROWS),
+        "price": (1000 * size + 77.5 * rooms).round(2),
+    }
+
+
+def write_all(folder: Path) -> Iterator[str]:
+    """Yield the names of files that hold the same rows."""
+    found = columns()
+    table = pa.table({k: pa.array(v, from_pandas=True) for k, v in found.items()})
+    pa.csv.write_csv(table, folder / "a.csv")
+    yield "a.csv"
+    text = (folder / "a.csv").read_text()
+    (folder / "a.tsv.gz").write_bytes(gzip.compress(text.replace(",", "\t").encode()))
+    yield "a.tsv.gz"
+    head, *lines = text.splitlines(keepends=True)
+    (folder / "parts").mkdir()
+    for number in range(3):
+        part = lines[number * 1000 : (number + 1) * 1000]
+        with pa.CompressedOutputStream(folder / "parts" / f"{number}.csv.zst", "zstd") as file:
+            file.write("".join([head, *part]).encode())
+    yield "parts"
+    pa.parquet.write_table(table, folder / "a.parquet", row_group_size=700)
+    yield "a.parquet"
+    pa.parquet.write_table(table.slice(0, 1100), folder / "b-0.parquet")
+    pa.parquet.write_table(table.slice(1100), folder / "b-1.parquet")
+    yield "b-*.parquet"
+    pa.feather.write_feather(table, folder / "a.feather")
+    yield "a.feather"
+    plain = {k: v.astype("U") if v.dtype.kind == "M" else v for k, v in found.items()}
+    with h5py.File(folder / "a.h5", "w") as file:
+        for name, values in plain.items():
+            file[name] = values.astype(h5py.string_dtype()) if values.dtype.kind == "U" else values
+    yield "a.h5"
+    np.savez(folder / "a.npz", **found)
+    yield "a.npz"
+    np.savez_compressed(folder / "b.npz", **plain)
+    yield "b.npz"
+    rows = np.empty(ROWS, [(name, values.dtype) for name, values in plain.items()])
+    for name, values in plain.items():
+        rows[name] = values
+    np.save(folder / "a.npy", rows)
+    yield "a.npy"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("formats")
+
+
+def test_one_sha256_for_all_formats_on_1_to_4_ranks(folder: Path) -> None:
+    files = list(write_all(folder))
+    (folder / "train.py").write_text(SCRIPT)
+    found = {}
+    some = ["a.csv", "a.parquet", "a.npy"]
+    for ranks, asked in ((None, files), (2, some), (3, files), (4, some)):
+        done = start("python", "train.py", *asked, ranks=ranks, cwd=folder)
+        assert done.status == 0, done.stderr
+        for line in done.stdout.splitlines():
+            name, *result = line.split()
+            found[ranks, name] = tuple(result)
+    assert len(found) == 2 * len(files) + 2 * len(some)
+    assert len({*found.values()}) == 1, found
