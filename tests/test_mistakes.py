@@ -469,7 +469,7 @@ STORED = {
     "predict into a text file": Case(
         {},
         "predict run d.csv --out p.txt",
-        r"out is p\.txt; .* to a \.csv or \.npy file",
+        r"out is p\.txt; .* to a \.csv, \.parquet or \.npy file",
     ),
     "predict one row that is none": Case(
         {"x.npy": X[0, :2]},
