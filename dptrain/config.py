@@ -7,10 +7,10 @@ import numbers
 import os
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 LONGEST = 5000
 """Letters of a text that a person is shown; what is between its start and its end is left out."""
@@ -214,27 +214,8 @@ def _shown(value: object) -> str:
     return str(value)
 
 
-C = TypeVar("C", bound=Checked)
-
-
 FROM_PYTHON = "(arrays or a frame, from Python)"
 """What stands for the files of a run that was trained on none."""
-
-
-def data_files(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the files that a stored run was trained on; none for the embedded digits."""
-    files = settings.get("data", [])
-    if files == [FROM_PYTHON]:
-        raise InputError("the run was trained on what Python gave it, not on files: name the DATA")
-    if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
-        raise InputError(f"data is {files!r}; needed is a list of files")
-    return tuple(files)
-
-
-def from_settings(config: type[C], values: Mapping[str, Any]) -> C:
-    """Return a configuration from settings by their options' names, as a run stores them."""
-    found = {item.name: values.get(option_name(item), item.default) for item in fields(config)}
-    return config(**found)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable
 from contextlib import closing
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from dptrain.config import (
     Task,
     TrainConfig,
     counted,
-    option_name,
     shown,
 )
 from dptrain.data.prepare import Data, prepare
@@ -34,9 +33,9 @@ from dptrain.record.progress import progress
 from dptrain.reduce.memory import shared_rows
 from dptrain.reduce.sums import total
 from dptrain.run.begin import open_run
+from dptrain.run.config import RunConfig
 from dptrain.run.control import MetricsFile, RunControl
 from dptrain.run.identity import check_equal, check_programs, content, warn_of_machines
-from dptrain.run.saved import Settings
 from dptrain.run.trained import Trained, end_line
 from dptrain.streams import tell, warn
 from dptrain.threads import blas_threads
@@ -176,7 +175,7 @@ def fit(
     config = config or TrainConfig()
     world = world or connect()
     check_programs(world)
-    settings = settings_of(model, data, config)
+    settings = RunConfig(data.paths, data.config, config, models.settings(model)).settings()
     places = ("data", "test-data")  # which may differ from node to node; `load` has compared
     same = {key: value for key, value in settings.items() if key not in places}
     known = described(model)
@@ -242,18 +241,6 @@ def _test(run: Training, data: Data, world: World, control: Control) -> Metrics:
     except Interrupted as stop:
         run.stopped = stop.asked.stop  # the run itself is over, and saved
         return {}
-
-
-def settings_of(model: Model, data: Data, config: TrainConfig) -> Settings:
-    """Return every setting of a run under its option's name, with what was decided by default."""
-    settings: Settings = {"data": list(data.paths)}
-    for part in filter(None, (data.config, models.settings(model), config)):
-        settings |= {option_name(item): getattr(part, item.name) for item in fields(part)}
-    settings["test-data"] = [str(Path(path).absolute()) for path in data.config.test_data]
-    settings["shards"] = config.num_shards
-    if config.steps is None:
-        settings["epochs"] = config.num_epochs
-    return settings
 
 
 def _idle(order: Order, config: TrainConfig, world: World, *, resume: bool) -> str | None:

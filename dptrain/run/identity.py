@@ -15,7 +15,8 @@ from dptrain.model import described, is_own
 from dptrain.record.receipt import differences
 from dptrain.reduce.digest import HASHED, root
 from dptrain.reduce.sums import gather_leaves
-from dptrain.run.saved import Identity, Settings
+from dptrain.run.config import Settings
+from dptrain.run.saved import Identity
 from dptrain.train.state import Training
 from dptrain.version import __version__, cpu, known_blas, linear_algebra
 from dptrain.world import World

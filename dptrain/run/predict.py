@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from dptrain.config import DataConfig, InputError, data_files, from_settings
+from dptrain.config import DataConfig, InputError
 from dptrain.data.encode import Encoding
 from dptrain.data.feed import Rows, check_rows
 from dptrain.data.read import read
 from dptrain.data.roles import Roles
 from dptrain.record import rundir
 from dptrain.reduce.memory import shared_rows
+from dptrain.run.config import RunConfig
 from dptrain.run.identity import check_equal, check_programs, content
 from dptrain.run.predictions import write_predictions
 from dptrain.run.trained import Trained, load_trained
@@ -40,9 +41,10 @@ def evaluate_run(
         The run or the files can't be read, have no targets, or don't fit each other.
     """
     with world.together():
-        trained, settings = load_trained(run), rundir.read_config(Path(run), local=True)
-        stored = from_settings(DataConfig, settings)
-        files = tuple(paths) or stored.test_data or data_files(settings)
+        trained = load_trained(run)
+        settings = RunConfig.read(rundir.read_config(Path(run), local=True))
+        stored = settings.data
+        files = tuple(paths) or stored.test_data or settings.named_files()
         roles = _roles(trained.encoding, stored, tuple(target) or trained.encoding.targets)
     table, test = read(files, roles, world, partial(shared_rows, world.node_comm))
     with world.together():
@@ -106,7 +108,7 @@ def predict_run(
 def _stored(run: str) -> DataConfig:
     """Return how a run's files were read; the defaults where its settings are lost."""
     try:
-        return from_settings(DataConfig, rundir.read_config(Path(run), local=True))
+        return RunConfig.read(rundir.read_config(Path(run), local=True)).data
     except InputError:
         return DataConfig()
 

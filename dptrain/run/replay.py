@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dptrain.arrays import Array
-from dptrain.config import InputError, TrainConfig, from_settings
+from dptrain.config import InputError, TrainConfig
 from dptrain.data.prepare import Data
 from dptrain.guard import STOPS
 from dptrain.order import Batch
@@ -14,6 +14,7 @@ from dptrain.record import checkpoint, receipt, rundir
 from dptrain.record.receipt import Receipt, Step
 from dptrain.reduce.digest import digest
 from dptrain.run.check import Found
+from dptrain.run.config import RunConfig
 from dptrain.run.fit import outcome
 from dptrain.run.identity import LENGTH
 from dptrain.run.resume import Start, find
@@ -73,7 +74,7 @@ class Replay(Control):
             while run.step < self._pause and not self.different:
                 with self._world.together():
                     settings = told(self._found.receipt, run.step + 1).settings
-                    config = from_settings(TrainConfig, settings)
+                    config = RunConfig.read(settings).train
                 run.stopped, run.num_steps = None, config.num_steps(run.order.steps_per_epoch)
                 train_epoch(run, self._config, self._world, self, self.sinks)
                 if not self.different:

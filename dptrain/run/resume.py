@@ -14,8 +14,9 @@ from dptrain.record import checkpoint, receipt, rundir
 from dptrain.record.files import is_there
 from dptrain.record.files import lock as taken
 from dptrain.record.writer import Files
+from dptrain.run.config import Settings
 from dptrain.run.identity import FREE, LENGTH
-from dptrain.run.saved import Identity, Saved, Settings, told
+from dptrain.run.saved import Identity, Saved, told
 from dptrain.train.state import Metrics, State
 
 LOCK_WAIT = 30

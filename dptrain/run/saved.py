@@ -9,10 +9,8 @@ from dptrain.config import InputError
 from dptrain.record.receipt import Receipt
 from dptrain.record.rundir import RECEIPT
 from dptrain.record.writer import Files
+from dptrain.run.config import Settings
 from dptrain.train.state import State
-
-Settings = dict[str, Any]
-"""Settings by their options' names, plain values as a run stores them."""
 
 
 @dataclass(frozen=True)

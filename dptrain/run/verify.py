@@ -7,19 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from dptrain.arrays import num_params
-from dptrain.config import (
-    DataConfig,
-    InputError,
-    ModelConfig,
-    TrainConfig,
-    data_files,
-    from_settings,
-)
+from dptrain.config import InputError
 from dptrain.model import Model, is_own
+from dptrain.model import load as models
 from dptrain.record.progress import progress
 from dptrain.record.receipt import Receipt, differences
 from dptrain.run.check import Found, Verdict, check_files
-from dptrain.run.fit import load, mlp_for, settings_of
+from dptrain.run.config import RunConfig
+from dptrain.run.fit import load, mlp_for
 from dptrain.run.identity import FREE, identity
 from dptrain.run.replay import Replay, check_unchanged, go_to
 from dptrain.run.saved import Identity, told
@@ -114,16 +109,12 @@ def _replay(
             raise InputError(
                 f"{path} has a model of one's own: give it to dptrain.verify, in Python"
             )
-        settings = before.settings
-    config = from_settings(TrainConfig, settings)
-    data = load(
-        paths or data_files(settings),
-        from_settings(DataConfig, settings),
-        seed=config.seed,
-        world=world,
-    )
+        settings = RunConfig.read(before.settings)
+        files = paths or settings.named_files()
+    config = settings.train
+    data = load(files, settings.data, seed=config.seed, world=world)
     with world.together():
-        model = model or mlp_for(data, from_settings(ModelConfig, settings))
+        model = model or mlp_for(data, settings.model)
     own = num_params(model.layout)
     if own != before.num_params:  # before there is memory for them
         verdict.wrong.append(f"the model has {own} parameters; the run had {before.num_params}")
@@ -132,7 +123,8 @@ def _replay(
     with blas_threads(config.threads), np.errstate(all="ignore"):
         run = begin(model, data, config, world)
         try:
-            now = identity(settings_of(model, data, config), data, run, config, world)
+            again = RunConfig(data.paths, data.config, config, models.settings(model))
+            now = identity(again.settings(), data, run, config, world)
             if _comparable(before, now, verdict):
                 metrics_lines = go_to(run, path, first, world)
                 verdict.replayed_from = run.step

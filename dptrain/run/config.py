@@ -1,0 +1,69 @@
+"""All settings of a run, to and from what it stores."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dptrain.config import (
+    FROM_PYTHON,
+    Checked,
+    DataConfig,
+    InputError,
+    ModelConfig,
+    TrainConfig,
+    option_name,
+)
+
+Settings = dict[str, Any]
+"""Settings by their options' names, plain values as a run stores them."""
+
+C = TypeVar("C", bound=Checked)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What a run was told: its files, and the settings of data, training and model."""
+
+    files: tuple[str, ...]
+    """None for the embedded digits."""
+    data: DataConfig
+    train: TrainConfig
+    model: ModelConfig | None
+    """None for a model of one's own."""
+
+    def settings(self) -> Settings:
+        """Return every setting, with what was decided by default."""
+        found: Settings = {"data": list(self.files)}
+        for part in filter(None, (self.data, self.model, self.train)):
+            found |= {option_name(item): getattr(part, item.name) for item in fields(part)}
+        found["test-data"] = [str(Path(path).absolute()) for path in self.data.test_data]
+        found["shards"] = self.train.num_shards
+        if self.train.steps is None:
+            found["epochs"] = self.train.num_epochs
+        return found
+
+    def named_files(self) -> tuple[str, ...]:
+        """Return the files that the run was trained on; InputError where it was on none."""
+        if self.files == (FROM_PYTHON,):
+            raise InputError(
+                "the run was trained on what Python gave it, not on files: name the DATA"
+            )
+        return self.files
+
+    @classmethod
+    def read(cls, settings: Mapping[str, Any]) -> "RunConfig":
+        """Return what `settings` returned these of; InputError where they can't be that.
+
+        The model's are there for any run: only one of one's own has no use for them.
+        """
+        files = settings.get("data", [])
+        if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
+            raise InputError(f"data is {files!r}; needed is a list of files")
+        data, train = _part(DataConfig, settings), _part(TrainConfig, settings)
+        return cls(tuple(files), data, train, _part(ModelConfig, settings))
+
+
+def _part(config: type[C], settings: Mapping[str, Any]) -> C:
+    found = {item.name: settings.get(option_name(item), item.default) for item in fields(config)}
+    return config(**found)
