@@ -54,7 +54,7 @@ def test_imports_run_one_way(path: Path) -> None:
         | {"train", "run", "plot", "figure", "jobs", "supervise", "cli"},
         "bench": STAGES | GROUND | {"train", "run", "bench", "figure"},
         "doctor": STAGES | GROUND | {"train", "run", "bench", "doctor"},
-        "explain": STAGES | GROUND | {"train", "run", "figure", "explain"},
+        "explain": STAGES | GROUND | {"train", "run", "plot", "explain"},
         "plot": {"config", "record", "figure", "plot"},
         "figure": {"config", "record"},
         "supervise": {"config", "status", "record", "reduce"},

@@ -234,7 +234,6 @@ LONG = "x" * 300
         f"bench --plot {LONG}.png",
         f"bench --plot {LONG}/a.png",
         f"explain --html {LONG}",
-        f"explain --plot {LONG}.svg",
         LONG,
     ],
     ids=lambda line: line.replace(LONG, "LONG"),

@@ -26,6 +26,8 @@ CORE = (
     "test_cli.py::test_help_is_printed_once_under_mpirun",
     "test_cli.py::test_an_option_goes_before_a_variable_before_a_file_before_the_default",
     "test_cli.py::test_progress_is_a_bar_on_a_terminal",
+    "test_explain.py::test_the_page_stands_by_itself_and_says_what_the_terminal_says",
+    "test_explain.py::test_all_that_is_allowed_fits_80_columns",
     "test_resume.py::test_from_every_checkpoint_the_run_ends_alike",
     "test_resume.py::test_other_settings_are_refused",
     "test_verify.py::test_a_run_as_it_was_written_is_whole_and_identical",

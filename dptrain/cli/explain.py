@@ -1,5 +1,6 @@
 """dptrain explain."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,30 +26,22 @@ from dptrain.config import ExplainConfig, shown
     envvar="DPTRAIN_HTML",
     help="Write the chapters as one page that needs nothing else.",
 )
-@click.option(
-    "--plot",
-    metavar="FILE",
-    envvar="DPTRAIN_PLOT",
-    help="Draw chapter 6's curve: a .png, .svg or .pdf file.",
-)
 @config_option
 @debug_option
-def explain(
-    chapters: tuple[str, ...], check: bool, html: str | None, plot: str | None, **values: Any
-) -> int:
+def explain(chapters: tuple[str, ...], check: bool, html: str | None, **values: Any) -> int:
     """What a minibatch averages, and what workers add, in numbers to check by hand.
 
-    CHAPTER is a number or a name, all unless given: 1 example, 2 batch, 3 averaging, 4 recursion,
-    5 workers, 6 minibatch, 7 noise. Exit status 1 where --check finds numbers that differ.
+    CHAPTER is a number, a name or words of a question, all unless given: 1 example, 2 batch,
+    3 averaging, 4 recursion, 5 workers, 6 minibatch, 7 noise, 8 softmax. Exit status 1 where
+    --check finds numbers that differ.
     """
     config = build(ExplainConfig, values)
     world = connect()
-    from dptrain.explain import chapters as book
+    from dptrain.explain import book
     from dptrain.explain.check import check as agree
-    from dptrain.explain.figure import draw
-    from dptrain.explain.page import page
-    from dptrain.explain.text import text
-    from dptrain.record.files import write_whole
+    from dptrain.explain.terminal import text
+    from dptrain.plot.page import page
+    from dptrain.record.files import check_writable, write_whole
     from dptrain.threads import blas_threads
 
     def say(line: str) -> None:
@@ -58,32 +51,19 @@ def explain(
     def show() -> None:
         written = (book.chapter(config, number) for number in numbers)
         if html is not None:
-            write_whole(Path(html), page(list(written)).encode())
+            write_whole(Path(html), page(book.TITLE, book.LEAD, list(written)).encode())
             say(f"written: {shown(html)}")
-        if plot is not None:
-            draw(book.variance_curve(config), Path(plot))
-            say(f"written: {shown(plot)}")
-        if html is None and plot is None and not check:
+        elif not check:
             for chapter in written:
-                say(text(chapter))
+                say(text(chapter.words, colours=sys.stdout.isatty()))
 
     with world.together():
         numbers = book.chosen(chapters)
-        _check_files(html, plot)
+        if html is not None:
+            check_writable(Path(html), "--html")
     with blas_threads(1):
         agreed = not check or agree(config, numbers, world, say)
         with world.together():
             if agreed and world.rank == 0:
                 show()
     return 0 if agreed else 1
-
-
-def _check_files(html: str | None, plot: str | None) -> None:
-    """Raise InputError where a file could not be written, before the work."""
-    from dptrain import figure
-    from dptrain.record.files import check_writable
-
-    if plot is not None:
-        figure.check(Path(plot), "--plot")
-    if html is not None:
-        check_writable(Path(html), "--html")

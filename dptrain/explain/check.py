@@ -2,25 +2,28 @@
 
 import math
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from dptrain.config import ExplainConfig
+from dptrain.arrays import Array, Floats
+from dptrain.config import ExplainConfig, counted
 from dptrain.explain import plain, plain_digits, trainer, trainer_digits
-from dptrain.explain.numbers import size
-from dptrain.explain.plain import Found
-from dptrain.explain.problem import digits, problem, trained
-from dptrain.explain.text import WIDTH
+from dptrain.explain.found import Averaging, Batch, Found, Softmax, Workers
+from dptrain.explain.problem import Problem, digits, problems, trained
+from dptrain.explain.trainer_digits import CHECKED, ENOUGH, EPOCHS, SHARDS
 from dptrain.keys import Purpose, generator
 from dptrain.model.mlp import MLP
-from dptrain.order import Batch
+from dptrain.order import Batch as Minibatch
 from dptrain.reduce.tree import tree_sum
 from dptrain.world import World
 
-LIMIT = 1e-15
-"""How far two numbers may be apart, as a share of the sizes of what was added to make them."""
+LIMIT = 1e-13
+"""How far two numbers may be apart, as a share of the sum of the absolute terms of each sum."""
+
+WIDTH = 80
 
 Say = Callable[[str], None]
 
@@ -44,83 +47,130 @@ def check(config: ExplainConfig, numbers: Sequence[int], world: World, say: Say)
 
 def _chapter(config: ExplainConfig, number: int) -> tuple[str, str | None]:
     """Compare a chapter's numbers; return what to say, and where they differ first."""
-    by_loops, by_trainer = sides(config, number)
     shares = []
-    for where, left, right in pairs("", by_loops, by_trainer):
-        shares.append(apart(left, right))
+    by_loops, by_trainer, sizes = sides(config, number)
+    for where, left, right, size in numbered("", by_loops, by_trainer, sizes):
+        shares.append(apart(left, right, size))
         if not shares[-1] <= LIMIT:
             return "", (
-                f"chapter {number}:{where} is {left!r} by loops and {right!r} by the trainer; "
+                f"chapter {number}: {where} is {left!r} by loops and {right!r} by the trainer; "
                 f"that is {shares[-1]:.1e} of what was added, more than {LIMIT:g}"
             )
-    if number == 5 and by_loops["mean"] != plain.toy(problem(config))[2]["mean"]:
+    one_process = plain.batch(problems(config)[0]).mean
+    if isinstance(by_loops, Workers) and by_loops.mean != one_process:
         return "", "chapter 5: the mean is not chapter 2's to the last bit"
     line = f"chapter {number}: {len(shares)} numbers by loops and by the trainer agree"
     return f"{line}, {max(shares):.1e} apart", None
 
 
-def sides(config: ExplainConfig, number: int) -> tuple[Found, Found]:
-    """Return a chapter's numbers by loops and by the trainer, under the same names."""
-    if number < 6:
-        return plain.toy(problem(config))[number], trainer.toy(problem(config))[number]
-    seed, some = config.seed, digits(config.seed)
-    xs, ys = some.x.tolist(), some.y.tolist()
+def sides(config: ExplainConfig, number: int) -> tuple[Found, Found, Found]:
+    """Return a chapter's numbers by loops and by the trainer, and the size of what was added."""
+    seed = config.seed
     if number == 6:
-        orders = [order.tolist() for order in trainer_digits.orders(some)]
-        how = trainer_digits.ENOUGH, trainer_digits.EPOCH_BATCH
-        by_loops = plain_digits.chapter6(trained(seed, 0).tolist(), xs, ys, orders, *how)
-        return by_loops, trainer_digits.chapter6(some)
-    shards = [
-        [batch.shard(shard).tolist() for shard in range(batch.num_shards)]
-        for batch in trainer_digits.batches(some)
-    ]
-    left, right = {}, {}
-    for epochs, one in trainer_digits.chapter7(some).items():
-        after, params = f"after {epochs} epochs", trained(seed, epochs).tolist()
-        left[after] = plain_digits.chapter7(params, xs, ys, shards)
-        right[after] = {"S": one.variance, "|G|^2": one.square_norm}
-    return left, right
+        found = plain_digits.minibatch(
+            _problem(seed, 0), CHECKED.orders(seed), ENOUGH, CHECKED.epoch_batch
+        )
+        return found[0], trainer_digits.minibatch(seed, CHECKED), found[1]
+    if number == 7:
+        shards = [
+            [batch.shard(shard).tolist() for shard in range(SHARDS)]
+            for batch in CHECKED.batches(seed)
+        ]
+        pair = plain_digits.noises([_problem(seed, epochs) for epochs in EPOCHS], shards)
+        return pair[0], trainer_digits.noises(seed, CHECKED), pair[1]
+    toy = problems(config)[number == 8]
+    return plain.CHAPTERS[number](toy), trainer.CHAPTERS[number](toy), _sizes(toy, number)
 
 
-def pairs(where: str, left: Any, right: Any) -> Iterator[tuple[str, float | None, float | None]]:
-    """Yield each number of one side with the other's, and where it stands."""
-    if isinstance(left, Mapping):
-        for name in left | right:
-            yield from pairs(f"{where} {name}", left[name], right[name])
-    elif isinstance(left, (Sequence, np.ndarray)):
-        for index, (one, other) in enumerate(zip(left, right, strict=True)):
-            yield from pairs(f"{where}[{index}]", one, other)
+def _problem(seed: int, epochs: int) -> Problem:
+    """Return the digits that are checked, and a network trained for some epochs, for the loops."""
+    some, params = CHECKED.digits(seed), trained(seed, epochs).tolist()
+    xs = tuple(map(tuple, some.x.tolist()))
+    ys = tuple(some.y.tolist())
+    return Problem(4, tuple(params), xs, ys, outputs=10, loss="cross-entropy")
+
+
+def _sizes(problem: Problem, number: int) -> Found:
+    """Return the sum of the absolute terms of each number.
+
+    Loops find it where every term is positive: parameters and inputs are, units are linear with
+    slope 1, and targets are below 0, so that y - t is |y| + |t|. A squared loss of this kind is
+    larger than what cross-entropy adds up, and its slope than a probability and 1.
+    """
+    below = int(problem.loss == "cross-entropy")
+    found = plain.CHAPTERS[number](
+        positive := replace(
+            problem,
+            params=tuple(map(abs, problem.params)),
+            xs=tuple(tuple(map(abs, x)) for x in problem.xs),
+            ts=tuple(-abs(t) - below for t in problem.ts),
+            activation="identity",
+            loss="mean-squared-error",
+        )
+    )
+    match found:
+        case Batch():  # losses are subtracted, then divided by the step
+            whole = plain.mean_loss(positive) / plain.STEP
+            return replace(found, differences=[whole] * len(problem.params))
+        case Averaging():
+            mistakes = {
+                name: getattr(found, name) for name in ("tanh", "linear_units", "all_linear")
+            }
+            return replace(found, **{k: replace(one, angle=180.0) for k, one in mistakes.items()})
+        case Softmax():
+            return replace(found, probabilities=[one.delta_out for one in found.examples])
+    return found
+
+
+def numbered(where: str, *sides: Any) -> Iterator[tuple[str, Any, Any, Any]]:
+    """Yield each number with those that stand there on the other sides, and where that is."""
+    first = sides[0]
+    if is_dataclass(first):
+        for field in fields(first):
+            name = f"{where} {field.name}".strip()
+            yield from numbered(name, *(getattr(side, field.name) for side in sides))
+    elif isinstance(first, dict):
+        for key in first:
+            yield from numbered(f"{where}[{key}]", *(side[key] for side in sides))
+    elif isinstance(first, (list, tuple)):
+        for index, each in enumerate(zip(*sides, strict=True)):
+            yield from numbered(f"{where}[{index}]", *each)
     else:
-        yield where, left, None if right is None else float(right)
+        yield where, *sides
 
 
-def apart(left: float | None, right: float | None) -> float:
+def apart(left: float | None, right: float | None, size: float | None) -> float:
     """Return how far apart two numbers are, as a share of the size of what was added."""
     if left is None or right is None:
         return 0.0 if left is right else math.inf
-    difference, whole = abs(float(left) - right), size(left)
-    return difference / whole if whole else math.inf * difference if difference else 0.0
+    difference = abs(left - right)
+    return difference / size if size else math.inf * difference if difference else 0.0
 
 
 def _ranks(config: ExplainConfig, world: World, say: Say) -> str | None:
     """Compare the sums over all ranks with one process's, bit by bit. Collective."""
-    toy = problem(config)
-    model = MLP([2, toy.hidden, 1], activation="tanh", loss="mean-squared-error", dtype="float64")
-    exact = np.array(toy.params), np.array(toy.xs), np.array(toy.ts)
-    fault = _bits("chapter 5's minibatch", model, exact, toy.batch, world, say)
+    toy = problems(config)[0]
+    fault = _bits("chapter 5's minibatch", *trainer.Toy(toy).given, toy.batch, world, say)
     x, y = digits(config.seed).x, digits(config.seed).y
     wide = MLP([64, 128, 10], dtype="float64")
     params = wide.initial_params(generator(config.seed, Purpose.PARAMS))
-    batch = Batch(config.seed, 0, 0, np.arange(250), 8)
-    return fault or _bits("250 digits", wide, (params, x, y), batch, world, say)
+    batch = Minibatch(config.seed, 0, 0, np.arange(250), 8)
+    return fault or _bits("250 digits", wide, params, x, y, batch, world, say)
 
 
 def _bits(
-    name: str, model: MLP, given: tuple[Any, Any, Any], batch: Batch, world: World, say: Say
+    name: str,
+    model: MLP,
+    params: Floats,
+    x: Floats,
+    y: Array,
+    batch: Minibatch,
+    world: World,
+    say: Say,
 ) -> str | None:
     """Compare a minibatch's gradient sum over all ranks with one process's. Collective."""
-    alone = tree_sum(trainer.shard_sums(model, *given, batch))
-    together = trainer.reduced(model, *given, batch, world)
+    alone = tree_sum(trainer.shard_sums(model, params, x, y, batch))
+    together = trainer.reduced(model, params, x, y, batch, world)
     wrong = world.allgather(
         np.flatnonzero(alone.view(np.uint64) != together.view(np.uint64)).tolist()
     )
@@ -130,6 +180,6 @@ def _bits(
                 f"the gradient of {name}: its entry {entries[0]} on rank {rank} of {world.size} "
                 "is not one process's to the last bit"
             )
-    ranks = f"{world.size} rank" + "s" * (world.size > 1)
+    ranks = counted(world.size, "rank")
     say(f"{name}: {batch.num_shards} shards on {ranks} and one process: the same bits")
     return None

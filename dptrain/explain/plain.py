@@ -1,26 +1,25 @@
-"""The plain side of every number: loops over numbers, no NumPy, none of the trainer's code."""
+"""The plain side of chapters 1 to 5 and 8: loops over numbers, no NumPy, no code of the trainer."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cache
 from operator import mul
 from typing import Any
 
-from dptrain.explain.numbers import (
+from dptrain.explain.found import (
+    Averaging,
+    Batch,
+    Example,
+    Found,
+    Mistake,
     Numbers,
-    add_up,
-    angle,
-    bracketed,
-    mean,
-    passed_on,
-    sized,
-    tanh,
+    Recursion,
+    Rows,
+    Softmax,
+    Workers,
 )
 from dptrain.explain.problem import Problem
-
-Found = dict[str, Any]
-"""Numbers by name, in lists of lists as deep as it takes."""
 
 STEP = 1 / 8192
 """How far each parameter is moved for central differences."""
@@ -28,13 +27,65 @@ STEP = 1 / 8192
 FAR = 100
 """How far targets are moved down for a loss whose slope is 1 for every example."""
 
-TANH = ("tanh", "mean-squared-error")
+
+def add_up(numbers: Iterable[float]) -> float:
+    """Return the sum, added from left to right."""
+    total = 0.0
+    for number in numbers:
+        total = total + number
+    return total
+
+
+def add(left: Numbers, right: Numbers) -> Numbers:
+    """Return the sums of two lists, entry by entry."""
+    return [a + b for a, b in zip(left, right, strict=True)]
+
+
+def mean(lists: Sequence[Numbers]) -> Numbers:
+    """Return the mean of lists, entry by entry."""
+    return [add_up(entries) / len(lists) for entries in zip(*lists, strict=True)]
+
+
+def bracketed(sums: Sequence[Numbers]) -> Numbers:
+    """Return the sum of lists: the first half, as large as a power of two can be, and the rest."""
+    if len(sums) == 1:
+        return sums[0]
+    half = 1 << (len(sums) - 1).bit_length() - 1
+    return add(bracketed(sums[:half]), bracketed(sums[half:]))
+
+
+def passed_on(sums: Sequence[Numbers]) -> tuple[Numbers, list[tuple[int, int]]]:
+    """Return what worker 0 holds once all have passed on their sums, and who added whose.
+
+    First neighbours, then those two apart, then four: each message goes to the lower worker.
+    """
+    held, messages, apart = list(sums), [], 1
+    while apart < len(held):
+        for worker in range(0, len(held) - apart, 2 * apart):
+            held[worker] = add(held[worker], held[worker + apart])
+            messages.append((worker, worker + apart))
+        apart *= 2
+    return held[0], messages
+
+
+def angle(left: Numbers, right: Numbers) -> float | None:
+    """Return the angle between two vectors in degrees, None where one of them is zero.
+
+    From the lengths of sum and difference of the unit vectors, which is exact for small angles too
+    (Kahan, 2006).
+    """
+    norms = math.hypot(*left), math.hypot(*right)
+    if min(norms) < 1e-12:
+        return None
+    units = [(a / norms[0], b / norms[1]) for a, b in zip(left, right, strict=True)]
+    apart, along = math.hypot(*(a - b for a, b in units)), math.hypot(*(a + b for a, b in units))
+    return math.degrees(2 * math.atan2(apart, along))
 
 
 def squared(y: Numbers, target: float) -> tuple[float, Numbers]:
-    """Return the loss (y - t)^2 and its slope."""
-    error = y[0] - target
-    return error * error, [2 * error]
+    """Return the loss (y - t)^2 and its slope; summed over the outputs, of which there is one."""
+    errors = [value - target for value in y]
+    return add_up(error * error for error in errors), [2 * error for error in errors]
 
 
 def straight(y: Numbers, target: float) -> tuple[float, Numbers]:
@@ -42,146 +93,158 @@ def straight(y: Numbers, target: float) -> tuple[float, Numbers]:
     return y[0] - target - 0.5, [1.0]
 
 
-def softmax(y: Numbers, target: int) -> tuple[float, Numbers]:
-    """Return the loss -log softmax(y)[target] and its slopes."""
+def softmax(y: Numbers) -> Numbers:
+    """Return the probabilities exp(y_k) / (sum of exp(y)), none of which can overflow."""
     powers = [math.exp(value - max(y)) for value in y]
-    total = add_up(powers)
-    slopes = [power / total - (k == target) for k, power in enumerate(powers)]
-    return math.log(total) + max(y) - y[target], slopes
+    return [power / add_up(powers) for power in powers]
+
+
+def surprise(y: Numbers, target: int) -> tuple[float, Numbers]:
+    """Return the loss -log softmax(y)[target] and its slopes: probabilities less the truth."""
+    log_sum = max(y) + math.log(add_up(math.exp(value - max(y)) for value in y))
+    return log_sum - y[target], [p - (k == target) for k, p in enumerate(softmax(y))]
 
 
 LOSSES: dict[str, Callable[[Numbers, Any], tuple[float, Numbers]]] = {
     "mean-squared-error": squared,
     "huber": straight,
-    "cross-entropy": softmax,
+    "cross-entropy": surprise,
 }
 
 
-@dataclass(frozen=True)
-class Pass:
-    """One example's way forward and back."""
-
-    x: Numbers
-    z: Numbers
-    a: Numbers
-    y: Numbers
-    loss: float
-    delta_out: Numbers
-    back: Numbers
-    """What comes back to each hidden unit, before its slope."""
-    slope: Numbers
-    delta: Numbers
-
-    @property
-    def gradient(self) -> Numbers:
-        """The gradient of the loss, in the order of the parameters."""
-        first = [x * d for x in self.x for d in self.delta] + self.delta
-        return first + [a * d for a in self.a for d in self.delta_out] + self.delta_out
-
-
 class Net:
-    """A network with one hidden layer, and its parameters in the trainer's order."""
+    """A problem's network, with its parameters as weights that lead to each unit."""
 
-    def __init__(self, sizes: Sequence[int], params: Iterable[float], activation: str, loss: str):
-        inputs, hidden, outputs = sizes
-        rest = iter(params)
+    def __init__(self, problem: Problem):
+        (inputs, hidden, outputs), rest = problem.sizes, iter(problem.params)
         first = [[next(rest) for _ in range(hidden)] for _ in range(inputs)]
         self.biases = [next(rest) for _ in range(hidden)]
         self.second = [[next(rest) for _ in range(outputs)] for _ in range(hidden)]
         self.out_biases = [next(rest) for _ in range(outputs)]
         self.columns = [*zip(*first, strict=True)], [*zip(*self.second, strict=True)]
-        self.linear, self.loss = activation == "identity", LOSSES[loss]
+        self.linear, self.loss = problem.activation == "identity", LOSSES[problem.loss]
 
-    def run(self, x: Numbers, target: float) -> Pass:
+    def run(self, x: Sequence[float], target: float) -> Example:
         """Take one example forward and back."""
         z = _layer(x, self.columns[0], self.biases)
-        a = z if self.linear else [tanh(value) for value in z]
+        a = z if self.linear else [math.tanh(value) for value in z]
         return self.back(x, z, a, _layer(a, self.columns[1], self.out_biases), target)
 
-    def back(self, x: Numbers, z: Numbers, a: Numbers, y: Numbers, target: float) -> Pass:
+    def back(
+        self, x: Sequence[float], z: Numbers, a: Numbers, y: Numbers, target: float
+    ) -> Example:
         """Go back from outputs y and activations a, wherever they come from."""
         loss, delta_out = self.loss(y, target)
         slope = [1.0 if self.linear else 1 - value * value for value in a]
         back = [add_up(map(mul, row, delta_out)) for row in self.second]
         delta = [b * s for b, s in zip(back, slope, strict=True)]
-        return Pass(x, z, a, y, loss, delta_out, back, slope, delta)
+        gradient = [value * d for value in x for d in delta] + delta
+        gradient += [value * d for value in a for d in delta_out] + delta_out
+        return Example(z, a, y, loss, delta_out, back, slope, delta, gradient)
 
 
-def _layer(below: Numbers, columns: list[tuple[float, ...]], biases: Numbers) -> Numbers:
+def _layer(below: Sequence[float], columns: list[tuple[float, ...]], biases: Numbers) -> Numbers:
     """Return what comes into each unit: a column holds the weights that lead to it."""
     return [
         add_up(map(mul, below, column)) + bias for column, bias in zip(columns, biases, strict=True)
     ]
 
 
-def averaged(net: Net, passes: Sequence[Pass], ts: Numbers) -> Numbers:
-    """Return the gradient of the mistake: one way back, from the means of all activations."""
-    x, z, a, y = (mean([getattr(one, name) for one in passes]) for name in "xzay")
-    return net.back(x, z, a, y, add_up(ts) / len(ts)).gradient
+def mistake(problem: Problem, examples: Sequence[Example], right: Numbers) -> Mistake:
+    """Return what one way back from the means of all activations gives, beside what is right.
+
+    The examples and the right gradient are either side's: the rest is the same for both.
+    """
+    z, a, y = (mean([getattr(one, name) for one in examples]) for name in ("z", "a", "y"))
+    x, target = mean([list(x) for x in problem.xs]), add_up(problem.ts) / len(problem.ts)
+    averaged = Net(problem).back(x, z, a, y, target).gradient
+    return Mistake(right, averaged, angle(right, averaged))
+
+
+def linear(problem: Problem) -> tuple[Problem, Problem]:
+    """Return a problem with linear units, and with a linear loss as well."""
+    units = replace(problem, activation="identity")
+    return units, replace(units, ts=tuple(t - FAR for t in problem.ts), loss="huber")
 
 
 @cache
-def toy(problem: Problem) -> dict[int, Found]:
-    """Return every number of chapters 1 to 5."""
-    params, ts, xs = sized(problem.params), sized(problem.ts), [*map(sized, problem.xs)]
-    size, sizes = len(xs), (2, problem.hidden, 1)
+def run(problem: Problem) -> list[Example]:
+    """Take each example forward and back."""
+    net = Net(problem)
+    return [net.run(x, t) for x, t in zip(problem.xs, problem.ts, strict=True)]
 
-    def run(params: Numbers, ts: Numbers, *kind: str) -> tuple[Net, list[Pass]]:
-        net = Net(sizes, params, *kind)
-        return net, [net.run(x, t) for x, t in zip(xs, ts, strict=True)]
 
-    def mean_loss(number: int, step: float) -> float:
-        moved = [p + step * (k == number) for k, p in enumerate(params)]
-        return add_up(one.loss for one in run(moved, ts, *TANH)[1]) / size
+def mean_loss(problem: Problem, number: int = 0, step: float = 0.0) -> float:
+    """Return the mean of the examples' losses, once a parameter is moved by a step."""
+    moved = tuple(p + step * (k == number) for k, p in enumerate(problem.params))
+    return add_up(one.loss for one in run(replace(problem, params=moved))) / len(problem.xs)
 
-    def mistake(ts: Numbers, *kind: str) -> Found:
-        net, passes = run(params, ts, *kind)
-        right, wrong = mean([one.gradient for one in passes]), averaged(net, passes, ts)
-        return {"right": right, "averaged": wrong, "angle": angle(right, wrong)}
 
-    def product(left: Iterable[Any], right: Iterable[Any]) -> list[Numbers]:
-        rows, columns = list(zip(*left, strict=True)), list(zip(*right, strict=True))
-        return [[add_up(map(mul, row, column)) for column in columns] for row in rows]
+def gradients(problem: Problem) -> Rows:
+    """Return each example's gradient."""
+    return [one.gradient for one in run(problem)]
 
-    passes = run(params, ts, *TANH)[1]
-    gradients = [one.gradient for one in passes]
-    shards = [[gradients[i] for i in shard] for shard in problem.shards]
-    nothing = [[0.0] * len(params)]
-    sums = [[add_up(g) for g in zip(*(shard or nothing), strict=True)] for shard in shards]
+
+def shard_sums(problem: Problem) -> Rows:
+    """Return the sum of each shard's gradients; of no example it is zero."""
+    found, nothing = gradients(problem), [[0.0] * len(problem.params)]
+    shards = [[found[i] for i in shard] or nothing for shard in problem.shards]
+    return [[add_up(entries) for entries in zip(*shard, strict=True)] for shard in shards]
+
+
+def batch(problem: Problem) -> Batch:
+    """Return chapter 2's numbers."""
+    total = bracketed(shard_sums(problem))
+    differences = [
+        (mean_loss(problem, k, STEP) - mean_loss(problem, k, -STEP)) / (2 * STEP)
+        for k in range(len(problem.params))
+    ]
+    return Batch(run(problem), total, [g / len(problem.xs) for g in total], differences)
+
+
+def averaging(problem: Problem) -> Averaging:
+    """Return chapter 3's numbers."""
+    mean_z, mean_a = (mean([getattr(one, name) for one in run(problem)]) for name in ("z", "a"))
+    mistakes = [
+        mistake(each, run(each), mean(gradients(each))) for each in (problem, *linear(problem))
+    ]
+    return Averaging(mean_z, [math.tanh(z) for z in mean_z], mean_a, *mistakes)
+
+
+def recursion(problem: Problem) -> Recursion:
+    """Return chapter 4's numbers."""
+    found = run(problem)
+    delta, out = [one.delta for one in found], [one.delta_out for one in found]
+    return Recursion(found, _product(problem.xs, delta), _product([one.a for one in found], out))
+
+
+def _product(left: Iterable[Sequence[float]], right: Iterable[Sequence[float]]) -> Rows:
+    """Return left^T right, where both have a row an example."""
+    rows, columns = list(zip(*left, strict=True)), list(zip(*right, strict=True))
+    return [[add_up(map(mul, row, column)) for column in columns] for row in rows]
+
+
+def workers(problem: Problem) -> Workers:
+    """Return chapter 5's numbers."""
+    found, sums = gradients(problem), shard_sums(problem)
     total, messages = passed_on(sums)
-    names = ("z", "a", "y", "loss", "delta_out", "delta", "gradient")
-    columns = {name: [getattr(one, name) for one in passes] for name in names}
-    return {
-        1: {name: column[0] for name, column in columns.items()},
-        2: columns
-        | {
-            "sum": bracketed(sums),
-            "mean": [g / size for g in bracketed(sums)],
-            "differences": [
-                (mean_loss(k, STEP) - mean_loss(k, -STEP)) / (2 * STEP) for k in range(len(params))
-            ],
-        },
-        3: {
-            "mean z": mean(columns["z"]),
-            "tanh of mean z": [tanh(z) for z in mean(columns["z"])],
-            "mean a": mean(columns["a"]),
-            "tanh": mistake(ts, *TANH),
-            "linear units": mistake(ts, "identity", "mean-squared-error"),
-            "all linear": mistake([t - FAR for t in ts], "identity", "huber"),
-        },
-        4: {
-            "back": [one.back for one in passes],
-            "slope": [one.slope for one in passes],
-            "delta": columns["delta"],
-            "x^T delta": product(xs, columns["delta"]),
-            "a^T delta": product(columns["a"], columns["delta_out"]),
-        },
-        5: {
-            "shard sums": sums,
-            "messages": messages,
-            "sum": total,
-            "mean": [g / size for g in total],
-            "one by one": mean(gradients),
-            "mean of means": mean([mean(shard) for shard in shards if shard]),
-        },
-    }
+    shards = [[found[i] for i in shard] for shard in problem.shards if shard]
+    average = [g / len(problem.xs) for g in total]
+    return Workers(sums, messages, total, average, mean(found), mean([*map(mean, shards)]))
+
+
+def classes(problem: Problem) -> Softmax:
+    """Return chapter 8's numbers."""
+    found = run(problem)
+    return Softmax(found, [softmax(one.y) for one in found], mean(gradients(problem)))
+
+
+CHAPTERS: dict[int, Callable[[Problem], Found]] = {
+    1: lambda problem: run(problem)[0],
+    2: batch,
+    3: averaging,
+    4: recursion,
+    5: workers,
+    8: classes,
+}
+"""What computes each chapter; chapters 6 and 7 are in `plain_digits`."""

@@ -1,128 +1,96 @@
 """The plain side of chapters 6 and 7: the digits' gradients, example by example, in loops."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from dptrain.explain.numbers import Numbers, Sized, add, add_up
-from dptrain.explain.plain import Found, Net
-
-SIZES = (64, 4, 10)
-
-
-def gradients(params: Numbers, xs: Sequence[Numbers], ys: Sequence[int]) -> list[Numbers]:
-    """Return each example's gradient [m][n]."""
-    net = Net(SIZES, params, "tanh", "cross-entropy")
-    return [net.run(x, y).gradient for x, y in zip(xs, ys, strict=True)]
+from dptrain.explain.found import Minibatch, Noises, Numbers, Rows
+from dptrain.explain.plain import add, add_up, gradients, mean
+from dptrain.explain.problem import Problem
 
 
-def doubled(rows: list[Numbers]) -> Iterator[tuple[int, list[Numbers]]]:
-    """Yield m and the sums of each m rows, for m = 1, 2, 4, ... until one sum is left."""
-    size = 1
-    while True:
-        yield size, rows
-        if len(rows) == 1:
-            return
-        pairs = [add(left, right) for left, right in zip(rows[::2], rows[1::2], strict=False)]
-        rows = pairs + rows[2 * len(pairs) :]
-        size *= 2
+def distance(row: Numbers, center: Numbers) -> float:
+    """Return the square distance of two vectors."""
+    return math.fsum((a - b) ** 2 for a, b in zip(row, center, strict=True))
 
 
-def distance(row: Numbers, size: int = 1, mean: Numbers | None = None) -> float:
-    """Return the square norm of a row divided by a size, less a mean."""
-    if mean is None:
-        return math.fsum(value * value for value in row)
-    return math.fsum((value / size - g) ** 2 for value, g in zip(row, mean, strict=True))
+def minibatch(
+    problem: Problem, orders: Sequence[Sequence[int]], enough: int, epoch_batch: int
+) -> tuple[Minibatch, Minibatch]:
+    """Return what chapter 6 measures, from the order of the examples in some epochs, and sizes.
 
-
-def chapter6(
-    params: Numbers,
-    xs: Sequence[Numbers],
-    ys: Sequence[int],
-    epochs: Sequence[Sequence[int]],
-    enough: int,
-    epoch_batch: int,
-) -> Found:
-    """Return what chapter 6 measures, from the order of the examples in some epochs.
-
-    Numbers that are not tracked one by one have the size of the gradients that went into them:
-    the mean of their norms, or of their square norms twice, where squares of differences are added.
+    A number's size is that of the gradients that went into it: the mean of their norms, or of their
+    square norms twice, where squares of differences are added.
     """
-    examples = gradients(params, xs, ys)
-    count = len(examples)
-    *_, (_, (total,)) = doubled(examples)
-    full = [value / count for value in total]
-    distances: dict[int, Numbers] = {}
-    for order in epochs:
-        for size, sums in doubled([examples[i] for i in order]):
-            found = distances.setdefault(size, [])
-            if len(found) < enough:
-                found += [distance(row, size, full) for row in sums[: count // size]]
-    squares = [distance(row) for row in examples]
-    added, norm = 2 * math.fsum(squares) / count, math.fsum(map(math.sqrt, squares)) / count
-    variances = {
-        size: Sized(math.fsum(found) / len(found), added)
-        for size, found in distances.items()
-        if found
-    }
-    mean = [0.0] * len(full)
+    found, count = gradients(problem), len(problem.xs)
+    full, sizes = mean(found), [2**k for k in range((count - 1).bit_length())]
+    variances = {size: _variance(found, full, orders, enough, size) for size in sizes}
+    epoch_mean = [0.0] * len(full)
     for start in range(0, count, epoch_batch):
-        rows = epochs[0][start : start + epoch_batch]
-        *_, (_, (total,)) = doubled([examples[i] for i in rows])
-        mean = add(mean, [value / len(rows) * (len(rows) / count) for value in total])
-    return {
-        "full gradient": [Sized(value, norm) for value in full],
-        "epoch mean": [Sized(value, norm) for value in mean],
-        "spread": Sized(math.fsum(distance(row, 1, full) for row in examples) / count, added),
-        "variances": variances,
-        "slope": slope(variances, count),
-    }
+        rows = [found[i] for i in orders[0][start : start + epoch_batch]]
+        epoch_mean = add(epoch_mean, [g * (len(rows) / count) for g in mean(rows)])
+    spread = math.fsum(distance(row, full) for row in found) / count
+    squares = [distance(row, [0.0] * len(full)) for row in found]
+    added, norm = 2 * math.fsum(squares) / count, math.fsum(map(math.sqrt, squares)) / count
+    slope_size = sum(1 + added / variance for variance in variances.values())
+    return (
+        Minibatch(full, epoch_mean, spread, variances, _slope(variances, count)),
+        Minibatch([norm] * len(full), [norm] * len(full), added,
+                  dict.fromkeys(variances, added), slope_size),
+    )  # fmt: skip
 
 
-def slope(variances: dict[int, Sized], count: int) -> Sized:
+def _variance(
+    found: Rows, full: Numbers, orders: Sequence[Sequence[int]], enough: int, size: int
+) -> float:
+    """Return how far means of minibatches are off; of whole epochs, until there are enough."""
+    distances: Numbers = []
+    for order in orders:
+        if len(distances) < enough:
+            distances += [
+                distance(mean([found[i] for i in order[start : start + size]]), full)
+                for start in range(0, len(order) - size + 1, size)
+            ]
+    return math.fsum(distances) / len(distances)
+
+
+def _slope(variances: dict[int, float], count: int) -> float:
     """Return the slope of log variance on log m, freed of drawing without replacement."""
     xs = [math.log(size) for size in variances]
     ys = [math.log(v * (count - 1) / (count - size)) for size, v in variances.items()]
     middle = add_up(xs) / len(xs)
     spread = add_up((x - middle) * (x - middle) for x in xs)
-    weights = [(x - middle) / spread for x in xs]
-    errors = [abs(y) + v.size / v for y, v in zip(ys, variances.values(), strict=True)]
-    return Sized(
-        add_up(w * y for w, y in zip(weights, ys, strict=True)),
-        add_up(abs(w) * error for w, error in zip(weights, errors, strict=True)),
-    )
+    return add_up((x - middle) / spread * y for x, y in zip(xs, ys, strict=True))
 
 
-def chapter7(
-    params: Numbers,
-    xs: Sequence[Numbers],
-    ys: Sequence[int],
-    batches: Sequence[Sequence[Sequence[int]]],
-) -> Found:
-    """Return S and |G|^2, means over minibatches that are given as the examples of their shards.
+def noises(
+    problems: Sequence[Problem], batches: Sequence[Sequence[Sequence[int]]]
+) -> tuple[Noises, Noises]:
+    """Return what chapter 7 measures, of a problem for each number of epochs, and sizes.
+
+    The minibatches are given as the examples of their shards.
+    """
+    measured = [_noise(gradients(problem), batches) for problem in problems]
+    variances, square_norms, added = ([*column] for column in zip(*measured, strict=True))
+    smallest = min(sum(map(len, shards)) for shards in batches)
+    return Noises(variances, square_norms), Noises(added, [size / smallest for size in added])
+
+
+def _noise(found: Rows, batches: Sequence[Sequence[Sequence[int]]]) -> tuple[float, float, float]:
+    """Return S and |G|^2, means over minibatches, and the mean of the square norms in one, twice.
 
     Here S is the variance between shards, the sum of n_k |g_k - g|^2 over one less than their
     number, with g_k and g the means of shard and minibatch.
     """
-    examples = gradients(params, xs, ys)
-    found = []
+    variances, square_norms, added = [], [], []
     for shards in batches:
-        sums = [
-            [add_up(entries) for entries in zip(*(examples[i] for i in s), strict=True)]
-            for s in shards
-        ]
-        size = sum(map(len, shards))
-        g = [add_up(entries) / size for entries in zip(*sums, strict=True)]
-        between = [
-            len(shard) * distance(row, len(shard), g)
-            for shard, row in zip(shards, sums, strict=True)
-        ]
-        variance = math.fsum(between) / (len(shards) - 1)
-        found.append((variance, distance(g) - variance / size))
-    rows = [i for shards in batches for shard in shards for i in shard]
-    mean_size = len(rows) / len(batches)
-    added = 2 * math.fsum(distance(examples[i]) for i in rows) / len(batches)
-    variance, square_norm = (math.fsum(values) / len(found) for values in zip(*found, strict=True))
-    return {
-        "S": Sized(variance, added),
-        "|G|^2": Sized(square_norm, added / mean_size),
-    }
+        rows = [[found[i] for i in shard] for shard in shards]
+        every = [row for shard in rows for row in shard]
+        g, zero = mean(every), [0.0] * len(every[0])
+        between = math.fsum(len(shard) * distance(mean(shard), g) for shard in rows)
+        variances.append(between / (len(rows) - 1))
+        square_norms.append(distance(g, zero) - variances[-1] / len(every))
+        added.append(2 * math.fsum(distance(row, zero) for row in every))
+    first, second, third = (
+        math.fsum(each) / len(batches) for each in (variances, square_norms, added)
+    )
+    return first, second, third

@@ -1,13 +1,14 @@
 """What the chapters compute with: a network and a minibatch to read, and some of the digits."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.config import ExplainConfig, TrainConfig
+from dptrain.arrays import Floats
+from dptrain.config import Activation, ExplainConfig, Loss, TrainConfig
 from dptrain.data.encode import Flat
 from dptrain.keys import Purpose, generator
 from dptrain.model.mlp import MLP
@@ -19,29 +20,43 @@ WEIGHTS = [sign * size / 4 for size in range(1, 6) for sign in (1, -1)]
 INPUTS = [sign * size / 2 for size in range(1, 5) for sign in (1, -1)]
 TARGETS = [-1.0, -0.5, 0.0, 0.5, 1.0]
 
+CLASSES = 3
+"""The classes of chapter 8."""
+
 NUM_DIGITS = 2000
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A 2-h-1 network and a minibatch, in quarters and halves, so that they print exactly.
+    """A network with one hidden layer, and a minibatch.
 
     `params` are in the trainer's order: weights w_ij from input i to hidden unit j, their biases,
-    weights to the output, its bias. `xs` is [m][2], `ts` are the targets [m].
+    weights v_jk to the outputs, their biases. `xs` is [m][inputs], `ts` are the targets [m].
     """
 
     hidden: int
     params: tuple[float, ...]
     xs: tuple[tuple[float, ...], ...]
     ts: tuple[float, ...]
-    num_workers: int
+    num_workers: int = 1
+    outputs: int = 1
+    activation: Activation = "tanh"
+    loss: Loss = "mean-squared-error"
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """The units of each layer."""
+        return len(self.xs[0]), self.hidden, self.outputs
 
     @property
     def names(self) -> list[str]:
         """The parameters' names, in their order."""
-        units = range(1, self.hidden + 1)
-        weights = [f"w{i}{j}" for i in (1, 2) for j in units]
-        return weights + [f"b{j}" for j in units] + [f"v{j}" for j in units] + ["c"]
+        units, outputs = range(1, self.hidden + 1), range(1, self.outputs + 1)
+        names = [f"w{i}{j}" for i in range(1, self.sizes[0] + 1) for j in units]
+        names += [f"b{j}" for j in units]
+        if self.outputs == 1:
+            return names + [f"v{j}" for j in units] + ["c"]
+        return names + [f"v{j}{k}" for j in units for k in outputs] + [f"c{k}" for k in outputs]
 
     @property
     def batch(self) -> Batch:
@@ -54,18 +69,26 @@ class Problem:
         return [self.batch.shard(worker).tolist() for worker in range(self.num_workers)]
 
 
-def problem(config: ExplainConfig) -> Problem:
-    """Return the network and the minibatch that belong to a seed."""
-    num_params = 4 * config.hidden + 1
+def problems(config: ExplainConfig) -> tuple[Problem, Problem]:
+    """Return the network and the minibatch that belong to a seed, with one output and with classes.
+
+    All are quarters and halves, so that they print exactly.
+    """
+    hidden, size = config.hidden, config.examples
+    num_first, num_classes = 3 * hidden, CLASSES * (hidden + 1)
+    num_words = num_first + hidden + 1 + 3 * size + num_classes + size
     random = generator(config.seed, Purpose.PARAMS).bit_generator
-    words = iter(random.random_raw(num_params + 3 * config.examples).tolist())
+    words = iter(random.random_raw(num_words).tolist())
 
     def draw(choices: Sequence[float], count: int) -> tuple[float, ...]:
         return tuple(choices[next(words) % len(choices)] for _ in range(count))
 
-    params = draw(WEIGHTS, num_params)
-    xs = tuple(draw(INPUTS, 2) for _ in range(config.examples))
-    return Problem(config.hidden, params, xs, draw(TARGETS, config.examples), config.workers)
+    first, last = draw(WEIGHTS, num_first), draw(WEIGHTS, hidden + 1)
+    xs = tuple(draw(INPUTS, 2) for _ in range(size))
+    one = Problem(hidden, first + last, xs, draw(TARGETS, size), config.workers)
+    params, classes = first + draw(WEIGHTS, num_classes), draw(range(CLASSES), size)
+    several = replace(one, params=params, ts=classes, outputs=CLASSES, loss="cross-entropy")
+    return one, several
 
 
 @dataclass(frozen=True)
@@ -79,14 +102,14 @@ class Digits:
 
 
 @cache
-def digits(seed: int) -> Digits:
+def digits(seed: int, count: int = NUM_DIGITS) -> Digits:
     """Return digits and the network that chapters 6 and 7 look at."""
-    x, y = load((), world=World()).train.gather(slice(0, NUM_DIGITS), Flat(np.float64))
+    x, y = load((), world=World()).train.gather(slice(0, count), Flat(np.float64))
     return Digits(seed, MLP([64, 4, 10], activation="tanh", dtype="float64"), x, y)
 
 
 @cache
-def trained(seed: int, epochs: int) -> NDArray[np.floating]:
+def trained(seed: int, epochs: int) -> Floats:
     """Return the network's parameters after training on all digits, by this process alone."""
     model, world = digits(seed).model, World()
     if epochs == 0:

@@ -1,23 +1,30 @@
-"""The trainer's side of chapters 1 to 5: its own model, shards, tree and reducer, in NumPy."""
+"""The trainer's side of chapters 1 to 5 and 8: model, shards, tree and reducer, in NumPy."""
 
-import math
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
-from dptrain.arrays import Floats
-from dptrain.explain.plain import FAR, STEP, TANH, Found
+from dptrain.arrays import Array, Floats
+from dptrain.explain.found import (
+    Averaging,
+    Batch,
+    Example,
+    Found,
+    Recursion,
+    Softmax,
+    Workers,
+)
+from dptrain.explain.plain import STEP, linear, mistake
 from dptrain.explain.problem import Problem
 from dptrain.model.activations import ACTIVATIONS
 from dptrain.model.mlp import MLP
-from dptrain.order import Batch
+from dptrain.order import Batch as Minibatch
 from dptrain.reduce import REDUCERS
 from dptrain.reduce.tree import plan, tree_sum
 from dptrain.world import World
 
 
-def grad_sum(model: MLP, params: Floats, x: Floats, y: NDArray[Any]) -> tuple[float, Floats]:
+def grad_sum(model: MLP, params: Floats, x: Floats, y: Array) -> tuple[float, Floats]:
     """Return the sums over examples of loss and gradient [n]; zeros for no example."""
     out = np.zeros(model.num_params)
     if len(x) == 0:
@@ -25,16 +32,14 @@ def grad_sum(model: MLP, params: Floats, x: Floats, y: NDArray[Any]) -> tuple[fl
     return model.loss_and_grad_sum(params, x, y, None, out, np.random.default_rng)[0], out
 
 
-def shard_sums(
-    model: MLP, params: Floats, x: Floats, y: NDArray[Any], batch: Batch
-) -> list[Floats]:
+def shard_sums(model: MLP, params: Floats, x: Floats, y: Array, batch: Minibatch) -> list[Floats]:
     """Return the gradient sum of every shard of a minibatch."""
     rows = [batch.shard(shard) for shard in range(batch.num_shards)]
     return [grad_sum(model, params, x[shard], y[shard])[1] for shard in rows]
 
 
 def reduced(
-    model: MLP, params: Floats, x: Floats, y: NDArray[Any], batch: Batch, world: World
+    model: MLP, params: Floats, x: Floats, y: Array, batch: Minibatch, world: World
 ) -> Floats:
     """Return the gradient sum [n] of a minibatch, its shards spread over ranks. Collective.
 
@@ -54,106 +59,110 @@ def reduced(
     return reducer.close()
 
 
-def _mlp(hidden: int, activation: Any, loss: Any) -> MLP:
-    return MLP([2, hidden, 1], activation=activation, loss=loss, dtype="float64")
+class Toy:
+    """A problem as the trainer has it: a model, parameters [n], examples [m, inputs], targets."""
 
+    def __init__(self, problem: Problem):
+        self.problem = problem
+        self.model = MLP(
+            problem.sizes, activation=problem.activation, loss=problem.loss, dtype="float64"
+        )
+        self.params, self.x = np.array(problem.params), np.array(problem.xs)
+        self.t = np.array(problem.ts)
 
-def _mistake(problem: Problem, ts: Floats, activation: Any, loss: Any) -> Found:
-    """Return the right gradient, and that of the means of all activations."""
-    x, params, hidden = np.array(problem.xs), np.array(problem.params), problem.hidden
-    _, right = grad_sum(_mlp(hidden, activation, loss), params, x, ts)
-    right /= len(x)
-    mean_a = _activations(problem, activation)[1].mean(axis=0, keepdims=True)
-    upper = MLP([hidden, 1], loss=loss, dtype="float64")
-    _, out = grad_sum(upper, params[3 * hidden :], mean_a, ts.mean(keepdims=True))
-    slope = 1 - np.square(mean_a) if activation == "tanh" else np.ones_like(mean_a)
-    delta = out[-1] * params[3 * hidden : -1] * slope
-    weights = x.mean(axis=0, keepdims=True).T @ delta
-    wrong = np.concatenate([weights.ravel(), delta.ravel(), out])
-    return {"right": right, "averaged": wrong, "angle": _angle(right, wrong)}
+    @property
+    def given(self) -> tuple[MLP, Floats, Floats, Array]:
+        """What gradients are computed from."""
+        return self.model, self.params, self.x, self.t
 
+    @property
+    def mean(self) -> Floats:
+        """The mean gradient [n], all examples at once."""
+        return grad_sum(*self.given)[1] / len(self.x)
 
-def _activations(problem: Problem, activation: Any) -> tuple[Floats, Floats, Floats]:
-    """Return z, a and slope of the hidden units [m, hidden], by the trainer's first layer."""
-    lower = MLP([2, problem.hidden], loss="mean-squared-error", dtype="float64")
-    z = lower.outputs(np.array(problem.params[: 3 * problem.hidden]), np.array(problem.xs))
-    a, slope = z.copy(), np.empty_like(z)
-    ACTIVATIONS[activation](a, slope)
-    return z, a, slope
+    def examples(self) -> list[Example]:
+        """Return each example's way; its deltas stand in its gradient, which has those of biases.
 
-
-def _angle(left: Floats, right: Floats) -> float | None:
-    norms = np.linalg.norm(left), np.linalg.norm(right)
-    if min(norms) < 1e-12:
-        return None
-    left, right = left / norms[0], right / norms[1]
-    half = math.atan2(float(np.linalg.norm(left - right)), float(np.linalg.norm(left + right)))
-    return math.degrees(2 * half)
-
-
-def toy(problem: Problem) -> dict[int, Found]:
-    """Return every number of chapters 1 to 5, under the names of the plain side."""
-    model = _mlp(problem.hidden, *TANH)
-    params, x, t = np.array(problem.params), np.array(problem.xs), np.array(problem.ts)
-    size, hidden = len(x), problem.hidden
-    z, a, slope = _activations(problem, "tanh")
-    alone = [grad_sum(model, params, x[i : i + 1], t[i : i + 1]) for i in range(size)]
-    gradients = np.array([gradient for _, gradient in alone])
-    # the gradient along a bias is the delta: of one example they stand in its gradient
-    delta, delta_out = gradients[:, 2 * hidden : 3 * hidden], gradients[:, -1:]
-    columns = {
-        "z": z,
-        "a": a,
-        "y": model.outputs(params, x),
-        "loss": np.array([loss for loss, _ in alone]),
-        "delta_out": delta_out,
-        "delta": delta,
-        "gradient": gradients,
-    }
-    _, gradient_sum = grad_sum(model, params, x, t)
-    moved = [params + step * np.eye(len(params)) for step in (STEP, -STEP)]
-    mean_losses = np.array(
-        [
-            [model.loss_sum(model.outputs(row, x), t, None)[0] / size for row in rows]
-            for rows in moved
+        What comes back is computed anew, and so is all of the lower layer.
+        """
+        inputs, hidden, outputs = self.problem.sizes
+        lower = MLP([inputs, hidden], loss="mean-squared-error", dtype="float64")
+        z = lower.outputs(self.params[: (inputs + 1) * hidden], self.x)
+        a, slope, y = z.copy(), np.empty_like(z), self.model.outputs(self.params, self.x)
+        ACTIVATIONS[self.problem.activation](a, slope)
+        alone = [
+            grad_sum(*self.given[:2], self.x[i : i + 1], self.t[i : i + 1]) for i in range(len(z))
         ]
-    )
-    mean_tanh = z.mean(axis=0)
-    ACTIVATIONS["tanh"](mean_tanh, None)
-    sums = shard_sums(model, params, x, t, problem.batch)
-    total = tree_sum(sums)
-    rows = [len(shard) for shard in problem.shards]
+        gradients = np.array([gradient for _, gradient in alone])
+        out, delta = gradients[:, -outputs:], gradients[:, inputs * hidden : (inputs + 1) * hidden]
+        back = out @ self.model.layers(self.params)[1][0].T
+        return [
+            Example(
+                *(_list(z[i]), _list(a[i]), _list(y[i]), alone[i][0], _list(out[i])),
+                *(_list(back[i]), _list(slope[i]), _list(delta[i]), _list(gradients[i])),
+            )
+            for i in range(len(z))
+        ]
+
+
+def _list(row: Floats) -> list[float]:
+    found: list[float] = row.tolist()
+    return found
+
+
+def _batch(problem: Problem) -> Batch:
+    toy = Toy(problem)
+    _, total = grad_sum(*toy.given)
+    differences = []
+    for direction in STEP * np.eye(len(toy.params)):
+        up, down = (
+            toy.model.loss_sum(toy.model.outputs(toy.params + move, toy.x), toy.t, None)[0]
+            for move in (direction, -direction)
+        )
+        differences.append((up / len(toy.x) - down / len(toy.x)) / (2 * STEP))
+    return Batch(toy.examples(), _list(total), _list(total / len(toy.x)), differences)
+
+
+def _averaging(problem: Problem) -> Averaging:
+    found = Toy(problem).examples()
+    z, a = np.array([one.z for one in found]), np.array([one.a for one in found])
+    bent = z.mean(axis=0)
+    ACTIVATIONS["tanh"](bent, None)
+    toys = [Toy(each) for each in (problem, *linear(problem))]
+    mistakes = [mistake(toy.problem, toy.examples(), _list(toy.mean)) for toy in toys]
+    return Averaging(_list(z.mean(axis=0)), _list(bent), _list(a.mean(axis=0)), *mistakes)
+
+
+def _recursion(problem: Problem) -> Recursion:
+    toy = Toy(problem)
+    (weights, _), (upper, _) = toy.model.layers(grad_sum(*toy.given)[1])
+    return Recursion(toy.examples(), weights.tolist(), upper.tolist())
+
+
+def _workers(problem: Problem) -> Workers:
+    toy = Toy(problem)
+    sums, rows = shard_sums(*toy.given, problem.batch), [len(shard) for shard in problem.shards]
+    total, size = tree_sum(sums), len(toy.x)
     leaves = [range(shard, shard + 1) for shard in range(len(sums))]
     pairs = [pair for found in plan(leaves, len(leaves)).adds for pair in found]
-    return {
-        1: {name: column[0] for name, column in columns.items()},
-        2: columns
-        | {
-            "sum": gradient_sum,
-            "mean": gradient_sum / size,
-            "differences": (mean_losses[0] - mean_losses[1]) / (2 * STEP),
-        },
-        3: {
-            "mean z": z.mean(axis=0),
-            "tanh of mean z": mean_tanh,
-            "mean a": a.mean(axis=0),
-            "tanh": _mistake(problem, t, *TANH),
-            "linear units": _mistake(problem, t, "identity", "mean-squared-error"),
-            "all linear": _mistake(problem, t - FAR, "identity", "huber"),
-        },
-        4: {
-            "back": delta_out @ params[np.newaxis, 3 * hidden : -1],
-            "slope": slope,
-            "delta": delta,
-            "x^T delta": gradient_sum[: 2 * hidden].reshape(2, hidden),
-            "a^T delta": gradient_sum[3 * hidden : -1, np.newaxis],
-        },
-        5: {
-            "shard sums": sums,
-            "messages": sorted(pairs, key=lambda pair: (pair[1] - pair[0], pair)),
-            "sum": total,
-            "mean": total / size,
-            "one by one": np.add.reduce(gradients) / size,
-            "mean of means": np.mean([s / n for s, n in zip(sums, rows, strict=True) if n], axis=0),
-        },
-    }
+    messages = sorted(pairs, key=lambda pair: (pair[1] - pair[0], pair))
+    one_by_one = np.add.reduce([one.gradient for one in toy.examples()]) / size
+    of_means = np.mean([s / n for s, n in zip(sums, rows, strict=True) if n], axis=0)
+    means = map(_list, (total, total / size, one_by_one, of_means))
+    return Workers([_list(shard) for shard in sums], messages, *means)
+
+
+def _softmax(problem: Problem) -> Softmax:
+    toy = Toy(problem)
+    probabilities = toy.model.probabilities(toy.model.outputs(toy.params, toy.x))
+    return Softmax(toy.examples(), probabilities.tolist(), _list(toy.mean))
+
+
+CHAPTERS: dict[int, Callable[[Problem], Found]] = {
+    1: lambda problem: Toy(problem).examples()[0],
+    2: _batch,
+    3: _averaging,
+    4: _recursion,
+    5: _workers,
+    8: _softmax,
+}

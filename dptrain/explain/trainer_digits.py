@@ -1,68 +1,80 @@
 """The trainer's side of chapters 6 and 7: the digits' gradients, example by example and shards."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dptrain.arrays import Floats
-from dptrain.explain.plain import Found
-from dptrain.explain.problem import Digits, trained
+from dptrain.explain.found import Minibatch, Noises
+from dptrain.explain.problem import Digits, digits, trained
 from dptrain.explain.trainer import grad_sum, shard_sums
 from dptrain.order import Batch, Order
 from dptrain.reduce.tree import tree_sum
-from dptrain.train.noise import Noise, noise
+from dptrain.train.noise import noise
 
 SAMPLES, ENOUGH = 8, 100
 """The most epochs whose minibatches chapter 6 measures, and how many minibatches are enough."""
 
-EPOCH_BATCH = 256
-"""The minibatches whose mean over an epoch chapter 6 compares with the full gradient."""
-
 EPOCHS = (0, 1, 2, 5)
 """After how many epochs of training chapter 7 looks at the noise."""
 
-BATCH_SIZE, SHARDS = 250, 8
-"""Chapter 7's minibatches, and the shards of each: 31 or 32 examples."""
+SHARDS = 8
+"""The shards of each of chapter 7's minibatches, of uneven size."""
 
 
-def orders(digits: Digits) -> list[NDArray[np.intp]]:
-    """Return the order of the examples in some epochs; it is the same for every batch size."""
-    whole = Order(len(digits.x), len(digits.x), 1, digits.seed)
-    return [next(whole.steps(epoch)).rows for epoch in range(SAMPLES)]
+@dataclass(frozen=True)
+class Amount:
+    """How much is measured: digits, chapter 6's minibatches of an epoch, chapter 7's."""
+
+    num_digits: int
+    epoch_batch: int
+    batch_size: int
+
+    def digits(self, seed: int) -> Digits:
+        """Return the digits to measure."""
+        return digits(seed, self.num_digits)
+
+    def orders(self, seed: int) -> list[list[int]]:
+        """Return the order of the examples in some epochs; it is the same for every batch size."""
+        whole = Order(self.num_digits, self.num_digits, 1, seed)
+        return [next(whole.steps(epoch)).rows.tolist() for epoch in range(SAMPLES)]
+
+    def batches(self, seed: int) -> list[Batch]:
+        """Return the minibatches of an epoch, for chapter 7."""
+        return list(Order(self.num_digits, self.batch_size, SHARDS, seed).steps(0))
 
 
-def batches(digits: Digits) -> list[Batch]:
-    """Return the minibatches of an epoch, for chapter 7."""
-    return list(Order(len(digits.x), BATCH_SIZE, SHARDS, digits.seed).steps(0))
+SHOWN = Amount(2000, 256, 250)
+
+CHECKED = Amount(60, 16, 25)
+"""What the check measures twice: that two codes agree shows on few digits as well as on many."""
 
 
 def _doubled(rows: Floats) -> Iterator[tuple[int, Floats]]:
     """Yield m and the sums of each m rows, for m = 1, 2, 4, ...: the levels of the tree."""
     size = 1
-    while True:
+    while size < len(rows) or len(rows) > 1:
         yield size, rows
-        if len(rows) == 1:
-            return
         even = len(rows) // 2 * 2
         rows = np.concatenate([rows[:even:2] + rows[1:even:2], rows[even:]])
         size *= 2
 
 
-def chapter6(digits: Digits) -> Found:
+def minibatch(seed: int, amount: Amount = SHOWN) -> Minibatch:
     """Return the variance of a minibatch's gradient for each m, and how the mean fits.
 
     Each m is measured on all minibatches of one epoch, and of as many more, up to `SAMPLES`, as it
     takes for `ENOUGH` of them. A last, smaller minibatch of an epoch is not of this size.
     """
-    model, params, count = digits.model, trained(digits.seed, 0), len(digits.x)
+    some, params, count = amount.digits(seed), trained(seed, 0), amount.num_digits
     alone = [
-        grad_sum(model, params, digits.x[i : i + 1], digits.y[i : i + 1])[1] for i in range(count)
+        grad_sum(some.model, params, some.x[i : i + 1], some.y[i : i + 1])[1] for i in range(count)
     ]
     examples = np.array(alone)
     full = tree_sum(alone) / count
     squares: dict[int, list[float]] = {}
-    for order in orders(digits):
+    for order in amount.orders(seed):
         for size, sums in _doubled(examples[order]):
             found = squares.setdefault(size, [])
             if len(found) < ENOUGH:
@@ -70,37 +82,39 @@ def chapter6(digits: Digits) -> Found:
     variances = {size: float(np.mean(found)) for size, found in squares.items() if found}
     sizes = np.array(list(variances))
     corrected = np.array(list(variances.values())) * (count - 1) / (count - sizes)
-    return {
-        "full gradient": full,
-        "epoch mean": _epoch_mean(examples, digits),
-        "spread": float(np.square(examples - full).sum() / count),
-        "variances": variances,
-        "slope": np.polyfit(np.log(sizes), np.log(corrected), 1)[0],
-    }
+    return Minibatch(
+        full.tolist(),
+        _epoch_mean(examples, seed, amount.epoch_batch).tolist(),
+        float(np.square(examples - full).sum() / count),
+        variances,
+        float(np.polyfit(np.log(sizes), np.log(corrected), 1)[0]),
+    )
 
 
-def _epoch_mean(examples: Floats, digits: Digits) -> Floats:
+def _epoch_mean(examples: Floats, seed: int, batch_size: int) -> Floats:
     """Return the mean over an epoch's minibatches of their gradients, each by its size."""
     total = np.zeros(examples.shape[1])
-    for batch in Order(len(examples), EPOCH_BATCH, 1, digits.seed).steps(0):
+    for batch in Order(len(examples), batch_size, 1, seed).steps(0):
         gradient = tree_sum(list(examples[batch.rows])) / batch.size
         total += gradient * (batch.size / len(examples))
     return total
 
 
-def chapter7(digits: Digits) -> dict[int, Noise]:
+def noises(seed: int, amount: Amount = SHOWN) -> Noises:
     """Return the noise after each number of epochs: S and |G|^2, each a mean over minibatches."""
-    return {epochs: _noise(digits, trained(digits.seed, epochs)) for epochs in EPOCHS}
+    found = [_noise(seed, amount, trained(seed, epochs)) for epochs in EPOCHS]
+    return Noises([one[0] for one in found], [one[1] for one in found])
 
 
-def _noise(digits: Digits, params: Floats) -> Noise:
-    found = []
-    for batch in batches(digits):
-        sums = shard_sums(digits.model, params, digits.x, digits.y, batch)
+def _noise(seed: int, amount: Amount, params: Floats) -> tuple[float, float]:
+    some, found = amount.digits(seed), []
+    for batch in amount.batches(seed):
+        sums = shard_sums(some.model, params, some.x, some.y, batch)
         sizes = [len(batch.shard(shard)) for shard in range(SHARDS)]
         total = tree_sum(sums)
         found.append(noise([float(s @ s) for s in sums], sizes, float(total @ total)))
-    return Noise(
-        float(np.mean([one.variance for one in found if one])),
-        float(np.mean([one.square_norm for one in found if one])),
+    estimates = [one for one in found if one]
+    return (
+        float(np.mean([one.variance for one in estimates])),
+        float(np.mean([one.square_norm for one in estimates])),
     )

@@ -1,0 +1,96 @@
+"""What the letters of a chapter stand for: z1, delta_out, dL/dw12, as printed, an example each."""
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+
+from dptrain.explain.cells import exact, rounded, table
+from dptrain.explain.found import Example
+from dptrain.explain.plain import run, softmax
+from dptrain.explain.problem import Problem
+
+LETTERS = r"\b((?:delta|back)_\w+|[wbvxzaypc]\d+|[cyts])\b"
+
+
+class Letters:
+    """A problem, its examples, and the text of every number that belongs to one of them."""
+
+    def __init__(self, problem: Problem):
+        self.problem = problem
+        self.units, self.outputs = range(1, problem.hidden + 1), range(1, problem.outputs + 1)
+
+    @cached_property
+    def values(self) -> list[dict[str, str]]:
+        """What each letter stands for, as printed, for each example."""
+        return [dict(self._printed(i, one)) for i, one in enumerate(run(self.problem))]
+
+    def _printed(self, number: int, one: Example) -> Iterator[tuple[str, str]]:
+        problem = self.problem
+        yield from zip(problem.names, map(exact, problem.params), strict=True)
+        yield from ((f"x{i}", exact(x)) for i, x in enumerate(problem.xs[number], 1))
+        target = problem.ts[number]
+        yield "s", rounded(sum(map(math.exp, one.y)))
+        yield from (("t", exact(target)), ("class", exact(target + 1)), ("L", rounded(one.loss)))
+        gradient = zip(problem.names, map(rounded, one.gradient), strict=True)
+        yield from ((f"dL/d{name}", value) for name, value in gradient)
+        slopes = [f"1 - a{j}^2" for j in self.units]
+        if len(self.outputs) == 1:
+            outs, backs = ["y", "delta_out"], [f"v{j}*delta_out" for j in self.units]
+            yield from zip(outs, map(rounded, (one.y[0], one.delta_out[0])), strict=True)
+            yield from zip(backs, map(rounded, one.back), strict=True)
+        for label, found in (
+            ("z{}", one.z), ("a{}", one.a), ("back_{}", one.back), ("delta_{}", one.delta),
+            ("y{}", one.y), ("p{}", softmax(one.y)), ("delta_out_{}", one.delta_out),
+        ):  # fmt: skip
+            yield from ((label.format(j), rounded(value)) for j, value in enumerate(found, 1))
+        yield from zip(slopes, map(rounded, one.slope), strict=True)
+
+    def by_unit(self, *labels: str) -> list[str]:
+        """Return labels such as z{} for each hidden unit, all units of one label together."""
+        return [label.format(j) for label in labels for j in self.units]
+
+    def by_output(self, *labels: str) -> list[str]:
+        """Return labels such as y{} for each output."""
+        return [label.format(k) for label in labels for k in self.outputs]
+
+    def rows(self, names: Iterable[str]) -> list[list[str]]:
+        """Return table rows: a name, and what it stands for in each example."""
+        return [[name, *(values[name] for values in self.values)] for name in names]
+
+    @property
+    def head(self) -> list[str]:
+        """The names of the examples."""
+        return [f"ex. {number}" for number, _ in enumerate(self.values, 1)]
+
+    def table(self, *names: str) -> str:
+        """Return a table of values by name, a column an example."""
+        return table(["", *self.head], self.rows(names))
+
+    def formulas(self, *formulas: tuple[str, str]) -> str:
+        """Return formulas by name: in letters, with the first example's numbers, what it is."""
+        values = self.values[0]
+        found = []
+        for name, letters in formulas:
+            with_numbers = filled(letters, values)
+            sides = [name, letters, with_numbers, values[name]]
+            if with_numbers.strip("()") == values[name]:
+                del sides[2]
+            found.append(" = ".join(sides))
+        return "\n".join(found)
+
+
+def filled(letters: str, values: dict[str, str]) -> str:
+    """Return an expression with numbers in place of letters, those below 0 in brackets."""
+
+    def number(letter: re.Match[str]) -> str:
+        text = values[letter[0]]
+        return f"({text})" if text.startswith("-") else text
+
+    text = re.sub(LETTERS, number, letters)
+    return re.sub(r"\(\((-[\d.]+)\)", r"(\1", text)  # not two brackets where one is
+
+
+def plus(terms: Sequence[str]) -> str:
+    """Return a sum in letters."""
+    return " + ".join(terms)
