@@ -94,16 +94,16 @@ class RunControl(Control):
 
     def after_step(self, batch: Batch, loss: float, asked: int) -> None:
         """Add to the receipt, save or end the run where that is due; see `Control`."""
-        run = self.run
+        run, asks = self.run, Ask(asked) if asked else None
         if self._identity is not None:
             params = self._digest_if_due()
             if self.writer is not None:
                 self.writer.seconds = run.seconds
                 self.writer.step(run.step, batch.rows, loss, params)
-        if asked & Ask.SAVE or (self._unit == "steps" and run.step % self._every == 0):
+        if (asks and Ask.SAVE in asks) or (self._unit == "steps" and run.step % self._every == 0):
             self._due = True
-        if asked and Ask(asked).stop:
-            self.stop(Ask(asked))
+        if asks and asks.stop:
+            self.stop(asks)
         elif self._due and not run.epoch_is_over:  # else once its metrics are there
             self.save()
 

@@ -114,7 +114,7 @@ def train_epoch(
                 if config.noise_scale:
                     squares.append(run.segments.square_norm(gradient))
         all_sums, asked = reducer.allgather_sums(sums, control.before_update())
-        losses, weights = map(list, zip(*all_sums, strict=True))
+        losses, weights = zip(*all_sums, strict=True)
         batch_loss_sum, weight_sum = finite_sum(losses, batch, run), tree_sum(weights)
         divisor = weight_sum or 1.0  # where nothing weighs anything, the gradient is 0
         gradient_sum = reducer.reduce_scatter()
@@ -163,7 +163,7 @@ def shard_loss_and_grad_sum(
     return run.model.loss_and_grad_sum(params, x, y, weights, out, partial(batch.rng, shard))
 
 
-def finite_sum(losses: list[float], batch: Batch, run: Training) -> float:
+def finite_sum(losses: Sequence[float], batch: Batch, run: Training) -> float:
     """Return the sum of the shards' losses; raise InputError, on every rank, if it isn't finite."""
     loss_sum = tree_sum(losses)
     if math.isfinite(loss_sum):

@@ -1,7 +1,7 @@
 """A run in progress, and its state: all that its future depends on."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -99,7 +99,7 @@ class Training:
         """The epoch's mean loss so far; 0 where nothing in it weighs anything."""
         return self.loss_sum / (self.weight_sum or 1.0)
 
-    def add_noise(self, shard_square_norms: NDArray[np.float64], weights: list[float]) -> None:
+    def add_noise(self, shard_square_norms: NDArray[np.float64], weights: Sequence[float]) -> None:
         """Count what a step tells of the gradient's noise; takes all shards' [num_shards]."""
         norm = self.norm * tree_sum(weights)
         found = noise(shard_square_norms.tolist(), weights, norm * norm)
