@@ -39,6 +39,7 @@ from dptrain.reduce.digest import HASHED, digest, first_difference
 from dptrain.reduce.segments import Segments
 from dptrain.reduce.tree import tree_sum
 from dptrain.reduce.tree_reduce import TreeReduce
+from dptrain.run import convert
 from dptrain.train.control import Control
 from dptrain.train.loop import begin, train_epoch
 from dptrain.train.state import State, forms, restore, snapshot
@@ -329,6 +330,14 @@ def commands(_: list[str]) -> None:
             print(json.dumps(found), flush=True)
 
 
+def converts(names: list[str]) -> None:
+    """Convert a table in parts of one block each."""
+    convert.PART = 1
+    world = dptrain.connect()
+    target = DataConfig(target=("label",))
+    convert.convert(["t.csv"], Path(f"by {names[0]}"), target, world, lambda *_: None)
+
+
 # ---- runs of every kind
 
 
@@ -491,6 +500,7 @@ WAYS: dict[str, Callable[[list[str]], None]] = {
     "after": after,
     "state": state,
     "commands": commands,
+    "converts": converts,
     "kinds": kinds,
     "states": states,
 }

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from dptrain.config import InputError, Unit, interval
 from dptrain.record import files, rundir
-from dptrain.record.files import PIECE, lines_of, lock, replace_file, write_whole
-from dptrain.record.journal import Journal
+from dptrain.record.files import PIECE, Journal, lines_of, lock, replace_file, write_whole
 
 # ---- intervals
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from dptrain.cli.bench import bench
+from dptrain.cli.data import data
 from dptrain.cli.doctor import doctor
 from dptrain.cli.explain import explain
 from dptrain.cli.launch import launch
@@ -75,7 +76,7 @@ def command() -> None:
 
 
 for _command in (
-    train, evaluate, predict, explain, plot, verify, bench, doctor, launch, supervise,
+    train, evaluate, predict, data, explain, plot, verify, bench, doctor, launch, supervise,
 ):  # fmt: skip
     command.add_command(_command)
 

@@ -156,7 +156,9 @@ def check_rows(rows: Rows, world: World) -> None:
 
 def check_block(rows: Rows, block: slice) -> None:
     """Raise InputError for the first of some rows that is not finite or whose label is none."""
-    for column, one in zip(rows.table.columns, rows.encoding.fields, strict=True):
+    known = rows.table.facts is not None and rows.table.facts.finite
+    fields = () if known else zip(rows.table.columns, rows.encoding.fields, strict=True)
+    for column, one in fields:
         _check_column(rows, block, column, may_miss=one.fill is not None or one.kind == "words")
     for column in rows.table.targets:
         _check_column(rows, block, column, may_miss=False)

@@ -172,12 +172,15 @@ def _scale(
     shift, factor = np.zeros(len(scaled)), np.ones(len(scaled))
     if scale == "none" or not scaled.any():
         return shift, factor
+    facts = rows.table.facts
+    if facts and facts.standard and rows.chosen is None and scale != "minmax":
+        return facts.standard
     read = rows.raw_x if scaled.all() else lambda block: rows.raw_x(block)[:, scaled]
-    shift[scaled], factor[scaled] = _statistics("x", read, rows, scale, world, total)
+    shift[scaled], factor[scaled] = statistics("x", read, rows, scale, world, total)
     return shift, factor
 
 
-def _statistics(
+def statistics(
     name: str, read: Callable[[slice], Array], rows: Rows, scale: Scale, world: World, total: Total
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the shift and the factor of numbers [m, width], read block by block. Collective."""
@@ -214,7 +217,7 @@ def _scale_targets(rows: Rows, world: World, total: Total) -> Encoding:
         y = rows.raw_y(block)
         return y.reshape(len(y), -1)
 
-    shift, factor = _statistics("y", read, rows, "standard", world, total)
+    shift, factor = statistics("y", read, rows, "standard", world, total)
     return replace(rows.encoding, target_shift=shift, target_factor=factor)
 
 

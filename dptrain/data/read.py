@@ -7,6 +7,7 @@ from importlib.resources import files
 from typing import Any
 
 from dptrain.config import InputError, file_name
+from dptrain.data.converted import is_converted, read_converted
 from dptrain.data.given import given, named, one_array, pair
 from dptrain.data.hdf5 import read_hdf5
 from dptrain.data.kinds import expanded, kind_of, tables_of
@@ -80,6 +81,8 @@ def _look(names: Sequence[str], roles: Roles) -> Files:
     """Return what the named files are; no more of them is read than their first bytes."""
     if not names:
         return Files((), ("npz",), "the embedded digits", unpacked=True)
+    if len(names) == 1 and is_converted(file_name(names[0])):
+        return Files((file_name(names[0]),), ("converted",), names[0], unpacked=False)
     paths = [path for name in names for path in expanded(file_name(name))]
     found = [kind_of(path) for path in paths]
     kinds = [kind for kind, _ in found]
@@ -105,6 +108,8 @@ def _look(names: Sequence[str], roles: Roles) -> Files:
 def _read(found: Files, roles: Roles) -> tuple[Table, Table | None]:
     """Return training rows and test rows of files."""
     kind, paths, source = found.kinds[0], found.paths, found.source
+    if kind == "converted":
+        return read_converted(paths[0], roles), None
     if kind in TABLES:
         arrow = tables_of(paths[0]).arrow
         reader = arrow.read_text if kind == "text" else arrow.read_typed

@@ -122,6 +122,18 @@ class Stacked:
 
 
 @dataclass(frozen=True)
+class Facts:
+    """What is known of all rows of an array without reading them."""
+
+    sha256: str
+    """Of all that they hold."""
+    finite: bool
+    """Whether no entry is a gap or infinite."""
+    standard: tuple[NDArray[np.float64], NDArray[np.float64]] | None
+    """The shift and the factor [inputs] that make inputs standard; None of a table's columns."""
+
+
+@dataclass(frozen=True)
 class Table:
     """Columns of the same number of rows, and what each is for.
 
@@ -139,6 +151,7 @@ class Table:
     """What a person should know of how it was read."""
     line: Callable[[int], str] | None = None
     """Where a row stands in its file, for people; None where rows have numbers only."""
+    facts: Facts | None = None
 
     def __post_init__(self) -> None:
         for column in self.every():

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.record import checkpoint, receipt
-from dptrain.record.files import lock, sync_directory
-from dptrain.record.journal import Journal
+from dptrain.record.files import Journal, lock, sync_directory
 from dptrain.record.rundir import METRICS, RECEIPT, SECONDS, encode_line
 
 HURRY = 2**16

@@ -1,0 +1,121 @@
+"""dptrain data: what is in files, and files that are larger than memory."""
+
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dptrain.cli.options import build, config_option, debug_option, json_option, setting
+from dptrain.cli.ranks import connect
+from dptrain.cli.results import print_result
+from dptrain.config import DataConfig
+
+OPTIONS = (
+    "target", "features", "drop", "id", "weight", "no_header", "delimiter", "decimal", "x", "y",
+)  # fmt: skip
+
+
+def _columns(command: Any) -> Any:
+    """Add the options by which columns are chosen and files are understood."""
+    for name in reversed(OPTIONS):
+        command = setting(DataConfig, name)(command)
+    return command
+
+
+@click.group()
+def data() -> None:
+    """Look at data, or convert what is larger than memory."""
+
+
+@data.command()
+@click.argument("data", nargs=-1, metavar="[DATA]...")
+@_columns
+@config_option
+@json_option
+@debug_option
+def show(data: tuple[str, ...], as_json: bool, **values: Any) -> int:
+    """Print what is in DATA: columns, types, gaps, statistics, a few rows, what looks wrong."""
+    world = connect()
+    from dptrain.data.read import read
+    from dptrain.data.roles import Roles
+    from dptrain.data.show import look
+    from dptrain.reduce.memory import shared_rows
+
+    roles = Roles.of(build(DataConfig, values))
+    table, test = read(data, roles, world, partial(shared_rows, world.node_comm))
+    found = look(table, world)
+    if test is not None:
+        found["test_rows"] = len(test)
+    if world.rank == 0:
+        print_result(found, as_json, _text)
+    return 0
+
+
+@data.command()
+@click.argument("inputs", nargs=-1, required=True, metavar="IN...")
+@click.argument("out", metavar="OUT")
+@_columns
+@config_option
+@debug_option
+def convert(inputs: tuple[str, ...], out: str, **values: Any) -> int:
+    """Write what IN holds as the directory OUT, whose arrays are mapped: dptrain train OUT
+
+    The ranks share the work; the bytes are the same on any number of them. Called again, it goes on
+    where it was ended. The manifest has types, shapes, statistics, and a SHA-256 a part.
+    """
+    world = connect()
+    from dptrain.run.convert import convert as write
+
+    write(inputs, Path(out), build(DataConfig, values), world, _Bar())
+    return 0
+
+
+class _Bar:
+    """Says how far a conversion is, a line every few seconds, and at its end."""
+
+    def __init__(self) -> None:
+        self._told = time.monotonic()
+
+    def __call__(self, done: int, parts: int) -> None:
+        if done == parts or time.monotonic() - self._told > 2:
+            self._told = time.monotonic()
+            print(f"part {done:,}/{parts:,}", file=sys.stderr)
+
+
+def _text(found: dict[str, Any]) -> str:
+    """Return what is in a data set, for people."""
+    more = f", {found['test_rows']:,} test rows" if "test_rows" in found else ""
+    lines = [f"{found['data']}: {found['rows']:,} rows{more}", ""]
+    head = ["column", "for", "holds", "gaps", "least", "mean", "largest"]
+    table = [head]
+    for one in found["columns"]:
+        holds = f"{one['kind']} {one['shape']}" if "shape" in one else one["kind"]
+        if "different" in one:
+            holds = f"{one['different']:,} words"
+        mean = "" if one.get("mean") is None else f"{one['mean']:,.6g}"
+        gaps = f"{one['gaps']:,}" if one["gaps"] else ""
+        table.append(
+            [one["name"], one["role"], holds, gaps, one.get("low", ""), mean, one.get("high", "")]
+        )
+    lines += [
+        *_aligned(table),
+        "",
+        *_aligned([[one["name"] for one in found["columns"]], *found["first"]]),
+    ]
+    if found["balance"]:
+        num = sum(found["balance"].values())
+        shares = [f"{name} {count / num:.1%}" for name, count in found["balance"].items()]
+        lines += ["", "target: " + ", ".join(shares)]
+    return "\n".join([*lines, *([""] if found["notes"] else []), *found["notes"]])
+
+
+def _aligned(rows: list[list[str]], most: int = 24) -> list[str]:
+    """Return rows of cells as lines, each column as wide as its widest cell; long ones are cut."""
+    rows = [[c if len(c) <= most else f"{c[: most - 3]}..." for c in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(f"{c:<{w}}" for c, w in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]

@@ -1,0 +1,166 @@
+"""A data set as a directory of arrays that are mapped, and a manifest that says what they hold."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dptrain.arrays import Array
+from dptrain.config import InputError
+from dptrain.data.numpy_files import read_npy
+from dptrain.data.roles import Roles
+from dptrain.data.table import Column, Facts, Table
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+ROLES = ("input", "target", "weight", "id")
+
+
+def is_converted(path: str) -> bool:
+    """Return whether a directory is one that `dptrain data convert` made."""
+    return (Path(path) / MANIFEST).is_file()
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a column's values are: all of an array, or one of the numbers in each of its rows."""
+
+    column: Column
+    role: str
+    array: int
+    number: int | None
+
+
+def places(table: Table) -> Iterator[Place]:
+    """Yield where each column of a table is kept.
+
+    Columns of one number a row are kept side by side with those of the same type, so that a row is
+    read from few places.
+    """
+    arrays: dict[Any, int] = {}
+    used: dict[int, int] = {}
+    parts = {
+        "input": table.columns,
+        "target": table.targets,
+        "weight": () if table.weight is None else (table.weight,),
+        "id": table.ids,
+    }
+    for role, columns in parts.items():
+        for column in columns:
+            alone = len(column.values.shape) > 1 or not table.named
+            key = len(arrays) if alone else np.dtype(column.values.dtype).newbyteorder("=")
+            array = arrays.setdefault(key, len(arrays))
+            number = None if alone else used.setdefault(array, 0)
+            if number is not None:
+                used[array] += 1
+            yield Place(column, role, array, number)
+
+
+def read_converted(path: str, roles: Roles) -> Table:
+    """Return the rows of a converted data set; nothing but its manifest is read.
+
+    Raises
+    ------
+    InputError
+        The manifest is not what it should be, or a file is missing or has another size.
+    """
+    file = Path(path) / MANIFEST
+    try:
+        manifest = json.loads(file.read_bytes())
+        if manifest["format"] != FORMAT:
+            raise InputError(f"{file} is of format {manifest['format']}; needed is {FORMAT}")
+        arrays = [_array(Path(path), one) for one in manifest["arrays"]]
+        found = [
+            (str(one["role"]), _column(Path(path), one, arrays)) for one in manifest["columns"]
+        ]
+        parts = {role: tuple(c for r, c in found if r == role) for role in ROLES}
+        table = Table(
+            path, parts["input"], parts["target"], next(iter(parts["weight"]), None), parts["id"],
+            manifest["named"] is True, facts=_facts(manifest),
+        )  # fmt: skip
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(f"{file}: {error.strerror}", local=True) from None
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError, OverflowError) as error:
+        raise InputError(f"{file} does not hold what it should ({error!r})") from None
+    return _chosen(table, roles)
+
+
+def _array(folder: Path, about: Mapping[str, Any]) -> Array:
+    """Return one of the arrays, mapped."""
+    path = folder / _name(about["file"])
+    found = read_npy(str(path))
+    if [*found.shape] != about["shape"] or found.dtype.str != about["dtype"]:
+        raise InputError(
+            f"{path} holds {found.dtype.str} {found.shape}; the manifest says {about['dtype']} "
+            f"{about['shape']}"
+        )
+    return found
+
+
+def _name(name: Any) -> str:
+    """Return the name of a file in the directory; ValueError for one that leads out of it."""
+    if not isinstance(name, str) or Path(name).name != name:
+        raise ValueError(f"{name!r} names no file of the directory")
+    return name
+
+
+def _column(folder: Path, about: Mapping[str, Any], arrays: list[Array]) -> Column:
+    values: Any = arrays[about["array"]]
+    if about["number"] is not None:
+        values = values[:, about["number"]]
+    name, kind = str(about["name"]), about["kind"]
+    needed = {"numbers": "biuf", "flag": "i", "date": "i", "words": "i"}[kind]
+    if values.dtype.kind not in needed:
+        raise ValueError(f"{kind} of type {values.dtype}")
+    if kind != "words":
+        return Column(name, kind, values)
+    return Column(name, kind, values, *(read_npy(str(folder / _name(n))) for n in about["words"]))
+
+
+def _facts(manifest: Mapping[str, Any]) -> Facts:
+    about = manifest["facts"]
+    shift, factor = (np.array(values, np.float64) for values in about["standard"] or ((), ()))
+    known = None if about["standard"] is None else (shift, factor)
+    return Facts(str(about["sha256"]), about["finite"] is True, known)
+
+
+def _chosen(table: Table, roles: Roles) -> Table:
+    """Return the table with the columns that are asked for, each for what it is asked for."""
+    asked = roles.target, roles.features, roles.drop, roles.ids, roles.weight, roles.kinds
+    if not table.named or not any(asked):
+        return table
+    columns = {column.name: column for column in table.every()}
+    targets = tuple(column.name for column in table.targets)
+    ids = tuple(column.name for column in table.ids)
+    weight = roles.weight or (table.weight.name if table.weight else None)
+    roles = replace(roles, target=roles.target or targets, ids=roles.ids or ids, weight=weight)
+    picked = roles.pick([*columns], table.source)
+    for name, kind in roles.kinds.items():
+        if columns[name].kind != kind:
+            raise InputError(
+                f"{table.source}: column {name!r} holds {columns[name].kind}; the rows that were "
+                f"trained on had {kind}"
+            )
+    for name in picked.targets:
+        if name not in targets and columns[name].kind in ("flag", "date"):
+            raise InputError(
+                f"{table.source}: column {name!r} was converted as an input; convert it with "
+                f"--target {name!r}, and labels are kept as they are written"
+            )
+    every = [column.name for column in table.every()]
+    weights = [picked.weight] if picked.weight else []
+    same = [*picked.features, *picked.targets, *weights, *picked.ids] == every
+    return replace(
+        table,
+        facts=table.facts if same else None,
+        columns=tuple(columns[name] for name in picked.features),
+        targets=tuple(columns[name] for name in picked.targets),
+        weight=columns[picked.weight] if picked.weight else None,
+        ids=tuple(columns[name] for name in picked.ids),
+    )

@@ -1,0 +1,245 @@
+"""Anything that can be read becomes arrays that are mapped: in parallel, resumable."""
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dptrain.arrays import Array
+from dptrain.config import DataConfig, InputError
+from dptrain.data.converted import FORMAT, MANIFEST, Place, places
+from dptrain.data.encode import Encoding
+from dptrain.data.feed import BLOCK, Rows
+from dptrain.data.field import Field
+from dptrain.data.prepare import statistics
+from dptrain.data.read import read
+from dptrain.data.roles import Roles
+from dptrain.data.seen import Seen, added, seen
+from dptrain.data.table import Table
+from dptrain.record.files import Journal, lines_of, make_sized, write_at, write_whole
+from dptrain.reduce.memory import shared_rows
+from dptrain.reduce.sums import total
+from dptrain.run.identity import check_programs, content, fingerprint
+from dptrain.world import World, collective
+
+PART = 2**24
+"""Bytes of rows, about, that are written and hashed at a time."""
+
+UNFINISHED = "unfinished.jsonl"
+"""What is done so far, a line a part, while a data set is being converted."""
+
+Progress = Callable[[int, int], None]
+"""Told how many parts are done, of how many."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which arrays a data set becomes, and which rows are a part."""
+
+    table: Table
+    places: tuple[Place, ...]
+    rows: int
+    """Of a part; a multiple of a block's."""
+
+    @staticmethod
+    def of(table: Table) -> "Plan":
+        """Return the plan for a table: free of the number of ranks."""
+        blocks = PART // max(1, table.nbytes // len(table)) // BLOCK
+        return Plan(table, tuple(places(table)), BLOCK * max(1, blocks))
+
+    @property
+    def num_parts(self) -> int:
+        """The number of parts."""
+        return -(-len(self.table) // self.rows)
+
+    def arrays(self) -> list[tuple[str, np.dtype[Any], tuple[int, ...]]]:
+        """Return each array's file, type and shape."""
+        found = []
+        for number in range(1 + max(place.array for place in self.places)):
+            inside = [place for place in self.places if place.array == number]
+            values = inside[0].column.values
+            dtype = np.dtype(values.dtype).newbyteorder("<")
+            shape = (len(inside),) if inside[0].number is not None else tuple(values.shape[1:])
+            found.append((f"{number}.npy", dtype, (len(self.table), *shape)))
+        return found
+
+    def part(self, number: int) -> tuple[slice, list[Array], list[Seen]]:
+        """Return a part's rows, what each array holds of them, what was seen in each column."""
+        start = number * self.rows
+        rows, noted = slice(start, min(start + self.rows, len(self.table))), []
+        arrays = [np.empty((rows.stop - start, *s[1:]), dtype) for _, dtype, s in self.arrays()]
+        for place in self.places:
+            values = place.column.read(rows)
+            noted.append(seen(place.column, values))
+            out = arrays[place.array]
+            (out if place.number is None else out[:, place.number])[:] = values
+        return rows, arrays, noted
+
+
+@collective
+def convert(
+    inputs: Sequence[str], out: Path, config: DataConfig, world: World, progress: Progress
+) -> None:
+    """Write what files hold as a directory of arrays and a manifest.
+
+    A directory that was begun from the same files is gone on with. The bytes are the same on any
+    number of ranks. Collective: every rank must call this, with files that all of them see.
+
+    Raises
+    ------
+    InputError
+        The files can't be read; there is such a directory already, or one that can't be written.
+    """
+    check_programs(world)
+    table, test = read(
+        tuple(inputs), Roles.of(config), world, partial(shared_rows, world.node_comm)
+    )
+    with world.together():
+        if test is not None:
+            raise InputError(
+                f"{table.source} holds test rows too, which would be lost: name the arrays to "
+                "convert with --x and --y, each pair into its own directory"
+            )
+    plan = Plan.of(table)
+    start = {"format": FORMAT, "rows": plan.rows, "content": content(table)}
+    with world.together():
+        journal = _begin(out, plan, start) if world.rank == 0 else None
+    done = world.broadcast(_done(out, plan) if world.rank == 0 else {})
+    left = [number for number in world.mine(plan.num_parts) if number not in done]
+    for turn in range(max(world.allgather(len(left)))):
+        mine = None
+        with world.together():
+            if turn < len(left):
+                mine = left[turn], *_write(out, plan, left[turn])
+        for found in world.allgather(mine):
+            if found is not None:
+                done[found[0]] = found[1:]
+                if journal is not None:
+                    journal.append(json.dumps(found).encode())
+        with world.together():
+            if journal is not None:
+                _flushed(journal)
+                progress(len(done), plan.num_parts)
+    _finish(out, plan, [done[number] for number in range(plan.num_parts)], world)
+    if journal is not None:
+        journal.close()
+        (out / UNFINISHED).unlink()
+
+
+def _begin(out: Path, plan: Plan, start: dict[str, Any]) -> Journal:
+    """Return the list of what is done, of a directory that is begun or gone on with."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        names = {path.name for path in out.iterdir()}
+        if MANIFEST in names:
+            raise InputError(f"{out} is converted already; give another name, or remove it")
+        if names and UNFINISHED not in names:
+            raise InputError(f"{out} is a directory with other files; give another name")
+        whole = [*lines_of(out / UNFINISHED)] if names else []
+        if whole and json.loads(whole[0]) != start:
+            raise InputError(
+                f"{out} was begun from other rows, or otherwise; remove it, or give another name"
+            )
+        journal = Journal(out / UNFINISHED, len(whole))
+        if not whole:
+            for name, dtype, shape in plan.arrays():
+                make_sized(out / name, _header(dtype, shape), int(np.prod(shape)) * dtype.itemsize)
+            journal.append(json.dumps(start).encode())
+        journal.flush()
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{out} can't be written: {error}") from None
+    return journal
+
+
+def _done(out: Path, plan: Plan) -> dict[int, Any]:
+    """Return the hashes and what was seen of each part that is written."""
+    lines = [json.loads(line) for line in [*lines_of(out / UNFINISHED)][1:]]
+    return {number: (hashes, noted) for number, hashes, noted in lines if number < plan.num_parts}
+
+
+def _flushed(journal: Journal) -> None:
+    try:
+        journal.flush()
+    except OSError as error:
+        raise InputError(f"{journal.path} can't be written: {error.strerror}") from None
+
+
+def _header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """Return how a .npy file begins."""
+    start = io.BytesIO()
+    about = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(start, about)
+    return start.getvalue()
+
+
+def _write(out: Path, plan: Plan, number: int) -> tuple[list[str], list[Any]]:
+    """Write a part; return the hash of what each array holds of it, and what was seen."""
+    rows, arrays, noted = plan.part(number)
+    hashes = []
+    for (name, dtype, shape), array in zip(plan.arrays(), arrays, strict=True):
+        data = array.reshape(-1).view(np.uint8).data
+        row = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
+        try:
+            write_at(out / name, len(_header(dtype, shape)) + rows.start * row, data)
+        except OSError as error:
+            raise InputError(f"{out / name} can't be written: {error.strerror}") from None
+        hashes.append(hashlib.sha256(data).hexdigest())
+    return hashes, [list(asdict(one).values()) for one in noted]
+
+
+def _finish(out: Path, plan: Plan, done: list[Any], world: World) -> None:
+    """Write the words and the manifest. Collective."""
+    table, columns = plan.table, []
+    for number, place in enumerate(plan.places):
+        column, whole = place.column, added([Seen(*noted[number]) for _, noted in done])
+        about: dict[str, Any] = {
+            "name": column.name, "role": place.role, "kind": column.kind,
+            "array": place.array, "number": place.number,
+            "statistics": asdict(whole) | {"mean": whole.mean},
+        }  # fmt: skip
+        if column.kind == "words":
+            about["words"] = [f"{number}.words.npy", f"{number}.ends.npy"]
+            about["statistics"]["different"] = len(column.ends)
+            with world.together():
+                texts: tuple[Array, Array] = (column.text, column.ends)
+                for name, array in zip(about["words"], texts, strict=True):
+                    if world.rank == 0:
+                        head = _header(array.dtype, array.shape)
+                        write_whole(out / name, [head, array.tobytes()])
+        columns.append(about)
+    arrays = [
+        {"file": name, "dtype": dtype.str, "shape": shape, "sha256": [one[0][k] for one in done]}
+        for k, (name, dtype, shape) in enumerate(plan.arrays())
+    ]
+    inputs = [one["statistics"] for one in columns if one["role"] == "input"]
+    finite = not any(one["gaps"] or one["infinite"] for one in inputs)
+    facts = {"finite": finite, **_facts(table, world, finite)}
+    manifest = {
+        "format": FORMAT, "source": table.source, "rows": len(table), "named": table.named,
+        "part": plan.rows, "facts": facts, "arrays": arrays, "columns": columns,
+    }  # fmt: skip
+    with world.together():
+        if world.rank == 0:
+            write_whole(out / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
+
+
+def _facts(table: Table, world: World, finite: bool) -> dict[str, Any]:
+    """Return what training would read all rows for. Collective."""
+    fields = tuple(Field(c.name, c.kind, tuple(c.values.shape[1:])) for c in table.columns)
+    none = np.zeros(0)
+    plain = Encoding("regression", fields, none, none, none, 1, table.named)
+    rows, standard = Rows(table, plain), None
+    if not table.named and finite:
+        found = statistics(
+            "x", rows.raw_x, rows, "standard", world, lambda own, n: total(world, own, n)
+        )
+        standard = [values.tolist() for values in found]
+    return {"sha256": fingerprint(rows, world), "standard": standard}

@@ -1,0 +1,209 @@
+"""Shows that a converted data set is the data it was made of, on any number of ranks, and whole."""
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Start, start
+
+import dptrain
+from dptrain import DataConfig, InputError, ModelConfig, TrainConfig, World
+from dptrain.cli.data import _text
+from dptrain.data.read import read
+from dptrain.data.roles import Roles
+from dptrain.data.show import look
+from dptrain.run import convert as converting
+from dptrain.run.convert import convert
+
+pytest.importorskip("pyarrow")
+ALONE = World()
+NUM = 5000
+TARGET = DataConfig(target=("label",))
+
+
+def silent(done: int, parts: int) -> None:
+    """Say nothing of how far it is."""
+
+
+def write_csv(path: Path) -> None:
+    """Write a table with a gap, words, dates, yes and no, and labels that are no numbers."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((NUM, 2)).round(3)
+    lines = ["a,b,colour,day,ok,who,label"]
+    for n, (a, b) in enumerate(x):
+        colour = ("red", "green", "blue")[n * 7 % 3]
+        gap = "" if n % 9 == 0 else b
+        day, ok = f"2026-{1 + n % 12:02d}-{1 + n % 28:02d}", ("yes", "no")[n % 2]
+        lines.append(f"{a},{gap},{colour},{day},{ok},n{n},0{int(a > 0)}")
+    path.write_text("\n".join(lines))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("convert")
+    write_csv(folder / "t.csv")
+    rng = np.random.default_rng(1)
+    x, y = rng.standard_normal((NUM, 4, 3)).astype(">f4"), rng.integers(0, 3, NUM)
+    np.savez(folder / "a.npz", x=x, y=y)
+    np.save(folder / "x.npy", np.asfortranarray(x))
+    np.save(folder / "y.npy", y)
+    convert([str(folder / "t.csv")], folder / "table", TARGET, ALONE, silent)
+    convert([str(folder / "a.npz")], folder / "arrays", DataConfig(), ALONE, silent)
+    return folder
+
+
+def trained(data: Any, config: DataConfig) -> str:
+    """Return what decides the bytes of a run, and what it came to."""
+    loaded = dptrain.load(data, config, world=ALONE)
+    model = dptrain.mlp_for(loaded, ModelConfig(hidden=(5,)))
+    run = dptrain.fit(model, loaded, TrainConfig(epochs=1), world=ALONE)
+    return str(run.summary["params_sha256"])
+
+
+def test_a_column_may_be_the_weight_here_or_there(made: Path) -> None:
+    weighted = replace(TARGET, weight="w")
+    lines = (made / "t.csv").read_text().splitlines()
+    rows = [f"{line},{1 + n % 4}" for n, line in enumerate(lines[1:])]
+    (made / "w.csv").write_text("\n".join([f"{lines[0]},w", *rows]))
+    convert([str(made / "w.csv")], made / "weighted", weighted, ALONE, silent)
+    convert([str(made / "w.csv")], made / "plain", TARGET, ALONE, silent)
+    found = {trained(str(made / name), weighted) for name in ("w.csv", "weighted", "plain")}
+    found |= {trained(str(made / "weighted"), DataConfig())}
+    assert len(found) == 1
+    assert found.isdisjoint({trained(str(made / "plain"), DataConfig())})
+
+
+@pytest.mark.parametrize("validation", [0.0, 0.2])
+def test_it_trains_to_the_bytes_of_its_source(made: Path, validation: float) -> None:
+    table = DataConfig(target=("label",), validation=validation)
+    found = {trained(str(made / name), table) for name in ("t.csv", "table")}
+    assert len(found) == 1
+    arrays = DataConfig(validation=validation)
+    pair = [str(made / "x.npy"), str(made / "y.npy")]
+    found |= {trained(data, arrays) for data in (str(made / "a.npz"), pair, str(made / "arrays"))}
+    assert len(found) == 2
+
+
+def test_labels_are_kept_as_they_are_written_and_rows_are_mapped(made: Path) -> None:
+    table, _ = read((str(made / "table"),), Roles(), ALONE, lambda _: (memoryview(b""), False))
+    assert table.targets[0].words == ["00", "01"]
+    assert [column.name for column in table.columns] == ["a", "b", "colour", "day", "ok"]
+    assert all(isinstance(c.values, np.memmap) for c in table.every())
+
+
+def sha256(folder: Path) -> dict[str, str]:
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir()}
+
+
+def test_the_manifest_says_what_the_parts_hold(made: Path) -> None:
+    manifest = json.loads((made / "arrays" / "manifest.json").read_text())
+    found = np.load(made / "arrays" / "0.npy")
+    assert manifest["arrays"][0]["sha256"] == [hashlib.sha256(found.tobytes()).hexdigest()]
+    about = manifest["columns"][0]["statistics"]
+    assert (about["low"], about["high"]) == (found.min(), found.max())
+    assert about["mean"] == pytest.approx(found.astype(float).mean(), rel=1e-12)
+
+
+class Ended(Exception):  # noqa: N818 (no error)
+    """What ends a conversion in the middle."""
+
+
+def test_it_goes_on_where_it_was_ended(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(converting, "PART", 1)  # a part is a block
+    source = [str(made / "a.npz")]
+    convert(source, tmp_path / "whole", DataConfig(), ALONE, silent)
+    told: list[int] = []
+
+    def ends(done: int, _: int) -> None:
+        told.append(done)
+        if done == 3:
+            raise Ended
+
+    with pytest.raises(Ended):
+        convert(source, tmp_path / "ended", DataConfig(), ALONE, ends)
+    with pytest.raises(InputError, match="files"):  # it is no data set yet
+        dptrain.load(str(tmp_path / "ended"), world=ALONE)
+    with (tmp_path / "ended" / "unfinished.jsonl").open("ab") as file:
+        file.write(b'[3, ["half a li')
+    with pytest.raises(InputError, match="was begun from other rows"):
+        convert([str(made / "t.csv")], tmp_path / "ended", TARGET, ALONE, silent)
+    told.clear()
+    convert(source, tmp_path / "ended", DataConfig(), ALONE, lambda done, _: told.append(done))
+    assert told == [4, 5]
+    assert sha256(tmp_path / "ended") == sha256(tmp_path / "whole")
+    with pytest.raises(InputError, match="is converted already"):
+        convert(source, tmp_path / "ended", DataConfig(), ALONE, silent)
+
+
+def test_three_ranks_write_what_one_writes(made: Path) -> None:
+    script = Path(__file__).parent / "cases.py"
+    for ranks in (1, 3):
+        done = start("python", script, "converts", str(ranks), ranks=ranks, cwd=made, timeout=60)
+        assert done.status == 0, done.stderr
+    assert sha256(made / "by 1") == sha256(made / "by 3")
+    assert len(json.loads((made / "by 1" / "manifest.json").read_text())["arrays"][0]["sha256"]) > 3
+
+
+BROKEN = {
+    "format": 2,
+    "arrays": [{"file": "../x.npy", "shape": [NUM, 4, 3], "dtype": "<f4"}],
+    "columns": [{"name": "x", "role": "input", "kind": "words", "array": 0, "number": None}],
+    "facts": {"sha256": "", "finite": True, "standard": 3},
+}
+
+
+@pytest.mark.parametrize("key", BROKEN)
+def test_a_manifest_may_be_a_strangers(key: str, made: Path, tmp_path: Path) -> None:
+    for path in (made / "arrays").iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest | {key: BROKEN[key]}))
+    with pytest.raises(InputError, match=r"manifest\.json (is of format|does not hold what)"):
+        dptrain.load(str(tmp_path), world=ALONE)
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    (tmp_path / "0.npy").write_bytes((tmp_path / "1.npy").read_bytes())
+    with pytest.raises(InputError, match="the manifest says"):
+        dptrain.load(str(tmp_path), world=ALONE)
+
+
+def test_a_flag_is_no_label_unless_it_was_converted_as_one(made: Path) -> None:
+    with pytest.raises(InputError, match="convert it with --target 'ok'"):
+        dptrain.load(str(made / "table"), DataConfig(target=("ok",)), world=ALONE)
+
+
+def test_show_says_what_is_there(made: Path, tmp_path: Path) -> None:
+    lines = (made / "t.csv").read_text().splitlines()
+    odd = [f"{line},{'x' if n < NUM - 3 else 'y'}" for n, line in enumerate(lines[1:])]
+    (tmp_path / "odd.csv").write_text("\n".join([f"{lines[0]},rare", *odd]))
+    table, _ = read(
+        (str(tmp_path / "odd.csv"),),
+        Roles(target=("rare",)),
+        ALONE,
+        lambda _: (memoryview(b""), False),
+    )
+    found = look(table, ALONE)
+    by_name = {one["name"]: one for one in found["columns"]}
+    assert found["rows"] == NUM
+    assert by_name["b"]["gaps"] == -(-NUM // 9)
+    assert by_name["colour"]["different"] == 3
+    assert (by_name["day"]["low"], by_name["ok"]["high"]) == ("2026-01-01T00:00:00", "yes")
+    assert found["balance"] == {"x": NUM - 3, "y": 3}
+    assert any("5,000 texts are all different" in note for note in found["notes"])
+    assert "of the target 'y' there are 3 rows of 5,000 only" in found["notes"]
+    text = _text(found)
+    assert "target: x 99.9%, y 0.1%" in text
+    assert "2026-02-02T00:00:00" in text
+
+
+def test_the_command_shows_and_converts(dptrain: Start, made: Path) -> None:
+    found = dptrain("data", "show", made / "t.csv", "--target", "label", "--json", ranks=2).json
+    assert found == dptrain("data", "show", made / "t.csv", "--target", "label", "--json").json
+    done = dptrain("data", "convert", made / "a.npz", "out", ranks=2)
+    assert "part 1/1" in done.stderr
+    assert dptrain("train", "out", "--epochs", "1", "--json").json["steps"] == 20
