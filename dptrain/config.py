@@ -294,6 +294,33 @@ class ModelConfig(Checked):
 
 
 @dataclass(frozen=True)
+class ModelFile(Checked):
+    """A model of one's own, in place of the perceptron, which a function in a file makes."""
+
+    model: str | None = setting(
+        None,
+        "A function that makes a PyTorch module, or a pair of JAX functions (init, apply), not the "
+        "perceptron; it is given the shape of an example's inputs and the number of outputs.",
+        metavar="FILE.py:FUNCTION",
+    )
+    model_arg: tuple[str, ...] = setting(
+        (), "A further argument of that function; repeat it for several.", metavar="NAME=VALUE"
+    )
+    model_sha256: str | None = setting(
+        None, "What the file's SHA-256 must be, as a run notes it.", metavar="HEX"
+    )
+
+
+@dataclass(frozen=True)
+class MadeByFile(Checked):
+    """What a run notes of such a model among its settings: never which file is to be run."""
+
+    model_arg: tuple[str, ...]
+    model_sha256: str | None
+    dtype: DType
+
+
+@dataclass(frozen=True)
 class TrainConfig(Checked):
     """How a model is trained; together with the data and the model it decides every byte."""
 

@@ -16,6 +16,7 @@ from dptrain.config import (
     ExplainConfig,
     InputError,
     ModelConfig,
+    ModelFile,
     PlotConfig,
     TrainConfig,
     nearest,
@@ -25,7 +26,14 @@ from dptrain.config import (
 Command = Callable[..., int]
 
 Config = TypeVar(
-    "Config", DataConfig, ModelConfig, TrainConfig, BenchConfig, ExplainConfig, PlotConfig
+    "Config",
+    DataConfig,
+    ModelConfig,
+    ModelFile,
+    TrainConfig,
+    BenchConfig,
+    ExplainConfig,
+    PlotConfig,
 )
 
 
@@ -203,6 +211,11 @@ def _take_defaults(
     for key, value in values.items():
         if key not in valid:
             raise click.BadParameter(f"{path} sets {key!r}; {nearest(key, valid)}")
+        if key == "model":
+            raise click.BadParameter(
+                f"{path} sets model; a file of settings, which may be a stranger's, never says "
+                "what is run: give --model on the line"
+            )
         several = valid[key].multiple or valid[key].nargs == -1
         needed = _needed(valid[key], [value] if several and not isinstance(value, list) else value)
         if needed:
@@ -260,6 +273,12 @@ resume_option = click.option(
     is_eager=True,
     callback=_read_run,
     help="Go on with the run in this directory, on any number of ranks.",
+)
+model_option = click.option(
+    "--model",
+    metavar="FILE.py:FUNCTION",
+    envvar=_variable("model"),
+    help="What made the run's model, where that was a file of one's own: the same file.",
 )
 json_option = click.option(
     "--json", "as_json", is_flag=True, envvar="DPTRAIN_JSON", help="Print one JSON object instead."

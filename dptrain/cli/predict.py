@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from dptrain.cli.options import Name, config_option, debug_option, json_option
+from dptrain.cli.options import Name, config_option, debug_option, json_option, model_option
 from dptrain.cli.ranks import connect
 from dptrain.cli.results import print_result
 
@@ -25,10 +25,13 @@ MOST_NAMED = 1000
     metavar="NAME",
     help="CSV column to compare with; repeat it for several.",
 )
+@model_option
 @config_option
 @json_option
 @debug_option
-def evaluate(run: str, data: tuple[str, ...], target: tuple[str, ...], as_json: bool) -> int:
+def evaluate(
+    run: str, data: tuple[str, ...], target: tuple[str, ...], as_json: bool, model: str | None
+) -> int:
     """Loss and metrics of the model in RUN on DATA, or on the run's own test data.
 
     Of classes: accuracy, log loss, F1, the area under the ROC curve (of two classes, or of each
@@ -41,7 +44,7 @@ def evaluate(run: str, data: tuple[str, ...], target: tuple[str, ...], as_json: 
     world = connect()
     from dptrain.run.predict import evaluate_run
 
-    found = evaluate_run(run, data, target, world)
+    found = evaluate_run(run, data, target, world, model)
     if world.rank == 0:
         print_result(found, as_json, _evaluation_text)
     return 0
@@ -62,9 +65,12 @@ def evaluate(run: str, data: tuple[str, ...], target: tuple[str, ...], as_json: 
     envvar="DPTRAIN_PREDICT_PROBABILITIES",
     help="Probabilities of the classes or labels.",
 )
+@model_option
 @config_option
 @debug_option
-def predict(run: str, data: tuple[str, ...], out: str | None, probabilities: bool) -> int:
+def predict(
+    run: str, data: tuple[str, ...], out: str | None, probabilities: bool, model: str | None
+) -> int:
     """Predictions of the model in RUN for the rows of DATA: classes, labels or values.
 
     DATA needs no targets. Of a CSV file the columns that the model was trained on are taken.
@@ -79,7 +85,7 @@ def predict(run: str, data: tuple[str, ...], out: str | None, probabilities: boo
             check_name(out)
         if out is not None and world.rank == 0:
             check_writable(Path(out), "--out")
-    predict_run(run, data, out, probabilities=probabilities, world=world)
+    predict_run(run, data, out, probabilities=probabilities, world=world, model=model)
     return 0
 
 

@@ -1,5 +1,6 @@
 """dptrain train."""
 
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from dptrain.config import (
     DataConfig,
     InputError,
     ModelConfig,
+    ModelFile,
     TrainConfig,
     counted,
     file_name,
@@ -42,9 +44,21 @@ def _one_length(ctx: click.Context, values: dict[str, Any]) -> None:
             values[key] = None
 
 
+def _dtype(ctx: click.Context, values: dict[str, Any]) -> str | None:
+    """Return the type that is asked for; with --model refuse what is the perceptron's alone."""
+    names = [item.name for item in fields(ModelConfig)]
+    given = {n for n in names if ctx.get_parameter_source(n) is not ParameterSource.DEFAULT}
+    other = sorted(given - {"dtype"})
+    if other and (values["model"] or values["model_sha256"]):
+        raise InputError(
+            f"{other[0]} is the perceptron's; a model of one's own is told by --model-arg"
+        )
+    return values["dtype"] if "dtype" in given else None
+
+
 @click.command()
 @click.argument("data", nargs=-1, type=Name(), metavar="[DATA]...", envvar="DPTRAIN_DATA")
-@settings(TrainConfig, ModelConfig, DataConfig)
+@settings(TrainConfig, ModelConfig, ModelFile, DataConfig)
 @click.option(
     "--out",
     metavar="DIR",
@@ -99,9 +113,10 @@ def train(
     _one_length(click.get_current_context(), values)
     config = build(TrainConfig, values)
     model_config, data_config = build(ModelConfig, values), build(DataConfig, values)
+    file, dtype = build(ModelFile, values), _dtype(click.get_current_context(), values)
     world = connect()
     from dptrain.record import rundir
-    from dptrain.run.fit import fit, load, mlp_for
+    from dptrain.run.fit import fit, load, model_for
 
     with world.together():
         if force and not (resume or go_on):
@@ -119,7 +134,7 @@ def train(
     name = Path(data[0]).stem if data else "digits"
     loaded = load(data, data_config, seed=config.seed, world=world)
     with world.together():
-        model = mlp_for(loaded, model_config)
+        model = model_for(loaded, file, model_config, config.seed, dtype)
     trained = fit(
         model,
         loaded,

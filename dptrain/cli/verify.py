@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from dptrain.cli.options import config_option, debug_option, json_option
+from dptrain.cli.options import config_option, debug_option, json_option, model_option
 from dptrain.cli.ranks import connect
 from dptrain.cli.results import print_result
 from dptrain.config import counted
@@ -19,11 +19,19 @@ from dptrain.config import counted
     envvar="DPTRAIN_VERIFY_REPLAY",
     help="Also do the steps A to B once more, counted from 1; A: goes to the last; or all.",
 )
+@model_option
 @config_option
 @json_option
 @click.option("--quiet", is_flag=True, envvar="DPTRAIN_QUIET", help="Show no progress.")
 @debug_option
-def verify(run: str, data: tuple[str, ...], replay: str | None, as_json: bool, quiet: bool) -> int:
+def verify(
+    run: str,
+    data: tuple[str, ...],
+    replay: str | None,
+    as_json: bool,
+    quiet: bool,
+    model: str | None,
+) -> int:
     """Check that RUN did what its receipt says, on any number of ranks.
 
     Checks the chain of hashes in receipt.jsonl, and the checkpoints and the model against it. With
@@ -33,7 +41,7 @@ def verify(run: str, data: tuple[str, ...], replay: str | None, as_json: bool, q
     world = connect()
     from dptrain.run.verify import verify as check
 
-    found = check(run, replay, data, quiet=quiet, world=world)
+    found = check(run, replay, data, file=model, quiet=quiet, world=world)
     if world.rank == 0:
         print_result(found.values(), as_json, _text)
     return 0 if found.verdict in ("identical", "whole") else 1

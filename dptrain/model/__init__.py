@@ -5,6 +5,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from types import CodeType
 from typing import Any, Protocol
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.arrays import Array, Floats, Layout
-from dptrain.config import InputError, is_text
+from dptrain.config import InputError, ModelFile, is_text
 
 Sums = tuple[float, float]
 """A loss, summed over examples each times its weight; and the sum of these weights."""
@@ -119,6 +120,9 @@ def described(model: Model) -> dict[str, Any]:
     ask: Callable[[], Any] | None = getattr(model, "fingerprint", None)
     if ask is not None:
         found["fingerprint"] = str(ask())
+    origin: ModelFile | None = getattr(model, "origin", None)
+    if origin is not None:
+        found["file"] = {key: value for key, value in asdict(origin).items() if value}
     spec: Callable[[], Any] | None = getattr(model, "spec", None)
     if spec is None:
         found["attributes"] = _plain(getattr(model, "__dict__", {}))

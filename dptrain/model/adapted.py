@@ -1,10 +1,12 @@
 """What models of PyTorch and of JAX share: a loss of one's own, and what they are known by."""
 
+import contextlib
 import inspect
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable
+import traceback
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +40,6 @@ class Adapted:
         metrics: Callable[..., Any] | None,
     ) -> None:
         self.loss, self.transform, self.metrics = loss, transform, metrics
-        self.origin: dict[str, Any] = {}
-        """The file and function that made this, where the command line did."""
         self._task: Task = "classification"
         self._width: int | None = None
 
@@ -54,7 +54,7 @@ class Adapted:
 
     def spec(self) -> dict[str, Any]:
         """Return what settings the model has, as plain values."""
-        return {"loss": _name(self.loss), **self.origin}
+        return {"loss": _name(self.loss)}
 
     def _parts(self) -> Iterable[Any]:
         """Return the classes and functions that the network is made of."""
@@ -129,6 +129,26 @@ def sources_of(parts: Iterable[Any]) -> list[str]:
         except (OSError, TypeError):  # as in a shell
             found.add(source_of(part))
     return sorted(found)
+
+
+@contextlib.contextmanager
+def users_code() -> Iterator[None]:
+    """Say in one line where code of a person's own has failed; the traceback is the cause's."""
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:
+        own = [f for f in traceback.extract_tb(error.__traceback__) if _is_own(f.filename)]
+        where = f"{own[-1].filename}, line {own[-1].lineno}, in {own[-1].name}: " if own else ""
+        text = "".join(traceback.format_exception_only(error)).strip()
+        raise InputError(f"the model's code failed: {where}{' '.join(text.split())}") from error
+
+
+def _is_own(file: str) -> bool:
+    """Return whether a file is neither a library's nor of dptrain."""
+    library = {"site-packages", "dist-packages", Path(__file__).parents[1].name}
+    return not library & {*Path(file).parts} and not file.startswith("<")
 
 
 def one_thread() -> bool:

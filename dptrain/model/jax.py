@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dptrain.arrays import Array, Floats, Kind, Param
 from dptrain.config import InputError, Task
 from dptrain.model import Sums
-from dptrain.model.adapted import Adapted, missing, one_thread
+from dptrain.model.adapted import Adapted, missing, one_thread, users_code
 
 ASKED = one_thread()
 """Whether this process was asked for one thread already."""
@@ -104,22 +104,23 @@ class JaxModel(Adapted):
     ) -> Sums:
         """Return a shard's loss and weight sums, and write the gradient's to `out`; see `Model`."""
         seed = _seed(rng()) if self._random else np.zeros(2, np.uint32)
-        (_, found), gradient = self._gradient(params, x, y, self._weights(weights), seed)
-        out[:] = gradient
+        with users_code():
+            (_, found), gradient = self._gradient(params, x, y, self._weights(weights), seed)
+            out[:] = gradient
         return _sums(*found)
 
     def outputs(self, params: Floats, x: Array) -> Floats:
         """Return the outputs in evaluation, shape [m, ...]; see `Model`."""
-        return np.array(self._forward(params, x))
+        with users_code():
+            return np.array(self._forward(params, x))
 
     def loss_sum(self, outputs: Floats, y: Array, weights: NDArray[np.float64] | None) -> Sums:
         """Return the loss sum of outputs, and the weight sum; see `Model`."""
-        return _sums(*self._losses_of(outputs, y, self._weights(weights)))
+        with users_code():
+            return _sums(*self._losses_of(outputs, y, self._weights(weights)))
 
     def probabilities(self, outputs: Floats) -> Floats:
-        """Return probabilities [m, classes] or [m, labels]: those of the task's usual loss."""
-        if self.loss is not None:
-            raise InputError("what outputs mean is known with the task's usual loss only")
+        """Return probabilities [m, classes] or [m, labels]: softmax's or the sigmoid's."""
         one = self._task != "classification" or outputs.ndim == 1 or outputs.shape[1] == 1
         return np.array((jax.nn.sigmoid if one else jax.nn.softmax)(outputs))
 

@@ -6,14 +6,18 @@ from typing import Any
 import numpy as np
 
 from dptrain.arrays import Array, Floats, Forms, views
-from dptrain.config import ModelConfig
+from dptrain.config import MadeByFile, ModelConfig, ModelFile
 from dptrain.model import Model, is_own
 from dptrain.model.mlp import MLP
 
 
-def settings(model: Model) -> ModelConfig | None:
+def settings(model: Model) -> ModelConfig | MadeByFile | None:
     """Return the settings that make a model again, given the data; None for one of one's own."""
-    return model.config if type(model) is MLP else None
+    if type(model) is MLP:
+        return model.config
+    origin: ModelFile | None = getattr(model, "origin", None)
+    kind: Any = np.dtype(model.dtype).name
+    return MadeByFile(origin.model_arg, origin.model_sha256, kind) if origin else None
 
 
 def remade(stored: Any) -> Model | None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dptrain.arrays import Array, Floats, Kind, Param
 from dptrain.config import InputError, Task
 from dptrain.model import Sums
-from dptrain.model.adapted import Adapted, missing
+from dptrain.model.adapted import Adapted, missing, users_code
 from dptrain.threads import threads_here
 
 try:
@@ -126,13 +126,11 @@ class TorchModel(Adapted):
 
     def loss_sum(self, outputs: Floats, y: Array, weights: NDArray[np.float64] | None) -> Sums:
         """Return the loss sum of outputs, and the weight sum; see `Model`."""
-        with LOCK, _settings(0), torch.no_grad():
+        with LOCK, _settings(0), users_code(), torch.no_grad():
             return _sums(*self._losses(_tensor(outputs), y, weights))
 
     def probabilities(self, outputs: Floats) -> Floats:
-        """Return probabilities [m, classes] or [m, labels]: those of the task's usual loss."""
-        if self.loss not in (None, torch.nn.functional.cross_entropy):
-            raise InputError("what outputs mean is known with the task's usual loss only")
+        """Return probabilities [m, classes] or [m, labels]: softmax's or the sigmoid's."""
         z = _tensor(outputs)
         one = self._task != "classification" or z.ndim == 1 or z.shape[1] == 1
         found: Floats = (torch.sigmoid(z) if one else torch.softmax(z, 1)).numpy()
@@ -161,7 +159,7 @@ class TorchModel(Adapted):
     def _computing(self, params: Floats, seed: int | None) -> Iterator[None]:
         """Let the module have these parameters; to train, with a seed, statistics to change."""
         training = seed is not None
-        with LOCK, _settings(seed or 0):
+        with LOCK, _settings(seed or 0), users_code():
             if self.module.training != training:
                 self.module.train(training)
             lent = [*self._arrays, *self._counters]
@@ -268,6 +266,11 @@ def _one_kind(arrays: dict[str, Any]) -> str:
     if not arrays:
         raise InputError("the module has no parameters to train")
     return next(iter(kinds.values()))
+
+
+def of_type(module: Any, dtype: str | None) -> Any:
+    """Return a module made to be of a type, where one is asked for."""
+    return module if dtype is None else module.to(getattr(torch, dtype))
 
 
 def _kind(name: str, part: Any) -> Kind:

@@ -49,7 +49,9 @@ def open_run(
         return None, None
     now, wanted = identity(settings, data, run, config, world), forms(run)
     ranks = counted(world.size, "rank")
-    comment = f"{software()}; {ranks}; dptrain train --config config.toml repeats the run"
+    origin = now.model.get("file")
+    named = f" --model FILE.py:{origin['model']}" if origin else ""
+    comment = f"{software()}; {ranks}; dptrain train --config config.toml{named} repeats the run"
     start, arrays, changed, writer = resume.Start(), {}, {}, None
     with world.together():
         if world.rank == 0:

@@ -10,6 +10,7 @@ from dptrain.config import (
     Checked,
     DataConfig,
     InputError,
+    MadeByFile,
     ModelConfig,
     TrainConfig,
     option_name,
@@ -29,8 +30,8 @@ class RunConfig:
     """None for the embedded digits."""
     data: DataConfig
     train: TrainConfig
-    model: ModelConfig | None
-    """None for a model of one's own."""
+    model: ModelConfig | MadeByFile | None
+    """None for a model of one's own, from Python."""
 
     def settings(self) -> Settings:
         """Return every setting, with what was decided by default."""

@@ -16,6 +16,7 @@ from dptrain.config import (
     DataConfig,
     InputError,
     ModelConfig,
+    ModelFile,
     Task,
     TrainConfig,
     counted,
@@ -27,6 +28,7 @@ from dptrain.data.roles import Roles
 from dptrain.guard import GUARD
 from dptrain.model import Model, check_layout, described
 from dptrain.model import load as models
+from dptrain.model.file import build
 from dptrain.model.mlp import MLP, mlp
 from dptrain.order import Order
 from dptrain.record.progress import progress
@@ -125,6 +127,22 @@ def mlp_for(data: Data, config: ModelConfig | None = None) -> MLP:
     config, encoding = config or ModelConfig(), data.encoding
     inputs, outputs = encoding.shift.size, encoding.outputs
     return mlp(config, encoding.task, inputs, outputs, len(encoding.classes))
+
+
+def model_for(
+    data: Data, file: ModelFile, config: ModelConfig, seed: int, dtype: str | None = None
+) -> Model:
+    """Return the model that a file makes for some data, or the perceptron where none is named.
+
+    Raises InputError where the file or what it makes is not what is needed; see `build`.
+    """
+    if file.model is None and file.model_sha256 is None:
+        if file.model_arg:
+            raise InputError(f"model-arg is {file.model_arg[0]}, and there is no --model")
+        return mlp_for(data, config)
+    encoding = data.encoding
+    outputs = len(encoding.classes) or encoding.outputs
+    return build(file, (len(encoding.shift),), outputs, seed=seed, dtype=dtype)
 
 
 @collective

@@ -27,7 +27,7 @@ from dptrain.world import World, collective
 
 @collective
 def evaluate_run(
-    run: str, paths: Sequence[str], target: Sequence[str], world: World
+    run: str, paths: Sequence[str], target: Sequence[str], world: World, model: str | None = None
 ) -> dict[str, Any]:
     """Return the loss and the metrics of a stored model on the rows of some files.
 
@@ -41,7 +41,7 @@ def evaluate_run(
         The run or the files can't be read, have no targets, or don't fit each other.
     """
     with world.together():
-        trained = load_trained(run)
+        trained = load_trained(run, file=model)
         settings = RunConfig.read(rundir.read_config(Path(run), local=True))
         stored = settings.data
         files = tuple(paths) or stored.test_data or settings.named_files()
@@ -70,12 +70,19 @@ def evaluate_run(
 
 @collective
 def predict_run(
-    run: str, paths: Sequence[str], out: str | None, *, probabilities: bool, world: World
+    run: str,
+    paths: Sequence[str],
+    out: str | None,
+    *,
+    probabilities: bool,
+    world: World,
+    model: str | None = None,
 ) -> None:
     """Write predictions for the rows of some files to a file, or as CSV to stdout.
 
     Each rank predicts and holds its own blocks of rows; rank 0 writes them block by block, in the
-    order of the rows. Collective: every rank must call this.
+    order of the rows. `model` is for a run with --model: its FILE.py:FUNCTION. Collective: every
+    rank must call this.
 
     Raises
     ------
@@ -84,7 +91,7 @@ def predict_run(
         probabilities; the file can't be written.
     """
     with world.together():
-        trained = load_trained(run)
+        trained = load_trained(run, file=model)
         stored = _stored(run)
         roles = _roles(trained.encoding, stored, ())
     table, test = read(tuple(paths), roles, world, partial(shared_rows, world.node_comm))

@@ -199,7 +199,7 @@ def settings_of(run: Path, warn: Callable[[str], None]) -> Settings:
     with contextlib.suppress(InputError):  # what is wrong with it is said where the run goes on
         begun = receipt.first_line(run)
     stored = {} if begun is None else begun.first
-    if is_own(stored.get("model")):
+    if is_own(stored.get("model")) and "file" not in stored["model"]:
         raise InputError(
             f"{run} has a model of one's own, {stored['model'].get('class')}, which no setting "
             "makes: go on with it from Python, by dptrain.fit(model, ..., out=..., resume=True)"

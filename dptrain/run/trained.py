@@ -20,6 +20,7 @@ from dptrain.data.roles import Roles
 from dptrain.data.table import Column, Table
 from dptrain.model import Model, described
 from dptrain.model import load as models
+from dptrain.model.file import build, of_run
 from dptrain.record import checkpoint, rundir
 from dptrain.record.files import write_whole
 from dptrain.streams import warn
@@ -236,10 +237,13 @@ def _check_encoding(encoding: Encoding, model: Model) -> None:
         raise ValueError("the inputs have not one scale each")
 
 
-def load_trained(directory: str | Path, model: Model | None = None) -> Trained:
+def load_trained(
+    directory: str | Path, model: Model | None = None, *, file: str | None = None
+) -> Trained:
     """Return the model that a run directory holds. Local: every rank reads for itself.
 
-    `model` is for a run with a model of one's own: one of its class, with its settings.
+    `model` is for a run with a model of one's own: one of its class, with its settings. `file`,
+    FILE.py:FUNCTION, is for one that was trained with --model: it must be the same file.
 
     Raises
     ------
@@ -252,7 +256,12 @@ def load_trained(directory: str | Path, model: Model | None = None) -> Trained:
         made = models.remade(about["model"])
         if made and model is not None:
             raise InputError(f"{path} holds an MLP, which is made from it: give no model")
-        found.append(made or _same(model, forms, about["model"], path))
+        own = model
+        if not made and own is None and "file" in about["model"]:
+            own = _from_file(file, about, forms, str(directory))
+        elif file is not None:
+            raise InputError(f"{directory} has no model that a file makes: leave --model out")
+        found.append(made or _same(own, forms, about["model"], path))
         wanted = dict.fromkeys(SCALE, forms.get(SCALE[0])) | models.forms(found[0])
         if forms != wanted:
             raise ValueError(f"it holds {forms}; needed are {wanted}")
@@ -269,6 +278,14 @@ def load_trained(directory: str | Path, model: Model | None = None) -> Trained:
         raise
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{path} does not hold what it should ({error!r})") from None
+
+
+def _from_file(named: str | None, about: dict[str, Any], forms: Forms, where: str) -> Model:
+    """Return the model that the file which a person names makes, for the stored encoding."""
+    origin, encoding = of_run(named, about["model"], where), about["encoding"]
+    outputs = len(encoding["classes"]) or encoding["outputs"]
+    kind = next(kind for name, (kind, _) in forms.items() if name not in SCALE)
+    return build(origin, forms[SCALE[0]][1], outputs, seed=origin.seed, dtype=kind)
 
 
 def _same(model: Model | None, forms: Forms, stored: dict[str, Any], path: Path) -> Model:

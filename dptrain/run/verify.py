@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 
 from dptrain.arrays import num_params
-from dptrain.config import InputError
+from dptrain.config import InputError, ModelConfig, ModelFile
 from dptrain.model import Model, is_own
 from dptrain.model import load as models
+from dptrain.model.file import of_run
 from dptrain.record.progress import progress
 from dptrain.record.receipt import Receipt, differences
 from dptrain.run.check import Found, Verdict, check_files
 from dptrain.run.config import RunConfig
-from dptrain.run.fit import load, mlp_for
+from dptrain.run.fit import load, model_for
 from dptrain.run.identity import FREE, identity
 from dptrain.run.replay import Replay, check_unchanged, go_to
 from dptrain.run.saved import Identity, told
@@ -33,6 +34,7 @@ def verify(
     data: Sequence[str] = (),
     *,
     model: Model | None = None,
+    file: str | None = None,
     quiet: bool = True,
     world: World | None = None,
 ) -> Verdict:
@@ -49,6 +51,8 @@ def verify(
         Where the run's data is now; where it was, unless given.
     model
         For a run with a model of one's own; else it is made from the run's settings.
+    file
+        For a run that was started with --model: its FILE.py:FUNCTION.
     quiet
         Show no progress.
     world
@@ -74,7 +78,7 @@ def verify(
     shared: tuple[Verdict, Found] = world.broadcast((verdict, found))
     verdict, found = shared
     if verdict.replayed is not None:
-        _replay(path, found, verdict, data, model, quiet, world)
+        _replay(path, found, verdict, data, (model, file), quiet, world)
     return verdict
 
 
@@ -96,7 +100,7 @@ def _replay(
     found: Found,
     verdict: Verdict,
     paths: Sequence[str],
-    model: Model | None,
+    given: tuple[Model | None, str | None],
     quiet: bool,
     world: World,
 ) -> None:
@@ -105,7 +109,10 @@ def _replay(
     first, last = verdict.replayed
     with world.together():
         before = told(found.receipt, first)
-        if model is None and is_own(before.model):
+        model, origin = given[0], None
+        if model is None and "file" in before.model:
+            origin = of_run(given[1], before.model, str(path))
+        elif model is None and is_own(before.model):
             raise InputError(
                 f"{path} has a model of one's own: give it to dptrain.verify, in Python"
             )
@@ -114,7 +121,9 @@ def _replay(
     config = settings.train
     data = load(files, settings.data, seed=config.seed, world=world)
     with world.together():
-        model = model or mlp_for(data, settings.model)
+        of_mlp = settings.model if isinstance(settings.model, ModelConfig) else ModelConfig()
+        kind = before.settings.get("dtype")
+        model = model or model_for(data, origin or ModelFile(), of_mlp, config.seed, kind)
     own = num_params(model.layout)
     if own != before.num_params:  # before there is memory for them
         verdict.wrong.append(f"the model has {own} parameters; the run had {before.num_params}")

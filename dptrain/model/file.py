@@ -1,0 +1,179 @@
+"""Models that a file of one's own makes: run only where a person names it, known by its hash."""
+
+import dataclasses
+import hashlib
+import importlib.util
+import inspect
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from dptrain.config import InputError, ModelFile, nearest
+from dptrain.model import Model
+from dptrain.model.adapted import missing, one_thread, users_code
+
+LIBRARIES = ("torch", "jax")
+BESIDE = ("loss", "transform", "metrics")
+"""Functions that are used where they stand beside the one that makes the network."""
+
+
+@dataclass(frozen=True)
+class Origin(ModelFile):
+    """Which function has made a model, with which arguments; of the file only the hash."""
+
+    seed: int = 0
+
+
+def build(
+    file: ModelFile, inputs: tuple[int, ...], outputs: int, *, seed: int, dtype: str | None = None
+) -> Model:
+    """Return the model that a file's function makes for examples of a shape.
+
+    Parameters
+    ----------
+    file
+        Names file and function, the function's further arguments, and perhaps the hash that the
+        file must have.
+    inputs
+        The shape of an example's inputs, the function's first argument.
+    outputs
+        How many scores or values an example needs, its second.
+    seed
+        Seeds PyTorch before the file is run, as NumPy's generators are from the run's seed.
+    dtype
+        What a PyTorch module is made, where that is asked for.
+
+    Raises
+    ------
+    InputError
+        There is no such file or function; the file is another than it was; it fails, or makes what
+        is no model. Local: ranks may see other files.
+    """
+    if file.model is None:
+        raise InputError(
+            f"the model was made by a file of one's own, SHA-256 {file.model_sha256}: name it with "
+            "--model FILE.py:FUNCTION; a run says no file to be run"
+        )
+    path, _, name = file.model.rpartition(":")
+    text = _read(Path(path), file)
+    module = _run(Path(path), text, seed)
+    make = getattr(module, name, None)
+    if not callable(make):
+        own = [key for key, value in vars(module).items() if inspect.isroutine(value)]
+        raise InputError(f"{path} has no function {name!r}; {nearest(name, own)}", local=True)
+    arguments = _arguments(file.model_arg)
+    try:
+        inspect.signature(make).bind(inputs, outputs, **arguments)
+    except TypeError as error:
+        raise InputError(
+            f"{name}{inspect.signature(make)} in {path} can't be called with the inputs' shape, "
+            f"the number of outputs and --model-arg {', '.join(file.model_arg) or 'none'}: {error}"
+        ) from None
+    with users_code():
+        made = make(inputs, outputs, **arguments)
+    beside = {key: getattr(module, key) for key in BESIDE if callable(getattr(module, key, None))}
+    model = _adapted(made, beside, dtype, f"{path}:{name}")
+    digest = hashlib.sha256(text).hexdigest()
+    model.origin = Origin(name, file.model_arg, digest, seed)  # type: ignore[attr-defined]
+    return model
+
+
+def of_run(named: str | None, stored: Any, where: str) -> Origin:
+    """Return the file that a person names for a run whose model a file has made.
+
+    `stored` is what `described` returned of that model, perhaps a stranger's. Raises InputError
+    where no file is named, or another function; ValueError where it is no such model.
+    """
+    made = Origin(**{**stored["file"], "model_arg": tuple(stored["file"].get("model_arg", ()))})
+    if named is None:
+        raise InputError(
+            f"{where} has a model that {made.model} in a file of one's own makes: name it with "
+            "--model FILE.py:FUNCTION; what a run says is never run"
+        )
+    if named.rpartition(":")[2] != made.model:
+        raise InputError(f"model is {named!r}; that of {where} was made by {made.model}")
+    return dataclasses.replace(made, model=named)
+
+
+def _read(path: Path, file: ModelFile) -> bytes:
+    """Return a file's content; InputError where it is not there, or another than it was."""
+    if path.suffix != ".py":
+        raise InputError(f"model is {file.model!r}; needed is FILE.py:FUNCTION")
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} can't be read: {error.strerror}", local=True) from None
+    found = hashlib.sha256(text).hexdigest()
+    if file.model_sha256 not in (None, found):
+        raise InputError(
+            f"{path} has the SHA-256 {found}, and the run's model was made by a file with "
+            f"{file.model_sha256}: it has changed since, or is another; give the one that it was",
+            local=True,
+        )
+    return text
+
+
+def _run(path: Path, text: bytes, seed: int) -> ModuleType:
+    """Return the module that a file is, run with its folder to import from, as a script is."""
+    one_thread()  # before the file can start JAX
+    name = f"_model_{path.stem}"
+    spec = importlib.util.spec_from_loader(name, None, origin=str(path))
+    assert spec is not None  # noqa: S101 (for the type checker)
+    module = importlib.util.module_from_spec(spec)
+    module.__file__ = str(path.absolute())
+    sys.modules[name] = module
+    if str(path.absolute().parent) not in sys.path:
+        sys.path.insert(0, str(path.absolute().parent))
+    try:
+        with users_code():
+            exec(compile(text, module.__file__, "exec"), vars(module))  # noqa: S102 (asked for)
+    except InputError as error:
+        cause = error.__cause__
+        if isinstance(cause, ModuleNotFoundError) and cause.name in LIBRARIES:
+            raise missing(cause.name, cause) from None
+        raise
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(seed % 2**63)
+    return module
+
+
+def _arguments(texts: tuple[str, ...]) -> dict[str, Any]:
+    """Return arguments by name: numbers, true, false, null and lists as in JSON, else texts."""
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise InputError(f"model-arg is {text!r}; needed is NAME=VALUE, such as width=32")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
+
+
+def _adapted(
+    made: Any, beside: Mapping[str, Callable[..., Any]], dtype: str | None, where: str
+) -> Model:
+    """Return as a model what a function has made."""
+    if callable(getattr(made, "named_parameters", None)):
+        from dptrain.model.torch import TorchModel, of_type
+
+        return TorchModel(of_type(made, dtype), **beside)
+    if isinstance(made, tuple) and len(made) == 2 and all(map(callable, made)):
+        from dptrain.model.jax import JaxModel
+
+        model: Model = JaxModel(*made, **beside)
+    elif callable(getattr(made, "loss_and_grad_sum", None)):
+        model = made
+    else:
+        raise InputError(
+            f"{where} returns {made!r:.200}; needed is a torch.nn.Module, a pair of JAX functions "
+            "(init, apply), or what keeps dptrain.Model"
+        )
+    if dtype not in (None, str(model.dtype)):
+        raise InputError(f"dtype is {dtype}; {where} makes a model of {model.dtype}")
+    return model

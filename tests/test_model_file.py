@@ -1,0 +1,137 @@
+"""Shows that a model which a file of one's own makes is trained, stored and known again."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Start
+
+SOFTMAX = '''
+"""Softmax regression, without an import of dptrain."""
+import types
+import numpy as np
+
+class Softmax:
+    dtype = np.dtype("float64")
+
+    def __init__(self, shape, start):
+        self.shape, self.start = shape, start
+        size = int(np.prod(shape))
+        self.layout = [types.SimpleNamespace(name="weight", shape=shape, size=size, kind="weight")]
+
+    def initial_params(self, rng):
+        return self.start * rng.standard_normal(self.layout[0].size)
+
+    def loss_and_grad_sum(self, params, x, y, weights, out, rng):
+        scores = self.outputs(params, x)
+        delta = np.exp(scores - scores.max(axis=1, keepdims=True))
+        delta /= delta.sum(axis=1, keepdims=True)
+        delta[np.arange(len(y)), y] -= 1
+        np.matmul(x.T, delta, out=out.reshape(self.shape))
+        return self.loss_sum(scores, y, weights)
+
+    def outputs(self, params, x):
+        return x @ params.reshape(self.shape)
+
+    def loss_sum(self, outputs, y, weights):
+        shifted = outputs - outputs.max(axis=1, keepdims=True)
+        losses = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(y)), y]
+        return float(losses.sum()), float(len(y))
+
+    def probabilities(self, outputs):
+        powers = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+        return powers / powers.sum(axis=1, keepdims=True)
+
+def build(inputs, outputs, start=0.01):
+    return Softmax((*inputs, outputs), start)
+
+def nothing(inputs, outputs):
+    return None
+
+def fails(inputs, outputs):
+    return [][1]
+'''
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    (tmp_path / "softmax.py").write_text(SOFTMAX)
+    return tmp_path / "softmax.py"
+
+
+def test_a_run_with_a_file_is_known_again_by_every_command(
+    dptrain: Start, model: Path, tmp_path: Path
+) -> None:
+    line = ("train", "--model", f"{model}:build", "--model-arg", "start=0.02", "--seed", "3")
+    found = dptrain(*line, "--steps", "30", "--out", "run", "--json", ranks=2).json
+    again = dptrain(*line, "--steps", "20", "--out", "short", "--json").json
+    first = json.loads((tmp_path / "run" / "receipt.jsonl").read_text().splitlines()[0])
+    digest = hashlib.sha256(SOFTMAX.encode()).hexdigest()
+    assert first["settings"]["model-sha256"] == digest
+    assert first["model"]["file"]["model_arg"] == ["start=0.02"]
+    config = (tmp_path / "run" / "config.toml").read_text()
+    assert "--model FILE.py:build repeats the run" in config
+    assert not any(row.startswith(("model =", "hidden")) for row in config.splitlines())
+
+    given = ("--model", "softmax.py:build")
+    repeated = dptrain("--config", "run/config.toml", *given, "--out", "same", "--json").json
+    assert repeated["params_sha256"] == found["params_sha256"] != again["params_sha256"]
+    longer = dptrain("--resume", "short", *given, "--steps", "30", "--json", ranks=3).json
+    assert longer["params_sha256"] == found["params_sha256"]
+    assert dptrain("evaluate", "run", *given, "--json").json["accuracy"] == found["test_accuracy"]
+    np.savez(tmp_path / "new.npz", x=np.ones((3, 64)))
+    done = dptrain("predict", "run", "new.npz", *given, "--probabilities")
+    assert done.stdout.count("\n") == 4
+    verdict = dptrain("verify", "run", "--replay", "5:30", *given, "--json").json
+    assert verdict["verdict"] == "identical"
+
+    for command in (
+        ("evaluate", "run"),
+        ("predict", "run", "new.npz"),
+        ("verify", "run", "--replay", "all"),
+        ("--resume", "short"),
+        ("--config", "run/config.toml", "--out", "other"),
+    ):
+        done = dptrain(*command)
+        assert done.status == 2, command
+        assert "--model FILE.py:FUNCTION" in done.stderr
+    model.write_text(SOFTMAX + "\n")
+    for command in (("evaluate", "run"), ("verify", "run", "--replay", "all"), ("--resume", "run")):
+        done = dptrain(*command, *given)
+        assert done.status == 2, command
+        assert f"by a file with {digest}: it has changed since" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--model", "softmax.py:biuld"), "has no function 'biuld'; valid: .*mean 'build'"),
+        (("--model", "softmax"), "needed is FILE.py:FUNCTION"),
+        (("--model", "none.py:build"), "none.py can't be read"),
+        (("--model", "softmax.py:nothing"), r"returns None; needed is a torch.nn.Module"),
+        (("--model", "softmax.py:fails"), r"softmax.py, line \d+, in fails: IndexError"),
+        (("--model", "softmax.py:build", "--model-arg", "width=3"), "unexpected keyword .*'width'"),
+        (("--model", "softmax.py:build", "--model-arg", "3"), "needed is NAME=VALUE"),
+        (("--model", "softmax.py:build", "--hidden", "3"), "hidden is the perceptron's"),
+        (("--model", "softmax.py:build", "--dtype", "float32"), "makes a model of float64"),
+        (("--model-arg", "width=3"), "there is no --model"),
+        (("--config", "named.toml"), "named.toml sets model; .* never says what is run"),
+        (("--model", "torchless.py:build"), r"torch can't be imported .*dptrain\[torch\]"),
+        (("--model", "wrong.py:build"), "wrong.py, line 1.*SyntaxError|SyntaxError"),
+    ],
+)
+def test_mistakes_end_with_one_message(
+    options: tuple[str, ...], words: str, dptrain: Start, model: Path
+) -> None:
+    folder = model.parent
+    (folder / "named.toml").write_text('model = "softmax.py:build"\n')
+    (folder / "wrong.py").write_text("def build(:\n")
+    (folder / "torchless.py").write_text("import sys\nsys.modules['torch'] = None\nimport torch\n")
+    done = dptrain(*options, "--out", "run", ranks=2)
+    assert done.status == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert re.search(words, done.stderr), done.stderr
+    assert not (folder / "run").exists()
