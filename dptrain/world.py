@@ -196,7 +196,7 @@ class World:
             return
         if isinstance(error, KeyboardInterrupt):
             self.abort(130)
-        status = error.code if isinstance(error, SystemExit) else 1
+        status = error.code if isinstance(error, SystemExit) else getattr(error, "status", 1)
         lines = "".join(traceback.format_exception(kind, error, trace))
         where = f"rank {self.rank} of {self.size} on {socket.gethostname()}"
         self._end(f"{where} failed and ends the run:\n{lines}".rstrip(), status)

@@ -13,13 +13,13 @@ from conftest import start
 import dptrain
 from dptrain import DataConfig, InputError, ModelConfig, TrainConfig
 from dptrain.config import Rule
+from dptrain.data.encode import Flat
 
 torch = pytest.importorskip("torch", reason="torch is not here: make test-frameworks")
 from torch import nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 from torch_runs import Transformer, masked_loss, perceptron, write_letters  # noqa: E402
 
-from dptrain.data.encode import Flat  # noqa: E402
 from dptrain.model.torch import TorchModel  # noqa: E402
 
 

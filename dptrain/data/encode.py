@@ -60,6 +60,11 @@ class Encoding:
         return tuple(field.name for field in self.fields) if self.named else ()
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of an example's inputs, for a model that does not ask for flat ones."""
+        return (self.shift.size,) if self.named else self.fields[0].shape
+
+    @property
     def kinds(self) -> Mapping[str, Kind]:
         """What each of a table's columns must be; nothing for an array."""
         return {field.name: field.kind for field in self.fields} if self.named else {}

@@ -142,7 +142,7 @@ def model_for(
         return mlp_for(data, config)
     encoding = data.encoding
     outputs = len(encoding.classes) or encoding.outputs
-    return build(file, (len(encoding.shift),), outputs, seed=seed, dtype=dtype)
+    return build(file, encoding.shape, outputs, seed=seed, dtype=dtype)
 
 
 @collective

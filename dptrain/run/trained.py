@@ -282,10 +282,11 @@ def load_trained(
 
 def _from_file(named: str | None, about: dict[str, Any], forms: Forms, where: str) -> Model:
     """Return the model that the file which a person names makes, for the stored encoding."""
-    origin, encoding = of_run(named, about["model"], where), about["encoding"]
-    outputs = len(encoding["classes"]) or encoding["outputs"]
+    origin, zeros = of_run(named, about["model"], where), np.zeros(forms[SCALE[0]][1])
+    encoding = Encoding.from_spec(about["encoding"], zeros, zeros)
+    outputs = len(encoding.classes) or encoding.outputs
     kind = next(kind for name, (kind, _) in forms.items() if name not in SCALE)
-    return build(origin, forms[SCALE[0]][1], outputs, seed=origin.seed, dtype=kind)
+    return build(origin, encoding.shape, outputs, seed=origin.seed, dtype=kind)
 
 
 def _same(model: Model | None, forms: Forms, stored: dict[str, Any], path: Path) -> Model:
