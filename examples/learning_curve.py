@@ -8,10 +8,10 @@ in each step, but take fewer steps: at the same learning rate they fall behind.
     python examples/learning_curve.py
     mpirun -n 2 python examples/learning_curve.py
 
-Draws learning_curve.png in the current folder; needs matplotlib: pip install 'dptrain[plot]'.
+Draws learning_curve.png in the current folder, and keeps the runs in runs/, from which `dptrain
+plot` draws other pictures. Needs matplotlib: pip install 'dptrain[plot]'.
 """
 
-import tempfile
 from pathlib import Path
 
 import dptrain
@@ -21,19 +21,23 @@ BATCH_SIZES = (32, 128, 512)
 
 def main() -> None:
     world = dptrain.connect()
+    try:
+        import matplotlib  # noqa: F401 (found out now, not after the work)
+    except ImportError:
+        needed = "this example needs matplotlib: pip install 'dptrain[plot]'"
+        raise SystemExit(needed if world.rank == 0 else 1) from None
     data = dptrain.load(config=dptrain.DataConfig(validation=0.2))
-    with tempfile.TemporaryDirectory() as folder:
-        runs = [Path(folder, f"batches of {size}") for size in BATCH_SIZES]
-        for size, run in zip(BATCH_SIZES, runs, strict=True):
-            model = dptrain.mlp_for(data, dptrain.ModelConfig(hidden=(32,)))
-            config = dptrain.TrainConfig(shards=4, batch_size=size, epochs=8)
-            trained = dptrain.fit(model, data, config, out=run)
-            if world.rank == 0:
-                accuracy = trained.summary["validation_accuracy"]
-                print(f"{run.name:<15}  validation accuracy {accuracy:.4f}")
+    runs = [Path("runs", f"batches of {size}") for size in BATCH_SIZES]
+    for size, run in zip(BATCH_SIZES, runs, strict=True):
+        model = dptrain.mlp_for(data, dptrain.ModelConfig(hidden=(32,)))
+        config = dptrain.TrainConfig(shards=4, batch_size=size, epochs=8)
+        trained = dptrain.fit(model, data, config, out=run, resume=run.exists())
         if world.rank == 0:
-            dptrain.plot_runs(runs, "learning_curve.png", x="examples")
-            print("learning_curve.png")
+            accuracy = trained.summary["validation_accuracy"]
+            print(f"{run.name:<15}  validation accuracy {accuracy:.4f}")
+    if world.rank == 0:
+        dptrain.plot_runs(runs, "learning_curve.png", x="examples")
+        print("learning_curve.png")
 
 
 if __name__ == "__main__":

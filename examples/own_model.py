@@ -7,8 +7,11 @@ of the number of processes:
 
     python examples/own_model.py
     mpirun -n 3 python examples/own_model.py
+
+The run is kept in runs/own_model, and goes on from there where it was stopped.
 """
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -69,7 +72,8 @@ def main() -> None:
     world = dptrain.connect()
     data = dptrain.load(config=dptrain.DataConfig(scale="standard"))  # else whole numbers stay so
     model = SoftmaxRegression(num_features=64, num_classes=10)
-    trained = dptrain.fit(model, data, dptrain.TrainConfig(learning_rate=0.005))
+    config, run = dptrain.TrainConfig(learning_rate=0.005), Path("runs", "own_model")
+    trained = dptrain.fit(model, data, config, out=run, resume=run.exists())
     if world.rank == 0:
         found = trained.summary
         print(f"test accuracy {found['test_accuracy']:.4f}  sha256 {found['params_sha256']}")
