@@ -12,9 +12,10 @@ import pytest
 from conftest import Start
 from numpy.typing import NDArray
 
+import dptrain as dptrain_
 from dptrain.config import InputError
 from dptrain.run import predictions
-from dptrain.run.predictions import check_name, write_predictions
+from dptrain.run.predictions import Block, check_name, write_predictions
 
 Array = NDArray[Any]
 WORDS = np.array(["q", "é\n\"'", "a,b"])
@@ -26,8 +27,13 @@ KINDS = {
 }
 
 
-def blocks(values: Array) -> Iterator[Array]:
-    return iter(np.split(values, [1024, 2048]))
+IDS = np.array([f"row {number}" for number in range(2500)], object)
+
+
+def blocks(values: Array, *, ids: bool) -> Iterator[Block]:
+    """Yield three blocks, of which the last is small."""
+    pieces = [slice(0, 1024), slice(1024, 2048), slice(2048, 2500)]
+    return iter([([IDS[piece]] * ids, values[piece]) for piece in pieces])
 
 
 def read(path: Path) -> tuple[list[str], list[list[Any]]]:
@@ -42,17 +48,18 @@ def read(path: Path) -> tuple[list[str], list[list[Any]]]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("group", [2**16, 2000])
+@pytest.mark.parametrize(("group", "ids"), [(2**16, False), (2000, True)])
 def test_each_kind_of_file_holds_the_same(
-    kind: str, group: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, group: int, ids: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("pyarrow")
     monkeypatch.setattr(predictions, "GROUP", group)
     values = KINDS[kind]
-    names = [f"p{k}" for k in range(1 if values.ndim == 1 else 3)]
+    names = ["id"] * ids + [f"p{k}" for k in range(1 if values.ndim == 1 else 3)]
     for suffix in (".csv", ".parquet", ".npy"):
-        write_predictions(str(tmp_path / f"p{suffix}"), names, blocks(values), 2500)
+        write_predictions(str(tmp_path / f"p{suffix}"), names, blocks(values, ids=ids), 2500)
     rows = values.reshape(2500, -1).tolist()
+    rows = [[name, *row] for name, row in zip(IDS, rows, strict=True)] if ids else rows
     assert read(tmp_path / "p.parquet") == (names, rows)
     assert read(tmp_path / "p.csv") == (names, [[str(cell) for cell in row] for row in rows])
     found = np.load(tmp_path / "p.npy")
@@ -74,14 +81,54 @@ def test_without_pyarrow_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> 
         check_name("p.parquet")
 
 
-def test_ranks_write_one_parquet_file(dptrain: Start, tmp_path: Path) -> None:
+def test_rows_are_called_as_they_are_in_the_table(dptrain: Start, tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
-    x = np.random.default_rng(0).standard_normal((3000, 3))
-    np.savez(tmp_path / "d.npz", x=x, y=np.where(x[:, 0] > 0, "yes", "no"))
-    dptrain("train", "d.npz", "--epochs", "1", "--out", "run", "--quiet")
-    dptrain("predict", "run", "d.npz", "--out", "p.parquet", ranks=2)
+    x = np.random.default_rng(0).standard_normal((3000, 2)).round(3)
+    lines = [f"n{n},{a},{b},{'yes' if a > 0 else 'no'}" for n, (a, b) in enumerate(x)]
+    (tmp_path / "d.csv").write_text("\n".join(["who,a,b,label", *lines]))
+    train = ("train", "d.csv", "--target", "label", "--id", "who", "--epochs", "15")
+    dptrain(*train, "--out", "run", "--quiet")
+    dptrain("predict", "run", "d.csv", "--out", "p.parquet", ranks=2)
     names, rows = read(tmp_path / "p.parquet")
-    dptrain("predict", "run", "d.npz", "--out", "p.csv")
+    dptrain("predict", "run", "d.csv", "--out", "p.csv")
     assert (names, rows) == read(tmp_path / "p.csv")
-    assert names == ["prediction"]
-    assert {name for (name,) in rows} == {"yes", "no"}
+    assert names == ["who", "prediction"]
+    assert [who for who, _ in rows] == [f"n{n}" for n in range(3000)]
+    assert {name for _, name in rows} == {"yes", "no"}
+    (tmp_path / "e.csv").write_text("b,a\n1,2\n")  # without: as the run says, where they are there
+    assert dptrain("predict", "run", "e.csv").stdout == "prediction\nyes\n"
+    assert dptrain("predict", "run", "e.csv", "--id", "b").stdout == "b,prediction\n1,yes\n"
+    dptrain("predict", "run", "d.csv", "--out", "p.npy")
+    assert np.load(tmp_path / "p.npy").tolist() == [name for _, name in rows]
+
+
+def test_rows_from_python_come_as_lists_mappings_and_one_by_one() -> None:
+    pytest.importorskip("pyarrow")
+    x = np.random.default_rng(0).standard_normal((400, 2))
+    colour = np.where(x[:, 1] > 0, "red", "blue")
+    y = np.where((x[:, 0] > 0) ^ (colour == "red"), "p", "q")
+    table = {"a": x[:, 0], "colour": colour, "y": y}
+    data = dptrain_.load(table, dptrain_.DataConfig(target=("y",)))
+    config = dptrain_.TrainConfig(epochs=20, batch_size=20)
+    trained = dptrain_.fit(dptrain_.mlp_for(data), data, config)
+    wanted = trained.predict({"colour": ["red", "red"], "a": [1.0, -1.0]}).tolist()
+    assert wanted == ["q", "p"]
+    assert trained.predict([[1.0, "red"], [-1.0, "red"]]).tolist() == wanted
+    rows = [{"colour": "red", "a": 1.0}, {"a": -1.0, "colour": "red"}]
+    assert trained.predict(rows).tolist() == wanted
+    assert [trained.predict(row).tolist() for row in rows] == [["q"], ["p"]]
+    assert trained.predict([-1.0, "red"]).tolist() == ["p"]
+    with pytest.raises(InputError, match="not all the same columns"):
+        trained.predict([rows[0], {"a": 1.0}])
+    with pytest.raises(InputError, match=r"nan in row 1 .* of column 'a'"):
+        trained.predict([rows[0], {"a": float("nan"), "colour": "red"}])
+
+
+def test_a_single_row_of_numbers_is_one() -> None:
+    x = np.random.default_rng(0).standard_normal((300, 3))
+    data = dptrain_.load((x, (x[:, 0] > 0).astype(int)))
+    trained = dptrain_.fit(dptrain_.mlp_for(data), data, dptrain_.TrainConfig(epochs=1))
+    assert trained.predict(x[7]).tolist() == trained.predict(x[7:8]).tolist()
+    assert trained.predict([*x[8]]).tolist() == trained.predict(x[8:9]).tolist()
+    with pytest.raises(InputError, match="x has 1 columns"):
+        trained.predict(x[7][:2])

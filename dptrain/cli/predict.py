@@ -65,15 +65,30 @@ def evaluate(
     envvar="DPTRAIN_PREDICT_PROBABILITIES",
     help="Probabilities of the classes or labels.",
 )
+@click.option(
+    "--id",
+    "ids",
+    type=Name(),
+    multiple=True,
+    envvar="DPTRAIN_PREDICT_ID",
+    metavar="NAME",
+    help="Column to write beside predictions; unless given, those of the run.",
+)
 @model_option
 @config_option
 @debug_option
 def predict(
-    run: str, data: tuple[str, ...], out: str | None, probabilities: bool, model: str | None
+    run: str,
+    data: tuple[str, ...],
+    out: str | None,
+    probabilities: bool,
+    ids: tuple[str, ...],
+    model: str | None,
 ) -> int:
     """Predictions of the model in RUN for the rows of DATA: classes, labels or values.
 
-    DATA needs no targets. Of a CSV file the columns that the model was trained on are taken.
+    DATA needs no targets. Of a table the columns that the model was trained on are taken, in any
+    order. Labels are written as they were given.
     """
     world = connect()
     from dptrain.record.files import check_writable
@@ -85,7 +100,7 @@ def predict(
             check_name(out)
         if out is not None and world.rank == 0:
             check_writable(Path(out), "--out")
-    predict_run(run, data, out, probabilities=probabilities, world=world, model=model)
+    predict_run(run, data, out, probabilities=probabilities, ids=ids, world=world, model=model)
     return 0
 
 

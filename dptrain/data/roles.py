@@ -46,6 +46,8 @@ class Roles:
     """Of a stored model: what its labels are."""
     as_written: bool = False
     """Whether labels are texts wherever a number would lose how they are written."""
+    ids_if_there: bool = False
+    """Whether the columns of `ids` may be missing."""
 
     @staticmethod
     def of(config: DataConfig) -> "Roles":
@@ -73,7 +75,8 @@ class Roles:
             raise InputError(f"{source} has two columns named {twice!r}; each needs its own name")
         targets = self._match(self.target, names, source)
         weight = self._match((self.weight,) if self.weight else (), names, source)
-        ids = self._match(self.ids, names, source)
+        there = [p for p in self.ids if fnmatch.filter(names, p) or p in names]
+        ids = self._match(there if self.ids_if_there else self.ids, names, source)
         if self.kinds:
             features = self._match(tuple(self.kinds), names, source)
         else:

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from dptrain.arrays import Array
 from dptrain.config import DataConfig, InputError
 from dptrain.data.encode import Encoding
 from dptrain.data.feed import Rows, check_rows
 from dptrain.data.read import read
 from dptrain.data.roles import Roles
+from dptrain.data.table import Column
 from dptrain.record import rundir
 from dptrain.reduce.memory import shared_rows
 from dptrain.run.config import RunConfig
@@ -75,14 +77,16 @@ def predict_run(
     out: str | None,
     *,
     probabilities: bool,
+    ids: Sequence[str] = (),
     world: World,
     model: str | None = None,
 ) -> None:
     """Write predictions for the rows of some files to a file, or as CSV to stdout.
 
-    Each rank predicts and holds its own blocks of rows; rank 0 writes them block by block, in the
-    order of the rows. `model` is for a run with --model: its FILE.py:FUNCTION. Collective: every
-    rank must call this.
+    The columns `ids`, or those that the run names where the files have them, stand before the
+    predictions. Each rank predicts and holds its own blocks of rows; rank 0 writes them block by
+    block, in the order of the rows. `model` is for a run with --model: its FILE.py:FUNCTION.
+    Collective: every rank must call this.
 
     Raises
     ------
@@ -93,7 +97,15 @@ def predict_run(
     with world.together():
         trained = load_trained(run, file=model)
         stored = _stored(run)
-        roles = _roles(trained.encoding, stored, ())
+        roles = replace(
+            _roles(trained.encoding, stored, ()), ids=tuple(ids) or stored.id, ids_if_there=not ids
+        )
+        if Path(out or "").suffix == ".npy" and roles.ids:
+            if ids:
+                raise InputError(
+                    "a .npy file has predictions only: leave --id out, or write .csv or .parquet"
+                )
+            roles = replace(roles, ids=())
     table, test = read(tuple(paths), roles, world, partial(shared_rows, world.node_comm))
     with world.together():
         found = replace(test or table, targets=())
@@ -101,12 +113,14 @@ def predict_run(
     _check_same(trained, rows, world)
     with world.together():
         meaning = trained.chances if probabilities else trained.predictions
-        own = trained.in_blocks(rows, world, meaning)
-    blocks = _one_by_one(world, own)
+        made = trained.in_blocks(rows, world, meaning)
+        called = [[_cells(c, block) for c in rows.table.ids] for block in rows.blocks(world)]
+    blocks = _one_by_one(world, [*zip(called, made, strict=True)])
+    names = [*(column.name for column in rows.table.ids), *_columns(trained, probabilities)]
     with world.together():
         try:
             if world.rank == 0:
-                write_predictions(out, _columns(trained, probabilities), blocks, len(rows))
+                write_predictions(out, names, blocks, len(rows))
         finally:
             for _ in blocks:  # also where they can't be written: the other ranks wait to send them
                 pass
@@ -152,6 +166,13 @@ def _columns(trained: Trained, probabilities: bool) -> list[str]:
     stem = "probability" if probabilities else "prediction"
     outputs = trained.encoding.outputs
     return [stem] if outputs == 1 else [f"{stem}_{number}" for number in range(outputs)]
+
+
+def _cells(column: Column, block: slice) -> Array:
+    """Return the texts of a column that rows are called by [m]; of a gap an empty one."""
+    found = np.empty(block.stop - block.start, object)
+    found[:] = [column.words[code] if code >= 0 else "" for code in column.read(block).tolist()]
+    return found
 
 
 def _one_by_one(world: World, own: Sequence[Any]) -> Iterator[Any]:

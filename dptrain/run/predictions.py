@@ -15,6 +15,9 @@ from dptrain.arrays import Array
 from dptrain.config import InputError, shown
 from dptrain.record.files import write_whole
 
+Block = tuple[Sequence[Array], Array]
+"""What some rows are called by, columns [m] of texts; and their predictions [m] or [m, columns]."""
+
 GROUP = 2**16
 """Rows, at least, in a part of a Parquet file that is read at once."""
 
@@ -28,9 +31,9 @@ def check_name(out: str) -> None:
 
 
 def write_predictions(
-    out: str | None, names: Sequence[str], blocks: Iterator[Array], num_rows: int
+    out: str | None, names: Sequence[str], blocks: Iterator[Block], num_rows: int
 ) -> None:
-    """Write blocks of predictions [m] or [m, columns], `num_rows` in all, to a file or stdout."""
+    """Write blocks of predictions, `num_rows` rows in all, to a file or as CSV to stdout."""
     if out is not None:
         return write_whole(Path(out), WRITERS[Path(out).suffix](names, blocks, num_rows))
     for text in _lines(names, blocks, for_people=sys.stdout.isatty()):
@@ -41,17 +44,16 @@ def write_predictions(
     return None
 
 
-def _as_csv(names: Sequence[str], blocks: Iterator[Array], _: int) -> Iterator[bytes]:
+def _as_csv(names: Sequence[str], blocks: Iterator[Block], _: int) -> Iterator[bytes]:
     return (text.encode() for text in _lines(names, blocks))
 
 
 def _lines(
-    names: Sequence[str], blocks: Iterator[Array], *, for_people: bool = False
+    names: Sequence[str], blocks: Iterator[Block], *, for_people: bool = False
 ) -> Iterator[str]:
     """Yield a CSV file's header, and the lines of each block; for people names are escaped."""
     header: list[Any] = [names]
-    tables = (block.reshape(len(block), -1).tolist() for block in blocks)
-    for rows in itertools.chain([header], tables):
+    for rows in itertools.chain([header], map(_rows, blocks)):
         if for_people:  # a pipe gets names as they are
             rows = [[shown(x) if isinstance(x, str) else x for x in row] for row in rows]
         odd = any("\r" in x for row in rows for x in row if isinstance(x, str))
@@ -61,9 +63,15 @@ def _lines(
         yield text.getvalue()
 
 
-def _as_npy(_: Sequence[str], blocks: Iterator[Array], num_rows: int) -> Iterator[bytes]:
+def _rows(block: Block) -> list[list[Any]]:
+    ids, values = block
+    rows: list[list[Any]] = values.reshape(len(values), -1).tolist()
+    return [[*each, *row] for *each, row in zip(*ids, rows, strict=True)]
+
+
+def _as_npy(_: Sequence[str], blocks: Iterator[Block], num_rows: int) -> Iterator[bytes]:
     """Yield a .npy file's header, and the bytes of each block."""
-    for number, block in enumerate(blocks):
+    for number, (_ids, block) in enumerate(blocks):
         if number == 0:
             start = io.BytesIO()
             whole = {"descr": block.dtype.str, "fortran_order": False}
@@ -103,12 +111,13 @@ class _Pieces:
         return pieces
 
 
-def _as_parquet(names: Sequence[str], blocks: Iterator[Array], _: int) -> Iterator[bytes]:
+def _as_parquet(names: Sequence[str], blocks: Iterator[Block], _: int) -> Iterator[bytes]:
     """Yield a Parquet file, a column for each of the names."""
     pa, parquet = _parquet()
     out, writer = _Pieces(), None
     for group in _groups(blocks):
-        columns = list(group.reshape(len(group), -1).T)
+        ids, values = group
+        columns = [*ids, *values.reshape(len(values), -1).T]
         arrays = [
             column.astype(object) if column.dtype.kind == "U" else column for column in columns
         ]
@@ -121,16 +130,21 @@ def _as_parquet(names: Sequence[str], blocks: Iterator[Array], _: int) -> Iterat
     yield from out.taken()
 
 
-def _groups(blocks: Iterator[Array]) -> Iterator[Array]:
+def _groups(blocks: Iterator[Block]) -> Iterator[Block]:
     """Yield blocks put together, until there are enough rows for a part of a Parquet file."""
-    held: list[Array] = []
+    held: list[Block] = []
     for block in blocks:
         held.append(block)
-        if sum(map(len, held)) >= GROUP:
-            yield np.concatenate(held)
+        if sum(len(values) for _, values in held) >= GROUP:
+            yield _together(held)
             held = []
     if held:
-        yield np.concatenate(held)
+        yield _together(held)
+
+
+def _together(blocks: Sequence[Block]) -> Block:
+    ids = [np.concatenate(parts) for parts in zip(*(ids for ids, _ in blocks), strict=True)]
+    return ids, np.concatenate([values for _, values in blocks])
 
 
 def _parquet() -> tuple[Any, Any]:
@@ -144,6 +158,6 @@ def _parquet() -> tuple[Any, Any]:
         ) from None
 
 
-Writer = Callable[[Sequence[str], Iterator[Array], int], Iterator[bytes]]
+Writer = Callable[[Sequence[str], Iterator[Block], int], Iterator[bytes]]
 WRITERS: dict[str, Writer] = {".csv": _as_csv, ".parquet": _as_parquet, ".npy": _as_npy}
 SUFFIXES = "{}, {} or {}".format(*WRITERS)

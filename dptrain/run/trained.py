@@ -54,9 +54,10 @@ class Trained:
     def predict(self, x: Any) -> Array:
         """Return labels [m], 0 or 1 for each label [m, labels], or values [m] or [m, outputs].
 
-        `x` are raw rows [m, features], or what NumPy makes into an array of numbers [m, ...], as in
-        training: scaling belongs to the model. Local: any rank may call it, and any threads at
-        once.
+        `x` are raw rows [m, features], or what NumPy makes into an array [m, ...], as in training:
+        scaling belongs to the model. A frame, a mapping of columns or a list of mappings has its
+        columns in any order; a single row [features], or a mapping of its cells, is one of m = 1.
+        Local: any rank may call it, and any threads at once.
 
         Raises
         ------
@@ -165,6 +166,7 @@ def _as_rows(x: Any, encoding: Encoding) -> Rows:
     source = "the rows to predict"
     if np.ma.is_masked(x):
         raise InputError("x has masked entries; needed are numbers: fill them in")
+    x = _as_columns(x)
     if encoding.named and (hasattr(x, "__arrow_c_stream__") or isinstance(x, Mapping)):
         table = given(x, Roles(kinds=encoding.kinds), source)
         return Rows(encoding.adapt(table), encoding)
@@ -172,6 +174,9 @@ def _as_rows(x: Any, encoding: Encoding) -> Rows:
         found, names = np.asarray(x), tuple(getattr(x, "columns", ()))
     except (TypeError, ValueError, RuntimeError) as error:  # rows of uneven lengths, say
         raise InputError(f"x can't be made an array of numbers: {error}") from None
+    one = (len(encoding.fields),) if encoding.named else encoding.fields[0].shape
+    if found.shape == one and one not in ((), (1,)):
+        found = found[None]  # a single row
     if names and all(isinstance(name, str) for name in names) and encoding.named:
         missing = [name for name in encoding.features if name not in names]
         if missing:
@@ -185,6 +190,17 @@ def _as_rows(x: Any, encoding: Encoding) -> Rows:
         found = _as_numbers(found.reshape(len(found), -1), encoding)
     table = encoding.adapt(Table(source, (Column("x", "numbers", found),)))
     return Rows(table, encoding)
+
+
+def _as_columns(x: Any) -> Any:
+    """Return a row that is a mapping, or a list of such rows, as a mapping of columns."""
+    if isinstance(x, Mapping) and x and all(np.ndim(value) == 0 for value in x.values()):
+        return {name: [value] for name, value in x.items()}
+    if isinstance(x, (list, tuple)) and x and all(isinstance(row, Mapping) for row in x):
+        if any(row.keys() != x[0].keys() for row in x):
+            raise InputError("the rows to predict have not all the same columns")
+        return {name: [row[name] for row in x] for name in x[0]}
+    return x
 
 
 def _as_numbers(x: Array, encoding: Encoding) -> NDArray[np.float64]:
