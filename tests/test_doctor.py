@@ -120,7 +120,7 @@ for shards, optimizer, reduce in (
     train_epoch(run, config, world, Control())
     evaluate(model, run.reducer.params, data.train, world)
     model.loss_and_grad_sum(
-        run.reducer.params, *data.train.gather(slice(0, 1024), model.dtype), None,
+        run.reducer.params, *data.train.gather(slice(0, 1024), model), None,
         np.empty_like(run.reducer.params), lambda: np.random.default_rng(0),
     )
     here, reducer = world.ranks_here, run.reducer

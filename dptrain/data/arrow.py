@@ -171,9 +171,10 @@ def _table(
     if len(whole) == 0:
         raise InputError(f"{source} has no example: no row behind the names of its columns")
 
+    places = {name: place for place, name in enumerate(whole.column_names)}
+
     def one(name: str, *, label: bool = False, text: bool = False) -> Column:
-        place = whole.column_names.index(name)
-        cells = Cells(name, whole.column(place), source, line, written, roles.decimal)
+        cells = Cells(name, whole.column(places[name]), source, line, written, roles.decimal)
         kind = "words" if text else roles.label_kind if label else roles.kinds.get(name)
         return column(cells, kind, label=label, as_written=label and roles.as_written)
 

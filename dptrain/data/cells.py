@@ -1,5 +1,6 @@
 """What the cells of a table's column mean: numbers, yes or no, dates, words, or nothing."""
 
+import contextlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -78,6 +79,9 @@ def column(cells: Cells, kind: Kind | None, *, label: bool, as_written: bool) ->
     if label and array.null_count:
         raise cells.fault(array.is_null(), NO_LABEL)
     if kinds.is_string(array.type) or kinds.is_large_string(array.type):
+        if cells.written and not label and kind in (None, "numbers") and cells.decimal != ",":
+            with contextlib.suppress(pa.ArrowInvalid):  # as most are: numbers without a gap
+                return Column(cells.name, "numbers", array.cast(pa.float64()).to_numpy())
         return _texts(cells, array, kind, label=label, as_written=as_written)
     if kind == "words":
         return _words(cells, array.cast(pa.string()), array.is_null())

@@ -58,7 +58,8 @@ def read(form: Form, wanted: Sequence[str]) -> pa.Table:
         return "skip"
 
     names = [str(number) for number in range(len(form.names))]
-    keep = [*dict.fromkeys(["0", *(str(form.names.index(name)) for name in wanted)])]
+    places = {name: str(place) for place, name in enumerate(form.names)}
+    keep = [*dict.fromkeys(["0", *(places[name] for name in wanted)])]
     convert = arrow_csv.ConvertOptions(
         column_types=dict.fromkeys(keep, pa.string()),
         include_columns=keep,
@@ -81,7 +82,7 @@ def read(form: Form, wanted: Sequence[str]) -> pa.Table:
     if bad or not len(first) or first[len(first) - 1].as_py() != END:
         raise _fault(form, "its rows don't have the same number of cells")
     table = table.slice(0, len(table) - 1)
-    return pa.table([table.column(str(form.names.index(n))) for n in wanted], names=[*wanted])
+    return table.select([places[name] for name in wanted]).rename_columns([*wanted])
 
 
 def _fault(form: Form, why: str) -> InputError:
@@ -115,20 +116,15 @@ def _quote(form: Form, line: int) -> InputError:
 
 
 def suspicious(form: Form, table: pa.Table) -> Iterable[str]:
-    """Yield a warning for the first cell that seems to hold rows, by a quote at a wrong place."""
-    marks = len(form.names) - 1
+    """Yield what to say of the first cell of several lines: rows, maybe, by a quote too many."""
     rows = []
-    for name in table.column_names if marks else ():
+    for name in table.column_names:
         within = pc.match_substring(table[name], "\n")
         if pc.any(within).as_py():
-            for row in pc.indices_nonzero(within).to_pylist()[:1000]:
-                lines = table[name][row].as_py().split("\n")[1:-1]
-                if any(text.count(form.delimiter) == marks for text in lines):
-                    rows.append((row, name))
-                    break
+            rows.append((pc.index(within, True).as_py(), name))
     if rows:
         row, name = min(rows)
         yield (
-            f"{form.path}: {form.line(row)} has a text of several lines in column {name!r}, of "
-            "which some look like rows: is there a quote too many?"
+            f"{form.path}: {form.line(row)} has a text of several lines in column {name!r}; is "
+            "there a quote too many?"
         )

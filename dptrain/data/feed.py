@@ -193,9 +193,9 @@ def _check_column(rows: Rows, block: slice, column: Column, *, may_miss: bool) -
         return
     row, *entry = np.argwhere(wrong)[0].tolist()
     found = "a gap" if column.kind != "numbers" else values[(row, *entry)]
-    of_x = column in rows.table.columns
+    of_x = any(column is one for one in rows.table.columns)
     if rows.table.named and of_x:
-        number = rows.table.columns.index(column)
+        number = [one.name for one in rows.table.columns].index(column.name)
         where = rows.place(block.start + row, [number])
         extra = f" of column {column.name!r}" * (rows.table.line is not None)
         raise InputError(

@@ -4,6 +4,7 @@ import gzip
 import math
 import os
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -93,7 +94,7 @@ def _header(file: Any, size: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]
     )
     try:
         shape, fortran, dtype = read(file)
-    except (RecursionError, MemoryError):
+    except (RecursionError, MemoryError, SyntaxError, tokenize.TokenError, UserWarning):
         raise ValueError("its header is none that NumPy writes") from None
     if dtype.hasobject:
         raise ValueError("it holds Python objects")

@@ -154,12 +154,13 @@ class Table:
     facts: Facts | None = None
 
     def __post_init__(self) -> None:
+        labels = {id(column) for column in self.targets}
         for column in self.every():
             shape, kind = column.values.shape, np.dtype(column.values.dtype)
             if kind.kind not in "biuf" or len(shape) == 0:
                 raise InputError(
                     f"{self.source}: {column.name} has dtype {kind} and shape {shape}; needed are "
-                    f"rows of numbers{' or names' if column in self.targets else ''}"
+                    f"rows of numbers{' or names' * (id(column) in labels)}"
                     + f"; {column.name}.astype(str) makes names"
                     * (kind.kind == "O")
                 )
