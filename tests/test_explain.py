@@ -19,14 +19,13 @@ from numpy.typing import NDArray
 
 from dptrain.config import ExplainConfig, InputError
 from dptrain.explain import book, check, problem, trainer, trainer_digits
-from dptrain.explain.book import NAMES, chosen, filled
-from dptrain.explain.cells import conditions
+from dptrain.explain.book import NAMES, chosen
 from dptrain.explain.found import Noises
 from dptrain.explain.plain import bracketed, passed_on
-from dptrain.explain.terminal import text
 from dptrain.model.activations import ACTIVATIONS
-from dptrain.model.mlp import MLP
 from dptrain.plot.page import Section, page
+from dptrain.plot.terminal import text
+from dptrain.plot.words import conditions, filled
 from dptrain.reduce.tree import tree_sum
 from dptrain.reduce.tree_reduce import TreeReduce
 from dptrain.train.noise import noise
@@ -325,11 +324,11 @@ TANH = ACTIVATIONS["tanh"]
         (1, "slope[0]", "tanh"),
         (2, "sum[0]", "grad_sum of all"),
         (3, "tanh right[0]", "grad_sum of all"),
-        (4, "x_delta[0][0]", "grad_sum of all"),
+        (4, "sum[0]", "grad_sum of all"),
         (5, "sum[0]", "tree_sum"),
         (6, "full_gradient[", "digits tree_sum"),
         (7, "variances[0]", "noise"),
-        (8, "probabilities[0][", "probabilities"),
+        (8, "examples[0] slope[0]", "tanh"),
     ],
 )
 def test_check_finds_a_fault_in_each_chapter(
@@ -345,8 +344,6 @@ def test_check_finds_a_fault_in_each_chapter(
         monkeypatch.setitem(ACTIVATIONS, "tanh", tilted)
     elif name == "grad_sum of all":
         monkeypatch.setattr(trainer, "grad_sum", off)
-    elif name == "probabilities":
-        monkeypatch.setattr(MLP, name, slightly(MLP.probabilities))
     elif name == "noise":
         monkeypatch.setattr(trainer_digits, "noise", lambda s, n, t: noise(s, n, t * (1 + 1e-9)))
     else:
@@ -377,7 +374,6 @@ def test_check_finds_a_bit_that_depends_on_who_adds(monkeypatch: pytest.MonkeyPa
 
 FAULTY = """
 import sys
-import numpy as np
 from dptrain.model.mlp import MLP
 
 real = MLP.loss_and_grad_sum

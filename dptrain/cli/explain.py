@@ -39,8 +39,8 @@ def explain(chapters: tuple[str, ...], check: bool, html: str | None, **values: 
     world = connect()
     from dptrain.explain import book
     from dptrain.explain.check import check as agree
-    from dptrain.explain.terminal import text
     from dptrain.plot.page import page
+    from dptrain.plot.terminal import text
     from dptrain.record.files import check_writable, write_whole
     from dptrain.threads import blas_threads
 

@@ -9,14 +9,14 @@ A chapter's words are a Markdown file in `words`, to be edited there. In it
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 
 from dptrain.config import ExplainConfig, InputError, nearest
-from dptrain.explain.cells import ABSENT
 from dptrain.explain.chapters import CHAPTERS
 from dptrain.plot.page import Section
+from dptrain.plot.words import filled
 
 NAMES = list(CHAPTERS)
 
@@ -71,21 +71,3 @@ def chapter(config: ExplainConfig, number: int) -> Section:
     name = NAMES[number - 1]
     fields, drawings = CHAPTERS[name](config)
     return Section(name, filled(name, words(name), fields), drawings)
-
-
-def filled(name: str, text: str, fields: Mapping[str, str]) -> str:
-    """Return a chapter's words with its numbers in the place of fields.
-
-    Raises
-    ------
-    InputError
-        The words have a field that there is no number for, or a brace that has no other.
-    """
-    try:
-        paragraphs = text.format_map(fields).split("\n\n")
-    except KeyError as error:
-        field = str(error.args[0])
-        raise InputError(f"{name}.md has {{{field}}}; {nearest(field, fields)}") from None
-    except ValueError as error:
-        raise InputError(f"{name}.md: {error}; write a brace twice to have one") from None
-    return "\n\n".join(one for one in paragraphs if ABSENT not in one)

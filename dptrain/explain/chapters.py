@@ -6,22 +6,19 @@ from itertools import product
 
 from dptrain.config import ExplainConfig
 from dptrain.explain import chapters_digits, plain
-from dptrain.explain.cells import Drawings, Fields, columns, conditions, rounded, table
-from dptrain.explain.drawing import network, tree
 from dptrain.explain.found import Averaging, Mistake
 from dptrain.explain.letters import Letters, filled, plus
 from dptrain.explain.problem import CLASSES, Problem, problems
 from dptrain.plot.drawing import Curve, Series, curve
+from dptrain.plot.network import network, tree
+from dptrain.plot.words import Drawings, Fields, columns, conditions, rounded, table
 
 Filled = tuple[Fields, Drawings]
 
 
 def _counts(problem: Problem) -> Fields:
-    return {
-        "hidden": str(problem.hidden),
-        "size": str(len(problem.xs)),
-        "workers": str(problem.num_workers),
-    }
+    numbers = problem.hidden, len(problem.xs), problem.num_workers
+    return dict(zip(("hidden", "size", "workers"), map(str, numbers), strict=True))
 
 
 def _example(config: ExplainConfig) -> Filled:
@@ -56,13 +53,13 @@ def _example(config: ExplainConfig) -> Filled:
 def _batch(config: ExplainConfig) -> Filled:
     problem = problems(config)[0]
     letters, found, names = Letters(problem), plain.batch(problem), problem.names
-    ways = ("x1", "x2", "t", *letters.by_unit("z{}", "a{}"), "y", "L", "delta_out")
+    ways = ("x1", "x2", "t", *letters.each("z{j}", "a{j}"), "y", "L", "delta_out")
     added = columns(names, found.sum, found.mean)
     each = letters.rows(f"dL/d{name}" for name in names)
     gradients = [[*one[1:], *more[1:]] for one, more in zip(each, added, strict=True)]
     pairs = zip(found.mean, found.differences, strict=True)
     fields = _counts(problem) | {
-        "forward and back": letters.table(*ways, *letters.by_unit("delta_{}")),
+        "forward and back": letters.table(*ways, *letters.each("delta_{j}")),
         "gradients": table(
             ["dL/d", *letters.head, "sum", "mean"],
             [[name, *row] for name, row in zip(names, gradients, strict=True)],
@@ -82,11 +79,8 @@ def _averaging(config: ExplainConfig) -> Filled:
     found, units = plain.averaging(problem), [f"unit {j + 1}" for j in range(problem.hidden)]
     angle = found.tanh.angle
     fields = {"off": "" if angle is None else f", here {angle:.1f} degrees from the right one"}
-    for name, one in (
-        ("tanh", found.tanh),
-        ("linear units", found.linear_units),
-        ("all linear", found.all_linear),
-    ):
+    for name in ("tanh", "linear units", "all linear"):
+        one = getattr(found, name.replace(" ", "_"))
         rows = columns(problem.names, one.right, one.averaged)
         fields |= {name: table(["dL/d", "right", "averaged"], rows), f"{name} apart": _apart(one)}
     fields["bend"] = table(
@@ -121,7 +115,8 @@ def _bend(problem: Problem, found: Averaging) -> Curve:
 
 def _recursion(config: ExplainConfig) -> Filled:
     problem = problems(config)[0]
-    letters, found = Letters(problem), plain.recursion(problem)
+    letters, found = Letters(problem), plain.batch(problem)
+    sums = dict(zip(problem.names, found.sum, strict=True))
     units = range(1, problem.hidden + 1)
     steps = [label.format(j) for j in units for label in ("v{}*delta_out", "1 - a{}^2", "delta_{}")]
 
@@ -130,12 +125,10 @@ def _recursion(config: ExplainConfig) -> Filled:
         return f"{name} = sum over examples of {term} = {terms} = {rounded(value)}"
 
     entries = [
-        entry(f"(X^T Delta)_{i}{j}", f"x{i}*delta_{j}", found.x_delta[i - 1][j - 1])
+        entry(f"(X^T Delta)_{i}{j}", f"x{i}*delta_{j}", sums[f"w{i}{j}"])
         for i, j in product((1, 2), units)
     ]
-    entries += [
-        entry(f"(A^T Delta_out)_{j}1", f"a{j}*delta_out", found.a_delta[j - 1][0]) for j in units
-    ]
+    entries += [entry(f"(A^T Delta_out)_{j}1", f"a{j}*delta_out", sums[f"v{j}"]) for j in units]
     fields = {"steps": letters.table("delta_out", *steps), "entries": "\n".join(entries)}
     return _counts(problem) | fields, {}
 
@@ -151,7 +144,10 @@ def _workers(config: ExplainConfig) -> Filled:
     sizes = sorted({len(shard) for shard in shards if shard})
     head = [f"worker {worker}" for worker in range(len(shards))]
     held_by = [", ".join(str(row + 1) for row in shard) or "none" for shard in shards]
-    leaves = [f"{worker}: {shard}" for worker, shard in zip(head, held_by, strict=True)]
+    leaves = [
+        f"{worker}: ex. {shard}".replace("ex. none", "none")
+        for worker, shard in zip(head, held_by, strict=True)
+    ]
     fields = _counts(problem) | conditions(even=len(sizes) == 1, uneven=len(sizes) > 1)
     fields |= {
         "brackets": held[0][1:-1],
@@ -175,9 +171,9 @@ def _workers(config: ExplainConfig) -> Filled:
 
 def _softmax(config: ExplainConfig) -> Filled:
     problem = problems(config)[1]
-    letters, found = Letters(problem), plain.classes(problem)
+    letters, found = Letters(problem), plain.batch(problem)
     true, units = letters.values[0]["class"], range(1, problem.hidden + 1)
-    total = plus(letters.by_output("exp(y{})"))
+    total = plus(letters.each("exp(y{k})"))
     formulas = [
         (f"y{k}", plus([f"v{j}{k}*a{j}" for j in units] + [f"c{k}"])) for k in letters.outputs
     ]
@@ -187,7 +183,7 @@ def _softmax(config: ExplainConfig) -> Filled:
     for j in units:
         back = plus([f"v{j}{k}*delta_out_{k}" for k in letters.outputs])
         formulas += [(f"back_{j}", back), (f"delta_{j}", f"back_{j}*(1 - a{j}^2)")]
-    names = [f"v{j}{k}" for j, k in product(units, letters.outputs)] + letters.by_output("c{}")
+    names = [f"v{j}{k}" for j, k in product(units, letters.outputs)] + letters.each("c{k}")
     rows = letters.rows(f"dL/d{name}" for name in names)
     means = found.mean[-len(names) :]
     weights = [
@@ -201,9 +197,9 @@ def _softmax(config: ExplainConfig) -> Filled:
         "weights": table(["", *(f"to `y{k}`" for k in letters.outputs)], weights),
         "formulas": letters.formulas(*formulas),
         "ways": letters.table(
-            *("class", *letters.by_output("y{}", "p{}"), "L"),
-            *letters.by_output("delta_out_{}"),
-            *letters.by_unit("delta_{}"),
+            *("class", *letters.each("y{k}", "p{k}"), "L"),
+            *letters.each("delta_out_{k}"),
+            *letters.each("delta_{j}"),
         ),
         "gradients": table(
             ["dL/d", *letters.head, "mean"],

@@ -7,11 +7,11 @@ from itertools import combinations
 
 from dptrain.config import ExplainConfig, counted
 from dptrain.explain import plain, trainer_digits
-from dptrain.explain.cells import Drawings, Fields, code, conditions, table
 from dptrain.explain.found import Numbers
-from dptrain.explain.problem import digits, problems
+from dptrain.explain.problem import DIGITS, problems
 from dptrain.plot.drawing import Curve, Series, curve
 from dptrain.plot.formulas import small
+from dptrain.plot.words import Drawings, Fields, code, conditions, table
 from dptrain.train.noise import Noise
 
 PER_WORKER = 16
@@ -20,28 +20,22 @@ PER_WORKER = 16
 WORKERS = [2**k for k in range(9)]
 
 
+def _mean(gradients: Sequence[Sequence[float | Fraction]]) -> list[Fraction]:
+    """Return the mean without rounding: every float is a fraction."""
+    rows = [[Fraction(number) for number in row] for row in gradients]
+    return [sum(column, Fraction()) / len(rows) for column in zip(*rows, strict=True)]
+
+
 def _is_full(parts: Sequence[Sequence[Numbers]], full: Sequence[Fraction]) -> str:
     """Return in how many entries the mean of minibatches' means, each by its size, is exact."""
-    count = sum(map(len, parts))
-    mean = [Fraction()] * len(full)
-    for part in parts:
-        weight = Fraction(len(part), count)
-        mean = [m + weight * g for m, g in zip(mean, _mean(part), strict=True)]
+    mean = _mean([_mean(part) for part in parts for _ in part])
     return f"{sum(a == b for a, b in zip(mean, full, strict=True))} of {len(full)}"
-
-
-def _mean(gradients: Sequence[Numbers]) -> list[Fraction]:
-    """Return the mean without rounding: every float is a fraction."""
-    return [
-        sum(map(Fraction, column), Fraction()) / len(gradients)
-        for column in zip(*gradients, strict=True)
-    ]
 
 
 def minibatch(config: ExplainConfig) -> tuple[Fields, Drawings]:
     """Return chapter 6's fields."""
     gradients, seed = plain.gradients(problems(config)[0]), config.seed
-    found, count = trainer_digits.minibatch(seed), len(digits(seed).x)
+    found, count = trainer_digits.minibatch(seed), trainer_digits.SHOWN.num_digits
     spread, variances = found.spread, found.variances
     law = {m: spread / m * (count - m) / (count - 1) for m in variances}
     pairs, full = list(combinations(gradients, 2)), _mean(gradients)
@@ -52,7 +46,7 @@ def minibatch(config: ExplainConfig) -> tuple[Fields, Drawings]:
         "all but one": str(len(gradients) - 1),
         "of epoch": _is_full((gradients[:-1], gradients[-1:]), full),
         "count": f"{count:,}",
-        "units": "-".join(map(str, digits(seed).model.sizes)),
+        "units": "-".join(map(str, DIGITS.sizes)),
         "epoch batch": str(trainer_digits.SHOWN.epoch_batch),
         "off": f"{off:.1e}",
         "largest": f"{max(map(abs, found.full_gradient)):.2g}",

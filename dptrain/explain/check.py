@@ -11,7 +11,7 @@ import numpy as np
 from dptrain.arrays import Array, Floats
 from dptrain.config import ExplainConfig, counted
 from dptrain.explain import plain, plain_digits, trainer, trainer_digits
-from dptrain.explain.found import Averaging, Batch, Found, Softmax, Workers
+from dptrain.explain.found import Averaging, Batch, Found, Workers
 from dptrain.explain.problem import Problem, digits, problems, trained
 from dptrain.explain.trainer_digits import CHECKED, ENOUGH, EPOCHS, SHARDS
 from dptrain.keys import Purpose, generator
@@ -26,6 +26,7 @@ LIMIT = 1e-13
 WIDTH = 80
 
 Say = Callable[[str], None]
+Given = tuple[MLP, Floats, Floats, Array]
 
 
 def check(config: ExplainConfig, numbers: Sequence[int], world: World, say: Say) -> bool:
@@ -65,29 +66,23 @@ def _chapter(config: ExplainConfig, number: int) -> tuple[str, str | None]:
 
 def sides(config: ExplainConfig, number: int) -> tuple[Found, Found, Found]:
     """Return a chapter's numbers by loops and by the trainer, and the size of what was added."""
-    seed = config.seed
+    if number not in (6, 7):
+        toy = problems(config)[number == 8]
+        return plain.CHAPTERS[number](toy), trainer.CHAPTERS[number](toy), _sizes(toy, number)
+    seed, (x, y) = config.seed, digits(CHECKED.num_digits)
+    xs, ys = tuple(map(tuple, x.tolist())), tuple(y.tolist())
+    found = [
+        plain.gradients(Problem(4, params, xs, ys, outputs=10, loss="cross-entropy"))
+        for params in (tuple(trained(seed, epochs).tolist()) for epochs in EPOCHS)
+    ]
     if number == 6:
-        found = plain_digits.minibatch(
-            _problem(seed, 0), CHECKED.orders(seed), ENOUGH, CHECKED.epoch_batch
-        )
-        return found[0], trainer_digits.minibatch(seed, CHECKED), found[1]
-    if number == 7:
-        shards = [
-            [batch.shard(shard).tolist() for shard in range(SHARDS)]
-            for batch in CHECKED.batches(seed)
-        ]
-        pair = plain_digits.noises([_problem(seed, epochs) for epochs in EPOCHS], shards)
-        return pair[0], trainer_digits.noises(seed, CHECKED), pair[1]
-    toy = problems(config)[number == 8]
-    return plain.CHAPTERS[number](toy), trainer.CHAPTERS[number](toy), _sizes(toy, number)
-
-
-def _problem(seed: int, epochs: int) -> Problem:
-    """Return the digits that are checked, and a network trained for some epochs, for the loops."""
-    some, params = CHECKED.digits(seed), trained(seed, epochs).tolist()
-    xs = tuple(map(tuple, some.x.tolist()))
-    ys = tuple(some.y.tolist())
-    return Problem(4, tuple(params), xs, ys, outputs=10, loss="cross-entropy")
+        how = CHECKED.orders(seed), ENOUGH, CHECKED.epoch_batch
+        by_loops, sizes = plain_digits.minibatch(found[0], *how)
+        return by_loops, trainer_digits.minibatch(seed, CHECKED), sizes
+    batches = CHECKED.batches(seed)
+    shards = [[batch.shard(k).tolist() for k in range(SHARDS)] for batch in batches]
+    pair = plain_digits.noises(found, shards)
+    return pair[0], trainer_digits.noises(seed, CHECKED), pair[1]
 
 
 def _sizes(problem: Problem, number: int) -> Found:
@@ -95,30 +90,22 @@ def _sizes(problem: Problem, number: int) -> Found:
 
     Loops find it where every term is positive: parameters and inputs are, units are linear with
     slope 1, and targets are below 0, so that y - t is |y| + |t|. A squared loss of this kind is
-    larger than what cross-entropy adds up, and its slope than a probability and 1.
+    larger than what cross-entropy adds up, and so is its slope.
     """
-    below = int(problem.loss == "cross-entropy")
-    found = plain.CHAPTERS[number](
-        positive := replace(
-            problem,
-            params=tuple(map(abs, problem.params)),
-            xs=tuple(tuple(map(abs, x)) for x in problem.xs),
-            ts=tuple(-abs(t) - below for t in problem.ts),
-            activation="identity",
-            loss="mean-squared-error",
-        )
-    )
+    below, params = int(problem.loss == "cross-entropy"), tuple(map(abs, problem.params))
+    xs = tuple(tuple(map(abs, x)) for x in problem.xs)
+    ts = tuple(-abs(t) - below for t in problem.ts)
+    kind: Any = {"activation": "identity", "loss": "mean-squared-error"}
+    positive = replace(problem, params=params, xs=xs, ts=ts, **kind)
+    found = plain.CHAPTERS[number](positive)
     match found:
         case Batch():  # losses are subtracted, then divided by the step
             whole = plain.mean_loss(positive) / plain.STEP
             return replace(found, differences=[whole] * len(problem.params))
         case Averaging():
-            mistakes = {
-                name: getattr(found, name) for name in ("tanh", "linear_units", "all_linear")
-            }
-            return replace(found, **{k: replace(one, angle=180.0) for k, one in mistakes.items()})
-        case Softmax():
-            return replace(found, probabilities=[one.delta_out for one in found.examples])
+            mistakes = (found.tanh, found.linear_units, found.all_linear)
+            means = found.mean_z, found.tanh_of_mean_z, found.mean_a
+            return Averaging(*means, *(replace(one, angle=180.0) for one in mistakes))
     return found
 
 
@@ -150,27 +137,17 @@ def apart(left: float | None, right: float | None, size: float | None) -> float:
 def _ranks(config: ExplainConfig, world: World, say: Say) -> str | None:
     """Compare the sums over all ranks with one process's, bit by bit. Collective."""
     toy = problems(config)[0]
-    fault = _bits("chapter 5's minibatch", *trainer.Toy(toy).given, toy.batch, world, say)
-    x, y = digits(config.seed).x, digits(config.seed).y
+    fault = _bits("chapter 5's minibatch", trainer.Toy(toy).given, toy.batch, world, say)
     wide = MLP([64, 128, 10], dtype="float64")
     params = wide.initial_params(generator(config.seed, Purpose.PARAMS))
     batch = Minibatch(config.seed, 0, 0, np.arange(250), 8)
-    return fault or _bits("250 digits", wide, params, x, y, batch, world, say)
+    return fault or _bits("250 digits", (wide, params, *digits()), batch, world, say)
 
 
-def _bits(
-    name: str,
-    model: MLP,
-    params: Floats,
-    x: Floats,
-    y: Array,
-    batch: Minibatch,
-    world: World,
-    say: Say,
-) -> str | None:
+def _bits(name: str, given: Given, batch: Minibatch, world: World, say: Say) -> str | None:
     """Compare a minibatch's gradient sum over all ranks with one process's. Collective."""
-    alone = tree_sum(trainer.shard_sums(model, params, x, y, batch))
-    together = trainer.reduced(model, params, x, y, batch, world)
+    alone = tree_sum(trainer.shard_sums(*given, batch))
+    together = trainer.reduced(*given, batch, world)
     wrong = world.allgather(
         np.flatnonzero(alone.view(np.uint64) != together.view(np.uint64)).tolist()
     )

@@ -8,7 +8,7 @@ Rows = list[Numbers]
 
 @dataclass(frozen=True)
 class Example:
-    """One example's way forward and back."""
+    """One example's way forward and back; `back` comes to the hidden units, before their slope."""
 
     z: Numbers
     a: Numbers
@@ -16,22 +16,19 @@ class Example:
     loss: float
     delta_out: Numbers
     back: Numbers
-    """What comes back to each hidden unit, before its slope."""
     slope: Numbers
     delta: Numbers
     gradient: Numbers
-    """Of the loss, in the order of the parameters."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Chapter 2: the examples, and the one thing that is added."""
+    """Chapters 2, 4 and 8: examples, the one thing that is added, and its central differences."""
 
     examples: list[Example]
     sum: Numbers
     mean: Numbers
     differences: Numbers
-    """Central differences of the mean loss."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +50,6 @@ class Averaging:
     tanh: Mistake
     linear_units: Mistake
     all_linear: Mistake
-
-
-@dataclass(frozen=True)
-class Recursion:
-    """Chapter 4: each example's way back, and the products that add them up."""
-
-    examples: list[Example]
-    x_delta: Rows
-    a_delta: Rows
 
 
 @dataclass(frozen=True)
@@ -95,13 +83,4 @@ class Noises:
     square_norms: Numbers
 
 
-@dataclass(frozen=True)
-class Softmax:
-    """Chapter 8: the examples with one output a class, and the mean of their gradients."""
-
-    examples: list[Example]
-    probabilities: Rows
-    mean: Numbers
-
-
-Found = Example | Batch | Averaging | Recursion | Workers | Minibatch | Noises | Softmax
+Found = Example | Batch | Averaging | Workers | Minibatch | Noises

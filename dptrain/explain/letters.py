@@ -1,16 +1,17 @@
-"""What the letters of a chapter stand for: z1, delta_out, dL/dw12, as printed, an example each."""
+"""What the letters of a chapter stand for, and numbers in tables: all as it is printed."""
 
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 
-from dptrain.explain.cells import exact, rounded, table
 from dptrain.explain.found import Example
 from dptrain.explain.plain import run, softmax
 from dptrain.explain.problem import Problem
+from dptrain.plot.words import exact, rounded, table
 
 LETTERS = r"\b((?:delta|back)_\w+|[wbvxzaypc]\d+|[cyts])\b"
+"""What is a letter in a formula."""
 
 
 class Letters:
@@ -19,6 +20,7 @@ class Letters:
     def __init__(self, problem: Problem):
         self.problem = problem
         self.units, self.outputs = range(1, problem.hidden + 1), range(1, problem.outputs + 1)
+        self.head = [f"ex. {number}" for number, _ in enumerate(problem.xs, 1)]
 
     @cached_property
     def values(self) -> list[dict[str, str]]:
@@ -46,22 +48,14 @@ class Letters:
             yield from ((label.format(j), rounded(value)) for j, value in enumerate(found, 1))
         yield from zip(slopes, map(rounded, one.slope), strict=True)
 
-    def by_unit(self, *labels: str) -> list[str]:
-        """Return labels such as z{} for each hidden unit, all units of one label together."""
-        return [label.format(j) for label in labels for j in self.units]
-
-    def by_output(self, *labels: str) -> list[str]:
-        """Return labels such as y{} for each output."""
-        return [label.format(k) for label in labels for k in self.outputs]
+    def each(self, *labels: str) -> list[str]:
+        """Return labels such as z{j} for each hidden unit, such as y{k} for each output."""
+        spans = ((label, self.outputs if "{k}" in label else self.units) for label in labels)
+        return [label.format(j=n, k=n) for label, span in spans for n in span]
 
     def rows(self, names: Iterable[str]) -> list[list[str]]:
         """Return table rows: a name, and what it stands for in each example."""
         return [[name, *(values[name] for values in self.values)] for name in names]
-
-    @property
-    def head(self) -> list[str]:
-        """The names of the examples."""
-        return [f"ex. {number}" for number, _ in enumerate(self.values, 1)]
 
     def table(self, *names: str) -> str:
         """Return a table of values by name, a column an example."""
@@ -69,15 +63,11 @@ class Letters:
 
     def formulas(self, *formulas: tuple[str, str]) -> str:
         """Return formulas by name: in letters, with the first example's numbers, what it is."""
-        values = self.values[0]
-        found = []
+        values, lines = self.values[0], []
         for name, letters in formulas:
-            with_numbers = filled(letters, values)
-            sides = [name, letters, with_numbers, values[name]]
-            if with_numbers.strip("()") == values[name]:
-                del sides[2]
-            found.append(" = ".join(sides))
-        return "\n".join(found)
+            sides = [name, letters, filled(letters, values), values[name]]
+            lines.append(sides[:2] + sides[2 + (sides[2].strip("()") == sides[3]) :])
+        return "\n".join(map(" = ".join, lines))
 
 
 def filled(letters: str, values: dict[str, str]) -> str:

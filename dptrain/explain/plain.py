@@ -7,18 +7,7 @@ from functools import cache
 from operator import mul
 from typing import Any
 
-from dptrain.explain.found import (
-    Averaging,
-    Batch,
-    Example,
-    Found,
-    Mistake,
-    Numbers,
-    Recursion,
-    Rows,
-    Softmax,
-    Workers,
-)
+from dptrain.explain.found import Averaging, Batch, Example, Found, Mistake, Numbers, Rows, Workers
 from dptrain.explain.problem import Problem
 
 STEP = 1 / 8192
@@ -118,17 +107,22 @@ class Net:
     def __init__(self, problem: Problem):
         (inputs, hidden, outputs), rest = problem.sizes, iter(problem.params)
         first = [[next(rest) for _ in range(hidden)] for _ in range(inputs)]
-        self.biases = [next(rest) for _ in range(hidden)]
+        biases = [next(rest) for _ in range(hidden)]
         self.second = [[next(rest) for _ in range(outputs)] for _ in range(hidden)]
-        self.out_biases = [next(rest) for _ in range(outputs)]
-        self.columns = [*zip(*first, strict=True)], [*zip(*self.second, strict=True)]
+        columns = ([*zip(*weights, strict=True)] for weights in (first, self.second))
+        self.layers = [*zip(columns, (biases, [*rest]), strict=True)]
         self.linear, self.loss = problem.activation == "identity", LOSSES[problem.loss]
+
+    def layer(self, below: Sequence[float], number: int) -> Numbers:
+        """Return what comes into each unit: a column holds the weights that lead to it."""
+        pairs = zip(*self.layers[number], strict=True)
+        return [add_up(map(mul, below, column)) + bias for column, bias in pairs]
 
     def run(self, x: Sequence[float], target: float) -> Example:
         """Take one example forward and back."""
-        z = _layer(x, self.columns[0], self.biases)
+        z = self.layer(x, 0)
         a = z if self.linear else [math.tanh(value) for value in z]
-        return self.back(x, z, a, _layer(a, self.columns[1], self.out_biases), target)
+        return self.back(x, z, a, self.layer(a, 1), target)
 
     def back(
         self, x: Sequence[float], z: Numbers, a: Numbers, y: Numbers, target: float
@@ -141,13 +135,6 @@ class Net:
         gradient = [value * d for value in x for d in delta] + delta
         gradient += [value * d for value in a for d in delta_out] + delta_out
         return Example(z, a, y, loss, delta_out, back, slope, delta, gradient)
-
-
-def _layer(below: Sequence[float], columns: list[tuple[float, ...]], biases: Numbers) -> Numbers:
-    """Return what comes into each unit: a column holds the weights that lead to it."""
-    return [
-        add_up(map(mul, below, column)) + bias for column, bias in zip(columns, biases, strict=True)
-    ]
 
 
 def mistake(problem: Problem, examples: Sequence[Example], right: Numbers) -> Mistake:
@@ -211,19 +198,6 @@ def averaging(problem: Problem) -> Averaging:
     return Averaging(mean_z, [math.tanh(z) for z in mean_z], mean_a, *mistakes)
 
 
-def recursion(problem: Problem) -> Recursion:
-    """Return chapter 4's numbers."""
-    found = run(problem)
-    delta, out = [one.delta for one in found], [one.delta_out for one in found]
-    return Recursion(found, _product(problem.xs, delta), _product([one.a for one in found], out))
-
-
-def _product(left: Iterable[Sequence[float]], right: Iterable[Sequence[float]]) -> Rows:
-    """Return left^T right, where both have a row an example."""
-    rows, columns = list(zip(*left, strict=True)), list(zip(*right, strict=True))
-    return [[add_up(map(mul, row, column)) for column in columns] for row in rows]
-
-
 def workers(problem: Problem) -> Workers:
     """Return chapter 5's numbers."""
     found, sums = gradients(problem), shard_sums(problem)
@@ -233,18 +207,15 @@ def workers(problem: Problem) -> Workers:
     return Workers(sums, messages, total, average, mean(found), mean([*map(mean, shards)]))
 
 
-def classes(problem: Problem) -> Softmax:
-    """Return chapter 8's numbers."""
-    found = run(problem)
-    return Softmax(found, [softmax(one.y) for one in found], mean(gradients(problem)))
-
-
 CHAPTERS: dict[int, Callable[[Problem], Found]] = {
     1: lambda problem: run(problem)[0],
     2: batch,
     3: averaging,
-    4: recursion,
+    4: batch,
     5: workers,
-    8: classes,
+    8: batch,
 }
-"""What computes each chapter; chapters 6 and 7 are in `plain_digits`."""
+"""What computes each chapter; chapters 6 and 7 are in `plain_digits`.
+
+The products of chapter 4 are chapter 2's sums, in another order.
+"""

@@ -4,8 +4,7 @@ import math
 from collections.abc import Sequence
 
 from dptrain.explain.found import Minibatch, Noises, Numbers, Rows
-from dptrain.explain.plain import add, add_up, gradients, mean
-from dptrain.explain.problem import Problem
+from dptrain.explain.plain import add_up, mean
 
 
 def distance(row: Numbers, center: Numbers) -> float:
@@ -14,28 +13,29 @@ def distance(row: Numbers, center: Numbers) -> float:
 
 
 def minibatch(
-    problem: Problem, orders: Sequence[Sequence[int]], enough: int, epoch_batch: int
+    found: Rows, orders: Sequence[Sequence[int]], enough: int, epoch_batch: int
 ) -> tuple[Minibatch, Minibatch]:
     """Return what chapter 6 measures, from the order of the examples in some epochs, and sizes.
 
     A number's size is that of the gradients that went into it: the mean of their norms, or of their
     square norms twice, where squares of differences are added.
     """
-    found, count = gradients(problem), len(problem.xs)
-    full, sizes = mean(found), [2**k for k in range((count - 1).bit_length())]
+    count, full = len(found), mean(found)
+    sizes = [2**k for k in range((count - 1).bit_length())]
     variances = {size: _variance(found, full, orders, enough, size) for size in sizes}
-    epoch_mean = [0.0] * len(full)
-    for start in range(0, count, epoch_batch):
-        rows = [found[i] for i in orders[0][start : start + epoch_batch]]
-        epoch_mean = add(epoch_mean, [g * (len(rows) / count) for g in mean(rows)])
+    parts = [orders[0][start : start + epoch_batch] for start in range(0, count, epoch_batch)]
+    means = [(len(part) / count, mean([found[i] for i in part])) for part in parts]
+    epoch_mean = [
+        add_up(entries) for entries in zip(*([w * g for g in m] for w, m in means), strict=True)
+    ]
     spread = math.fsum(distance(row, full) for row in found) / count
     squares = [distance(row, [0.0] * len(full)) for row in found]
-    added, norm = 2 * math.fsum(squares) / count, math.fsum(map(math.sqrt, squares)) / count
-    slope_size = sum(1 + added / variance for variance in variances.values())
+    added, norms = 2 * math.fsum(squares) / count, [math.fsum(map(math.sqrt, squares)) / count]
+    sizes_of_slope = sum(1 + added / variance for variance in variances.values())
     return (
         Minibatch(full, epoch_mean, spread, variances, _slope(variances, count)),
-        Minibatch([norm] * len(full), [norm] * len(full), added,
-                  dict.fromkeys(variances, added), slope_size),
+        Minibatch(norms * len(full), norms * len(full), added,
+                  dict.fromkeys(variances, added), sizes_of_slope),
     )  # fmt: skip
 
 
@@ -63,34 +63,28 @@ def _slope(variances: dict[int, float], count: int) -> float:
 
 
 def noises(
-    problems: Sequence[Problem], batches: Sequence[Sequence[Sequence[int]]]
+    gradients: Sequence[Rows], batches: Sequence[Sequence[Sequence[int]]]
 ) -> tuple[Noises, Noises]:
-    """Return what chapter 7 measures, of a problem for each number of epochs, and sizes.
+    """Return what chapter 7 measures, and sizes, for the gradients after each number of epochs.
 
-    The minibatches are given as the examples of their shards.
+    The minibatches are given as the examples of their shards. S is the variance between shards, the
+    sum of n_k |g_k - g|^2 over one less than their number, with g_k and g the means of shard and
+    minibatch. Its size is the sum of the square norms, twice.
     """
-    measured = [_noise(gradients(problem), batches) for problem in problems]
-    variances, square_norms, added = ([*column] for column in zip(*measured, strict=True))
-    smallest = min(sum(map(len, shards)) for shards in batches)
-    return Noises(variances, square_norms), Noises(added, [size / smallest for size in added])
-
-
-def _noise(found: Rows, batches: Sequence[Sequence[Sequence[int]]]) -> tuple[float, float, float]:
-    """Return S and |G|^2, means over minibatches, and the mean of the square norms in one, twice.
-
-    Here S is the variance between shards, the sum of n_k |g_k - g|^2 over one less than their
-    number, with g_k and g the means of shard and minibatch.
-    """
-    variances, square_norms, added = [], [], []
-    for shards in batches:
-        rows = [[found[i] for i in shard] for shard in shards]
-        every = [row for shard in rows for row in shard]
-        g, zero = mean(every), [0.0] * len(every[0])
-        between = math.fsum(len(shard) * distance(mean(shard), g) for shard in rows)
-        variances.append(between / (len(rows) - 1))
-        square_norms.append(distance(g, zero) - variances[-1] / len(every))
-        added.append(2 * math.fsum(distance(row, zero) for row in every))
-    first, second, third = (
-        math.fsum(each) / len(batches) for each in (variances, square_norms, added)
-    )
-    return first, second, third
+    found, sizes = Noises([], []), Noises([], [])
+    for rows in gradients:
+        measured = []
+        for shards in batches:
+            parts = [[rows[i] for i in shard] for shard in shards]
+            every = [row for part in parts for row in part]
+            g, zero, count = mean(every), [0.0] * len(every[0]), len(every)
+            between = math.fsum(len(part) * distance(mean(part), g) for part in parts)
+            s, added = between / (len(parts) - 1), 2 * math.fsum(distance(r, zero) for r in every)
+            measured.append([s, distance(g, zero) - s / count, added, added / count])
+        for into, value in zip(
+            (found.variances, found.square_norms, sizes.variances, sizes.square_norms),
+            mean(measured),
+            strict=True,
+        ):
+            into.append(value)
+    return found, sizes

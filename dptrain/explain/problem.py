@@ -23,8 +23,6 @@ TARGETS = [-1.0, -0.5, 0.0, 0.5, 1.0]
 CLASSES = 3
 """The classes of chapter 8."""
 
-NUM_DIGITS = 2000
-
 
 @dataclass(frozen=True)
 class Problem:
@@ -91,30 +89,24 @@ def problems(config: ExplainConfig) -> tuple[Problem, Problem]:
     return one, several
 
 
-@dataclass(frozen=True)
-class Digits:
-    """The first of the embedded training digits, x [m, 64] and classes y [m], and a network."""
-
-    seed: int
-    model: MLP
-    x: NDArray[np.float64]
-    y: NDArray[np.intp]
+DIGITS = MLP([64, 4, 10], activation="tanh", dtype="float64")
+"""The network that chapters 6 and 7 look at."""
 
 
 @cache
-def digits(seed: int, count: int = NUM_DIGITS) -> Digits:
-    """Return digits and the network that chapters 6 and 7 look at."""
+def digits(count: int = 2000) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Return the first of the embedded training digits, x [m, 64] and classes y [m]."""
     x, y = load((), world=World()).train.gather(slice(0, count), Flat(np.float64))
-    return Digits(seed, MLP([64, 4, 10], activation="tanh", dtype="float64"), x, y)
+    return x, y
 
 
 @cache
 def trained(seed: int, epochs: int) -> Floats:
     """Return the network's parameters after training on all digits, by this process alone."""
-    model, world = digits(seed).model, World()
     if epochs == 0:
-        return model.initial_params(generator(seed, Purpose.PARAMS))
+        return DIGITS.initial_params(generator(seed, Purpose.PARAMS))
     config = TrainConfig(
         epochs=epochs, batch_size=64, optimizer="sgd", learning_rate=0.1, shards=1, seed=seed
     )
-    return fit(model, load((), world=world), config, world=world).params
+    world = World()
+    return fit(DIGITS, load((), world=world), config, world=world).params

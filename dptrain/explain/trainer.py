@@ -1,19 +1,12 @@
 """The trainer's side of chapters 1 to 5 and 8: model, shards, tree and reducer, in NumPy."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from dptrain.arrays import Array, Floats
-from dptrain.explain.found import (
-    Averaging,
-    Batch,
-    Example,
-    Found,
-    Recursion,
-    Softmax,
-    Workers,
-)
+from dptrain.explain.found import Averaging, Batch, Example, Found, Workers
 from dptrain.explain.plain import STEP, linear, mistake
 from dptrain.explain.problem import Problem
 from dptrain.model.activations import ACTIVATIONS
@@ -63,46 +56,30 @@ class Toy:
     """A problem as the trainer has it: a model, parameters [n], examples [m, inputs], targets."""
 
     def __init__(self, problem: Problem):
-        self.problem = problem
-        self.model = MLP(
-            problem.sizes, activation=problem.activation, loss=problem.loss, dtype="float64"
-        )
-        self.params, self.x = np.array(problem.params), np.array(problem.xs)
-        self.t = np.array(problem.ts)
-
-    @property
-    def given(self) -> tuple[MLP, Floats, Floats, Array]:
-        """What gradients are computed from."""
-        return self.model, self.params, self.x, self.t
-
-    @property
-    def mean(self) -> Floats:
-        """The mean gradient [n], all examples at once."""
-        return grad_sum(*self.given)[1] / len(self.x)
+        kind: Any = {"activation": problem.activation, "loss": problem.loss, "dtype": "float64"}
+        self.problem, self.model = problem, MLP(problem.sizes, **kind)
+        self.x, self.t = np.array(problem.xs), np.array(problem.ts)
+        self.given = self.model, np.array(problem.params), self.x, self.t
 
     def examples(self) -> list[Example]:
         """Return each example's way; its deltas stand in its gradient, which has those of biases.
 
         What comes back is computed anew, and so is all of the lower layer.
         """
-        inputs, hidden, outputs = self.problem.sizes
+        (inputs, hidden, outputs), (model, params, x, t) = self.problem.sizes, self.given
         lower = MLP([inputs, hidden], loss="mean-squared-error", dtype="float64")
-        z = lower.outputs(self.params[: (inputs + 1) * hidden], self.x)
-        a, slope, y = z.copy(), np.empty_like(z), self.model.outputs(self.params, self.x)
+        z = lower.outputs(params[: (inputs + 1) * hidden], x)
+        a, slope, y = z.copy(), np.empty_like(z), model.outputs(params, x)
         ACTIVATIONS[self.problem.activation](a, slope)
-        alone = [
-            grad_sum(*self.given[:2], self.x[i : i + 1], self.t[i : i + 1]) for i in range(len(z))
-        ]
-        gradients = np.array([gradient for _, gradient in alone])
+        losses, rows = zip(
+            *(grad_sum(model, params, x[i : i + 1], t[i : i + 1]) for i in range(len(x))),
+            strict=True,
+        )
+        gradients = np.array(rows)
         out, delta = gradients[:, -outputs:], gradients[:, inputs * hidden : (inputs + 1) * hidden]
-        back = out @ self.model.layers(self.params)[1][0].T
-        return [
-            Example(
-                *(_list(z[i]), _list(a[i]), _list(y[i]), alone[i][0], _list(out[i])),
-                *(_list(back[i]), _list(slope[i]), _list(delta[i]), _list(gradients[i])),
-            )
-            for i in range(len(z))
-        ]
+        back = out @ model.layers(params)[1][0].T
+        found = (z, a, y, np.array(losses), out, back, slope, delta, gradients)
+        return [Example(*row) for row in zip(*(each.tolist() for each in found), strict=True)]
 
 
 def _list(row: Floats) -> list[float]:
@@ -111,16 +88,16 @@ def _list(row: Floats) -> list[float]:
 
 
 def _batch(problem: Problem) -> Batch:
-    toy = Toy(problem)
-    _, total = grad_sum(*toy.given)
-    differences = []
-    for direction in STEP * np.eye(len(toy.params)):
-        up, down = (
-            toy.model.loss_sum(toy.model.outputs(toy.params + move, toy.x), toy.t, None)[0]
-            for move in (direction, -direction)
-        )
-        differences.append((up / len(toy.x) - down / len(toy.x)) / (2 * STEP))
-    return Batch(toy.examples(), _list(total), _list(total / len(toy.x)), differences)
+    model, params, x, t = Toy(problem).given
+    _, total = grad_sum(model, params, x, t)
+
+    def mean_loss(moved: Floats) -> float:
+        return model.loss_sum(model.outputs(moved, x), t, None)[0] / len(x)
+
+    moves = STEP * np.eye(len(params))
+    pairs = [(mean_loss(params + move), mean_loss(params - move)) for move in moves]
+    differences = [(up - down) / (2 * STEP) for up, down in pairs]
+    return Batch(Toy(problem).examples(), _list(total), _list(total / len(x)), differences)
 
 
 def _averaging(problem: Problem) -> Averaging:
@@ -129,14 +106,11 @@ def _averaging(problem: Problem) -> Averaging:
     bent = z.mean(axis=0)
     ACTIVATIONS["tanh"](bent, None)
     toys = [Toy(each) for each in (problem, *linear(problem))]
-    mistakes = [mistake(toy.problem, toy.examples(), _list(toy.mean)) for toy in toys]
+    mistakes = [
+        mistake(toy.problem, toy.examples(), _list(grad_sum(*toy.given)[1] / len(toy.x)))
+        for toy in toys
+    ]
     return Averaging(_list(z.mean(axis=0)), _list(bent), _list(a.mean(axis=0)), *mistakes)
-
-
-def _recursion(problem: Problem) -> Recursion:
-    toy = Toy(problem)
-    (weights, _), (upper, _) = toy.model.layers(grad_sum(*toy.given)[1])
-    return Recursion(toy.examples(), weights.tolist(), upper.tolist())
 
 
 def _workers(problem: Problem) -> Workers:
@@ -152,17 +126,11 @@ def _workers(problem: Problem) -> Workers:
     return Workers([_list(shard) for shard in sums], messages, *means)
 
 
-def _softmax(problem: Problem) -> Softmax:
-    toy = Toy(problem)
-    probabilities = toy.model.probabilities(toy.model.outputs(toy.params, toy.x))
-    return Softmax(toy.examples(), probabilities.tolist(), _list(toy.mean))
-
-
 CHAPTERS: dict[int, Callable[[Problem], Found]] = {
     1: lambda problem: Toy(problem).examples()[0],
     2: _batch,
     3: _averaging,
-    4: _recursion,
+    4: _batch,
     5: _workers,
-    8: _softmax,
+    8: _batch,
 }

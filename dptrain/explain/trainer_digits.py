@@ -1,13 +1,12 @@
 """The trainer's side of chapters 6 and 7: the digits' gradients, example by example and shards."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from dptrain.arrays import Floats
 from dptrain.explain.found import Minibatch, Noises
-from dptrain.explain.problem import Digits, digits, trained
+from dptrain.explain.problem import DIGITS, digits, trained
 from dptrain.explain.trainer import grad_sum, shard_sums
 from dptrain.order import Batch, Order
 from dptrain.reduce.tree import tree_sum
@@ -31,10 +30,6 @@ class Amount:
     epoch_batch: int
     batch_size: int
 
-    def digits(self, seed: int) -> Digits:
-        """Return the digits to measure."""
-        return digits(seed, self.num_digits)
-
     def orders(self, seed: int) -> list[list[int]]:
         """Return the order of the examples in some epochs; it is the same for every batch size."""
         whole = Order(self.num_digits, self.num_digits, 1, seed)
@@ -51,44 +46,28 @@ CHECKED = Amount(60, 16, 25)
 """What the check measures twice: that two codes agree shows on few digits as well as on many."""
 
 
-def _doubled(rows: Floats) -> Iterator[tuple[int, Floats]]:
-    """Yield m and the sums of each m rows, for m = 1, 2, 4, ...: the levels of the tree."""
-    size = 1
-    while size < len(rows) or len(rows) > 1:
-        yield size, rows
-        even = len(rows) // 2 * 2
-        rows = np.concatenate([rows[:even:2] + rows[1:even:2], rows[even:]])
-        size *= 2
-
-
 def minibatch(seed: int, amount: Amount = SHOWN) -> Minibatch:
     """Return the variance of a minibatch's gradient for each m, and how the mean fits.
 
     Each m is measured on all minibatches of one epoch, and of as many more, up to `SAMPLES`, as it
     takes for `ENOUGH` of them. A last, smaller minibatch of an epoch is not of this size.
     """
-    some, params, count = amount.digits(seed), trained(seed, 0), amount.num_digits
-    alone = [
-        grad_sum(some.model, params, some.x[i : i + 1], some.y[i : i + 1])[1] for i in range(count)
-    ]
-    examples = np.array(alone)
-    full = tree_sum(alone) / count
-    squares: dict[int, list[float]] = {}
-    for order in amount.orders(seed):
-        for size, sums in _doubled(examples[order]):
-            found = squares.setdefault(size, [])
+    count, params = amount.num_digits, trained(seed, 0)
+    x, y = digits(count)
+    alone = [grad_sum(DIGITS, params, x[i : i + 1], y[i : i + 1])[1] for i in range(count)]
+    examples, full, variances = np.array(alone), tree_sum(alone) / count, {}
+    for size in (2**k for k in range((count - 1).bit_length())):
+        found: list[float] = []
+        for order in amount.orders(seed):
             if len(found) < ENOUGH:
-                found += np.square(sums[: count // size] / size - full).sum(axis=1).tolist()
-    variances = {size: float(np.mean(found)) for size, found in squares.items() if found}
-    sizes = np.array(list(variances))
-    corrected = np.array(list(variances.values())) * (count - 1) / (count - sizes)
-    return Minibatch(
-        full.tolist(),
-        _epoch_mean(examples, seed, amount.epoch_batch).tolist(),
-        float(np.square(examples - full).sum() / count),
-        variances,
-        float(np.polyfit(np.log(sizes), np.log(corrected), 1)[0]),
-    )
+                rows = examples[order[: count // size * size]].reshape(-1, size, len(full))
+                found += np.square(rows.mean(axis=1) - full).sum(axis=1).tolist()
+        variances[size] = float(np.mean(found))
+    sizes, measured = np.array(list(variances)), np.array(list(variances.values()))
+    slope, _ = np.polyfit(np.log(sizes), np.log(measured * (count - 1) / (count - sizes)), 1)
+    epoch_mean = _epoch_mean(examples, seed, amount.epoch_batch)
+    spread = np.square(examples - full).sum() / count
+    return Minibatch(full.tolist(), epoch_mean.tolist(), float(spread), variances, float(slope))
 
 
 def _epoch_mean(examples: Floats, seed: int, batch_size: int) -> Floats:
@@ -107,14 +86,12 @@ def noises(seed: int, amount: Amount = SHOWN) -> Noises:
 
 
 def _noise(seed: int, amount: Amount, params: Floats) -> tuple[float, float]:
-    some, found = amount.digits(seed), []
+    found = []
     for batch in amount.batches(seed):
-        sums = shard_sums(some.model, params, some.x, some.y, batch)
+        sums = shard_sums(DIGITS, params, *digits(amount.num_digits), batch)
         sizes = [len(batch.shard(shard)) for shard in range(SHARDS)]
         total = tree_sum(sums)
         found.append(noise([float(s @ s) for s in sums], sizes, float(total @ total)))
-    estimates = [one for one in found if one]
-    return (
-        float(np.mean([one.variance for one in estimates])),
-        float(np.mean([one.square_norm for one in estimates])),
-    )
+    pairs = np.array([(one.variance, one.square_norm) for one in found if one])
+    variance, square_norm = pairs.mean(axis=0).tolist()
+    return variance, square_norm

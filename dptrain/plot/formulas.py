@@ -16,7 +16,7 @@ SIGNS = (
     (r"Delta_out", "Δ<sub>out</sub>"),
     (r"Delta\b", "Δ"),
     (r"\bdelta\b", "δ"),
-    (r"(?:\b|(?<=/d))([wbvxzagpyc])_?(\d{1,2}|\d?[jk]|(?<=_)n|(?<=_)ij|jk)\b", r"\1<sub>\2</sub>"),
+    (r"(?:\b|(?<=/d))([wbvxzagpyc])_?(\d{1,2}|\d?[jk]|(?<=_)(?:n|ij|ji|jk))\b", r"\1<sub>\2</sub>"),
     (r"\)_(\d+)", r")<sub>\1</sub>"),
     (r"\^([T2])", r"<sup>\1</sup>"),
     (r" ?\* ?", "·"),

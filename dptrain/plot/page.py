@@ -21,7 +21,7 @@ STYLE = """
 @media print { :root { color-scheme: light; --paper: #fff; --ink: #000; --soft: #333; --line: #999;
   --box: #f4f4f1; --s0: #0072b2; --s1: #b34e00; --s2: #00795a; --s3: #a3487d; --s4: #5c5c5c; }
   body { font-size: 10.5pt; } svg { max-width: 26rem; } h2, h3, .caption { break-after: avoid; }
-  figure, blockquote, tr { break-inside: avoid; } }
+  figure, blockquote, .scroll { break-inside: avoid; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink);
   font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }

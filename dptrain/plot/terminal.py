@@ -1,4 +1,4 @@
-"""The chapters in a terminal: 80 columns of plain characters, by rich's Markdown."""
+"""The Markdown of `page` in a terminal: 80 columns of plain characters, laid out by rich."""
 
 import io
 import textwrap
@@ -22,13 +22,13 @@ COLOURS = Theme({"markdown.code": "cyan", "markdown.h1": "bold", "markdown.h3": 
 
 
 def text(words: str, colours: bool = False) -> str:
-    """Return a chapter's Markdown as text that ends with an empty line."""
+    """Return Markdown as text that ends with an empty line."""
     console = Console(
         file=io.StringIO(), width=WIDTH, theme=COLOURS, highlight=False,
         force_terminal=colours, color_system="standard" if colours else None,
     )  # fmt: skip
     with console.capture() as found:
-        console.print(Chapter(words))
+        console.print(Words(words))
     lines = (line.rstrip() for line in found.get().replace(KEPT, " ").splitlines())
     return "\n".join(lines) + "\n"
 
@@ -39,7 +39,7 @@ def _kept(parts: Iterable[str]) -> str:
 
 
 class Heading(markdown.Heading):
-    """A heading at the left, the chapter's own underlined."""
+    """A heading at the left, the title underlined."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield self.text
@@ -103,7 +103,7 @@ class TableElement(markdown.TableElement):
         yield table
 
 
-class Chapter(markdown.Markdown):
+class Words(markdown.Markdown):
     """Markdown as this file lays it out; drawings have their place on the page only."""
 
     elements = markdown.Markdown.elements | {

@@ -1,6 +1,8 @@
-"""How numbers are shown among words: printed whole or rounded, in tables, or not at all."""
+"""Words with numbers: Markdown whose fields are filled in, tables, paragraphs that may go."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from dptrain.config import InputError, nearest
 
 Fields = dict[str, str]
 Drawings = Mapping[str, str]
@@ -9,14 +11,26 @@ ABSENT = "\0"
 """Stands for a paragraph that is not there."""
 
 
-def exact(value: float) -> str:
-    """Return a number of few digits as it is."""
-    return f"{value:zg}"
+exact, rounded = "{:zg}".format, "{:z.4f}".format
+"""Numbers of few digits as they are, and others to four decimals."""
 
 
-def rounded(value: float) -> str:
-    """Return a number to four decimals."""
-    return f"{value:z.4f}"
+def filled(name: str, text: str, fields: Mapping[str, str]) -> str:
+    """Return words with numbers in the place of fields.
+
+    Raises
+    ------
+    InputError
+        The words have a field that there is no number for, or a brace that has no other.
+    """
+    try:
+        paragraphs = text.format_map(fields).split("\n\n")
+    except KeyError as error:
+        field = str(error.args[0])
+        raise InputError(f"{name}.md has {{{field}}}; {nearest(field, fields)}") from None
+    except ValueError as error:
+        raise InputError(f"{name}.md: {error}; write a brace twice to have one") from None
+    return "\n\n".join(one for one in paragraphs if ABSENT not in one)
 
 
 def conditions(**facts: bool) -> Fields:
