@@ -472,6 +472,10 @@ def test_a_file_is_on_disk_before_its_name_is_and_its_name_before_the_next(
     done = changes_of(disk)
     places = [number for number, (what, _) in enumerate(done) if what == "replace"]
     assert len(places) == 1 + NUM_STEPS + 2  # settings, checkpoints, model and summary
+    assert [done[place][1] for place in places[-2:]] == [
+        ".model.safetensors.tmp",
+        ".summary.json.tmp",
+    ]
     for place in places:
         name = done[place][1]
         folder = str(Path(name).parent)

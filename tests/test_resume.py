@@ -77,10 +77,12 @@ def test_from_every_checkpoint_the_run_ends_alike(whole: Path, tmp_path: Path) -
             if later > step:
                 checkpoint.path_of(run, later).unlink()
         (run / "model.safetensors").unlink()
-        fit(run, whole.name, resume=True)
+        trained = fit(run, whole.name, resume=True)
         assert bytes_of(run) == bytes_of(whole)
         for name in LINES:
             assert lines(run, name) == lines(whole, name)
+        stored = map(json.loads, (run / LINES[0]).read_text().splitlines())
+        assert trained.history == [line for line in stored if "train_loss" in line]
 
 
 def test_without_a_checkpoint_it_begins_anew(whole: Path, tmp_path: Path) -> None:
@@ -250,6 +252,18 @@ def test_another_value_in_any_row_is_other_data(tmp_path: Path) -> None:
             assert one == other
             found.add(one)
     assert len(found) == 1 + 2 * 50
+
+
+@pytest.mark.parametrize("new", ["1,2,zz,p\n", "1,3,w,p\n"], ids=["a text", "a weight"])
+def test_another_text_or_weight_is_other_data(new: str, tmp_path: Path) -> None:
+    """Also where the texts have the same order, so that the columns of numbers are the same."""
+    found, config = set(), DataConfig(target=("y",), weight="w")
+    for row in ("1,2,w,p\n", new):
+        text = f"a,w,c,y\n{row}2,1,v,q\n3,1,v,p\n{row}"
+        (tmp_path / "d.csv").write_text(text)
+        data = dptrain.load(tmp_path / "d.csv", config, world=World())
+        found.add(identity.fingerprint(data.train, World()))
+    assert len(found) == 2
 
 
 def test_with_force_the_shards_can_change_in_the_middle_of_an_epoch(tmp_path: Path) -> None:

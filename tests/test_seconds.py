@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import NUM_STEPS, bytes_of, train, wait_until, write_data
+from conftest import CONFIG, NUM_STEPS, bytes_of, train, wait_until, write_data
 
 from dptrain.guard import GUARD
 from dptrain.plot.metrics import read_runs
@@ -80,6 +80,7 @@ def test_steps_that_are_done_again_count_twice(step: int, data: Path, tmp_path: 
         assert sorted({*times(run)}) == sorted({*before, *later})
         spent += NUM_STEPS - step
         assert summary["seconds"] == kept(run)["seconds"] == spent
+        assert summary["samples_per_second"] == CONFIG.batch_size  # of these steps alone
         assert bytes_of(run) == right
 
 

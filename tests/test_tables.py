@@ -1,6 +1,7 @@
 """Tables as people have them: what is understood, what is refused, with the line at fault."""
 
 import gzip
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import metrics_of
 from numpy.typing import NDArray
 
 import dptrain
 from dptrain import Data, DataConfig, InputError, TrainConfig
+from dptrain.record.rundir import RECEIPT
 
 ALONE = dptrain.World()
 Y = DataConfig(target=("y",))
@@ -129,6 +132,7 @@ READ: dict[str, tuple[str, list[list[float]]]] = {
         "n,a,c,y\nAnn,1,7,p\nBob,2,7,q\nCyd,3,7,q\n", [[1], [2], [3]]
     ),
     "gaps": ("a,y\n1,p\n,q\n4,q\nnan,p\n", [[1, 0], [2.5, 1], [4, 0], [2.5, 1]]),
+    "a gap among yes and no": ("a,y\nyes,p\n,q\nno,q\nyes,p\n", [[1, 0], [1, 1], [0, 0], [1, 0]]),
     "categories": ("c,y\nu,p\nw,q\nu,q\n", [[1, 0, 0], [0, 1, 0], [1, 0, 0]]),
     "a gap among them": ("c,y\nu,p\n,q\nu,q\nw,p\n",
                          [[1, 0, 0, 0], [0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0]]),
@@ -184,15 +188,24 @@ def test_columns_are_chosen_by_name_and_pattern(tmp_path: Path) -> None:
 
 
 def test_encoding_is_fitted_on_the_training_rows_alone(tmp_path: Path) -> None:
+    """The rows held out have numbers and a text that the others have not."""
+    names, config = "a,b,c,y\n", DataConfig(target=("y",), validation=0.25)
     rng = np.random.default_rng(0)
-    rows = [f"{rng.normal():.3f},{'uvw'[i % 3]},{rng.normal():.3f}\n" for i in range(40)]
-    config = DataConfig(target=("y",), validation=0.25)
-    data = load(tmp_path, "a,c,y\n" + "".join(rows), config)
-    assert data.train.chosen is not None
-    kept = [rows[row] for row in data.train.chosen[:]]
-    alone = load(tmp_path, "a,c,y\n" + "".join(kept))
-    assert data.encoding.shift.tolist() == alone.encoding.shift.tolist()
-    assert data.encoding.target_shift.tolist() == alone.encoding.target_shift.tolist()
+    rows = [
+        f"{rng.normal():.3f},{i % 7 or ''},{'uvw'[i % 3]},{rng.normal():.3f}\n" for i in range(40)
+    ]
+    kept = load(tmp_path, names + "".join(rows), config).train.chosen
+    assert kept is not None
+    for row in {*range(40)} - {*kept[:].tolist()}:
+        rows[row] = f"{rng.normal():.3f},{70 + row},x,{row}\n"
+    whole = load(tmp_path, names + "".join(rows), config).encoding
+    alone = load(tmp_path, names + "".join(rows[row] for row in kept[:])).encoding
+    assert whole.fields == alone.fields
+    assert whole.fields[1].fill == (np.median([i % 7 for i in kept[:] if i % 7]),)
+    for name in ("shift", "factor", "target_shift", "target_factor"):
+        assert getattr(whole, name).tolist() == getattr(alone, name).tolist()
+    assert (whole.shift != 0).tolist() == [True, True, *[False] * 5]  # no scale: gap, texts
+    assert (whole.factor != 1).tolist() == [True, True, *[False] * 5]
 
 
 def test_a_text_of_100_000_letters_costs_no_more_than_itself(tmp_path: Path) -> None:
@@ -288,23 +301,38 @@ def test_models_of_ones_own_get_arrays_as_they_are(dtype: Any, scale: Any, seen:
     assert {*model.seen} == {(np.dtype(seen), (4, 3))}
 
 
-def one_step(folder: Path, text: str, config: DataConfig) -> NDArray[Any]:
-    """Return the parameters after one step on all rows, in float64."""
+def one_step(
+    folder: Path, text: str, config: DataConfig, out: Path | None = None, **changes: Any
+) -> dptrain.Trained:
+    """Train for one step on all rows, in float64."""
     data = load(folder, text, config)
     model = dptrain.mlp_for(data, dptrain.ModelConfig(hidden=(3,), dtype="float64"))
-    train = TrainConfig(steps=1, optimizer="sgd", learning_rate=0.5)
-    return dptrain.fit(model, data, train, world=ALONE).params
+    train = TrainConfig(steps=1, optimizer="sgd", learning_rate=0.5, **changes)
+    return dptrain.fit(model, data, train, out=out, world=ALONE)
+
+
+WEIGHED = ["1,2,0.5\n", "2,3,1.5\n", "3,0,-1\n", "0,1,2.5\n"]
+"""Rows a,w,y; the weights' sum is not the number of rows."""
+PLAIN = DataConfig(target=("y",), scale="none")
 
 
 def test_a_weight_of_2_is_a_row_twice(tmp_path: Path) -> None:
-    rows = ["1,2,0.5\n", "2,1,1.5\n", "3,0,-1\n", "0,1,2.5\n"]
-    weighted = "a,w,y\n" + "".join(rows)
-    repeated = "a,w,y\n" + "".join(row for row in rows for _ in range(int(row[2])))
-    plain = DataConfig(target=("y",), scale="none")
-    found = one_step(tmp_path, weighted, replace(plain, weight="w"))
-    expected = one_step(tmp_path, repeated, replace(plain, drop=("w",)))
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
-    assert not np.allclose(found, one_step(tmp_path, weighted, replace(plain, drop=("w",))))
+    """In the parameters, and in all that a run tells of its losses and norms."""
+    weighted = "a,w,y\n" + "".join(WEIGHED)
+    repeated = "a,w,y\n" + "".join(row for row in WEIGHED for _ in range(int(row[2])))
+    by_weight, by_row = replace(PLAIN, weight="w"), replace(PLAIN, drop=("w",))
+    told = []
+    for name, text, config in (("w", weighted, by_weight), ("r", repeated, by_row)):
+        out = tmp_path / name
+        found = one_step(tmp_path, text, config, out, clip_norm=0.1, log_every=1)
+        logged, epoch = metrics_of(out)
+        step = float.fromhex(json.loads((out / RECEIPT).read_text().splitlines()[1])["loss"])
+        losses = [logged["loss"], step, epoch["train_loss"]]
+        assert losses == [losses[0]] * 3
+        told.append([*found.params, *losses, logged["gradient_norm"], epoch["gradient_norm"]])
+    np.testing.assert_allclose(told[0], told[1], rtol=1e-12)
+    other = one_step(tmp_path, weighted, by_row, clip_norm=0.1).params
+    assert not np.allclose(told[0][: len(other)], other)
 
 
 def test_balanced_classes_count_alike(tmp_path: Path) -> None:
@@ -313,8 +341,20 @@ def test_balanced_classes_count_alike(tmp_path: Path) -> None:
     weights = load(tmp_path, text, config).train.weights(slice(None))
     assert weights is not None
     assert weights[:99].sum() == pytest.approx(weights[99]) == pytest.approx(50)
+    kept = load(tmp_path, text, replace(config, validation=0.2)).train
+    weights = kept.weights(slice(None))
+    assert weights is not None
+    assert weights[kept.labels(slice(None)) == 0].sum() == pytest.approx(len(kept) / 2)
     with pytest.raises(InputError, match=r"class-weight is balanced, but .* has no classes"):
         load(tmp_path, column(0.5, 1.5, 2.5), config)
+
+
+def test_the_weights_of_rows_and_of_classes_are_multiplied(tmp_path: Path) -> None:
+    text = "a,w,y\n1,2,p\n2,3,p\n3,0,p\n4,5,q\n"
+    config = DataConfig(target=("y",), weight="w", class_weight="balanced")
+    weights = load(tmp_path, text, config).train.weights(slice(None))
+    assert weights is not None
+    np.testing.assert_allclose(weights, [2 * 2 / 3, 3 * 2 / 3, 0, 5 * 2])
 
 
 @pytest.mark.parametrize("weight", ["-1", "inf"])
