@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 import dptrain
 from dptrain import InputError, TrainConfig, World
 from dptrain.keys import Purpose, generator
-from dptrain.order import Order
+from dptrain.order import Batch, Order
 from dptrain.train.noise import Noise, noise
 from dptrain.world import cut
 
@@ -89,33 +90,40 @@ def test_a_size_must_stand_beside_each_norm() -> None:
 
 
 def test_training_writes_the_scale_of_its_own_gradients(tmp_path: Path) -> None:
-    """One minibatch of all rows: the column is what the shards' gradients say, worked out here.
-
-    The rate is so small that no parameter changes: epochs differ by their order alone.
+    """Two minibatches, one of them small: the column is what the shards' gradients say, worked out
+    here. The rate is so small that no parameter changes: epochs differ by their order alone.
     """
     data = dptrain.load(world=World())
     model = dptrain.mlp_for(data, dptrain.ModelConfig(hidden=(7,), dtype="float64"))
     rows = len(data.train)
-    config = TrainConfig(shards=5, batch_size=rows, epochs=2, noise_scale=True, learning_rate=1e-99)
+    size = 2 * rows // 3
+    config = TrainConfig(shards=5, batch_size=size, epochs=2, noise_scale=True, learning_rate=1e-99)
     trained = dptrain.fit(model, data, config, out=tmp_path / "run", world=World())
     params = model.initial_params(generator(0, Purpose.PARAMS))
     np.testing.assert_allclose(trained.params, params, rtol=0, atol=1e-90)
     stored = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert len(stored) == len(trained.history) == 2
     for epoch, line in enumerate(trained.history):
-        (batch,) = Order(rows, rows, 5, seed=0).steps(epoch)
-        sums = np.empty((5, model.num_params))
-        for shard in range(5):
-            x, y = data.train.gather(batch.shard(shard), model)
-            model.loss_and_grad_sum(
-                params, x, y, None, sums[shard], lambda: np.random.default_rng(0)
-            )
-        sizes = [len(batch.shard(shard)) for shard in range(5)]
-        squares = np.square(sums).sum(axis=1).tolist()
-        found = noise(squares, sizes, float(np.square(sums.sum(axis=0)).sum()))
-        assert found is not None
-        assert line["noise_scale"] == pytest.approx(found.scale, rel=1e-9)
+        found = [
+            noise_of(batch, data, model, params) for batch in Order(rows, size, 5, 0).steps(epoch)
+        ]
+        assert len(found) == 2
+        scale = sum(one.variance for one in found) / sum(one.square_norm for one in found)
+        assert line["noise_scale"] == pytest.approx(scale, rel=1e-9)
         assert json.loads(stored[epoch])["noise_scale"] == line["noise_scale"]
+
+
+def noise_of(batch: Batch, data: dptrain.Data, model: dptrain.MLP, params: NDArray[Any]) -> Noise:
+    """Return what the gradients of a minibatch's shards say."""
+    shards = [batch.shard(shard) for shard in range(batch.num_shards)]
+    sums = np.empty((len(shards), model.num_params))
+    for shard, out in zip(shards, sums, strict=True):
+        x, y = data.train.gather(shard, model)
+        model.loss_and_grad_sum(params, x, y, None, out, lambda: np.random.default_rng(0))
+    squares = np.square(sums).sum(axis=1).tolist()
+    found = noise(squares, [*map(len, shards)], float(np.square(sums.sum(axis=0)).sum()))
+    assert found is not None
+    return found
 
 
 def test_one_shard_has_no_noise_to_compare() -> None:
