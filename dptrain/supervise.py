@@ -99,7 +99,7 @@ class Job:
     def __init__(self) -> None:
         self.asked: signal.Signals | None = None
         """The first signal that asked for the end."""
-        self._at = 0.0
+        self._at = self._begun = 0.0
         self._child: subprocess.Popen[bytes] | None = None
         if sys.platform == "linux":  # who loses its parent becomes a child of this process
             ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -118,6 +118,7 @@ class Job:
     def _ask(self) -> None:
         """Hand the signal on as SIGUSR1: the one that every launcher passes on to its ranks."""
         if self._child:
+            time.sleep(max(0.0, self._begun + DEAF - time.monotonic()))
             self._child.send_signal(signal.SIGUSR1)
 
     def run(self, command: Sequence[str]) -> int:
@@ -132,6 +133,7 @@ class Job:
                 start_new_session=True,
                 preexec_fn=_end_with_parent if sys.platform == "linux" else None,
             )
+            self._begun = time.monotonic()
         except OSError as error:
             raise InputError(f"{command[0]} can't be started: {error.strerror}") from None
         if self.asked:  # while it was being started
@@ -147,6 +149,10 @@ class Job:
         while time.monotonic() < until and not self.asked:
             time.sleep(0.1)
 
+
+DEAF = 0.5
+"""Seconds in which a launcher may lose a signal, as it has yet to start what it would pass it to.
+Measured: MPICH's mpirun lost 119 of 150 that came in its first 0.02 s."""
 
 HANDED_ON = ("DPTRAIN_OUT", "DPTRAIN_RESUME", "DPTRAIN_CONFIG")
 """Variables that a start gets as options."""

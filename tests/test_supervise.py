@@ -295,6 +295,18 @@ def test_nothing_is_left_behind(tmp_path: Path, supervise: Supervise, launcher: 
     assert not Path(f"/proc/{process}").exists()
 
 
+def test_a_signal_that_comes_while_the_launcher_starts_is_not_lost(
+    tmp_path: Path, supervised: Supervised, launcher: Launcher
+) -> None:
+    """Which passes on nothing yet, as MPICH's in its first moments."""
+    deaf = "trap '' USR1; touch started; sleep 0.3; trap 'exit 75' USR1; sleep 60 & wait"
+    process = supervised(launcher(deaf))
+    wait_until((tmp_path / "started").exists)
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == 75
+
+
 def test_who_ends_supervise_by_force_has_the_run_saved(
     tmp_path: Path, supervised: Supervised, launcher: Launcher
 ) -> None:
