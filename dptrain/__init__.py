@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dptrain.model.torch import TorchModel
     from dptrain.plot.curves import plot_runs
     from dptrain.run.check import Verdict
-    from dptrain.run.fit import fit, load, mlp_for
+    from dptrain.run.fit import check_model, fit, load, mlp_for
     from dptrain.run.trained import Trained, load_trained
     from dptrain.run.verify import verify
     from dptrain.version import __version__
@@ -34,6 +34,7 @@ __all__ = [
     "Verdict",
     "World",
     "__version__",
+    "check_model",
     "connect",
     "fit",
     "load",
@@ -53,7 +54,7 @@ _HOMES = {
     "dptrain.model.torch": ("TorchModel",),
     "dptrain.plot.curves": ("plot_runs",),
     "dptrain.run.check": ("Verdict",),
-    "dptrain.run.fit": ("fit", "load", "mlp_for"),
+    "dptrain.run.fit": ("check_model", "fit", "load", "mlp_for"),
     "dptrain.run.trained": ("Trained", "load_trained"),
     "dptrain.run.verify": ("verify",),
     "dptrain.version": ("__version__",),

@@ -1,6 +1,7 @@
 """Everything random is keyed by (seed, purpose, numbers), so that no rank's past can change it."""
 
 import math
+from collections.abc import Callable
 from enum import IntEnum
 from typing import Any
 
@@ -16,6 +17,7 @@ class Purpose(IntEnum):
     DROPOUT = 2
     VALIDATION = 3
     WINDOW = 4
+    TRANSFORM = 5
 
 
 def generator(seed: int, purpose: Purpose, *numbers: int) -> np.random.Generator:
@@ -32,6 +34,22 @@ def generator(seed: int, purpose: Purpose, *numbers: int) -> np.random.Generator
     """
     key = np.random.SeedSequence(seed, spawn_key=(purpose, *numbers))
     return np.random.Generator(np.random.Philox(key))
+
+
+def generators(seed: int, purpose: Purpose, *numbers: int) -> Callable[[int], np.random.Generator]:
+    """Return what gives each of many numbers a generator: as `generator`, at a tenth of the cost.
+
+    A stretch of 2**128 words of one stream belongs to each. One is over when the next is asked for.
+    """
+    rng = generator(seed, purpose, *numbers)
+    begin: Any = rng.bit_generator.state
+
+    def of(number: int) -> np.random.Generator:
+        counter = np.array([0, 0, number, 0], np.uint64)
+        rng.bit_generator.state = begin | {"state": begin["state"] | {"counter": counter}}
+        return rng
+
+    return of
 
 
 Words = NDArray[np.uint64]

@@ -136,6 +136,47 @@ def test_terms_and_the_weights_of_their_examples_multiply() -> None:
     np.testing.assert_allclose(gradient, [*(y * weights) @ x, 0, 0, 0], rtol=1e-15)
 
 
+def test_a_transform_gets_random_numbers_by_the_seed_the_epoch_and_the_example() -> None:
+    seen: list[tuple[bytes, float]] = []
+
+    def look(x: Any, rng: np.random.Generator) -> Any:
+        seen.append((x.tobytes(), rng.random()))
+        return x
+
+    data = dptrain.load((np.arange(60.0).reshape(20, 3), np.arange(20) % 2))
+    runs = {}
+    for shards, batch, seed in ((1, 20, 0), (3, 7, 0), (1, 20, 1)):
+        seen.clear()
+        config = TrainConfig(epochs=2, shards=shards, batch_size=batch, seed=seed)
+        dptrain.fit(TorchModel(nn.Linear(3, 2), transform=look), data, config)
+        runs[shards, batch, seed] = [sorted(seen[:20]), sorted(seen[20:])]
+    first = runs[1, 20, 0]
+    assert first == runs[3, 7, 0] != runs[1, 20, 1]
+    assert len({number for epoch in first for _, number in epoch}) == 40
+
+
+def test_statistics_predict_as_in_a_run_of_pytorch_itself() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Linear(64, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 10)
+    ).double()
+    data, own = dptrain.load(), copy.deepcopy(net)
+    config = TrainConfig(batch_size=64, shards=1, steps=100, optimizer="sgd", learning_rate=0.1)
+    trained = dptrain.fit(TorchModel(net), data, config)
+    rule = torch.optim.SGD(own.parameters(), lr=0.1)
+    order = dptrain.order.Order(len(data.train), 64, 1, 0)
+    for step in range(100):
+        (batch,) = [b for b in order.steps(step // order.steps_per_epoch) if b.step == step]
+        x, y = data.train.gather(batch.rows, Flat("float64"))
+        rule.zero_grad()
+        functional.cross_entropy(own(torch.from_numpy(x)), torch.from_numpy(y)).backward()
+        rule.step()
+    values = dptrain.arrays.views(TorchModel(net).layout, trained.params)
+    for name, array in own.state_dict().items():
+        if "num_batches" not in name:
+            np.testing.assert_allclose(values[name], array, rtol=0, atol=1e-9)
+
+
 class Tied(nn.Module):
     """An array that is used twice, one that is not used, and one that is not trained."""
 

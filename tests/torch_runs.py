@@ -22,7 +22,7 @@ class Network(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.conv = nn.Conv2d(1, 8, 3, padding=1)
-        self.norm = nn.GroupNorm(2, 8)
+        self.norm = nn.BatchNorm2d(8)
         self.drop = nn.Dropout(0.2)
         self.out = nn.Linear(8 * 16, 10)
 
@@ -55,6 +55,17 @@ def masked_loss(outputs: Any, targets: Any) -> Any:
     return losses, letters >= 0
 
 
+def count(outputs: Any, targets: Any) -> Any:
+    """Return how many letters that count are right, and how many there are."""
+    counts = targets >= 0
+    return {"right": (((outputs.argmax(2) == targets) & counts).sum(), counts.sum())}
+
+
+def mirror(x: Any, rng: np.random.Generator) -> Any:
+    """Return an image, or its mirror image."""
+    return x.reshape(8, 8)[:, ::-1].reshape(x.shape) if rng.random() < 0.5 else x
+
+
 def write_letters(path: Path) -> None:
     """Write rows of letters, and of those that follow them, of uneven lengths."""
     rng = np.random.default_rng(0)
@@ -73,22 +84,27 @@ def models() -> Iterator[tuple[str, Any, bool]]:
         torch.manual_seed(3)
         yield f"perceptron {dtype}", dptrain.TorchModel(perceptron().to(dtype)), False
         loss = functional.cross_entropy
-        yield f"network {dtype}", dptrain.TorchModel(Network().to(dtype), loss), False
-        yield f"letters {dtype}", dptrain.TorchModel(Transformer().to(dtype), masked_loss), True
+        network, letters = Network().to(dtype), Transformer().to(dtype)
+        yield f"network {dtype}", dptrain.TorchModel(network, loss, transform=mirror), False
+        yield f"letters {dtype}", dptrain.TorchModel(letters, masked_loss, metrics=count), True
 
 
 def main() -> None:
     """Train every network with two numbers of shards, and print its digest on rank 0."""
     world = dptrain.connect()
     images = dptrain.load(config=DataConfig(scale="standard"))
-    letters = dptrain.load("letters.npz", DataConfig(task="regression", scale="none"))
+    letters = dptrain.load(
+        "letters.npz", DataConfig(task="regression", scale="none", validation=0.1)
+    )
     for name, model, reads in models():
         for shards, size in ((7, 61), (4, 3)):
             config = TrainConfig(shards=shards, batch_size=size, steps=4)
             trained = dptrain.fit(model, letters if reads else images, config)
             assert np.isfinite(trained.params).all()
             if world.rank == 0:
-                found = [trained.summary[key] for key in ("params_sha256", "train_loss")]
+                measured = "validation_right" if reads else "test_accuracy"
+                keys = ("params_sha256", "train_loss", measured)
+                found = [trained.summary[key] for key in keys]
                 print(json.dumps([name, shards, size, *found]))
 
 

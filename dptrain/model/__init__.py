@@ -29,7 +29,10 @@ class Model(Protocol):
     A run goes on with the same model only, known by its class's source and its plain attributes. A
     model may say more: `spec()`, its settings in place of the attributes; `sources()`, texts in
     place of its class's; `fingerprint()`, a text that changes with what it computes; `software()`,
-    the names and versions of what it computes with; and, as an `MLP` does, `probabilities`, `check`
+    the names and versions of what it computes with; `transform(x, rng)`, which changes an example's
+    inputs in training, with a generator keyed by (seed, epoch, example); `metric_sums(outputs, y)`,
+    pairs of a sum and its divisor by name, in place of the task's metrics; and, as an `MLP` does,
+    `probabilities`, `check`
     (whether data fit it), `activation_bytes` and `flop` (its products, for `bench`).
 
     An array's rows come in their own shape, whole numbers as they are, other numbers scaled. With

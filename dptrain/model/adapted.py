@@ -10,8 +10,11 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from dptrain.arrays import Array, Floats
 from dptrain.config import InputError, Task
-from dptrain.model import source_of
+from dptrain.model import Sums, source_of
 
 OUR_ROOMS = ("torch", "jax", "jaxlib", "numpy", "dptrain", "builtins", "functools")
 """Libraries whose source says nothing of a model: the receipt names their versions."""
@@ -30,7 +33,8 @@ class Adapted:
         Takes the inputs of an example of training and a generator keyed by (seed, epoch, example);
         returns them changed.
     metrics
-        Takes outputs and targets, and returns numbers summed over these examples, by name.
+        Takes outputs and targets, and returns sums over these examples by name, which in the end
+        are divided by the number of examples; or pairs, of a sum and of what it is divided by.
     """
 
     def __init__(
@@ -39,7 +43,8 @@ class Adapted:
         transform: Callable[..., Any] | None,
         metrics: Callable[..., Any] | None,
     ) -> None:
-        self.loss, self.transform, self.metrics = loss, transform, metrics
+        self.loss, self.metrics = loss, metrics
+        self._transform = transform
         self._task: Task = "classification"
         self._width: int | None = None
 
@@ -47,9 +52,33 @@ class Adapted:
         """Learn what the usual loss is, and how many outputs it takes; see `Model`."""
         self._task, self._width = task, classes or outputs
 
+    @property
+    def transform(self) -> Callable[[Array, np.random.Generator], Array] | None:
+        """What changes an example's inputs in training; see `Model`."""
+        return None if self._transform is None else self._transformed
+
+    def _transformed(self, x: Array, rng: np.random.Generator) -> Array:
+        with users_code():
+            return np.asarray(self._transform(x, rng))  # type: ignore[misc]
+
+    @property
+    def metric_sums(self) -> Callable[[Floats, Array], dict[str, Sums]] | None:
+        """Sums for metrics of one's own, in place of the task's; see `Model`."""
+        return None if self.metrics is None else self._metric_sums
+
+    def _metric_sums(self, outputs: Floats, y: Array) -> dict[str, Sums]:
+        with users_code():
+            found = self.metrics(self._array(outputs), self._array(y))  # type: ignore[misc]
+            pairs = {k: v if isinstance(v, tuple) else (v, len(y)) for k, v in found.items()}
+            return {str(name): (float(a), float(b)) for name, (a, b) in pairs.items()}
+
+    def _array(self, array: Array) -> Any:
+        """Return an array of NumPy as the library's."""
+        return array
+
     def sources(self) -> list[str]:
         """Return the text of each file that the model is made of, libraries aside."""
-        parts = [*self._parts(), self.loss, self.transform, self.metrics]
+        parts = [*self._parts(), self.loss, self._transform, self.metrics]
         return sources_of(part for part in parts if part is not None)
 
     def spec(self) -> dict[str, Any]:

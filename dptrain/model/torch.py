@@ -147,6 +147,9 @@ class TorchModel(Adapted):
         """Return PyTorch's version, and which instructions of the CPU it uses."""
         return [f"torch {torch.__version__} ({torch.backends.cpu.get_cpu_capability()})"]
 
+    def _array(self, array: Array) -> Any:
+        return _tensor(array)
+
     def _parts(self) -> Iterable[Any]:
         return {type(part): None for part in self.module.modules()}
 

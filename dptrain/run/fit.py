@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dptrain.arrays import Floats, num_params
 from dptrain.config import (
     FROM_PYTHON,
@@ -26,7 +28,8 @@ from dptrain.data.prepare import Data, prepare
 from dptrain.data.read import read
 from dptrain.data.roles import Roles
 from dptrain.guard import GUARD
-from dptrain.model import Model, check_layout, described
+from dptrain.keys import Purpose, generator
+from dptrain.model import Model, check_layout, described, is_own
 from dptrain.model import load as models
 from dptrain.model.file import build
 from dptrain.model.mlp import MLP, mlp
@@ -45,6 +48,7 @@ from dptrain.train.control import Control, Sink
 from dptrain.train.evaluate import Interrupted, evaluate
 from dptrain.train.loop import begin, train
 from dptrain.train.state import Metrics, Training
+from dptrain.train.trial import try_model
 from dptrain.world import World, collective, connect
 
 
@@ -207,6 +211,8 @@ def fit(
         tell(crowded)
     warn_of_machines(world, warn)
     with blas_threads(config.threads), GUARD.hearing(config.stall_timeout):
+        if is_own(known) and not resume:
+            _try(model, data, config, world)
         run = begin(model, data, config, world)
         try:
             writer, now = open_run(run, data, config, settings, out, resume, force, world)
@@ -241,6 +247,46 @@ def fit(
             writer.note_trouble(str(error))
             trained.summary["trouble"] = writer.trouble
     return trained
+
+
+def _try(model: Model, data: Data, config: TrainConfig, world: World) -> None:
+    """Try a model of one's own, and whether it starts alike on every rank. Collective."""
+    with world.together():
+        if world.rank == 0:
+            shard = config.batch_size // config.num_shards
+            try_model(model, data.train, shard, config.seed, thoroughly=False)
+        first = model.initial_params(generator(config.seed, Purpose.PARAMS))
+    found = hashlib.sha256(np.ascontiguousarray(first).tobytes()).hexdigest()
+    check_equal(world, {"the SHA-256 of the model's initial parameters": found})
+
+
+def check_model(model: Model, data: Data, *, seed: int = 0) -> None:
+    """Check that a model keeps what training needs of it, on the first examples of some data.
+
+    That its sums over two shards are those over all of their examples; that it returns the same
+    bits when called twice; that it writes each entry of the gradient, and nothing to the
+    parameters; and that along each array's gradient the loss changes as fast as that says, to a
+    tenth. Not asked are arrays whose gradient is 0, and, of a model with statistics or with random
+    numbers, the sum of the gradients. `fit` begins with less: it takes the four arrays with the
+    largest gradients, and half for a tenth. Local: any rank may call it.
+
+    Parameters
+    ----------
+    model
+        Anything that keeps the `Model` protocol.
+    data
+        From `load`.
+    seed
+        Of the initial parameters and of the random numbers.
+
+    Raises
+    ------
+    InputError
+        It does not; says which array.
+    """
+    _fit_to(model, data)
+    with blas_threads(1):
+        try_model(model, data.train, SHARD, seed, thoroughly=True)
 
 
 def _say(lines: Iterable[str | None], world: World) -> None:
@@ -292,6 +338,11 @@ def _check(model: Model, data: Data, config: TrainConfig) -> None:
             "noise-scale compares the gradients of shards: it needs --shards 2 or more, and a "
             f"--batch-size of 2 or more; they are {config.num_shards} and {config.batch_size}"
         )
+    _fit_to(model, data)
+
+
+def _fit_to(model: Model, data: Data) -> None:
+    """Raise InputError where a model does not fit some data."""
     check_layout(model)
     fits: Callable[[Task, int, int, int], None] | None = getattr(model, "check", None)
     if fits is not None:

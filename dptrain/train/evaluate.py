@@ -3,19 +3,22 @@
 import functools
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.arrays import Array, Floats
-from dptrain.config import InputError
+from dptrain.config import InputError, Task
 from dptrain.data.feed import Rows
 from dptrain.guard import Ask
 from dptrain.model import Model
 from dptrain.reduce.sums import total
 from dptrain.world import World
+
+MetricSums = Callable[[Floats, Array], dict[str, tuple[float, float]]]
+"""Of outputs and targets: a sum over examples and its divisor, by a metric's name."""
 
 
 class Interrupted(Exception):  # noqa: N818 (no error: a signal has come)
@@ -36,11 +39,11 @@ def evaluate(
 ) -> dict[str, Any]:
     """Return the mean loss and the metrics of the task over all rows, the same on every rank.
 
-    classification: accuracy. multilabel: accuracy (all labels of an example right) and
-    label_accuracy. regression: rmse, mae, and r2, the mean over outputs. Sums go over blocks of
-    rows in the tree, so that they are free of the number of ranks. `seen`, where given, is told the
-    outputs [m, outputs] and the targets of each block; `asked` is looked at before it. Collective:
-    every rank must call this.
+    The model's own metrics, if it has some. classification: accuracy. multilabel: accuracy (all
+    labels of an example right) and label_accuracy. regression: rmse, mae, and r2, the mean over
+    outputs. Sums go over blocks of rows in the tree, so that they are free of the number of ranks.
+    `seen`, where given, is told the outputs [m, outputs] and the targets of each block; `asked` is
+    looked at before it. Collective: every rank must call this.
 
     Raises
     ------
@@ -50,24 +53,21 @@ def evaluate(
         The loss is not finite.
     """
     task = rows.encoding.task
-    center = _target_mean(rows, world) if task == "regression" else np.zeros(0)
-    own = []
+    ask: MetricSums | None = getattr(model, "metric_sums", None)
+    center = _target_mean(rows, world) if task == "regression" and not ask else np.zeros(0)
+    own: list[list[Any]] = []
+    names: tuple[str, ...] = ()
     for block in rows.blocks(world):
         if asked is not None and asked().stop:
             break
         x, y = rows.gather(block, model)
         outputs = model.outputs(params, x)
         values = outputs.reshape(len(x), -1)
-        if task == "classification":
-            found = [np.sum(predicted_classes(values) == y)]
-        elif task == "multilabel":
-            right = (values > 0) == y.reshape(values.shape)
-            found = [np.sum(right.all(axis=1)), np.sum(right)]
+        if ask is None:
+            found = _sums(task, values, y, center)
         else:
-            target = y.reshape(values.shape).astype(np.float64)
-            error = values - target
-            spread = np.square(target - center).sum(axis=0)
-            found = [*np.abs(error).sum(axis=0), *np.square(error).sum(axis=0), *spread]
+            pairs = ask(outputs, y)
+            names, found = tuple(pairs), [number for pair in pairs.values() for number in pair]
         if seen is not None:
             seen(values, y)
         own.append([*model.loss_sum(outputs, y, None), *found])
@@ -76,14 +76,36 @@ def evaluate(
         if together.stop:
             raise Interrupted(together)
     width = {"classification": 3, "multilabel": 4, "regression": 2 + 3 * rows.encoding.outputs}
-    sums = total(world, np.array(own, np.float64).reshape(-1, width[task]), rows.num_blocks)
+    if ask is not None:
+        names = next(filter(None, world.allgather(names)), ())
+    columns = width[task] if ask is None else 2 + 2 * len(names)
+    sums = total(world, np.array(own, np.float64).reshape(-1, columns), rows.num_blocks)
     if not np.isfinite(sums[0]):
         raise InputError(
             f"the loss of {rows.table.source} is {sums[0]}: the parameters are not finite or far "
             "too large; train with a smaller --learning-rate, or with --clip-norm 1",
             everywhere=True,
         )
-    return {"loss": float(sums[0] / (sums[1] or 1)), **_metrics(sums[2:], rows)}
+    metrics = _metrics(sums[2:], rows) if ask is None else _means(names, sums[2:])
+    return {"loss": float(sums[0] / (sums[1] or 1)), **metrics}
+
+
+def _sums(task: Task, values: Floats, y: Array, center: Array) -> list[Any]:
+    """Return the sums over examples that the metrics of a task are made of."""
+    if task == "classification":
+        return [np.sum(predicted_classes(values) == y)]
+    if task == "multilabel":
+        right = (values > 0) == y.reshape(values.shape)
+        return [np.sum(right.all(axis=1)), np.sum(right)]
+    target = y.reshape(values.shape).astype(np.float64)
+    error, spread = values - target, np.square(target - center).sum(axis=0)
+    return [*np.abs(error).sum(axis=0), *np.square(error).sum(axis=0), *spread]
+
+
+def _means(names: Sequence[str], sums: Array) -> dict[str, float]:
+    """Return metrics of one's own from sums and divisors in turn."""
+    pairs = sums.reshape(-1, 2).tolist()
+    return {name: a / (b or 1.0) for name, (a, b) in zip(names, pairs, strict=True)}
 
 
 def _metrics(sums: Array, rows: Rows) -> dict[str, float]:

@@ -11,7 +11,7 @@ from dptrain.arrays import Floats, entries_of, name_of, num_params
 from dptrain.config import InputError, TrainConfig
 from dptrain.data.feed import Feed
 from dptrain.data.prepare import Data
-from dptrain.keys import Purpose, generator
+from dptrain.keys import Purpose, generator, generators
 from dptrain.model import Model, Sums
 from dptrain.optim.optimizer import Optimizer
 from dptrain.optim.rules import transforms
@@ -160,6 +160,11 @@ def shard_loss_and_grad_sum(
         out[:] = 0
         return 0.0, 0.0
     x, y, weights = run.feed[examples]
+    transform = getattr(run.model, "transform", None)
+    if transform is not None:
+        keyed = generators(batch.seed, Purpose.TRANSFORM, batch.epoch)
+        numbered = zip(x, examples.tolist(), strict=True)
+        x = np.stack([transform(row, keyed(number)) for row, number in numbered])
     return run.model.loss_and_grad_sum(params, x, y, weights, out, partial(batch.rng, shard))
 
 

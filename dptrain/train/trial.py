@@ -1,0 +1,152 @@
+"""A model is tried before it is trusted: what it must keep for sums over shards to be right."""
+
+import numpy as np
+
+from dptrain.arrays import Array, Floats, name_of, num_params, views
+from dptrain.config import InputError
+from dptrain.data.feed import Rows
+from dptrain.keys import Purpose, generator
+from dptrain.model import Model, check_layout
+
+STEPS = 1e-1, 1e-2, 1e-3, 1e-4, 1e-5
+"""Of finite differences, as parts of an array's own size: a model need agree with one of them."""
+
+MOST_EXAMPLES = 64
+
+
+class Trial:
+    """Two shards of the first examples, and what a model makes of them.
+
+    Raises InputError, in any method, where the model does not keep what it must.
+    """
+
+    def __init__(self, model: Model, rows: Rows, num: int, seed: int) -> None:
+        self.model, self.seed = model, seed
+        num = max(1, min(num, MOST_EXAMPLES, len(rows) // 2))
+        self.whole = rows.gather(slice(0, 2 * num), model)
+        x, y = self.whole
+        self.halves = (x[:num], y[:num]), (x[num:], y[num:])
+        self.params = np.ascontiguousarray(model.initial_params(generator(seed, Purpose.PARAMS)))
+        kind, size = np.dtype(model.dtype), num_params(model.layout)
+        if self.params.shape != (size,) or self.params.dtype != kind:
+            raise InputError(
+                f"initial_params returns {self.params.dtype} {self.params.shape}; the layout needs "
+                f"{kind} ({size},)"
+            )
+        self.eps = float(np.finfo(kind).eps)
+
+    def shard(
+        self, x: Array, y: Array, params: Floats, fill: float = 0.0, key: int = 0
+    ) -> tuple[float, float, Floats]:
+        """Return a shard's loss and weight sums, and its gradient in a buffer that held `fill`."""
+        out = np.full(len(params), fill, params.dtype)
+
+        def rng() -> np.random.Generator:
+            return generator(self.seed, Purpose.DROPOUT, 0, 0, key)
+
+        try:
+            sums = self.model.loss_and_grad_sum(params, x.copy(), y.copy(), None, out, rng)
+        except ValueError as error:
+            if "read-only" in str(error):
+                raise InputError(
+                    f"the model writes to its parameters or to its inputs: {error}"
+                ) from error
+            raise
+        return float(sums[0]), float(sums[1]), out
+
+    def twice(self) -> Floats:
+        """Compute a shard twice, from other buffers, and return its gradient."""
+        params = self.params.copy()
+        params.flags.writeable = False
+        first = self.shard(*self.halves[0], params, fill=3.0)
+        params = self.params.copy()
+        second = self.shard(*self.halves[0], params, fill=7.0)
+        if params.tobytes() != self.params.tobytes():
+            where = name_of(self.model.layout, int(np.argmax(params != self.params)))
+            raise InputError(f"the model writes to its parameters, in {where}: they are only read")
+        unwritten = (first[2] == 3.0) & (second[2] == 7.0)
+        if unwritten.any():
+            where = name_of(self.model.layout, int(np.argmax(unwritten)))
+            raise InputError(f"the model does not write the gradient of {where}")
+        bits = [part.view(np.uint8).reshape(len(part), -1) for part in (first[2], second[2])]
+        differs = (bits[0] != bits[1]).any(axis=1)
+        if differs.any() or first[:2] != second[:2]:
+            where = name_of(self.model.layout, int(np.argmax(differs))) if differs.any() else ""
+            raise InputError(
+                "the model, called twice with the same arguments, differs from itself in "
+                + (f"the gradient of {where}" if where else "its loss")
+                + ": a random number that is not from the generator it is given, what an earlier "
+                "call left, or a gradient that is added to and not written"
+            )
+        return first[2]
+
+    def adds_up(self, gradient: Floats) -> None:
+        """Compare the sums over two shards with those over all of their examples."""
+        scored = [self._scored(*part) for part in (*self.halves, self.whole)]
+        self._compare("loss_sum's", *scored)
+        other = self.shard(*self.halves[0], self.params, key=1)
+        draws = other[2].tobytes() != gradient.tobytes()
+        if draws or any(param.kind == "statistic" for param in self.model.layout):
+            return  # other numbers for another shard, and statistics of each
+        trained = [self.shard(*part, self.params) for part in (*self.halves, self.whole)]
+        self._compare("loss_and_grad_sum's", *(part[:2] for part in trained))
+        error = np.abs(trained[0][2] + trained[1][2] - trained[2][2])
+        size = np.abs(trained[0][2]) + np.abs(trained[1][2]) + np.abs(trained[2][2])
+        for name, part in views(self.model.layout, error).items():
+            bound = views(self.model.layout, size)[name].max(initial=0)
+            if part.max(initial=0) > 1e4 * self.eps * max(bound, float(size.max()) / 100):
+                raise InputError(
+                    f"the gradient of {name} over two shards is not the sum of theirs: needed are "
+                    "sums over examples, not means"
+                )
+
+    def _scored(self, x: Array, y: Array) -> tuple[float, float]:
+        return self.model.loss_sum(self.model.outputs(self.params, x), y, None)
+
+    def _compare(self, what: str, *sums: tuple[float, float]) -> None:
+        """Raise InputError where the third of some sums is not the first two together."""
+        for name, (a, b, whole) in zip(("loss", "weight"), zip(*sums, strict=True), strict=True):
+            if abs(a + b - whole) > 1e4 * self.eps * (abs(a) + abs(b) + abs(whole)):
+                raise InputError(
+                    f"{what} {name} of two shards together is {whole:g}, and {a:g} and {b:g} of "
+                    "each: needed are sums over examples, not means"
+                )
+
+    def slopes(self, gradient: Floats, most: int, tolerance: float) -> None:
+        """Compare, for so many arrays, the gradient with how the loss changes along it."""
+        layout, x_and_y = self.model.layout, self.halves[0]
+        parts = views(layout, gradient)
+        names = [param.name for param in layout if param.kind != "statistic"]
+        names = [name for name in names if np.any(parts[name]) and np.isfinite(parts[name]).all()]
+        for name in sorted(names, key=lambda name: -float(np.linalg.norm(parts[name])))[:most]:
+            norm = float(np.linalg.norm(parts[name].astype(np.float64)))
+            size = float(np.linalg.norm(views(layout, self.params)[name])) + 0.01
+            found = []
+            for step in STEPS:
+                losses = []
+                for sign in (1, -1):
+                    moved = self.params.copy()
+                    views(layout, moved)[name][...] += sign * step * size * parts[name] / norm
+                    losses.append(self.shard(*x_and_y, moved)[0])
+                noise = 100 * self.eps * max(map(abs, losses))
+                if abs(2 * step * size * norm) > noise / tolerance:
+                    found.append((losses[0] - losses[1]) / (2 * step * size * norm))
+            if found and all(not abs(ratio - 1) <= tolerance for ratio in found):
+                raise InputError(
+                    f"the gradient of {name} is not that of the loss: along it the loss changes "
+                    f"{min(found, key=lambda ratio: abs(ratio - 1)):.3g} times as fast as it says"
+                )
+
+
+def try_model(model: Model, rows: Rows, num: int, seed: int, *, thoroughly: bool) -> None:
+    """Raise InputError where a model does not keep what training needs, on shards of `num`.
+
+    Thoroughly: for every array, and to a tenth; else for the four with the largest gradients, where
+    it is off by half. Local.
+    """
+    check_layout(model)
+    trial = Trial(model, rows, num, seed)
+    gradient = trial.twice()
+    trial.adds_up(gradient)
+    with np.errstate(all="ignore"):
+        trial.slopes(gradient, *((len(model.layout), 0.1) if thoroughly else (4, 0.5)))

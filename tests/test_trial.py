@@ -1,0 +1,110 @@
+"""Shows that a model of one's own is tried before it is trusted, and what is found."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import dptrain
+from dptrain import InputError, TrainConfig
+
+sys.path.append(str(Path(__file__).parent.parent / "examples"))
+from own_model import SoftmaxRegression
+
+
+class Scaled(SoftmaxRegression):
+    """Softmax regression with two arrays, of which one thing is as it should not be."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__(64, 10)
+        self.fault, self._calls = fault, 0
+        self.layout = [*self.layout, dptrain.Param("scale", (10,), "norm")]
+
+    def initial_params(self, rng: np.random.Generator) -> Any:
+        return np.append(super().initial_params(rng), np.ones(10))
+
+    def outputs(self, params: Any, x: Any) -> Any:
+        return super().outputs(params[:-10], x) * params[-10:]
+
+    def loss_and_grad_sum(
+        self, params: Any, x: Any, y: Any, weights: Any, out: Any, _: Any
+    ) -> tuple[float, float]:
+        self._calls += 1
+        plain = super().outputs(params[:-10], x)
+        scores = plain * params[-10:]
+        delta = np.exp(scores - scores.max(axis=1, keepdims=True))
+        delta /= delta.sum(axis=1, keepdims=True)
+        delta[np.arange(len(y)), y] -= 1
+        out[:-10] = (x.T @ (delta * params[-10:])).ravel()
+        if self.fault != "unwritten":
+            out[-10:] = (delta * plain).sum(axis=0)
+        loss, weight = self.loss_sum(scores, y, weights)
+        return self.spoil(params, x, out, loss, weight)
+
+    def spoil(
+        self, params: Any, x: Any, out: Any, loss: float, weight: float
+    ) -> tuple[float, float]:
+        if self.fault == "mean":
+            out /= len(x)
+            loss /= len(x)
+        if self.fault == "mean gradient":
+            out /= len(x)
+        if self.fault == "sign":
+            out[-10:] *= -1
+        if self.fault == "params":
+            params *= 0.99
+        if self.fault == "calls":
+            out[3] += self._calls
+        if self.fault == "random":
+            out[-2] += np.random.default_rng().random()
+        if self.fault == "bit":
+            out[-1] = np.nextafter(out[-1], (-1) ** self._calls * np.inf)
+        if self.fault == "loss":
+            loss += self._calls
+        return loss, weight
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("mean", "loss_and_grad_sum's loss of two shards together .* not means"),
+        ("mean gradient", "the gradient of weight over two shards is not the sum of theirs"),
+        ("unwritten", "does not write the gradient of scale"),
+        ("sign", "the gradient of scale is not that of the loss: .* -1 times as fast"),
+        ("params", "writes to its parameters"),
+        ("calls", "differs from itself in the gradient of weight"),
+        ("random", "differs from itself in the gradient of scale"),
+        ("bit", "differs from itself in the gradient of scale"),
+        ("loss", "differs from itself in its loss"),
+    ],
+)
+def test_a_model_with_a_fault_is_refused_where_a_run_begins(fault: str, words: str) -> None:
+    data = dptrain.load()
+    tries: list[Callable[[], object]] = [
+        lambda: dptrain.fit(Scaled(fault), data, TrainConfig(steps=1)),
+        lambda: dptrain.check_model(Scaled(fault), data),
+    ]
+    for attempt in tries:
+        with pytest.raises(InputError, match=words):
+            attempt()
+
+
+def test_models_without_a_fault_pass() -> None:
+    data = dptrain.load()
+    dptrain.check_model(Scaled(""), data)
+    for hidden, dropout in (((), 0.0), ((20, 20), 0.0), ((30,), 0.4)):
+        for dtype in ("float32", "float64"):
+            config: Any = dptrain.ModelConfig(hidden=hidden, dropout=dropout, dtype=dtype)
+            dptrain.check_model(dptrain.mlp_for(data, config), data)
+
+
+def test_parameters_of_another_type_are_refused() -> None:
+    class Drawn(Scaled):
+        def initial_params(self, _: np.random.Generator) -> Any:
+            return np.random.default_rng().random(650).astype(np.float32)
+
+    with pytest.raises(InputError, match=r"float32 \(650,\); the layout needs float64 \(650,\)"):
+        dptrain.fit(Drawn(""), dptrain.load(), TrainConfig(steps=1))
