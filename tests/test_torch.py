@@ -160,14 +160,14 @@ def test_statistics_predict_as_in_a_run_of_pytorch_itself() -> None:
     net = nn.Sequential(
         nn.Linear(64, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 10)
     ).double()
-    data, own = dptrain.load(), copy.deepcopy(net)
+    data, own = dptrain.load((), DataConfig(scale="standard")), copy.deepcopy(net)
     config = TrainConfig(batch_size=64, shards=1, steps=100, optimizer="sgd", learning_rate=0.1)
     trained = dptrain.fit(TorchModel(net), data, config)
     rule = torch.optim.SGD(own.parameters(), lr=0.1)
     order = dptrain.order.Order(len(data.train), 64, 1, 0)
     for step in range(100):
         (batch,) = [b for b in order.steps(step // order.steps_per_epoch) if b.step == step]
-        x, y = data.train.gather(batch.rows, Flat("float64"))
+        x, y = data.train.gather(batch.rows, Flat(np.float64))
         rule.zero_grad()
         functional.cross_entropy(own(torch.from_numpy(x)), torch.from_numpy(y)).backward()
         rule.step()
