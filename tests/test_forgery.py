@@ -4,10 +4,12 @@ Some of what forgery.py tries, chosen at random, and what matters most.
 """
 
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import ALONE
 from forgery import (
     Forge,
     Place,
@@ -16,10 +18,13 @@ from forgery import (
     edit_summary,
     edit_tensors,
     forgeries,
+    in_summary,
     put,
     verdict_of,
     write_run,
 )
+
+from dptrain.run.verify import verify
 
 KINDS: dict[str, dict[str, Any]] = {
     "the best epoch": {},
@@ -43,6 +48,18 @@ def test_changes_at_random_are_found(made: Path, tmp_path: Path) -> None:
     for what, forge in random.Random(0).sample(everything, 40):  # noqa: S311 (no secret)
         found = verdict_of(made, tmp_path, forge)
         assert found.startswith(("damaged", "different", "refused: ")), (what, found)
+
+
+def test_each_field_of_a_summary_is_covered_by_the_receipt(made: Path, tmp_path: Path) -> None:
+    """Without a replay; all but how long the run took, on what, and where it is."""
+    covered: dict[str, Forge] = {}
+    for what, forge in in_summary(made):
+        covered.setdefault(what.split(" is ")[0], forge)
+    assert len(covered) > 15
+    for what, forge in covered.items():
+        run = shutil.copytree(made, tmp_path / "forged", dirs_exist_ok=True)
+        forge(run)
+        assert verify(run, world=ALONE).verdict == "damaged", what
 
 
 def about(*place: Any, value: Any) -> Forge:

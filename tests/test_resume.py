@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -195,6 +196,26 @@ def test_other_data_is_refused_or_noted(tmp_path: Path, quick: Start) -> None:
     assert quick(*more, "--force").status == 0
     notes = receipts.read(tmp_path / "run").notes
     assert [sorted(note["changed"]) for note in notes] == [["settings"], ["data", "settings"]]
+
+
+def test_other_test_rows_are_refused(tmp_path: Path) -> None:
+    """The receipt's end says what they came to."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((40, 2)), np.arange(40) % 3
+    config = TrainConfig(epochs=1, batch_size=20)
+    for resume in (False, True):
+        np.savez(tmp_path / "d.npz", x=x, y=y, x_test=x[:9] + resume, y_test=y[:9])
+        data = dptrain.load(tmp_path / "d.npz", world=World())
+        refused = pytest.raises(InputError, match=r"data is .*test") if resume else nullcontext()
+        with refused:
+            dptrain.fit(
+                dptrain.mlp_for(data, ModelConfig(hidden=(2,))),
+                data,
+                replace(config, epochs=1 + resume),
+                out=tmp_path / "run",
+                resume=resume,
+                world=World(),
+            )
 
 
 def was(**values: Any) -> Identity:

@@ -357,6 +357,14 @@ def test_the_weights_of_rows_and_of_classes_are_multiplied(tmp_path: Path) -> No
     np.testing.assert_allclose(weights, [2 * 2 / 3, 3 * 2 / 3, 0, 5 * 2])
 
 
+def test_rows_keep_their_weights_where_others_are_held_out(tmp_path: Path) -> None:
+    text = "a,w,y\n" + "".join(f"{n / 8},{n / 8},{'pq'[n % 2]}\n" for n in range(20))
+    train = load(tmp_path, text, DataConfig(target=("y",), weight="w", validation=0.2)).train
+    weights = train.weights(slice(None))
+    assert weights is not None
+    assert weights.tolist() == train.raw_x(slice(None))[:, 0].tolist()
+
+
 @pytest.mark.parametrize("weight", ["-1", "inf"])
 def test_weights_that_can_not_be_are_refused(tmp_path: Path, weight: str) -> None:
     config = DataConfig(target=("y",), weight="w")
