@@ -6,13 +6,14 @@ from typing import Any
 
 import click
 
+from dptrain.cli.help import Told
 from dptrain.cli.options import build, config_option, debug_option, json_option, setting, settings
 from dptrain.cli.ranks import connect
 from dptrain.cli.results import print_result
 from dptrain.config import BenchConfig, ModelConfig, TrainConfig
 
 
-@click.command()
+@click.command(cls=Told)
 @settings(BenchConfig)
 @setting(ModelConfig, "hidden", (512, 512))
 @setting(ModelConfig, "activation")

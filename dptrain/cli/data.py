@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from dptrain.cli.help import Told
 from dptrain.cli.options import build, config_option, debug_option, json_option, setting
 from dptrain.cli.ranks import connect
 from dptrain.cli.results import print_result
@@ -30,7 +31,7 @@ def data() -> None:
     """Look at data, or convert what is larger than memory."""
 
 
-@data.command()
+@data.command(cls=Told)
 @click.argument("data", nargs=-1, metavar="[DATA]...")
 @_columns
 @config_option
@@ -54,7 +55,7 @@ def show(data: tuple[str, ...], as_json: bool, **values: Any) -> int:
     return 0
 
 
-@data.command()
+@data.command(cls=Told)
 @click.argument("inputs", nargs=-1, required=True, metavar="IN...")
 @click.argument("out", metavar="OUT")
 @_columns

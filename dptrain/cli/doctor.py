@@ -6,13 +6,14 @@ from typing import Any
 import click
 
 from dptrain import launch as launches
+from dptrain.cli.help import Told
 from dptrain.cli.options import build, config_option, debug_option, json_option, setting
 from dptrain.cli.ranks import connect
 from dptrain.cli.results import print_result
 from dptrain.config import BenchConfig, InputError, ModelConfig, TrainConfig
 
 
-@click.command()
+@click.command(cls=Told)
 @setting(BenchConfig, "inputs")
 @setting(BenchConfig, "outputs")
 @setting(ModelConfig, "hidden", (512, 512))

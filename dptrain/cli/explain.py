@@ -6,12 +6,13 @@ from typing import Any
 
 import click
 
+from dptrain.cli.help import Told
 from dptrain.cli.options import build, config_option, debug_option, settings
 from dptrain.cli.ranks import connect
 from dptrain.config import ExplainConfig, shown
 
 
-@click.command()
+@click.command(cls=Told)
 @click.argument("chapters", nargs=-1, metavar="[CHAPTER]...")
 @settings(ExplainConfig)
 @click.option(

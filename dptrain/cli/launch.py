@@ -7,7 +7,7 @@ from dptrain.jobs import SCHEDULERS, script
 
 
 @click.command(cls=Alone)
-@click.argument("scheduler", type=click.Choice(SCHEDULERS), metavar=f"[{'|'.join(SCHEDULERS)}]")
+@click.argument("scheduler", type=click.Choice(SCHEDULERS), metavar="SCHEDULER")
 def launch(scheduler: str) -> int:
     """Print a job script, to be changed at its top and handed in: dptrain launch slurm > job.sh
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import click
 
+from dptrain.cli.help import Setting, Told
 from dptrain.cli.ranks import connect
 from dptrain.config import (
     BenchConfig,
@@ -37,7 +38,7 @@ Config = TypeVar(
 )
 
 
-class Alone(click.Command):
+class Alone(Told):
     """A command of one process: nothing is asked of other ranks, and so no MPI is started."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
@@ -137,7 +138,7 @@ def _variable(name: str) -> str:
     return f"DPTRAIN_{name.upper()}"
 
 
-def _option(item: "Field[Any]", default: Any = ...) -> Callable[[Command], Command]:
+def _option(config: type, item: "Field[Any]", default: Any = ...) -> Callable[[Command], Command]:
     """Return the option of a setting; its values are checked where the settings are built."""
     default = item.default if default is ... else default
     kind, metavar, multiple = item.type, item.metadata.get("metavar"), False
@@ -152,6 +153,8 @@ def _option(item: "Field[Any]", default: Any = ...) -> Callable[[Command], Comma
     return click.option(
         f"--{option_name(item)}",
         item.name,
+        cls=Setting,
+        config=config,
         type=Whole() if kind is int else Real() if kind is float else kind,
         is_flag=kind is bool,
         metavar=metavar,
@@ -167,8 +170,9 @@ def settings(*configs: type) -> Callable[[Command], Command]:
     """Return a decorator that adds an option for each setting of some configurations."""
 
     def add(command: Command) -> Command:
-        for item in reversed([item for config in configs for item in fields(config)]):
-            command = _option(item)(command)
+        for config in reversed(configs):
+            for item in reversed(fields(config)):
+                command = _option(config, item)(command)
         return command
 
     return add
@@ -176,7 +180,8 @@ def settings(*configs: type) -> Callable[[Command], Command]:
 
 def setting(config: type, name: str, default: Any = ...) -> Callable[[Command], Command]:
     """Return the option of one setting of a configuration, perhaps with a default of its own."""
-    return _option(next(item for item in fields(config) if item.name == name), default)
+    item = next(item for item in fields(config) if item.name == name)
+    return _option(config, item, default)
 
 
 def build(config: type[Config], values: dict[str, Any]) -> Config:

@@ -5,12 +5,13 @@ from typing import Any
 
 import click
 
+from dptrain.cli.help import Told
 from dptrain.cli.options import build, config_option, debug_option, settings
 from dptrain.cli.ranks import connect
 from dptrain.config import PlotConfig, shown
 
 
-@click.command()
+@click.command(cls=Told)
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @settings(PlotConfig)
 @click.option(

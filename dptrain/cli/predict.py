@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from dptrain.cli.help import Told
 from dptrain.cli.options import Name, config_option, debug_option, json_option, model_option
 from dptrain.cli.ranks import connect
 from dptrain.cli.results import print_result
@@ -14,7 +15,7 @@ MOST_NAMED = 1000
 """Classes that are listed one by one."""
 
 
-@click.command()
+@click.command(cls=Told)
 @click.argument("run")
 @click.argument("data", nargs=-1, metavar="[DATA]...")
 @click.option(
@@ -50,7 +51,7 @@ def evaluate(
     return 0
 
 
-@click.command()
+@click.command(cls=Told)
 @click.argument("run")
 @click.argument("data", nargs=-1, required=True, metavar="DATA...")
 @click.option(

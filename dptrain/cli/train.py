@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from dptrain import status
+from dptrain.cli.help import Told
 from dptrain.cli.options import (
     Name,
     build,
@@ -56,7 +57,7 @@ def _dtype(ctx: click.Context, values: dict[str, Any]) -> str | None:
     return values["dtype"] if "dtype" in given else None
 
 
-@click.command()
+@click.command(cls=Told)
 @click.argument("data", nargs=-1, type=Name(), metavar="[DATA]...", envvar="DPTRAIN_DATA")
 @settings(TrainConfig, ModelConfig, ModelFile, DataConfig)
 @click.option(

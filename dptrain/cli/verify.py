@@ -4,13 +4,14 @@ from typing import Any
 
 import click
 
+from dptrain.cli.help import Told
 from dptrain.cli.options import config_option, debug_option, json_option, model_option
 from dptrain.cli.ranks import connect
 from dptrain.cli.results import print_result
 from dptrain.config import counted
 
 
-@click.command()
+@click.command(cls=Told)
 @click.argument("run")
 @click.argument("data", nargs=-1, metavar="[DATA]...")
 @click.option(
