@@ -370,3 +370,9 @@ def test_weights_that_can_not_be_are_refused(tmp_path: Path, weight: str) -> Non
     config = DataConfig(target=("y",), weight="w")
     with pytest.raises(InputError, match=r"line 3 has weight .* in 'w'; needed is a finite number"):
         load(tmp_path, f"a,w,y\n1,1,p\n2,{weight},q\n", config)
+
+
+def test_a_separator_that_nobody_guesses_is_named(tmp_path: Path) -> None:
+    text = "a!b,c!y\n1!2!p\n3!4!q\n"
+    named = load(tmp_path, text, replace(Y, delimiter="!")).encoding
+    assert (named.features, [*named.classes]) == (("a", "b,c"), ["p", "q"])
