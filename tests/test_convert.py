@@ -152,7 +152,7 @@ def test_three_ranks_write_what_one_writes(made: Path) -> None:
 
 BROKEN = {
     "format": 2,
-    "arrays": [{"file": "../x.npy", "shape": [NUM, 4, 3], "dtype": "<f4"}],
+    "arrays": [{"file": "../x.npy", "shape": [NUM, 4, 3], "dtype": "<f4", "sha256": [""]}],
     "columns": [{"name": "x", "role": "input", "kind": "words", "array": 0, "number": None}],
     "facts": {"sha256": "", "finite": True, "standard": 3},
 }
@@ -167,6 +167,11 @@ def test_a_manifest_may_be_a_strangers(key: str, made: Path, tmp_path: Path) -> 
     with pytest.raises(InputError, match=r"manifest\.json (is of format|does not hold what)"):
         dptrain.load(str(tmp_path), world=ALONE)
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    raw = bytearray((tmp_path / "0.npy").read_bytes())
+    raw[-1] ^= 1
+    (tmp_path / "0.npy").write_bytes(raw)
+    with pytest.raises(InputError, match=r"0\.npy is damaged: part 0"):
+        dptrain.load(str(tmp_path), world=ALONE)
     (tmp_path / "0.npy").write_bytes((tmp_path / "1.npy").read_bytes())
     with pytest.raises(InputError, match="the manifest says"):
         dptrain.load(str(tmp_path), world=ALONE)
