@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 import dptrain
 from dptrain import DataConfig, TrainConfig, World
 from dptrain.arrays import Kind, Param, entries_of
-from dptrain.config import Rule
+from dptrain.config import Reduction, Rule
 from dptrain.data.encode import Flat
 from dptrain.optim import optimizer
 from dptrain.optim.optimizer import Optimizer
 from dptrain.optim.rules import transforms
+from dptrain.reduce import REDUCERS
 from dptrain.reduce.layout import BLOCK, block_slices, rank_slices
 from dptrain.reduce.segments import Segments
 from dptrain.reduce.tree import tree_sum
@@ -89,6 +90,15 @@ def test_a_statistic_counts_in_no_norm() -> None:
     expected = math.fsum(float(v) ** 2 for v in (*first, *last))
     assert Segments(layout).square_norm(vector) == pytest.approx(expected, rel=1e-13)
     assert Segments(layout[1:2]).square_norm(vector[30:2030]) == 0
+
+
+@pytest.mark.parametrize("name", REDUCERS)
+def test_a_reducers_norm_is_the_root_of_the_sum_of_squares(name: Reduction) -> None:
+    reducer = REDUCERS[name](World(), 3000, 1, "float32")
+    gradient = random(3000, "float32")
+    exact = math.sqrt(math.fsum(float(value) ** 2 for value in gradient))
+    assert reducer.norm(gradient, Segments(layout_of([1300, 1700]))) == pytest.approx(exact, 1e-13)
+    reducer.close()
 
 
 # ---- the update of a vector that holds statistics

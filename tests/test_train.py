@@ -137,7 +137,8 @@ def test_without_patience_the_last_epoch_is_kept(data: Path, tmp_path: Path) -> 
 def test_the_lines_of_metrics_count_steps_epochs_and_examples(data: Path, tmp_path: Path) -> None:
     """Of 240 rows by 100: the last minibatch of an epoch has 40; the second epoch is cut short."""
     short: dict[str, Any] = {"epochs": None, "steps": 5, "patience": None}
-    train(data, tmp_path / "run", batch_size=100, log_every=1, **short)
+    summary = train(data, tmp_path / "run", batch_size=100, log_every=1, **short).summary
+    assert (summary["steps"], summary["epochs"]) == (5, 2)
     found = metrics_of(tmp_path / "run")
     counts = [(line["epoch"], line["step"], line["examples"]) for line in found]
     steps = [(1, 1, 100), (1, 2, 200), (1, 3, 240), (2, 4, 340), (2, 5, 440)]

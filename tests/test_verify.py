@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from dptrain.record.receipt import head_of
 from dptrain.run import identity
 from dptrain.run.check import Verdict
 from dptrain.run.verify import verify
+from dptrain.train.state import State
 from dptrain.world import World
 
 
@@ -134,6 +136,23 @@ def test_a_bit_of_a_checkpoint_under_a_right_checksum(step: int, name: str, run:
     if found.first_difference is not None:
         assert found.first_difference["step"] == step
         assert found.first_difference["found"].keys() == {name}
+
+
+def test_a_value_of_a_checkpoint_under_a_right_checksum(run: Path) -> None:
+    """Each that its run goes on with: a replay that passes it finds that one and no other."""
+    path = checkpoint.path_of(run, 3)
+    arrays, state = checkpoint.read(path)
+    names = {item.name for item in fields(State)} - {"step", "kept"}  # which others are held to
+    for name in sorted(names | {"metrics_lines"}):
+        value = state[name]
+        if isinstance(value, dict):
+            other: Any = {key: number + 1 for key, number in value.items()}
+        else:
+            other = value + 1 if isinstance(value, int) else (1.5).hex()
+        checkpoint.write(path, arrays, state | {name: other})
+        difference = check(run, "all").first_difference
+        assert difference is not None, name
+        assert difference == {"step": 3, "receipt": {name: other}, "found": {name: value}}
 
 
 def test_a_bit_of_the_model(run: Path) -> None:
