@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from dptrain.arrays import Array
 from dptrain.config import DataConfig, InputError, Scale, shown
+from dptrain.data.check import check_rows
 from dptrain.data.encode import Encoding
-from dptrain.data.feed import Rows, check_rows
+from dptrain.data.feed import Rows
 from dptrain.data.field import PARTS, Field, date_parts
 from dptrain.data.split import Chosen, HeldOut, Kept
 from dptrain.data.table import Column, Table

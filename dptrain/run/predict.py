@@ -10,8 +10,9 @@ import numpy as np
 
 from dptrain.arrays import Array
 from dptrain.config import DataConfig, InputError
+from dptrain.data.check import check_rows
 from dptrain.data.encode import Encoding
-from dptrain.data.feed import Rows, check_rows
+from dptrain.data.feed import Rows
 from dptrain.data.read import read
 from dptrain.data.roles import Roles
 from dptrain.data.table import Column

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from dptrain.arrays import Array, Forms
 from dptrain.config import InputError, Task, TrainConfig, is_text, nearest
+from dptrain.data.check import check_block
 from dptrain.data.encode import Encoding
-from dptrain.data.feed import Rows, check_block
+from dptrain.data.feed import Rows
 from dptrain.data.given import given
 from dptrain.data.roles import Roles
 from dptrain.data.table import Column, Table
