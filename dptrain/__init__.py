@@ -1,6 +1,7 @@
 """Data-parallel minibatch training on CPUs with MPI: the same bytes on any number of processes."""
 
 import importlib
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -60,6 +61,15 @@ _HOMES = {
     "dptrain.version": ("__version__",),
     "dptrain.world": ("World", "connect"),
 }
+
+
+_LIBRARIES = {"TorchModel": "torch", "JaxModel": "jax"}
+
+
+def __dir__() -> list[str]:
+    """Return the public names, but for those whose library is not there; help() shows them."""
+    absent = {name for name, library in _LIBRARIES.items() if find_spec(library) is None}
+    return sorted({*globals(), *__all__} - absent)
 
 
 def __getattr__(name: str) -> Any:

@@ -70,11 +70,28 @@ class InputError(ValueError):
         self.everywhere = everywhere
 
 
+ELSEWHERE = {
+    "lr": "learning-rate", "rate": "learning-rate", "alpha": "learning-rate", "bs": "batch-size",
+    "wd": "weight-decay", "l2": "weight-decay", "layers": "hidden", "units": "hidden",
+    "rng": "seed", "early-stopping": "patience", "val": "validation", "label": "target",
+    "output": "out", "epoch": "epochs", "scheduler": "schedule",
+}  # fmt: skip
+"""What settings are called in other programs."""
+
+
+def likely(found: str, valid: Iterable[str], cutoff: float = 0.5) -> str | None:
+    """Return which of some names is meant by one that is none of them."""
+    names = list(valid)
+    meant = ELSEWHERE.get(found.lower().replace("_", "-"))
+    close = difflib.get_close_matches(found, names, n=1, cutoff=cutoff)
+    return meant if meant in names else close[0] if close else None
+
+
 def nearest(found: str, valid: Iterable[str]) -> str:
     """Return "valid: a, b; did you mean 'b'?" for a name that is not one of `valid`."""
     names = list(valid)
-    close = difflib.get_close_matches(found, names, n=1, cutoff=0.5)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    close = likely(found, names)
+    hint = f"; did you mean {close!r}?" if close else ""
     shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
     return f"valid: {shown}{hint}"
 
@@ -119,19 +136,23 @@ def option_name(item: "Field[Any]") -> str:
 
 
 Unit = Literal["steps", "seconds", "epochs"]
+SECONDS = {"s": 1, "second": 1, "min": 60, "minute": 60, "h": 3600, "hour": 3600}
 
 
 def interval(text: str) -> tuple[float, Unit]:
-    """Return what "500 steps", "500", "10 seconds", "10s" or "2 epochs" mean; InputError else."""
+    """Return what "500", "2 epochs", "10s", "5 minutes" or "1h" mean; InputError else."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([a-z]*)\s*", text)
     units: tuple[Unit, ...] = get_args(Unit)
     word = match[2] if match else ""
-    unit = "seconds" if word == "s" else next((u for u in units if word in ("", u, u[:-1])), None)
+    unit = next((u for u in units if word in ("", u, u[:-1])), None)
     number = float(match[1]) if match else 0.0
+    seconds = SECONDS.get(word) or SECONDS.get(word.removesuffix("s"))
+    if seconds:
+        number, unit = number * seconds, "seconds"
     if unit is None or not 0 < number < math.inf or (unit != "seconds" and number != int(number)):
         raise InputError(
-            f"checkpoint-every is {text!r}; needed is a number above 0 of steps, seconds or "
-            "epochs, such as 500, '60 seconds' or '1 epoch'"
+            f"checkpoint-every is {text!r}; give a number above 0 of steps, epochs, seconds, "
+            "minutes or hours, such as 500, '1 epoch', '5 minutes' or 1h"
         )
     return number, unit
 
@@ -382,7 +403,7 @@ class TrainConfig(Checked):
     )
     checkpoint_every: str = setting(
         "60 seconds",
-        "Between two checkpoints: 500 (steps), '60 seconds' or '1 epoch'.",
+        "Between two checkpoints: 500 (steps), '5 minutes', 1h or '1 epoch'.",
         metavar="INTERVAL",
     )
     keep_checkpoints: int = setting(

@@ -4,18 +4,22 @@ import io
 import json
 import os
 import pty
+import pydoc
 import re
 import signal
 import subprocess
 import tomllib
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from conftest import BIN, Start
 
+import dptrain as dptrain_package
 from dptrain import load_trained
-from dptrain.record.progress import Lines
+from dptrain.cli.train import train
+from dptrain.record.progress import Lines, fitted
 
 QUICK = ("--steps", "3", "--json")
 WRITTEN = {"config.toml", "metrics.jsonl", "seconds.json", "receipt.jsonl"}
@@ -125,6 +129,47 @@ def test_the_time_left_goes_by_the_steps_of_this_start(monkeypatch: pytest.Monke
     ]
 
 
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_line_of_an_epoch_fits(width: int) -> None:
+    values = {"epoch": 300, "train_loss": 0.01234567, "validation_loss": 1234.5678,
+              "validation_rmse": 0.1234, "validation_mae": 0.5, "validation_r2": 0.25}  # fmt: skip
+    line = fitted(values, "step 45000/45000  ", "23 min 20 s", width)
+    assert len(line) <= width
+    assert line.startswith("epoch 300" if width < 120 else "step 45000/45000  epoch 300")
+    assert "0.01235, validation" in line
+    assert ("rmse 0.1234" in line) == (width > 60)
+    assert line.endswith("23 min 20 s left")
+
+
+def test_of_hundreds_of_epochs_some_get_a_line() -> None:
+    said = io.StringIO()
+    lines = Lines(400, 0, said)
+    for epoch in range(1, 201):
+        lines.metrics({"epoch": epoch, "step": 2 * epoch, "train_loss": 0.5})
+    assert [int(line.split()[3]) for line in said.getvalue().splitlines()] == [*range(4, 201, 4)]
+
+
+@pytest.mark.parametrize(
+    ("option", "meant"),
+    [
+        ("--lr", "did you mean --learning-rate?"),
+        ("--workers", "mpirun -n 4 dptrain train"),
+        ("-n", "mpirun -n 4 dptrain train"),
+        ("--batchsize", "did you mean --batch-size?"),
+        ("--qqq", "see dptrain train --help"),
+    ],
+)
+def test_an_option_that_is_none_points_to_the_one_that_is_meant(option: str, meant: str) -> None:
+    with pytest.raises(click.UsageError, match=re.escape(meant)):
+        train.make_context("train", [option, "4"])
+
+
+def test_public_names_are_listed() -> None:
+    models = {"TorchModel", "JaxModel"}  # whose library may not be there
+    assert {*dptrain_package.__all__} - models <= {*dir(dptrain_package)}
+    assert "fit(" in pydoc.plain(pydoc.render_doc(dptrain_package))
+
+
 def test_more_threads_than_cores_are_said_once(dptrain: Start) -> None:
     cores = len(os.sched_getaffinity(0))
     said = f" has {cores} cores for {cores + 1} ranks; expect waiting"
@@ -143,6 +188,7 @@ def test_progress_is_a_bar_on_a_terminal(tmp_path: Path) -> None:
     os.close(terminal)
     os.close(theirs)
     assert "45/45" in shown
+    assert shown.count("train loss") == 3  # a line an epoch stays
     assert "epoch 3" in shown
     assert b"sha256" in done.stdout
 

@@ -25,6 +25,10 @@ from dptrain.record.files import PIECE, Journal, lines_of, lock, replace_file, w
         ("500 steps", (500, "steps")),
         ("1 step", (1, "steps")),
         ("10s", (10, "seconds")),
+        ("5 minutes", (300, "seconds")),
+        ("1.5 min", (90, "seconds")),
+        ("1h", (3600, "seconds")),
+        ("2 hours", (7200, "seconds")),
         ("0.5 seconds", (0.5, "seconds")),
         (" 2 epochs ", (2, "epochs")),
         ("1epoch", (1, "epochs")),
@@ -59,7 +63,7 @@ def test_an_interval_is_a_number_and_a_unit(text: str, expected: tuple[float, Un
     ],
 )
 def test_what_is_no_interval_says_what_is_needed(text: str) -> None:
-    with pytest.raises(InputError, match=r"checkpoint-every is .*such as 500, '60 seconds'"):
+    with pytest.raises(InputError, match=r"checkpoint-every is .*such as 500, '1 epoch'"):
         interval(text)
 
 

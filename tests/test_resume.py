@@ -331,8 +331,8 @@ def test_the_last_checkpoints_and_the_best_are_kept(tmp_path: Path) -> None:
         (["--resume", "run", "--hidden", "9"], "hidden is [9]; the run has [128]"),
         (["--out", "run"], "to go on with the run in it: --resume run"),
         (["--out", "new", "--force"], "force is given without resume"),
-        (["--checkpoint-every", "2 weeks"], "checkpoint-every is '2 weeks'; needed is"),
-        (["--checkpoint-every", "0s"], "checkpoint-every is '0s'; needed is"),
+        (["--checkpoint-every", "2 weeks"], "checkpoint-every is '2 weeks'; give a number"),
+        (["--checkpoint-every", "0s"], "checkpoint-every is '0s'; give a number"),
     ],
 )
 @pytest.mark.parametrize("ranks", [None, 2])

@@ -13,6 +13,7 @@ from dptrain.config import (
     ModelFile,
     PlotConfig,
     TrainConfig,
+    likely,
 )
 
 TITLES = {
@@ -37,8 +38,30 @@ class Setting(click.Option):
         self.group = SAFETY if self.name in SAFE else TITLES[config]
 
 
+LAUNCHERS = {"-n", "-np", "--np", "--n", "--workers", "--num-workers", "--ranks", "--processes",
+             "--nproc", "-j", "--jobs"}  # fmt: skip
+"""What other programs call the number of processes."""
+
+
 class Told(click.Command):
     """A command whose help says its options by group, and ends with a Markdown file of its own."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the line; say of an option that is none which one is meant."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            raise click.UsageError(self._misspelt(error.option_name), ctx) from None
+
+    def _misspelt(self, found: str) -> str:
+        """Return what is said of an option that is none."""
+        if found in LAUNCHERS:
+            line = f"mpirun -n 4 dptrain {self.name}"
+            return f"no option {found}; the launcher starts the processes: {line} ..."
+        names = [name.lstrip("-") for option in self.params for name in option.opts]
+        meant = likely(found.lstrip("-"), [name for name in names if name != "force"])
+        hint = f"did you mean --{meant}?" if meant else f"see dptrain {self.name} --help"
+        return f"no option {found}; {hint}"
 
     def get_short_help_str(self, limit: int = 45) -> str:  # noqa: ARG002 (lines are wrapped)
         """Return the first sentence, whole."""

@@ -1,7 +1,6 @@
 """The `dptrain` command: its group of commands, and how every rank ends."""
 
 import contextlib
-import difflib
 import os
 import resource
 import sys
@@ -22,7 +21,7 @@ from dptrain.cli.ranks import connect
 from dptrain.cli.supervise import supervise
 from dptrain.cli.train import train
 from dptrain.cli.verify import verify
-from dptrain.config import InputError, nearest, quoted, shown
+from dptrain.config import InputError, likely, nearest, quoted, shown
 from dptrain.launch import announced, let_the_first_speak
 from dptrain.status import CTRL_C
 from dptrain.world import connected
@@ -97,8 +96,9 @@ def _warn_of_variables() -> None:
     valid = {str(param.envvar) for param in options if param.envvar}
     for name in sorted(os.environ):
         if name.startswith("DPTRAIN_") and name not in valid:
-            close = difflib.get_close_matches(name, valid, n=1, cutoff=0.8)
-            hint = f"; did you mean {close[0]}?" if close else ""
+            known = {one.removeprefix("DPTRAIN_").lower().replace("_", "-"): one for one in valid}
+            meant = likely(name.removeprefix("DPTRAIN_").lower().replace("_", "-"), known, 0.7)
+            hint = f"; did you mean {known[meant]}?" if meant else ""
             print(f"dptrain: warning: {shown(name)} is no setting{hint}", file=sys.stderr)
 
 

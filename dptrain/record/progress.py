@@ -1,6 +1,7 @@
 """How a run shows itself while it goes on: a bar where people watch, plain lines elsewhere."""
 
 import contextlib
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -46,52 +47,84 @@ class Silence:
         """End the progress."""
 
 
+MOST = 50
+"""Epochs of a run that get a line each; of more, every second, third, ... does."""
+
+
+def fitted(values: Mapping[str, float], step: str, left: str, width: int) -> str:
+    """Return an epoch's line: as much of what it came to as there is room for."""
+    losses = [f"{k[:-5]} loss {v:.4g}" for k, v in values.items() if k.endswith("_loss")]
+    scores = measures({k: v for k, v in values.items() if "loss" not in k}, "validation_")
+    more = scores.split(", ") if scores else []
+    epoch, short = f"epoch {values['epoch']}", False
+    for cut in ("", *["more"] * (len(more) - 1), "step", "words", "more"):
+        if cut == "more":
+            del more[-1:]
+        step, short = "" if cut == "step" else step, short or cut == "words"
+        told = ", ".join([*losses, *more])
+        if short:
+            told = told.replace("train ", "").replace("validation loss", "validation")
+        line = f"{step}{epoch}  {told}  {left} left"
+        if len(line) <= width:
+            break
+    return line
+
+
 class Lines(Silence):
-    """Plain lines: the first and last epoch and one in half a second, or a step in ten seconds."""
+    """Plain lines: one an epoch, of hundreds of epochs fewer, or a step in ten seconds."""
+
+    width = 80
 
     def __init__(self, num_steps: int, first: int, stream: TextIO | None = None) -> None:
         self.num_steps, self.first = num_steps, first
         self.stream = stream or sys.stderr
         self.start = self.last = time.monotonic()
 
-    def _say(self, step: int, text: str) -> None:
+    def _left(self, step: int) -> str:
+        """Return how much time is left, by the pace of this start."""
         self.last = time.monotonic()
         pace = (self.last - self.start) / max(1, step - self.first)
-        left = duration(pace * (self.num_steps - step))
-        width = len(str(self.num_steps))
-        line = f"step {step:{width}}/{self.num_steps}  {text}  {left} left"
+        return duration(pace * (self.num_steps - step))
+
+    def _step(self, step: int) -> str:
+        return f"step {step:{len(str(self.num_steps))}}/{self.num_steps}  "
+
+    def _print(self, line: str) -> None:
         with contextlib.suppress(OSError):  # nobody reads any more: no reason to end a run
             print(line, file=self.stream, flush=True)
 
     def step(self, step: int, loss: float) -> None:
         if time.monotonic() - self.last >= 10:
-            self._say(step, f"loss {loss:.4g}")
+            left = self._left(step)
+            self._print(f"{self._step(step)}loss {loss:.4g}  {left} left")
 
     def metrics(self, values: Mapping[str, float]) -> None:
-        step, epoch = int(values["step"]), values["epoch"]
-        due = epoch == 1 or step == self.num_steps or time.monotonic() - self.last >= 0.5
-        if due and "loss" not in values:
-            self._say(step, f"epoch {epoch}  {measures(values)}")
+        step, epoch = int(values["step"]), int(values["epoch"])
+        every = math.ceil(self.num_steps * epoch / max(1, step) / MOST)
+        late = time.monotonic() - self.last >= 10
+        if "loss" not in values and (epoch % every == 0 or step == self.num_steps or late):
+            self._print(fitted(values, self._step(step), self._left(step), self.width))
 
 
-class Bar(Silence):
-    """A bar with the time left, for a terminal."""
+class Bar(Lines):
+    """The same lines, for a terminal, and below them a bar with the time left."""
 
     def __init__(self, num_steps: int, first: int) -> None:
+        super().__init__(num_steps, first)
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-        columns = ("step", MofNCompleteColumn(), BarColumn(), TimeRemainingColumn(compact=True))
-        self.bar = Progress(*columns, "{task.description}", console=Console(stderr=True))
+        columns = ("step", MofNCompleteColumn(), BarColumn(20), TimeRemainingColumn(compact=True))
+        self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        self.width = self.bar.console.width
         self.task = self.bar.add_task("", total=num_steps, completed=first)
         self.bar.start()
 
     def step(self, step: int, loss: float) -> None:  # noqa: ARG002 (the epoch's loss is steadier)
         self.bar.update(self.task, completed=step)
 
-    def metrics(self, values: Mapping[str, float]) -> None:
-        if "loss" not in values:
-            self.bar.update(self.task, description=f"epoch {values['epoch']}  {measures(values)}")
+    def _print(self, line: str) -> None:
+        self.bar.console.print(line, markup=False, highlight=False)
 
     def warn(self, text: str) -> None:
         """Above the bar."""
