@@ -149,3 +149,11 @@ def test_a_run_is_stored_and_known_again(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.probabilities(x).sum(axis=1), 1, rtol=1e-6)
     verdict = dptrain.verify(run, "2:3", model=JaxModel(perceptron, apply_dropping))
     assert verdict.verdict == "identical"
+
+
+def test_the_pendulums_keep_an_energy_that_is_learned(tmp_path: Path) -> None:
+    example = Path(__file__).parent.parent / "examples" / "pendulum.py"
+    start("python", example, "states.npz", cwd=tmp_path)
+    line = ("states.npz", "--model", f"{example}:build", "--scale", "none", "--epochs", "4")
+    done = start("dptrain", "train", *line, "--json", "--quiet", cwd=tmp_path, timeout=110)
+    assert done.json["test_r2"] > 0.8

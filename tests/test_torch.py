@@ -1,7 +1,9 @@
 """Shows that a PyTorch module is trained as NumPy's models are: sums, bits, and what is refused."""
 
 import copy
+import importlib
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -366,3 +368,42 @@ def test_a_run_is_stored_and_known_again(tmp_path: Path) -> None:
     whole = dptrain.fit(TorchModel(perceptron()), data, TrainConfig(steps=6))
     assert longer.summary["params_sha256"] == whole.summary["params_sha256"]
     assert ModelConfig().dtype == "float32"
+
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def test_the_convolutional_network_learns_digits_on_any_ranks(tmp_path: Path) -> None:
+    found = []
+    for ranks in (None, 2):
+        line = ("--epochs", "3", "--shards", "2", "--model-arg", "width=8", "--scale", "standard")
+        model = (
+            "--model",
+            f"{EXAMPLES / 'cnn.py'}:build",
+            "--out",
+            f"{ranks}",
+            "--json",
+            "--quiet",
+        )
+        done = start("dptrain", *model, *line, ranks=ranks, cwd=tmp_path, timeout=110)
+        found.append(done.json)
+    assert found[0]["params_sha256"] == found[1]["params_sha256"]
+    assert found[0]["test_accuracy"] > 0.8
+
+
+def test_the_transformer_learns_letters_that_count(tmp_path: Path) -> None:
+    sys.path.append(str(EXAMPLES))
+    letters = importlib.import_module("letters")
+    x, y = letters.rows("def f(x):\n    return x\n\n" * 60)
+    assert (y[-1] == -1).any()
+    np.savez(tmp_path / "few.npz", x=x, y=y.astype(np.float32))
+    config = DataConfig(task="regression", scale="none", validation=0.2)
+    data = dptrain.load(tmp_path / "few.npz", config)
+    torch.manual_seed(0)
+    net = letters.build(x.shape[1:], 0, width=32, layers=1)
+    model = TorchModel(net, letters.loss, metrics=letters.metrics)
+    dptrain.check_model(model, data)
+    settings = TrainConfig(batch_size=8, epochs=40, learning_rate=0.01)
+    history = dptrain.fit(model, data, settings).history
+    assert history[0]["train_loss"] > 2.5
+    assert history[-1]["validation_right"] > 0.8
