@@ -57,7 +57,7 @@ def read_runs(paths: Sequence[str | Path]) -> list[Run]:
     """
     whole = (os.path.abspath(path) for path in paths)  # noqa: PTH100 (links keep their names)
     found = dict.fromkeys(map(Path, whole))
-    lines = [_lines(path / METRICS) for path in found]
+    lines = [read_lines(path / METRICS) for path in found]
     for depth in count(1):
         names = ["/".join(path.parts[-depth:]) for path in found]
         if len(set(names)) == len(found):
@@ -65,7 +65,7 @@ def read_runs(paths: Sequence[str | Path]) -> list[Run]:
     return [Run(*run) for run in zip(names, lines, strict=True)]
 
 
-def _lines(path: Path) -> list[dict[str, float]]:
+def read_lines(path: Path) -> list[dict[str, float]]:
     """Return what `metrics.jsonl` holds; a last line that is only half there is left out."""
     lines: list[dict[str, float]] = []
     try:

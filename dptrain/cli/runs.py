@@ -1,0 +1,42 @@
+"""dptrain runs."""
+
+from pathlib import Path
+
+import click
+
+from dptrain.cli.help import Told
+from dptrain.cli.options import config_option, debug_option, json_option
+from dptrain.cli.ranks import connect
+from dptrain.cli.results import print_result
+
+
+@click.command(cls=Told)
+@click.argument("directory", default="runs", metavar="[DIR]")
+@click.option(
+    "--sort",
+    metavar="COLUMN",
+    default="run",
+    show_default=True,
+    envvar="DPTRAIN_RUNS_SORT",
+    help="The column to sort by, such as validation_loss.",
+)
+@click.option(
+    "--reverse", is_flag=True, envvar="DPTRAIN_RUNS_REVERSE", help="Largest first, or last name."
+)
+@config_option
+@json_option
+@debug_option
+def runs(directory: str, sort: str, reverse: bool, as_json: bool) -> int:
+    """A table of the runs in DIR: state, settings that differ, best metrics.
+
+    State is done; stopped, which is saved to go on later; going on; or died. Metrics are the best
+    of any epoch.
+    """
+    world = connect()
+    from dptrain.plot import table
+
+    with world.together():
+        if world.rank == 0:
+            rows = table.ordered(table.runs_in(Path(directory)), sort, reverse=reverse)
+            print_result({"runs": rows}, as_json, lambda found: table.text(found["runs"]))
+    return 0

@@ -1,0 +1,125 @@
+"""A table of stored runs: what sets them apart, how good they became, and how they stand."""
+
+import contextlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dptrain.config import InputError, nearest, shown
+from dptrain.plot.metrics import read_lines
+from dptrain.record import rundir
+from dptrain.record.files import is_there, lock, names_in, open_plain, read_object
+
+BEST = {"train_loss": min, "validation_loss": min, "validation_accuracy": max,
+        "validation_label_accuracy": max, "validation_rmse": min, "validation_r2": max}  # fmt: skip
+"""The metrics that are told, and which of an epoch's is the best."""
+
+SIGNALS = ("SIG", "Ctrl-C")
+"""How what stopped a run begins, where it can go on; an early end by --patience is an end."""
+
+Row = dict[str, Any]
+
+
+def runs_in(directory: Path) -> list[Row]:
+    """Return a row for each run in a directory, by name: state, settings that differ, best metrics.
+
+    Local: reads only. A run that can't be read has a row with its state alone.
+
+    Raises
+    ------
+    InputError
+        The directory can't be read, or holds no run.
+    """
+    try:
+        found = [directory / name for name in names_in(directory)]
+    except OSError as error:
+        raise InputError(f"{directory}: {error.strerror}; name a directory of runs") from None
+    runs = [path for path in found if rundir.holds_run(path)]
+    if not runs:
+        raise InputError(f"{directory} holds no run; name the directory that runs are in")
+    settings = [_settings(path) for path in runs]
+    differ = _differing(settings)
+    return [
+        {"run": path.name, "state": state(path), "epochs": 0}
+        | {key: own[key] for key in differ if key in own}
+        | best(path)
+        for path, own in zip(runs, settings, strict=True)
+    ]
+
+
+def state(run: Path) -> str:
+    """Return "going on", "done", "stopped" (saved, to go on later) or "died"."""
+    receipt = run / rundir.RECEIPT
+    if is_there(receipt):
+        try:
+            held = lock(receipt)
+        except OSError:
+            held = -1  # may not be written here: nobody can tell
+        if held is None:
+            return "going on"
+        if held >= 0:
+            os.close(held)
+    try:
+        with open_plain(run / rundir.SUMMARY, rundir.SETTINGS) as file:
+            summary = read_object(file.read())
+    except (OSError, ValueError):
+        return "died"
+    signal = str(summary.get("stopped")).startswith(SIGNALS)
+    return "stopped" if signal else "done"
+
+
+def best(run: Path) -> Row:
+    """Return how many epochs a run has done, and the best of each metric."""
+    lines: list[dict[str, float]] = []
+    with contextlib.suppress(InputError):
+        lines = read_lines(run / rundir.METRICS)
+    values = {key: [line[key] for line in lines if key in line] for key in BEST}
+    epochs = int(max((line.get("epoch", 0) for line in lines if "train_loss" in line), default=0))
+    return {"epochs": epochs} | {key: BEST[key](own) for key, own in values.items() if own}
+
+
+def _settings(run: Path) -> dict[str, Any]:
+    try:
+        return rundir.read_config(run)
+    except InputError:
+        return {}
+
+
+def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the settings that are not the same in all runs, in the order of the file."""
+    keys = dict.fromkeys(key for own in settings for key in own if key != "epochs")
+    return [key for key in keys if any(own.get(key) != settings[0].get(key) for own in settings)]
+
+
+def ordered(rows: list[Row], column: str, *, reverse: bool) -> list[Row]:
+    """Return rows by a column, numbers before texts; those without a value come last."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    if column not in names:
+        raise InputError(f"no column {column!r} to sort by; {nearest(column, names)}")
+    known = [row for row in rows if row.get(column) is not None]
+    known.sort(key=lambda row: _rank(row[column]), reverse=reverse)
+    return known + [row for row in rows if row.get(column) is None]
+
+
+def _rank(value: Any) -> tuple[bool, float, str]:
+    number = isinstance(value, int | float)
+    return (not number, value if number else 0.0, "" if number else str(value))
+
+
+def text(rows: list[Row]) -> str:
+    """Return rows as a table for people, columns as wide as their widest cell."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    cells = [[name.replace("_", " ") for name in names]]
+    cells += [[_cell(row.get(name)) for name in names] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ("  ".join(map(str.ljust, line, widths)).rstrip() for line in cells)
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return shown(",".join(map(str, value)) if isinstance(value, list) else str(value))
