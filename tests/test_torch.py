@@ -407,3 +407,24 @@ def test_the_transformer_learns_letters_that_count(tmp_path: Path) -> None:
     history = dptrain.fit(model, data, settings).history
     assert history[0]["train_loss"] > 2.5
     assert history[-1]["validation_right"] > 0.8
+
+
+def test_code_that_fails_on_one_rank_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "fails.py").write_text(
+        "import os\nfrom torch import nn\n"
+        "class Net(nn.Linear):\n"
+        "    calls = 0\n"
+        "    def forward(self, x):\n"
+        "        Net.calls += 1\n"
+        "        if os.environ.get('PMI_RANK') == '1' and Net.calls > 3:\n"
+        "            raise KeyError('no such letter')\n"
+        "        return super().forward(x)\n"
+        "def build(shape, outputs):\n"
+        "    return Net(*shape, outputs)\n"
+    )
+    line = ("--model", "fails.py:build", "--scale", "standard", "--out", "run", "--quiet")
+    done = start("dptrain", *line, ranks=3, cwd=tmp_path, timeout=110)
+    assert done.status != 0  # 2, but for launchers that count the ranks which they kill
+    assert "rank 1 of 3" in done.stderr
+    assert "fails.py, line 8, in forward: KeyError: 'no such letter'" in done.stderr
+    assert 'fails.py", line 8, in forward' in done.stderr  # of the traceback
