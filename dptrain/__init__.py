@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from dptrain.arrays import Param
     from dptrain.config import DataConfig, InputError, ModelConfig, TrainConfig
     from dptrain.data.prepare import Data
+    from dptrain.level import use_cpu_level
     from dptrain.model import Model
     from dptrain.model.jax import JaxModel
     from dptrain.model.mlp import MLP
@@ -42,6 +43,7 @@ __all__ = [
     "load_trained",
     "mlp_for",
     "plot_runs",
+    "use_cpu_level",
     "verify",
 ]
 
@@ -49,6 +51,7 @@ _HOMES = {
     "dptrain.arrays": ("Param",),
     "dptrain.config": ("DataConfig", "InputError", "ModelConfig", "TrainConfig"),
     "dptrain.data.prepare": ("Data",),
+    "dptrain.level": ("use_cpu_level",),
     "dptrain.model": ("Model",),
     "dptrain.model.jax": ("JaxModel",),
     "dptrain.model.mlp": ("MLP",),

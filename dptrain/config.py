@@ -114,6 +114,7 @@ Rule = Literal["sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop"]
 Schedule = Literal["constant", "step", "cosine"]
 Shuffle = Literal["rows", "blocks"]
 Reduction = Literal["tree", "allreduce"]
+CpuLevel = Literal["native", "x86-64-v2", "x86-64-v3", "x86-64-v4"]
 Over = Literal["steps", "examples", "seconds"]
 
 
@@ -389,6 +390,9 @@ class TrainConfig(Checked):
     )
     threads: int = setting(
         1, "BLAS threads a rank; part of what decides the bytes.", low=1, high=1025
+    )
+    cpu_level: CpuLevel = setting(
+        "native", "Instructions to compute with; one that all CPUs have gives one result on all."
     )
     log_every: int | None = setting(
         None, "Also write a line of metrics every so many steps.", low=1

@@ -1,14 +1,23 @@
 """What this process may use of its machine, and of the control groups that it is in."""
 
+import ctypes
 import os
 import re
 import sys
 from collections.abc import Collection, Sequence
+from functools import cache
 from pathlib import Path
 
 from dptrain.config import counted
 
 CPUS = os.cpu_count() or 1
+
+LEAVES = (
+    (0, 2, "pni:0 ssse3:9 fma:12 cx16:13 sse4_1:19 sse4_2:20 movbe:22 popcnt:23 avx:28 f16c:29"),
+    (1, 1, "bmi1:3 avx2:5 bmi2:8 avx512f:16 avx512dq:17 avx512cd:28 avx512bw:30 avx512vl:31"),
+    (2, 2, "lahf_lm:0 abm:5 fma4:16"),
+)
+"""Where the C library has a CPU's features: leaf, register, bits."""
 
 
 def usable_cores() -> set[int]:
@@ -87,6 +96,34 @@ def cgroup(controller: str, groups: str | None = None, root: Path | None = None)
         inner = top / path.lstrip("/")
         found += [folder for folder in (inner, *inner.parents) if folder.is_relative_to(top)]
     return [folder for folder in found if folder.is_dir()]
+
+
+@cache
+def cpu_features(*, active: bool = False) -> frozenset[str] | None:
+    """Return the CPU's features as the C library knows them, or those that it uses itself.
+
+    None where it does not tell, as before glibc 2.33.
+    """
+    try:
+        ask = ctypes.CDLL(None).__x86_get_cpuid_feature_leaf
+    except (AttributeError, OSError):
+        return None
+    ask.argtypes, ask.restype = [ctypes.c_uint], ctypes.POINTER(ctypes.c_uint32 * 8)
+    found = set()
+    for leaf, register, bits in LEAVES:
+        value = ask(leaf).contents[register + 4 * active]
+        named = (name.split(":") for name in bits.split())
+        found |= {name for name, bit in named if value >> int(bit) & 1}
+    return frozenset(found)
+
+
+def listed_features() -> frozenset[str] | None:
+    """Return the CPU's features as Linux lists them; None where it does not."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return None
+    return next((frozenset(line.split()) for line in lines if line.startswith("flags")), None)
 
 
 def _number(folder: Path, *names: str) -> float | None:

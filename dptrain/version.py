@@ -1,5 +1,6 @@
 """Which program this is, and what it computes with: part of what decides the bytes."""
 
+import os
 import platform
 import re
 import subprocess
@@ -12,6 +13,10 @@ __version__ = version("dptrain")
 NAMED = r"(?:model name|Model Name|cpu model|cpu|CPU implementer|CPU part|uarch)\s*:\s*(.*\S)"
 """A line of Linux's list of CPUs that says which kind one is: on x86, LoongArch, MIPS, POWER, ARM
 (where every kind has numbers only), RISC-V."""
+
+
+KERNELS = {"Zen": "Haswell", "Cooperlake": "SkylakeX", "SapphireRapids": "SkylakeX"}
+"""CPUs for which OpenBLAS has no products of their own in float32 and float64."""
 
 
 def linear_algebra() -> list[str]:
@@ -30,12 +35,20 @@ def linear_algebra() -> list[str]:
 
 
 def known_blas() -> list[tuple[str, str]]:
-    """Return of each BLAS that threadpoolctl knows its name with the version, and its kernel."""
+    """Return of each BLAS that threadpoolctl knows its name with the version, and its kernel.
+
+    MKL does not tell whose; what it is told to keep to stands for it.
+    """
     import numpy  # noqa: F401 (loads it)
     import threadpoolctl
 
     pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
-    return [(f"{p['internal_api']} {p['version']}", p.get("architecture", "?")) for p in pools]
+    told = os.environ.get("MKL_CBWR", "?")
+    kernels = [pool.get("architecture", told) for pool in pools]
+    return [
+        (f"{pool['internal_api']} {pool['version']}", KERNELS.get(kernel, kernel))
+        for pool, kernel in zip(pools, kernels, strict=True)
+    ]
 
 
 def cpu() -> str:

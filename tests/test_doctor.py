@@ -188,6 +188,8 @@ FACTS = {
     "mpirun": ("/opt/bin/mpirun", "HYDRA build details: Version: 5.0.2"),
     "beside": "/opt/bin/mpirun",
     "cpu": "A CPU",
+    "level": "x86-64-v3",
+    "highest level": "x86-64-v3",
     "software": "NumPy 2",
     "blas": [("openblas 0.3", 1)],
     "cores": {0, 1, 2, 3},
@@ -220,6 +222,7 @@ def case(
     return replace(found, **others)
 
 
+V4 = {"level": "x86-64-v4", "highest level": "x86-64-v4"}
 ONE, TWO, SPREAD = [range(1)], [range(2)], [range(2), range(2, 4)]
 PRTE, HYDRA = Launch("Open MPI's mpirun", 0, 1), Launch("MPICH's or Intel MPI's mpiexec", 0, 1)
 OPEN_MPI = {"library": "Open MPI v5.0.11"}
@@ -249,7 +252,8 @@ def test_nothing_is_wrong_where_nothing_is() -> None:
         (case([range(3)], {"cores": {0}}, {"cores": {0}}), "cores", "warning", "ranks 0, 1 share"),
         (case(ONE, {"blas": []}), "blas", "warning", "none that threadpoolctl knows"),
         (case(ONE, {"blas": [("a 1", 1), ("b 2", 4)]}), "blas", "warning", "2 are loaded"),
-        (case(SPREAD, {}, {}, {"cpu": "B"}), "nodes", "warning", "A CPU; .*but B; "),
+        (case(SPREAD, {}, {}, {"cpu": "B"}), "nodes", "ok", "A CPU, B; x86-64-v3; "),
+        (case(SPREAD, V4), "nodes", "warning", "x86-64-v4; .*but x86-64-v3; "),
         (case(TWO, {"software": "NumPy 3"}), "nodes", "warning", "NumPy 3 on a, but"),
         (case(TWO, {"shared memory": 10}), "shared memory", "warning", "by messages"),
         (case(ONE, {"shared memory": 10}), "shared memory", "ok", "one rank a node"),

@@ -11,7 +11,7 @@ import dptrain
 PACKAGE = Path(dptrain.__file__).parent
 STAGES = {"order", "data", "model", "reduce", "optim", "record"}
 GROUND = {"world", "nodes", "guard", "neighbour", "board", "launch", "config", "keys", "machine"}
-GROUND |= {"version", "threads", "arrays", "status", "streams"}
+GROUND |= {"version", "threads", "level", "arrays", "status", "streams"}
 TOOLS = {"bench", "doctor", "explain"}
 OTHERS = {"cli", "jobs", "supervise", "plot", "figure", "run", "train", "__init__", "__main__"}
 FILES = sorted(PACKAGE.rglob("*.py"))

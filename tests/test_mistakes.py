@@ -644,6 +644,7 @@ def test_an_update_that_is_not_finite_is_never_kept(dptrain: Start, tmp_path: Pa
 ODD = """
 import os
 import sys
+from dataclasses import replace
 from unittest import mock
 
 import dptrain
@@ -652,15 +653,22 @@ from dptrain.run.predict import predict_run
 
 world = dptrain.connect()
 odd, here = world.rank == 1, os.getcwd()
-kernel = [("openblas 1", "Zen")] if odd else [("openblas 1", "Haswell")]
+found = identity.in_use()
+
+
+def used(**values):
+    return mock.patch.object(identity, "in_use", lambda: replace(found, **values))
+
+
 other = {
     "dptrain": mock.patch.object(identity, "__version__", "9" if odd else "1"),
     "NumPy": mock.patch.object(identity.np, "__version__", "9" if odd else "1"),
     "BLAS": mock.patch.object(identity, "known_blas", lambda: [("mkl" if odd else "blis", "x")]),
-    "kernel": mock.patch.object(identity, "known_blas", lambda: kernel),
+    "kernel": used(kernels=("Nehalem",) if odd else ("Haswell",)),
+    "libm": used(libm="1" if odd else "2"),
     "cpu": mock.patch.object(identity, "cpu", lambda: "A CPU" if odd else "B CPU"),
     "many": mock.patch.object(identity, "WHOLE", 0),
-    "none": mock.patch.object(identity, "known_blas", list),
+    "none": used(kernels=()),
 }
 data = dptrain.load("d.npz")
 run = f"{here}/run"
@@ -689,7 +697,7 @@ def test_a_rank_with_other_data_or_versions_is_named(tmp_path: Path) -> None:
     odd = {name: array.copy() for name, array in GOOD.items()}
     odd["x"].reshape(-1)[-1] += 1
     write(tmp_path, {"d.npz": GOOD, "odd/d.npz": odd, "odd.py": ODD})
-    names = ("data", "many", "test", "dptrain", "NumPy", "BLAS", "kernel", "cpu", "none")
+    names = ("data", "many", "test", "dptrain", "NumPy", "BLAS", "kernel", "libm", "cpu", "none")
     done = start("python", "odd.py", *names, ranks=3, cwd=tmp_path, timeout=60)
     assert done.status == 0, done.stderr
     said = done.stdout.splitlines()
@@ -707,9 +715,9 @@ def test_a_rank_with_other_data_or_versions_is_named(tmp_path: Path) -> None:
     warned = [line for line in done.stderr.splitlines() if "warning" in line]
     assert len(warned) == 3, done.stderr
     assert "not all ranks compute alike: " in warned[0]
-    assert "(Haswell)" in warned[0]
-    assert "(Zen)" in warned[0]
-    assert "with B CPU" in warned[1]
+    assert "Haswell" in warned[0]
+    assert "Nehalem" in warned[0]
+    assert "not all ranks have the same libm" in warned[1]
     assert "is none that threadpoolctl knows" in warned[2]
 
 

@@ -15,6 +15,7 @@ from conftest import Start
 import dptrain
 from dptrain import MLP, Data, DataConfig, InputError, ModelConfig, Param, TrainConfig, World
 from dptrain.config import option_name
+from dptrain.level import in_use
 from dptrain.model import described
 from dptrain.record import checkpoint, rundir
 from dptrain.record import receipt as receipts
@@ -22,6 +23,7 @@ from dptrain.run import identity
 from dptrain.run.resume import settings_of
 from dptrain.run.saved import Identity
 
+OTHER_LIBM = replace(in_use(), libm="another")
 SHORT = TrainConfig(
     batch_size=64, shards=3, epochs=3, checkpoint_every="17 steps", keep_checkpoints=100
 )
@@ -148,7 +150,7 @@ def test_other_settings_are_refused(
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("cpu", "Another CPU", "cpu is ['Another CPU']"),
+        ("in_use", OTHER_LIBM, "libm is ['another']"),
         ("linear_algebra", ["another blas"], "blas is ['another blas']"),
         ("__version__", "99", "dptrain is 99"),
     ],
@@ -171,7 +173,21 @@ def test_another_machine_is_refused_or_noted(
     assert receipts.read(tmp_path / "run").notes == [note]  # what is noted has been agreed to
     assert note["changed"].pop("settings") == {"epochs": 4}
     (noted,) = note["changed"].values()
-    assert noted in (value, [value])
+    assert noted in (value, [getattr(value, "libm", value)])
+
+
+def test_the_cpu_s_name_is_noted_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = dptrain.load(world=World())
+    model = dptrain.mlp_for(data)
+    dptrain.fit(model, data, SHORT, out=tmp_path / "run", world=World())
+    monkeypatch.setattr(identity, "cpu", lambda: "Another CPU")
+    longer = replace(SHORT, epochs=4)
+    dptrain.fit(model, data, longer, out=tmp_path / "run", resume=True, world=World())
+    (note,) = receipts.read(tmp_path / "run").notes
+    assert note["changed"] == {"cpu": ["Another CPU"], "settings": {"epochs": 4}}
+    assert dptrain.verify(tmp_path / "run", "all", world=World()).verdict == "identical"
 
 
 def test_other_data_is_refused_or_noted(tmp_path: Path, quick: Start) -> None:
@@ -239,7 +255,7 @@ def test_every_setting_that_changes_bytes_is_fixed() -> None:
             assert identity.changes(stored, now, force=False) == {}
         elif name in ("epochs", "steps"):
             assert identity.changes(stored, now, force=False) == {"settings": {name: 2}}
-        elif name not in ("shards", "threads"):  # which are compared as they come out
+        elif name not in ("shards", "threads", "cpu-level"):  # which are compared as they come out
             for force in (False, True):
                 with pytest.raises(InputError, match=f"{name} is 2; the run has 1"):
                     identity.changes(stored, now, force=force)

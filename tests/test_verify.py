@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from forgery import lines_of, rechain
 
 from dptrain.config import InputError
 from dptrain.guard import GUARD, Ask
+from dptrain.level import in_use
 from dptrain.record import checkpoint
 from dptrain.record.receipt import head_of
 from dptrain.run import identity
@@ -305,7 +306,7 @@ WORDS = {"seed = 0": "seed", "adam": "optimizer", "shards = 4": "shards"}
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("cpu", "Another CPU", "cpu: ['Another CPU'] here"),
+        ("in_use", replace(in_use(), libm="another"), "libm: ['another'] here"),
         ("linear_algebra", ["another blas"], "blas: ['another blas'] here"),
         ("__version__", "99", "dptrain: 99 here"),
     ],

@@ -23,6 +23,7 @@ from dptrain.config import BenchConfig, ModelConfig, TrainConfig
 @setting(TrainConfig, "batch_size", 256)
 @setting(TrainConfig, "optimizer")
 @setting(TrainConfig, "threads")
+@setting(TrainConfig, "cpu_level")
 @setting(TrainConfig, "seed")
 @click.option(
     "--plot", metavar="FILE", envvar="DPTRAIN_PLOT", help="Draw it: a .png, .svg or .pdf file."
@@ -41,7 +42,7 @@ def bench(plot: str | None, as_json: bool, quiet: bool, **values: Any) -> int:
     """
     settings, config = build(BenchConfig, values), build(TrainConfig, values)
     model_config = build(ModelConfig, values)
-    world = connect()
+    world = connect(config.cpu_level)
     from dptrain import figure
     from dptrain.bench import measure, show
     from dptrain.run.fit import mlp_for

@@ -11,6 +11,7 @@ from dptrain.cli.options import build, config_option, debug_option, json_option,
 from dptrain.cli.ranks import connect
 from dptrain.cli.results import print_result
 from dptrain.config import BenchConfig, InputError, ModelConfig, TrainConfig
+from dptrain.world import connected
 
 
 @click.command(cls=Told)
@@ -23,6 +24,7 @@ from dptrain.config import BenchConfig, InputError, ModelConfig, TrainConfig
 @setting(TrainConfig, "batch_size", 256)
 @setting(TrainConfig, "optimizer")
 @setting(TrainConfig, "threads")
+@setting(TrainConfig, "cpu_level")
 @setting(TrainConfig, "keep_checkpoints")
 @click.option(
     "--out",
@@ -45,8 +47,10 @@ def doctor(out: str, as_json: bool, **values: Any) -> int:
     model_config, config = build(ModelConfig, values), build(TrainConfig, values)
     data = build(BenchConfig, values)
     try:
-        world = connect()
+        world = connect(config.cpu_level)
     except InputError as error:
+        if connected() is not None:
+            raise
         return _misfits(error, as_json)
     from dptrain.doctor.examine import examine
     from dptrain.model.mlp import MLP

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import click
 
 from dptrain.cli.help import Setting, Told
-from dptrain.cli.ranks import connect
+from dptrain.cli.ranks import connect_as
 from dptrain.config import (
     BenchConfig,
     DataConfig,
@@ -247,7 +247,7 @@ def _read_run(ctx: click.Context, param: click.Parameter, run: str | None) -> st
     """Take the options' defaults from a run, whose directory only the first rank needs to see."""
     if run is None:
         return None
-    world = connect()
+    world = connect_as(run)
     from dptrain.run.resume import settings_of
     from dptrain.streams import warn
 

@@ -7,7 +7,7 @@ import click
 
 from dptrain.cli.help import Told
 from dptrain.cli.options import Name, config_option, debug_option, json_option, model_option
-from dptrain.cli.ranks import connect
+from dptrain.cli.ranks import connect_as, level_option
 from dptrain.cli.results import print_result
 
 EACH = {"f1_each": "F1", "roc_auc_each": "ROC-AUC"}
@@ -27,11 +27,17 @@ MOST_NAMED = 1000
     help="CSV column to compare with; repeat it for several.",
 )
 @model_option
+@level_option
 @config_option
 @json_option
 @debug_option
 def evaluate(
-    run: str, data: tuple[str, ...], target: tuple[str, ...], as_json: bool, model: str | None
+    run: str,
+    data: tuple[str, ...],
+    target: tuple[str, ...],
+    cpu_level: str | None,
+    as_json: bool,
+    model: str | None,
 ) -> int:
     """Loss and metrics of the model in RUN on DATA, or on the run's own test data.
 
@@ -42,7 +48,7 @@ def evaluate(
 
     Of a file with x_test and y_test these are taken, else x and y.
     """
-    world = connect()
+    world = connect_as(run, cpu_level)
     from dptrain.run.predict import evaluate_run
 
     found = evaluate_run(run, data, target, world, model)
@@ -76,6 +82,7 @@ def evaluate(
     help="Column to write beside predictions; unless given, those of the run.",
 )
 @model_option
+@level_option
 @config_option
 @debug_option
 def predict(
@@ -85,13 +92,14 @@ def predict(
     probabilities: bool,
     ids: tuple[str, ...],
     model: str | None,
+    cpu_level: str | None,
 ) -> int:
     """Predictions of the model in RUN for the rows of DATA: classes, labels or values.
 
     DATA needs no targets. Of a table the columns that the model was trained on are taken, in any
     order. Labels are written as they were given.
     """
-    world = connect()
+    world = connect_as(run, cpu_level)
     from dptrain.record.files import check_writable
     from dptrain.run.predict import predict_run
     from dptrain.run.predictions import check_name

@@ -1,13 +1,72 @@
-"""The ranks that a command line was started on."""
+"""The ranks that a command line was started on, and the level of CPU that they compute at."""
 
+import contextlib
+import os
 import shlex
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
+import click
+
+from dptrain import level as levels
 from dptrain import world as worlds
+from dptrain.config import InputError
+from dptrain.record.level import level_of
+from dptrain.streams import tell
+
+level_option = click.option(
+    "--cpu-level",
+    metavar=f"[{'|'.join([levels.NATIVE, *levels.LEVELS])}]",
+    envvar="DPTRAIN_CPU_LEVEL",
+    help="Instructions to compute with.  [default: as the run]",
+)
 
 
-def connect() -> worlds.World:
-    """Return all ranks, of which each is known by its command line. Collective."""
+def connect(level: str = levels.NATIVE) -> worlds.World:
+    """Return all ranks, of which each is known by its command line, at a level of CPU. Collective.
+
+    To be called before NumPy is imported.
+    """
+    return _connect(lambda: level, level)
+
+
+def connect_as(run: str, asked: str | None = None, step: int | None = None) -> worlds.World:
+    """Return all ranks at the level that a run was computed at, where none is asked for; says so.
+
+    `step` says when, in a run that went on at another level; at its end, unless given. Only the
+    first rank needs to see the run. Collective: see `connect`.
+    """
+    asked = asked or _asked()
+    if asked is not None:
+        return connect(asked)
+    here = levels.NATIVE
+    with contextlib.suppress(InputError):  # said below, by the rank that counts
+        here = level_of(Path(run), step) or levels.NATIVE
+    return _connect(lambda: level_of(Path(run), step), here)
+
+
+def _connect(find: Callable[[], str | None], expected: str) -> worlds.World:
+    """Return all ranks at the level that the first one finds; all that can is done before MPI."""
+    levels.begin_again(expected)
     world = worlds.connect()
     world.title = shlex.join(["dptrain", *sys.argv[1:]])
+    with world.together():
+        level = world.rank == 0 and find()
+    level = world.broadcast(level) or levels.NATIVE
+    with world.together():
+        levels.use_cpu_level(level)
+    if world.rank == 0 and level not in (levels.NATIVE, levels.highest(), _asked()):
+        tell(f"computing at {level}, as the run did")
     return world
+
+
+def _asked() -> str | None:
+    """Return the level that the command line or the variable asks for, before it is parsed."""
+    words = sys.argv[1:]
+    for number, word in enumerate(words):
+        if word == "--cpu-level":
+            return next(iter(words[number + 1 :]), None)
+        if word.startswith("--cpu-level="):
+            return word.partition("=")[2]
+    return os.environ.get("DPTRAIN_CPU_LEVEL") or None

@@ -115,7 +115,7 @@ def train(
     config = build(TrainConfig, values)
     model_config, data_config = build(ModelConfig, values), build(DataConfig, values)
     file, dtype = build(ModelFile, values), _dtype(click.get_current_context(), values)
-    world = connect()
+    world = connect(config.cpu_level)
     from dptrain.record import rundir
     from dptrain.run.fit import fit, load, model_for
 

@@ -6,7 +6,7 @@ import click
 
 from dptrain.cli.help import Told
 from dptrain.cli.options import config_option, debug_option, json_option, model_option
-from dptrain.cli.ranks import connect
+from dptrain.cli.ranks import connect, connect_as, level_option
 from dptrain.cli.results import print_result
 from dptrain.config import counted
 
@@ -21,6 +21,7 @@ from dptrain.config import counted
     help="Also do the steps A to B once more, counted from 1; A: goes to the last; or all.",
 )
 @model_option
+@level_option
 @config_option
 @json_option
 @click.option("--quiet", is_flag=True, envvar="DPTRAIN_QUIET", help="Show no progress.")
@@ -29,6 +30,7 @@ def verify(
     run: str,
     data: tuple[str, ...],
     replay: str | None,
+    cpu_level: str | None,
     as_json: bool,
     quiet: bool,
     model: str | None,
@@ -39,7 +41,9 @@ def verify(
     --replay the steps are computed again from the newest checkpoint before them; DATA says where
     the data is now, if it has moved. Exit status 0: all as it should be; 1: not.
     """
-    world = connect()
+    step = (replay or "").partition(":")[0]
+    first = int(step) if step.isdecimal() and len(step) < 17 else 1
+    world = connect() if replay is None else connect_as(run, cpu_level, first)
     from dptrain.run.verify import verify as check
 
     found = check(run, replay, data, file=model, quiet=quiet, world=world)

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 from dptrain.config import counted
 from dptrain.doctor.look import Facts, Unknown
 from dptrain.launch import RIGHT_LAUNCHER, Launch, misfit
+from dptrain.level import one_level
 from dptrain.machine import crowded
 from dptrain.train.needs import Needs
 
@@ -158,15 +159,15 @@ def _blas(case: Case) -> Finding:
 def _alike(case: Case) -> Finding:
     kinds: dict[str, list[str]] = {}
     for facts in case.everyone:
-        kinds.setdefault(f"{facts['cpu']}; {facts['software']}", []).append(facts["host"])
+        kinds.setdefault(f"{facts['level']}; {facts['software']}", []).append(facts["host"])
     if len(kinds) == 1:
-        return Finding("ok", next(iter(kinds)))
+        cpus = _list([facts["cpu"] for facts in case.everyone])
+        return Finding("ok", f"{cpus}; {next(iter(kinds))}")
     found = ", but ".join(f"{kind} on {_list(hosts)}" for kind, hosts in kinds.items())
-    return Finding(
-        "warning",
-        f"{found}: bits depend on which node computes which shard",
-        "ask for one kind of node (Slurm: --constraint) and install the same versions on all",
-    )
+    mend = "ask for one kind of node (Slurm: --constraint) and install the same versions on all"
+    if len({facts["level"] for facts in case.everyone}) > 1:
+        mend = f"{one_level([facts['highest level'] for facts in case.everyone])}; or {mend}"
+    return Finding("warning", f"{found}: bits depend on which node computes which shard", mend)
 
 
 def _shared(case: Case) -> Finding:
@@ -267,7 +268,7 @@ CHECKS: dict[str, tuple[Sequence[str], Callable[[Case], Finding]]] = {
     "launcher": (("library", "mpirun", "beside"), _launcher),
     "cores": (("cores", "quota"), _cores),
     "blas": (("blas",), _blas),
-    "nodes": (("cpu", "software"), _alike),
+    "nodes": (("cpu", "level", "highest level", "software"), _alike),
     "shared memory": (("shared memory", "left behind"), _shared),
     "memory": (("memory",), _memory),
     "directory": ((), _directory),

@@ -15,6 +15,7 @@ import numpy  # noqa: F401 (loads the BLAS that is looked at)
 import threadpoolctl
 
 from dptrain.launch import announced, library
+from dptrain.level import highest, in_use
 from dptrain.machine import CPUS, free_memory, quota, usable_cores
 from dptrain.reduce.memory import free_bytes, left_behind
 from dptrain.version import cpu, software
@@ -88,6 +89,8 @@ LOOKS: dict[str, Callable[[], Any]] = {
     "mpirun": mpirun,
     "beside": beside,
     "cpu": cpu,
+    "level": lambda: in_use().text,
+    "highest level": highest,
     "software": software,
     "blas": blas,
     "cores": usable_cores,

@@ -1,4 +1,7 @@
-"""The run directory: every file whole or absent, so that a run can be read at any instant."""
+"""The run directory: every file whole or absent, so that a run can be read at any instant.
+
+Its settings are read before NumPy is loaded, as they say what that may use.
+"""
 
 import contextlib
 import itertools
@@ -9,12 +12,10 @@ import time
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import tomli_w
-from numpy.typing import NDArray
 
-from dptrain.arrays import Forms
 from dptrain.config import InputError, quoted, shown
 from dptrain.record.files import (
     open_plain,
@@ -23,7 +24,11 @@ from dptrain.record.files import (
     shortened,
     temporary_of,
 )
-from dptrain.record.tensors import DamagedError, read_arrays, read_header
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from dptrain.arrays import Forms
 
 CONFIG, METRICS, RECEIPT, MODEL, SUMMARY, SECONDS = (
     "config.toml",
@@ -219,12 +224,14 @@ def numbers_of(line: bytes) -> dict[str, Any]:
 
 
 def read_tensors(
-    path: Path, fits: Callable[[dict[str, Any], Forms], object] = lambda *_: None
-) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    path: Path, fits: "Callable[[dict[str, Any], Forms], object]" = lambda *_: None
+) -> "tuple[dict[str, NDArray[Any]], dict[str, Any]]":
     """Return the named arrays and the plain values of a file from `checkpoint.encode`.
 
     `fits` is called with the values and the arrays' forms before there is memory for the arrays.
     """
+    from dptrain.record.tensors import DamagedError, read_arrays, read_header
+
     try:
         with open_plain(path) as file:
             _, values, forms = read_header(file)

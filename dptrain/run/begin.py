@@ -55,7 +55,7 @@ def open_run(
     start, arrays, changed, writer = resume.Start(), {}, {}, None
     with world.together():
         if world.rank == 0:
-            content = rundir.toml(settings, comment)
+            content = rundir.toml(now.settings, comment)
             directory = out() if callable(out) else Path(out)
             with _refused(directory), contextlib.ExitStack() as undo:
                 if not go_on:

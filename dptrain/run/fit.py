@@ -29,6 +29,7 @@ from dptrain.data.read import read
 from dptrain.data.roles import Roles
 from dptrain.guard import GUARD
 from dptrain.keys import Purpose, generator
+from dptrain.level import check
 from dptrain.model import Model, check_layout, described, is_own
 from dptrain.model import load as models
 from dptrain.model.file import build
@@ -205,6 +206,7 @@ def fit(
     same |= {"number of parameters": num_params(model.layout), "the model": known}
     check_equal(world, same)
     with world.together():
+        check(config.cpu_level)
         _check(model, data, config)
     crowded = world.crowded(config.threads)
     if crowded and not quiet and world.rank == 0:

@@ -1,6 +1,7 @@
 """What decides a run's bytes: ranks, who goes on with it and who replays it must have the same."""
 
 import hashlib
+import itertools
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from dptrain.config import InputError, TrainConfig
 from dptrain.data.feed import Rows
 from dptrain.data.prepare import Data
 from dptrain.data.table import Table
+from dptrain.level import LEVELS, NATIVE, highest, in_use, one_level
 from dptrain.model import described, is_own
 from dptrain.record.receipt import differences
 from dptrain.reduce.digest import HASHED, root
@@ -27,6 +29,9 @@ LENGTH = ("epochs", "steps")
 FREE = ("data", "test-data", "checkpoint-every", "keep-checkpoints", "audit-every", "stall-timeout")
 """Settings that change no byte of the result: where files are, and what guards the run."""
 
+
+NOTED = ("cpu",)
+"""What is noted of a run and decides nothing."""
 
 WHOLE = 2**26
 """Bytes of rows that are compared in whole by each rank; of more, `SAMPLES` pieces are. Measured:
@@ -86,25 +91,27 @@ def check_programs(world: World) -> None:
 
 
 def warn_of_machines(world: World, warn: Callable[[str], None]) -> None:
-    """Say, once, where nodes compute with other CPUs or kernels, and where the BLAS is not known.
+    """Say, once, where nodes compute at other levels, and where the BLAS is not known.
 
     Collective: every rank must call this.
     """
-    kernels = sorted({kernel for _, kernel in known_blas()})
-    everyone = world.allgather((socket.gethostname(), cpu(), kernels))
+    everyone = world.allgather((socket.gethostname(), in_use(), highest()))
     if world.rank > 0:
         return
-    if not all(kernels for _, _, kernels in everyone):
+    if not all(used.kernels for _, used, _ in everyone):
         warn(
             f"NumPy's BLAS ({', '.join(linear_algebra())}) is none that threadpoolctl knows: "
             "--threads can't set its threads, and the last bits may depend on their number"
         )
     kinds: dict[str, dict[str, None]] = {}
-    for host, name, names in everyone:
-        kinds.setdefault(f"{name} ({', '.join(names)})", {})[host] = None
+    for host, used, _ in everyone:
+        kinds.setdefault(used.text, {})[host] = None
+    told = ", ".join(f"{_some([*hosts])} with {kind}" for kind, hosts in kinds.items())
     if len(kinds) > 1:
-        told = ", ".join(f"{_some([*hosts])} with {kind}" for kind, hosts in kinds.items())
-        warn(f"not all ranks compute alike: {told}; bits depend on which computes which shard")
+        mend = one_level([top for *_, top in everyone])
+        warn(f"not all ranks compute alike: {told}; bits depend on which has which shard; {mend}")
+    elif len({used.libm for _, used, _ in everyone}) > 1:
+        warn("not all ranks have the same libm: bits depend on which has which shard")
 
 
 def _some(names: list[str]) -> str:
@@ -138,14 +145,19 @@ def identity(
     """
     tables = {"train": data.train} | ({} if data.test is None else {"test": data.test})
     ask: Callable[[], list[str]] | None = getattr(run.model, "software", None)
-    own = cpu(), tuple(linear_algebra()), tuple(ask() if ask else ())
-    machines = sorted({*world.allgather(own)})
-    blas, libraries = (sorted({name for m in machines for name in m[k]}) for k in (1, 2))
+    used = in_use()
+    own = linear_algebra(), ask() if ask else [], [used.text], [used.libm], [cpu()]
+    machines = world.allgather(own)
+    kinds = zip(*machines, strict=True)
+    blas, libraries, levels, libm, cpus = (sorted({*itertools.chain(*kind)}) for kind in kinds)
+    level = levels[0] if len(levels) == 1 and levels[0] in LEVELS else NATIVE
     return Identity(
         dptrain=__version__,
         numpy=np.__version__,
         blas=blas,
-        cpu=sorted({name for name, *_ in machines}),
+        cpu_level=levels,
+        libm=libm,
+        cpu=cpus,
         data={
             name: f"{rows.table.shapes()}: {fingerprint(rows, world)}"
             for name, rows in tables.items()
@@ -156,7 +168,7 @@ def identity(
         num_params=len(run.reducer.params),
         hash_every=config.steps_between_hashes,
         hash_block=HASHED,
-        settings=settings,
+        settings=settings | {"cpu-level": level},
         ranks=world.size if config.reduce == "allreduce" else None,
         libraries=libraries or None,
     )
@@ -172,10 +184,11 @@ def changes(stored: Identity, now: Identity, *, force: bool) -> dict[str, Any]:
     """
     found, old, new = differences(stored.plain(), now.plain()), stored.plain(), now.plain()
     settings = {k: v for k, v in found.pop("settings", {}).items() if k not in FREE}
+    noted = {name: found.pop(name) for name in NOTED if name in found}
     another = "model" in found and not (is_own(stored.model) and is_own(now.model))
     alike = is_own(stored.model) == is_own(now.model)  # the settings say what differs
     for name, value in settings.items() if alike else ():
-        if name not in (*LENGTH, "shards", "threads"):  # the latter are said below
+        if name not in (*LENGTH, "shards", "threads", "cpu-level"):  # the latter are said below
             raise InputError(
                 f"{name} is {value}; the run has {stored.settings.get(name)} and goes on with "
                 "its own settings: leave it out, or start a new run"
@@ -196,4 +209,4 @@ def changes(stored: Identity, now: Identity, *, force: bool) -> dict[str, Any]:
             f"{told}. The result would not be that of the undisturbed run; go on where it is as it "
             "was, or take --force to go on all the same, noted in the receipt"
         )
-    return found | ({"settings": settings} if settings else {})
+    return noted | found | ({"settings": settings} if settings else {})

@@ -16,7 +16,7 @@ from dptrain.reduce.digest import digest
 from dptrain.run.check import Found
 from dptrain.run.config import RunConfig
 from dptrain.run.fit import outcome
-from dptrain.run.identity import LENGTH
+from dptrain.run.identity import LENGTH, NOTED
 from dptrain.run.resume import Start, find
 from dptrain.run.saved import told
 from dptrain.run.trained import Trained, end_line
@@ -204,10 +204,11 @@ def check_unchanged(found: Receipt, start: int, last: int) -> None:
     """Raise InputError where the run went on otherwise within the steps to be replayed."""
     for note in found.notes:
         settings = note["changed"].get("settings", {})
-        only_longer = {*note["changed"]} == {"settings"} and {*settings} <= {*LENGTH}
+        noted = {*note["changed"]} - {*NOTED}
+        only_longer = noted <= {"settings"} and {*settings} <= {*LENGTH}
         rate_follows = found.run_before(note["step"])["settings"].get("schedule") == "cosine"
-        if note["changed"] and start < note["step"] < last and (rate_follows or not only_longer):
-            changed = ", ".join(dict.fromkeys([*settings, *note["changed"]]))
+        if noted and start < note["step"] < last and (rate_follows or not only_longer):
+            changed = ", ".join(dict.fromkeys([*settings, *sorted(noted)]))
             raise InputError(
                 f"after step {note['step']} the run went on changed ({changed}), and the replay "
                 f"would go from step {start} to {last}; replay to {note['step']}, or from a "

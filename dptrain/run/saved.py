@@ -20,7 +20,13 @@ class Identity:
     dptrain: str
     numpy: str
     blas: list[str]
+    """With version, and whose products it has."""
+    cpu_level: list[str]
+    """What each rank computes with; see `InUse.text`."""
+    libm: list[str]
+    """See `InUse.libm`."""
     cpu: list[str]
+    """The CPUs' names, which decide nothing."""
     data: dict[str, str]
     """Shapes and a hash of each table."""
     shards: int

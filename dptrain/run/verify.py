@@ -16,14 +16,14 @@ from dptrain.record.receipt import Receipt, differences
 from dptrain.run.check import Found, Verdict, check_files
 from dptrain.run.config import RunConfig
 from dptrain.run.fit import load, model_for
-from dptrain.run.identity import FREE, identity
+from dptrain.run.identity import FREE, NOTED, identity
 from dptrain.run.replay import Replay, check_unchanged, go_to
 from dptrain.run.saved import Identity, told
 from dptrain.threads import blas_threads
 from dptrain.train.loop import begin
 from dptrain.world import World, collective, connect
 
-MACHINE = ("dptrain", "numpy", "blas", "libraries", "cpu", "ranks")
+MACHINE = ("dptrain", "numpy", "blas", "libraries", "cpu_level", "libm", "ranks")
 """What of a run's identity says where it was computed: elsewhere bits may differ, or not."""
 
 
@@ -154,10 +154,10 @@ def _comparable(before: Identity, now: Identity, verdict: Verdict) -> bool:
     """Return whether steps can be compared; note what differs that may change their bits."""
     old, new = before.plain(), now.plain()
     found = differences(old, new)
-    settings = [name for name in found.pop("settings", {}) if name not in FREE]
+    settings = [name for name in found.pop("settings", {}) if name not in (*FREE, "cpu-level")]
     both_own = is_own(before.model) and is_own(now.model)
     machine = {*MACHINE, *(["model"] if both_own else [])}
-    for name in found:
+    for name in (name for name in found if name not in NOTED):
         text = f"{name}: {new.get(name)} here, {old.get(name)} in the run"
         if name in machine:
             verdict.notes.append(f"{text}: bits may differ by it")
@@ -165,6 +165,6 @@ def _comparable(before: Identity, now: Identity, verdict: Verdict) -> bool:
             verdict.wrong.append(text)
     if settings:
         verdict.wrong.append(f"settings that no run has: {', '.join(settings)}")
-    if settings or found.keys() - machine:
+    if settings or found.keys() - {*machine, *NOTED}:
         verdict.replayed = None
     return verdict.replayed is not None

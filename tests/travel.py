@@ -1,0 +1,147 @@
+"""Shows that a level's bytes are the same on every kind of CPU that has it: CPUs are emulated.
+
+    python tests/travel.py
+
+trains a little in many ways, on this CPU at each level that it has and on emulated CPUs, pinned to
+the same level, and prints a table: 'same', or what differs. Five minutes on one core; the suite has
+a short form of it. It needs qemu-user.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any, get_args
+
+from dptrain import level as levels
+
+EMULATOR = shutil.which("qemu-x86_64")
+
+CPUS = {
+    "Nehalem": "x86-64-v2",
+    "Haswell": "x86-64-v3",
+    "Broadwell": "x86-64-v3",
+    "Skylake-Client": "x86-64-v3",
+    "EPYC-Milan": "x86-64-v3",
+}
+"""Emulated CPUs, and the highest level that each has."""
+
+
+def cases() -> dict[str, Callable[[], str]]:
+    """Return trainings by name, each of which returns a hash of what it comes to."""
+    import numpy as np
+
+    import dptrain
+    from dptrain import DataConfig, ModelConfig, TrainConfig, World
+    from dptrain.config import Activation, DType, Rule, Scale
+
+    alone, rng = World(), np.random.default_rng(7)
+    x = (rng.standard_normal((300, 13)) * rng.uniform(0.1, 90, 13)).astype(np.float32)
+    mixed = x @ rng.standard_normal((13, 3))
+    targets: dict[str, Any] = {
+        "cross-entropy": mixed.argmax(1),
+        "binary-cross-entropy": (mixed > 0).astype(np.int64),
+        "mean-squared-error": mixed[:, 0] / 50,
+        "huber": mixed / 50,
+    }
+    base = TrainConfig(steps=6, batch_size=90, shards=3, seed=3)
+
+    def run(loss: str, model: Any, config: Any, scale: Any = "standard") -> str:
+        folder = os.environ["DPTRAIN_TRAVEL"]
+        path = f"{folder}/{loss}-{os.getpid()}.npz"
+        np.savez(path, x=x, y=targets[loss])
+        data = dptrain.load(path, DataConfig(validation=0.2, scale=scale), seed=3, world=alone)
+        trained = dptrain.fit(
+            dptrain.mlp_for(data, replace(model, loss=loss)), data, config, world=alone
+        )
+        found = hashlib.sha256(trained.params.tobytes())
+        found.update(trained.outputs(x).tobytes())
+        found.update(data.encoding.shift.tobytes() + data.encoding.factor.tobytes())
+        losses = [trained.summary[name] for name in ("train_loss", "validation_loss")]
+        return hashlib.sha256(found.digest() + np.array(losses).tobytes()).hexdigest()[:12]
+
+    found: dict[str, Callable[[], str]] = {}
+    for dtype in get_args(DType):
+        model = ModelConfig(hidden=(24, 16), dtype=dtype)
+        for name in get_args(Activation):
+            own = replace(model, activation=name)
+            found[f"{name} {dtype}"] = partial(run, "cross-entropy", own, base)
+        for name in targets:
+            found[f"{name} {dtype}"] = partial(run, name, model, base)
+        for name in get_args(Rule):
+            changed = replace(base, optimizer=name, learning_rate=0.01, weight_decay=0.01)
+            found[f"{name} {dtype}"] = partial(run, "huber", model, changed)
+        for name in get_args(Scale):
+            found[f"scale {name} {dtype}"] = partial(run, "cross-entropy", model, base, name)
+        others = {
+            "dropout": (replace(model, dropout=0.3), base),
+            "clip-norm": (model, replace(base, clip_norm=0.1)),
+            "clip-value": (model, replace(base, clip_value=0.01)),
+            "cosine": (model, replace(base, schedule="cosine", warmup=2)),
+            "noise-scale": (model, replace(base, noise_scale=True)),
+        }
+        for name, both in others.items():
+            found[f"{name} {dtype}"] = partial(run, "cross-entropy", *both)
+    return found
+
+
+SHORT = ("gelu float32", "binary-cross-entropy float64")
+
+
+def main() -> None:
+    """Print the hashes of cases, or run them everywhere and print how they compare."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--level")
+    parser.add_argument("--case", action="append")
+    parser.add_argument("--folder", default="/tmp")  # noqa: S108 (data that is made up)
+    asked = parser.parse_args()
+    os.environ["DPTRAIN_TRAVEL"] = asked.folder
+    if asked.level is None:
+        table()
+        return
+    levels.use_cpu_level(asked.level)
+    wanted = asked.case or [*cases()]
+    print(json.dumps({name: cases()[name]() for name in wanted} | {"": levels.in_use().text}))
+
+
+def hashes(level: str, cpu: str | None = None, *options: str) -> dict[str, str]:
+    """Return the hashes of cases at a level, on this CPU or on an emulated one."""
+    own = {**os.environ}
+    for name in ("NPY_DISABLE_CPU_FEATURES", "OPENBLAS_CORETYPE"):
+        own.pop(name, None)
+    if level == levels.LOWEST:
+        own["GLIBC_TUNABLES"] = levels.FMA  # an emulated program can't start itself again
+    emulated = [] if cpu is None else [str(EMULATOR), "-cpu", cpu]
+    line = [*emulated, sys.executable, __file__, "--level", level, *options]
+    done = subprocess.run(line, env=own, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    found: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def table() -> None:
+    """Print for each level and each emulated CPU which cases differ from this CPU's."""
+    here = {name: hashes(name) for name in levels.LEVELS if levels.has(name)}
+    for cpu, highest in CPUS.items():
+        for level in ("x86-64-v2", "x86-64-v3", levels.NATIVE):
+            if level == "x86-64-v3" and highest != level:
+                continue
+            found = hashes(level, cpu)
+            for own, expected in here.items():
+                if level not in (own, levels.NATIVE):
+                    continue
+                wrong = [name for name in expected if name and found[name] != expected[name]]
+                told = ", ".join(wrong) if 0 < len(wrong) < 9 else f"{len(wrong)} differ"
+                told = told if wrong else "same"
+                print(f"{cpu:15}{level:11}against {own} here: {len(found) - 1} cases, {told}")
+
+
+if __name__ == "__main__":
+    main()
