@@ -418,6 +418,11 @@ class TrainConfig(Checked):
         "Steps between two comparisons of the parameters' copies, where there are several.",
         low=1,
     )
+    recheck_every: int | None = setting(
+        None,
+        "Steps between two at which a shard is computed on another rank, too, and compared.",
+        low=1,
+    )
     stall_timeout: float = setting(
         600.0, "Seconds without a step until silent ranks are named and the run ends.", low=1
     )

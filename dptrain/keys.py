@@ -18,6 +18,7 @@ class Purpose(IntEnum):
     VALIDATION = 3
     WINDOW = 4
     TRANSFORM = 5
+    RECHECK = 6
 
 
 def generator(seed: int, purpose: Purpose, *numbers: int) -> np.random.Generator:

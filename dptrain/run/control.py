@@ -4,14 +4,17 @@ import contextlib
 import time
 from collections.abc import Iterator
 
-from dptrain.arrays import name_of
+from dptrain.arrays import Floats, name_of
 from dptrain.config import InputError, TrainConfig, interval
 from dptrain.guard import GUARD, Ask
+from dptrain.model import Sums
 from dptrain.order import Batch
 from dptrain.record.writer import Writer
 from dptrain.reduce.digest import digest, first_difference
 from dptrain.run.saved import Identity, Saved
+from dptrain.streams import warn
 from dptrain.train.control import Control
+from dptrain.train.recheck import Recheck
 from dptrain.train.state import Metrics, Training, snapshot
 from dptrain.world import World
 
@@ -66,6 +69,7 @@ class RunControl(Control):
         self._start = time.monotonic()
         self._next = self._start + min(self._every, 1)
         self._began = run.examples, run.seconds
+        self._recheck = Recheck(run, config, world, self._say)
 
     @property
     def examples_per_second(self) -> float:
@@ -73,6 +77,17 @@ class RunControl(Control):
         examples, seconds = self._began
         took = self.run.seconds - seconds
         return (self.run.examples - examples) / took if took else 0.0
+
+    def _say(self, text: str) -> None:
+        (self.writer.warn if self.writer is not None else warn)(text)
+
+    def before_step(self, batch: Batch) -> None:
+        """Have a shard computed twice where that is due; see `Control` and `Recheck`."""
+        self._recheck.before_step(batch)
+
+    def checked(self, shard: int, out: Floats) -> Sums | None:
+        """See `Control`."""
+        return self._recheck.checked(shard, out)
 
     def before_update(self) -> int:
         """Ask what was asked of this rank; on rank 0 also to save, by the clock, one at a time.

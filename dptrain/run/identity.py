@@ -26,7 +26,8 @@ from dptrain.world import World
 LENGTH = ("epochs", "steps")
 """Settings that a run that goes on may change; the receipt notes it."""
 
-FREE = ("data", "test-data", "checkpoint-every", "keep-checkpoints", "audit-every", "stall-timeout")
+FREE: tuple[str, ...] = ("data", "test-data", "checkpoint-every", "keep-checkpoints")
+FREE += ("audit-every", "recheck-every", "stall-timeout")
 """Settings that change no byte of the result: where files are, and what guards the run."""
 
 

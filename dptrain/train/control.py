@@ -2,13 +2,22 @@
 
 from typing import Protocol
 
+from dptrain.arrays import Floats
 from dptrain.guard import Ask
+from dptrain.model import Sums
 from dptrain.order import Batch
 from dptrain.train.state import Metrics
 
 
 class Control:
     """Saves a run and ends it, on all ranks alike; this one does neither. See `RunControl`."""
+
+    def before_step(self, batch: Batch) -> None:
+        """Look at what is about to be computed. Collective: every rank must call this."""
+
+    def checked(self, shard: int, out: Floats) -> Sums | None:  # noqa: ARG002
+        """Write a shard's gradient sum to `out` [n] and return its sums, where they are known."""
+        return None
 
     def before_update(self) -> int:
         """Return what this rank asks of all, bits of `Ask`, where it is to wait for the others.

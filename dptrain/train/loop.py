@@ -107,10 +107,12 @@ def train_epoch(
     reducer, optimizer, start = run.reducer, run.optimizer, time.perf_counter() - run.seconds
     params, own_params = reducer.params, run.params
     for batch in run.order.steps(run.epoch, first=run.step):
+        control.before_step(batch)
         sums, squares = [], []
         for shard in world.mine(batch.num_shards):
             with reducer.write(shard) as gradient:
-                sums.append(shard_loss_and_grad_sum(run, params, batch, shard, out=gradient))
+                known = control.checked(shard, gradient)
+                sums.append(known or shard_loss_and_grad_sum(run, params, batch, shard, gradient))
                 if config.noise_scale:
                     squares.append(run.segments.square_norm(gradient))
         all_sums, asked = reducer.allgather_sums(sums, control.before_update())

@@ -55,6 +55,7 @@ def needs(model: Model, config: TrainConfig, nodes: list[range], rows: int | Non
             size = reducer.slices[rank].stop - reducer.slices[rank].start
             kept = slots + (config.patience is not None)
             own[ranks] += reducer.own[rank] + (kept * size + 2 * min(size, CACHED)) * itemsize
+            own[ranks] += 2 * n * itemsize * (config.recheck_every is not None)
     vectors = (1 + slots) * n * itemsize
     own[nodes[0]] += vectors
     return Needs(
