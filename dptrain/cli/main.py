@@ -18,6 +18,7 @@ from dptrain.cli.output import final_status, take_over
 from dptrain.cli.plot import plot
 from dptrain.cli.predict import evaluate, predict
 from dptrain.cli.ranks import connect
+from dptrain.cli.receipt import receipt
 from dptrain.cli.runs import runs
 from dptrain.cli.supervise import supervise
 from dptrain.cli.train import train
@@ -76,7 +77,8 @@ def command() -> None:
 
 
 for _command in (
-    train, evaluate, predict, data, explain, runs, plot, verify, bench, doctor, launch, supervise,
+    train, evaluate, predict, data, explain, runs, plot, verify, receipt, bench, doctor, launch,
+    supervise,
 ):  # fmt: skip
     command.add_command(_command)
 

@@ -20,6 +20,12 @@ from dptrain.config import counted
     envvar="DPTRAIN_VERIFY_REPLAY",
     help="Also do the steps A to B once more, counted from 1; A: goes to the last; or all.",
 )
+@click.option(
+    "--statement",
+    metavar="FILE",
+    envvar="DPTRAIN_VERIFY_STATEMENT",
+    help="Compare with what dptrain receipt has stated; of RUN only receipt and model are needed.",
+)
 @model_option
 @level_option
 @config_option
@@ -30,6 +36,7 @@ def verify(
     run: str,
     data: tuple[str, ...],
     replay: str | None,
+    statement: str | None,
     cpu_level: str | None,
     as_json: bool,
     quiet: bool,
@@ -46,7 +53,7 @@ def verify(
     world = connect() if replay is None else connect_as(run, cpu_level, first)
     from dptrain.run.verify import verify as check
 
-    found = check(run, replay, data, file=model, quiet=quiet, world=world)
+    found = check(run, replay, data, statement=statement, file=model, quiet=quiet, world=world)
     if world.rank == 0:
         print_result(found.values(), as_json, _text)
     return 0 if found.verdict in ("identical", "whole") else 1

@@ -94,8 +94,11 @@ class Lines:
     """Those of the digests that were looked for which some step has."""
 
 
-def check_files(run: Path, verdict: Verdict) -> Found:
-    """Check the files of a run against each other; what is found goes to `verdict`. Local."""
+def check_files(run: Path, verdict: Verdict, *, handed: bool = False) -> Found:
+    """Check the files of a run against each other; what is found goes to `verdict`. Local.
+
+    `handed`: of a run that was handed over some may be missing, which is noted.
+    """
     if not is_there(run / rundir.RECEIPT):
         rundir.read_config(run)  # or there is no run
     kept, model = _checkpoints(run, verdict), _model(run, verdict)
@@ -111,11 +114,18 @@ def check_files(run: Path, verdict: Verdict) -> Found:
     verdict.steps = found.num_steps
     verdict.fine.append(f"{rundir.RECEIPT}: {found.num_steps} steps, each line follows its past")
     within = _check_checkpoints(kept, lines, verdict)
-    _check_config(run, found, verdict)
+    if handed:
+        _note_missing(run, kept, verdict)
+    if not handed or is_there(run / rundir.CONFIG):
+        _check_config(run, found, verdict)
     digests = {step: digests["params"] for step, (digests, _) in kept.items()}
     right: set[str | None] = {found.last_params, digests.get(found.num_steps)}
     if "patience" in found.run["settings"]:  # then they are of the best epoch
         right = {*lines.known, *digests.values()}
+    if handed and not is_there(run / rundir.SUMMARY):
+        if found.end is not None and model is not None:
+            _check_model(found.end["model"], model.file, model, right, verdict)
+        return Found(found, within, [] if found.end is None else [found.end])
     return Found(found, within, _check_end(run, found, model, right, verdict))
 
 
@@ -236,13 +246,30 @@ def _check_end(
         verdict.wrong.append(f"{rundir.SUMMARY}: names another last line of the receipt")
     else:
         verdict.fine.append(f"{rundir.SUMMARY}: as the receipt's last line says")
-    if found.end["model"] != end["model"]:
+    _check_model(found.end["model"], end["model"], model, right, verdict)
+    return said
+
+
+def _check_model(
+    named: str, file: str, model: StoredModel | None, right: set[str | None], verdict: Verdict
+) -> None:
+    """Check a model's hash against that which the receipt names, and its parameters."""
+    if named != file:
         verdict.wrong.append(f"{rundir.MODEL}: not the file of the receipt's last line")
     elif model is None or model.params not in right:
         verdict.wrong.append(f"{rundir.MODEL}: parameters that the receipt does not name")
     else:
         verdict.fine.append(f"{rundir.MODEL}: every byte, as the receipt's last line says")
-    return said
+
+
+def _note_missing(run: Path, kept: Checkpoints, verdict: Verdict) -> None:
+    """Note what could not be checked of a run that was handed over."""
+    for name in (rundir.CONFIG, rundir.SUMMARY, rundir.MODEL):
+        if not is_there(run / name):
+            verdict.notes.append(f"{name} is not there, and so not checked")
+    if not kept:
+        verdict.notes.append("no checkpoint is there: a replay would begin with the first step")
+    verdict.notes.append("neither data nor steps are looked at without --replay")
 
 
 def _stored_end(

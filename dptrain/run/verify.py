@@ -1,5 +1,6 @@
 """Checks what a run says it did: its receipt and its files, and steps by doing them once more."""
 
+import re
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -19,6 +20,7 @@ from dptrain.run.fit import load, model_for
 from dptrain.run.identity import FREE, NOTED, identity
 from dptrain.run.replay import Replay, check_unchanged, go_to
 from dptrain.run.saved import Identity, told
+from dptrain.run.statement import compare
 from dptrain.threads import blas_threads
 from dptrain.train.loop import begin
 from dptrain.world import World, collective, connect
@@ -33,6 +35,7 @@ def verify(
     replay: str | None = None,
     data: Sequence[str] = (),
     *,
+    statement: str | Path | None = None,
     model: Model | None = None,
     file: str | None = None,
     quiet: bool = True,
@@ -49,6 +52,9 @@ def verify(
         or "all". They start from the newest checkpoint before them.
     data
         Where the run's data is now; where it was, unless given.
+    statement
+        A file with what `dptrain receipt` has stated, to be compared, on rank 0. Then of the run
+        only receipt and model need to be there: what could not be checked is noted.
     model
         For a run with a model of one's own; else it is made from the run's settings.
     file
@@ -72,7 +78,9 @@ def verify(
         if data and replay is None:
             raise InputError(f"{data[0]} is given as data, which only --replay looks at")
         if world.rank == 0:
-            found = check_files(path, verdict)
+            found = check_files(path, verdict, handed=statement is not None)
+            if statement is not None and found.receipt.num_lines:
+                compare(Path(statement), found.receipt, verdict)
             if replay is not None and found.receipt.num_lines:
                 verdict.replayed = _range(replay, verdict.steps)
     shared: tuple[Verdict, Found] = world.broadcast((verdict, found))
@@ -150,6 +158,15 @@ def _replay(
         run.reducer.close()
 
 
+def environment(run: Identity) -> str | None:
+    """Return the line that installs a run's versions; None where they are no versions."""
+    found = [f"dptrain {run.dptrain}", f"numpy {run.numpy}", *(run.libraries or [])]
+    matches = [re.match(r"([A-Za-z][\w-]*) (\d[\w.+!]*)(?: |$)", str(text)) for text in found]
+    if not all(matches):
+        return None
+    return " ".join(["pip install", *(f"'{m[1]}=={m[2]}'" for m in matches if m)])
+
+
 def _comparable(before: Identity, now: Identity, verdict: Verdict) -> bool:
     """Return whether steps can be compared; note what differs that may change their bits."""
     old, new = before.plain(), now.plain()
@@ -165,6 +182,9 @@ def _comparable(before: Identity, now: Identity, verdict: Verdict) -> bool:
             verdict.wrong.append(text)
     if settings:
         verdict.wrong.append(f"settings that no run has: {', '.join(settings)}")
+    install = environment(before)
+    if {"dptrain", "numpy", "libraries"} & found.keys() and install:
+        verdict.notes.append(f"the run's versions, for an environment of their own: {install}")
     if settings or found.keys() - {*machine, *NOTED}:
         verdict.replayed = None
     return verdict.replayed is not None
