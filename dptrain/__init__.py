@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dptrain.arrays import Param
-    from dptrain.config import DataConfig, InputError, ModelConfig, TrainConfig
+    from dptrain.config import DataConfig, ModelConfig, TrainConfig
     from dptrain.data.prepare import Data
     from dptrain.level import use_cpu_level
     from dptrain.model import Model
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dptrain.run.trained import Trained, load_trained
     from dptrain.run.verify import verify
     from dptrain.version import __version__
+    from dptrain.words import InputError
     from dptrain.world import World, connect
 
 __all__ = [
@@ -49,7 +50,7 @@ __all__ = [
 
 _HOMES = {
     "dptrain.arrays": ("Param",),
-    "dptrain.config": ("DataConfig", "InputError", "ModelConfig", "TrainConfig"),
+    "dptrain.config": ("DataConfig", "ModelConfig", "TrainConfig"),
     "dptrain.data.prepare": ("Data",),
     "dptrain.level": ("use_cpu_level",),
     "dptrain.model": ("Model",),
@@ -62,6 +63,7 @@ _HOMES = {
     "dptrain.run.trained": ("Trained", "load_trained"),
     "dptrain.run.verify": ("verify",),
     "dptrain.version": ("__version__",),
+    "dptrain.words": ("InputError",),
     "dptrain.world": ("World", "connect"),
 }
 

@@ -1,105 +1,12 @@
-"""The settings of a run: names, defaults, help and validity, each said once and only here."""
+"""The settings: their names, defaults and help, for the command line, its files and Python."""
 
-import contextlib
-import difflib
 import math
-import numbers
-import os
 import re
-import shlex
-from collections.abc import Iterable
-from dataclasses import Field, dataclass, field, fields
-from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from dataclasses import dataclass
+from typing import Literal, get_args
 
-LONGEST = 5000
-"""Letters of a text that a person is shown; what is between its start and its end is left out."""
-
-
-def shown(text: str) -> str:
-    """Return a text as a person may see it, whoever wrote it: on one line, and not too long.
-
-    What a terminal would obey, or not show, is escaped as in Python: line breaks, control
-    characters, what turns the direction of writing, bytes that are no text. Twice is as once.
-    """
-    if len(text) > LONGEST:
-        text = f"{text[: LONGEST - 1000]} [...] {text[-900:]}"
-    if text.isprintable():
-        return text
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
-
-
-def quoted(name: str | Path) -> str:
-    """Return a name as it can be typed into a shell, and shown."""
-    if str(name).isprintable():
-        return shlex.quote(str(name))
-    plain = {*range(32, 127)} - {*b"\\'"}
-    letters = (chr(byte) if byte in plain else f"\\{byte:03o}" for byte in os.fsencode(name))
-    return f"$'{''.join(letters)}'"
-
-
-def file_name(text: str) -> str:
-    """Return a name from a text as this locale can ask for it; as UTF-8 where it has no letter."""
-    with contextlib.suppress(UnicodeEncodeError):
-        try:
-            os.fsencode(text)
-        except UnicodeEncodeError:
-            return os.fsdecode(text.encode("utf-8", "surrogateescape"))
-    return text
-
-
-def is_text(name: str) -> bool:
-    """Return whether a name can be written as UTF-8; half of a character can't."""
-    return not re.search("[\ud800-\udfff]", name)
-
-
-class InputError(ValueError):
-    """A person's mistake: says what was found, what was needed and what to do.
-
-    `everywhere` is True once every rank is known to raise the same error, so that each may end by
-    itself; `local` marks what may differ from machine to machine, such as a missing file. What the
-    message repeats may be a stranger's: it is `shown`.
-    """
-
-    status = 2
-    """What a command exits with."""
-
-    def __init__(self, message: str, *, local: bool = False, everywhere: bool = False) -> None:
-        super().__init__(shown(message))
-        self.local = local
-        self.everywhere = everywhere
-
-
-ELSEWHERE = {
-    "lr": "learning-rate", "rate": "learning-rate", "alpha": "learning-rate", "bs": "batch-size",
-    "wd": "weight-decay", "l2": "weight-decay", "layers": "hidden", "units": "hidden",
-    "rng": "seed", "early-stopping": "patience", "val": "validation", "label": "target",
-    "output": "out", "epoch": "epochs", "scheduler": "schedule",
-}  # fmt: skip
-"""What settings are called in other programs."""
-
-
-def likely(found: str, valid: Iterable[str], cutoff: float = 0.5) -> str | None:
-    """Return which of some names is meant by one that is none of them."""
-    names = list(valid)
-    meant = ELSEWHERE.get(found.lower().replace("_", "-"))
-    close = difflib.get_close_matches(found, names, n=1, cutoff=cutoff)
-    return meant if meant in names else close[0] if close else None
-
-
-def nearest(found: str, valid: Iterable[str]) -> str:
-    """Return "valid: a, b; did you mean 'b'?" for a name that is not one of `valid`."""
-    names = list(valid)
-    close = likely(found, names)
-    hint = f"; did you mean {close!r}?" if close else ""
-    shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
-    return f"valid: {shown}{hint}"
-
-
-def counted(number: int, noun: str) -> str:
-    """Return "1 step" or "1,200 steps"."""
-    return f"{number:,} {noun}{'s' * (number != 1)}"
-
+from dptrain.checked import Checked, setting
+from dptrain.words import InputError
 
 Task = Literal["classification", "multilabel", "regression"]
 TaskChoice = Literal["auto", "classification", "multilabel", "regression"]
@@ -126,16 +33,6 @@ more, fewer ranks have work. Measured on 784-512-512-10, the products of 256 exa
 MOST_SHARDS = 2**16
 
 
-def setting(default: Any, help: str, **metadata: Any) -> Any:  # noqa: A002 (click's own word)
-    """Declare a field that is an option of the command line, a key of the TOML file, a variable."""
-    return field(default=default, metadata={"help": help, **metadata})
-
-
-def option_name(item: "Field[Any]") -> str:
-    """Return a setting's name as people write it: on the command line and in the TOML file."""
-    return item.name.replace("_", "-")
-
-
 Unit = Literal["steps", "seconds", "epochs"]
 SECONDS = {"s": 1, "second": 1, "min": 60, "minute": 60, "h": 3600, "hour": 3600}
 
@@ -156,84 +53,6 @@ def interval(text: str) -> tuple[float, Unit]:
             "minutes or hours, such as 500, '1 epoch', '5 minutes' or 1h"
         )
     return number, unit
-
-
-@dataclass(frozen=True)
-class Checked:
-    """Validates a frozen dataclass where it is built, so that no invalid settings can exist.
-
-    Numbers of NumPy and lists become plain numbers and tuples, as settings are stored and compared.
-    """
-
-    def __post_init__(self) -> None:
-        for item in fields(self):
-            value = _plain(getattr(self, item.name), item.type)
-            object.__setattr__(self, item.name, value)
-            if get_origin(item.type) is Literal:
-                _check_choice(option_name(item), value, get_args(item.type))
-                continue
-            if not _fits(value, item.type):
-                needed = item.type.__name__ if isinstance(item.type, type) else item.type
-                raise InputError(f"{option_name(item)} is {value!r}; needed is of type {needed}")
-            if "low" in item.metadata and value is not None:
-                for number in value if isinstance(value, tuple) else (value,):
-                    _check_number(option_name(item), number, item.metadata)
-
-
-def _plain(value: Any, kind: Any) -> Any:
-    """Return NumPy's numbers and arrays, and lists, as the plain numbers and tuples of a field."""
-    if hasattr(type(value), "tolist"):
-        value = value.tolist()
-    if isinstance(value, (list, tuple)):  # of which none is within another
-        return tuple(
-            part if isinstance(part, (list, tuple)) else _plain(part, kind) for part in value
-        )
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        return value
-    if float in (kind, *get_args(kind)):
-        try:
-            return float(value)
-        except OverflowError:
-            return math.inf
-    return int(value) if isinstance(value, numbers.Integral) else value
-
-
-def _fits(value: object, kind: Any) -> bool:
-    """Return whether a value is of the type that a field says."""
-    if get_origin(kind) is tuple:
-        return isinstance(value, tuple) and all(_fits(part, get_args(kind)[0]) for part in value)
-    if get_args(kind):  # X | None
-        return any(_fits(value, one) for one in get_args(kind))
-    if isinstance(value, bool) or kind is bool:
-        return isinstance(value, bool) and kind is bool
-    return isinstance(value, kind)
-
-
-def _check_choice(name: str, value: object, valid: tuple[str, ...]) -> None:
-    if value not in valid:
-        raise InputError(f"{name} is {value!r}; {nearest(str(value), valid)}")
-
-
-LARGEST = 2**53
-"""Whole numbers are below it unless said otherwise: up to there a float can be any of them."""
-
-
-def _check_number(name: str, value: float, bounds: Any) -> None:
-    above, low = bounds.get("above", False), bounds["low"]
-    high = bounds.get("high", LARGEST if isinstance(value, int) else math.inf)
-    large_enough = value > low if above else value >= low
-    if not (large_enough and value < high):  # also refuses NaN
-        needed = f"{'above' if above else 'at least'} {low}"
-        if "high" in bounds or not value < high:
-            needed += f" and below {_shown(high)}" if high < math.inf else " and finite"
-        raise InputError(f"{name} is {_shown(value)}; it must be {needed}")
-
-
-def _shown(value: object) -> str:
-    """Return a value as a message shows it; Python refuses to write the longest numbers."""
-    if isinstance(value, int) and abs(value) > 10**30:
-        return f"about {'-' * (value < 0)}1e{math.log10(abs(value)):.0f}"
-    return str(value)
 
 
 FROM_PYTHON = "(arrays or a frame, from Python)"

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dptrain.config import InputError
 from dptrain.record.files import check_writable, write_whole
+from dptrain.words import InputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

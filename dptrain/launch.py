@@ -16,8 +16,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dptrain.config import InputError, counted
 from dptrain.streams import last_words
+from dptrain.words import InputError, counted
 
 ALONE = "each process would think that it is alone"
 """What becomes of ranks whose launcher and MPI library can't find each other."""

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module, metadata
 
-from dptrain.config import InputError
 from dptrain.machine import cpu_features, listed_features
 from dptrain.version import known_blas
+from dptrain.words import InputError
 
 NATIVE = "native"
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from functools import cache
 from pathlib import Path
 
-from dptrain.config import counted
+from dptrain.words import counted
 
 CPUS = os.cpu_count() or 1
 

@@ -4,7 +4,7 @@ import contextlib
 import os
 import sys
 
-from dptrain.config import shown
+from dptrain.words import shown
 
 
 def tell(text: str) -> None:

@@ -21,9 +21,9 @@ from types import FrameType
 import psutil
 
 from dptrain import status as ends
-from dptrain.config import InputError, counted
 from dptrain.record import checkpoint, rundir
 from dptrain.reduce.memory import left_behind
+from dptrain.words import InputError, counted
 
 FINAL = {
     ends.DONE: "done",

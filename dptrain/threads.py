@@ -8,7 +8,7 @@ from typing import Any
 
 import threadpoolctl
 
-from dptrain.config import InputError
+from dptrain.words import InputError
 
 
 class Holders:

@@ -15,12 +15,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from dptrain.board import ALL_THE_SAME, State
-from dptrain.config import InputError
 from dptrain.guard import GUARD
 from dptrain.launch import announced, load_mpi, starting
 from dptrain.machine import crowding, usable_cores
 from dptrain.nodes import ALONE, Nodes
 from dptrain.streams import last_words, open_streams
+from dptrain.words import InputError
 
 if TYPE_CHECKING:
     from mpi4py import MPI

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from dptrain import Param
-from dptrain.config import InputError, Task
+from dptrain.config import Task
 from dptrain.data.encode import Encoding
 from dptrain.data.feed import BLOCK, Rows
 from dptrain.data.field import Field
@@ -18,6 +18,7 @@ from dptrain.data.roles import Roles
 from dptrain.guard import Ask
 from dptrain.run.trained import Trained
 from dptrain.train.evaluate import Interrupted, evaluate
+from dptrain.words import InputError
 from dptrain.world import World
 
 Array = NDArray[Any]

@@ -17,7 +17,7 @@ from conftest import Start
 from numpy.typing import NDArray
 
 import dptrain.cli.explain as command
-from dptrain.config import ExplainConfig, InputError
+from dptrain.config import ExplainConfig
 from dptrain.explain import book, check, problem, trainer, trainer_digits
 from dptrain.explain.book import NAMES, chosen
 from dptrain.explain.found import Noises
@@ -30,6 +30,7 @@ from dptrain.plot.words import conditions, filled
 from dptrain.reduce.tree import tree_sum
 from dptrain.reduce.tree_reduce import TreeReduce
 from dptrain.train.noise import noise
+from dptrain.words import InputError
 from dptrain.world import World
 
 QUESTIONS = (

@@ -11,9 +11,11 @@ from conftest import temporary_folder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dptrain.config import InputError, Unit, interval
+from dptrain.config import Unit, interval
 from dptrain.record import files, rundir
-from dptrain.record.files import PIECE, Journal, lines_of, lock, replace_file, write_whole
+from dptrain.record.files import PIECE, lines_of, lock, replace_file, write_whole
+from dptrain.record.journal import Journal
+from dptrain.words import InputError
 
 # ---- intervals
 

@@ -11,7 +11,7 @@ import dptrain
 PACKAGE = Path(dptrain.__file__).parent
 STAGES = {"order", "data", "model", "reduce", "optim", "record"}
 GROUND = {"world", "nodes", "guard", "neighbour", "board", "launch", "config", "keys", "machine"}
-GROUND |= {"version", "threads", "level", "arrays", "status", "streams"}
+GROUND |= {"version", "threads", "level", "arrays", "status", "streams", "checked", "words"}
 TOOLS = {"bench", "doctor", "explain"}
 OTHERS = {"cli", "jobs", "supervise", "plot", "figure", "run", "train", "__init__", "__main__"}
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -55,26 +55,28 @@ def test_imports_run_one_way(path: Path) -> None:
         "bench": STAGES | GROUND | {"train", "run", "bench", "figure"},
         "doctor": STAGES | GROUND | {"train", "run", "bench", "doctor"},
         "explain": STAGES | GROUND | {"train", "run", "plot", "explain"},
-        "plot": {"config", "record", "figure", "plot"},
-        "figure": {"config", "record"},
-        "supervise": {"config", "status", "record", "reduce"},
+        "plot": {"words", "config", "record", "figure", "plot"},
+        "figure": {"words", "config", "record"},
+        "supervise": {"words", "config", "status", "record", "reduce"},
         "jobs": set(),
         "run": STAGES | GROUND | {"train", "run"},
         "train": STAGES - {"record"} | GROUND | {"train"},
-        "world": {"nodes", "guard", "board", "launch", "machine", "streams", "config"},
+        "world": {"nodes", "guard", "board", "launch", "machine", "streams", "words", "config"},
         "nodes": {"guard", "neighbour", "board"},
         "guard": {"neighbour", "board", "launch", "streams"},
         "neighbour": {"board"},
         "board": set(),
-        "launch": {"streams", "config"},
-        "config": set(),
+        "launch": {"streams", "words", "config"},
+        "config": {"checked", "words"},
+        "checked": {"words"},
+        "words": set(),
         "keys": set(),
-        "machine": {"config"},
+        "machine": {"words", "config"},
         "version": set(),
         "arrays": set(),
         "status": set(),
-        "streams": {"config"},
-        "threads": {"config"},
+        "streams": {"words"},
+        "threads": {"words"},
         "__main__": {"cli"},
     }.get(here, GROUND | {here})
     own = {floor(name) for name in imports(path) if name.split(".")[0] == "dptrain"}

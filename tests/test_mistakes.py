@@ -19,17 +19,17 @@ import safetensors.numpy
 from conftest import BIN, Finished, Mistake, Start, check_mistake, contents, start
 from numpy.typing import NDArray
 
+from dptrain.checked import option_name
 from dptrain.config import (
     BenchConfig,
     DataConfig,
     ExplainConfig,
-    InputError,
     ModelConfig,
     PlotConfig,
     TrainConfig,
-    option_name,
 )
 from dptrain.launch import Launch, misfit
+from dptrain.words import InputError
 
 Content = str | bytes | NDArray[Any] | Mapping[str, Any]
 

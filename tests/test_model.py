@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dptrain.arrays import Floats, num_params
-from dptrain.config import Activation, DType, Init, InputError, Loss, ModelConfig, TrainConfig
+from dptrain.config import Activation, DType, Init, Loss, ModelConfig, TrainConfig
 from dptrain.keys import Purpose, generator
 from dptrain.model import Model, described
 from dptrain.model import load as models
@@ -24,6 +24,7 @@ from dptrain.model.losses import LOSSES
 from dptrain.model.mlp import MLP
 from dptrain.order import Batch
 from dptrain.reduce.tree import tree_sum
+from dptrain.words import InputError
 from dptrain.world import cut
 
 Targets = Callable[[np.random.Generator, int], NDArray[Any]]

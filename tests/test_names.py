@@ -26,9 +26,9 @@ from hypothesis import strategies as st
 
 from dptrain import world as worlds
 from dptrain.cli import main as cli
-from dptrain.config import LONGEST, InputError, quoted, shown
 from dptrain.record.files import shortened
 from dptrain.record.rundir import check_free, default_path, from_toml, read_config, toml
+from dptrain.words import LONGEST, InputError, quoted, shown
 
 NAMES = {
     "emoji": "📊 \U0001f468‍\U0001f469",

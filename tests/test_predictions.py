@@ -13,9 +13,9 @@ from conftest import Start
 from numpy.typing import NDArray
 
 import dptrain as dptrain_
-from dptrain.config import InputError
 from dptrain.run import predictions
 from dptrain.run.predictions import Block, check_name, write_predictions
+from dptrain.words import InputError
 
 Array = NDArray[Any]
 WORDS = np.array(["q", "é\n\"'", "a,b"])

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dptrain.arrays import name_of, views
-from dptrain.config import DataConfig, InputError
+from dptrain.config import DataConfig
 from dptrain.model.mlp import MLP
 from dptrain.record import receipt, rundir
 from dptrain.record.receipt import Receipt, differences, encode, head_of, merged, step_line
@@ -26,6 +26,7 @@ from dptrain.record.writer import Files, Writer
 from dptrain.reduce.digest import HASHED, block_digests, digest, root
 from dptrain.run.fit import load, mlp_for, outcome
 from dptrain.train.loop import begin
+from dptrain.words import InputError
 from dptrain.world import World
 
 FIRST = {"dptrain": "0", "shards": 2, "settings": {"seed": 0, "epochs": 3}}

@@ -14,7 +14,7 @@ from conftest import Start
 
 import dptrain
 from dptrain import MLP, Data, DataConfig, InputError, ModelConfig, Param, TrainConfig, World
-from dptrain.config import option_name
+from dptrain.checked import option_name
 from dptrain.level import in_use
 from dptrain.model import described
 from dptrain.record import checkpoint, rundir

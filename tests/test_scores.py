@@ -9,10 +9,11 @@ import pytest
 from numpy.typing import NDArray
 
 from dptrain.cli.predict import _evaluation_text
-from dptrain.config import InputError, Task
+from dptrain.config import Task
 from dptrain.model.losses import BinaryCrossEntropy, CrossEntropy
 from dptrain.train import scores
 from dptrain.train.scores import Scores, area
+from dptrain.words import InputError
 from dptrain.world import World
 
 Array = NDArray[Any]

@@ -12,7 +12,6 @@ import pytest
 from conftest import ALONE, NUM_STEPS, Start, bytes_of, start, train, write_data
 from forgery import lines_of, rechain
 
-from dptrain.config import InputError
 from dptrain.guard import GUARD, Ask
 from dptrain.level import in_use
 from dptrain.record import checkpoint
@@ -21,6 +20,7 @@ from dptrain.run import identity
 from dptrain.run.check import Verdict
 from dptrain.run.verify import verify
 from dptrain.train.state import State
+from dptrain.words import InputError
 from dptrain.world import World
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dptrain.arrays import num_params
 from dptrain.bench.floors import least
 from dptrain.bench.results import Key, about, comparison, mean, parts
-from dptrain.config import BenchConfig, InputError, TrainConfig
+from dptrain.config import BenchConfig, TrainConfig
 from dptrain.data.encode import Encoding
 from dptrain.data.feed import Rows
 from dptrain.data.field import Field
@@ -28,6 +28,7 @@ from dptrain.train.control import Control
 from dptrain.train.loop import begin, train_epoch
 from dptrain.train.needs import check_memory, needs
 from dptrain.train.state import Training
+from dptrain.words import InputError
 from dptrain.world import World
 
 ROUND = 0.1

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dptrain.config import counted
 from dptrain.figure import BLUE, ORANGE, SKY, VERMILION, drawing
+from dptrain.words import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

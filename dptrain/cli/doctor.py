@@ -10,7 +10,8 @@ from dptrain.cli.help import Told
 from dptrain.cli.options import build, config_option, debug_option, json_option, setting
 from dptrain.cli.ranks import connect
 from dptrain.cli.results import print_result
-from dptrain.config import BenchConfig, InputError, ModelConfig, TrainConfig
+from dptrain.config import BenchConfig, ModelConfig, TrainConfig
+from dptrain.words import InputError
 from dptrain.world import connected
 
 

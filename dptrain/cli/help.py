@@ -13,8 +13,8 @@ from dptrain.config import (
     ModelFile,
     PlotConfig,
     TrainConfig,
-    likely,
 )
+from dptrain.words import likely
 
 TITLES = {
     DataConfig: "Data",

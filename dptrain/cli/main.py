@@ -23,9 +23,9 @@ from dptrain.cli.runs import runs
 from dptrain.cli.supervise import supervise
 from dptrain.cli.train import train
 from dptrain.cli.verify import verify
-from dptrain.config import InputError, likely, nearest, quoted, shown
 from dptrain.launch import announced, let_the_first_speak
 from dptrain.status import CTRL_C
+from dptrain.words import InputError, likely, nearest, quoted, shown
 from dptrain.world import connected
 
 FILES = 64

@@ -9,20 +9,19 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import click
 
+from dptrain.checked import option_name
 from dptrain.cli.help import Setting, Told
 from dptrain.cli.ranks import connect_as
 from dptrain.config import (
     BenchConfig,
     DataConfig,
     ExplainConfig,
-    InputError,
     ModelConfig,
     ModelFile,
     PlotConfig,
     TrainConfig,
-    nearest,
-    option_name,
 )
+from dptrain.words import InputError, nearest
 
 Command = Callable[..., int]
 

@@ -8,7 +8,8 @@ import click
 from dptrain.cli.help import Told
 from dptrain.cli.options import build, config_option, debug_option, settings
 from dptrain.cli.ranks import connect
-from dptrain.config import PlotConfig, shown
+from dptrain.config import PlotConfig
+from dptrain.words import shown
 
 
 @click.command(cls=Told)

@@ -11,9 +11,9 @@ import click
 
 from dptrain import level as levels
 from dptrain import world as worlds
-from dptrain.config import InputError
 from dptrain.record.level import level_of
 from dptrain.streams import tell
+from dptrain.words import InputError
 
 level_option = click.option(
     "--cpu-level",

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from dptrain.config import shown
+from dptrain.words import shown
 
 
 def print_result(

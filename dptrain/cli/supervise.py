@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from dptrain.cli.options import Alone, Numbers
-from dptrain.config import InputError
+from dptrain.words import InputError
 
 
 def _ranks(ctx: click.Context, param: click.Parameter, ranks: tuple[int, ...]) -> tuple[int, ...]:

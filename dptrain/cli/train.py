@@ -21,17 +21,9 @@ from dptrain.cli.options import (
 )
 from dptrain.cli.ranks import connect
 from dptrain.cli.results import print_result
-from dptrain.config import (
-    DataConfig,
-    InputError,
-    ModelConfig,
-    ModelFile,
-    TrainConfig,
-    counted,
-    file_name,
-    quoted,
-)
+from dptrain.config import DataConfig, ModelConfig, ModelFile, TrainConfig
 from dptrain.guard import CTRL_C, STOPS
+from dptrain.words import InputError, counted, file_name, quoted
 
 
 def _one_length(ctx: click.Context, values: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from dptrain.cli.help import Told
 from dptrain.cli.options import config_option, debug_option, json_option, model_option
 from dptrain.cli.ranks import connect, connect_as, level_option
 from dptrain.cli.results import print_result
-from dptrain.config import counted
+from dptrain.words import counted
 
 
 @click.command(cls=Told)

@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 from pyarrow import feather
 
-from dptrain.config import InputError
 from dptrain.data.cells import Cells, column
 from dptrain.data.delimited import read, suspicious
 from dptrain.data.form import Form, check_names, form
 from dptrain.data.roles import Picked, Roles
 from dptrain.data.table import Column, Table
+from dptrain.words import InputError
 
 INDEX = re.compile(r"(Unnamed: \d+|__index_level_\d+__|)")
 """Names that a column gets which had none: the numbers of the rows, mostly."""

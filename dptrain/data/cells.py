@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dptrain.config import InputError
 from dptrain.data.table import NO_DATE, Column, Kind, words_column
+from dptrain.words import InputError
 
 GAPS = ["", "na", "n/a", "#n/a", "nan", "null", "none", "<na>", "nat"]
 """What stands, in letters of any size, where a table has no value."""

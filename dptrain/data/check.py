@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from dptrain.config import InputError, nearest
 from dptrain.data.feed import Rows
 from dptrain.data.table import Column
+from dptrain.words import InputError, nearest
 from dptrain.world import World
 
 

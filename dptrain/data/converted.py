@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from dptrain.arrays import Array
-from dptrain.config import InputError
 from dptrain.data.numpy_files import read_npy
 from dptrain.data.roles import Roles
 from dptrain.data.table import Column, Facts, Table
+from dptrain.words import InputError
 
 MANIFEST = "manifest.json"
 FORMAT = 1

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 
-from dptrain.config import InputError
 from dptrain.data.form import Form, no_utf8, open_text
+from dptrain.words import InputError
 
 BLOCK = 2**24
 """Bytes that are parsed at a time."""

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.arrays import Array
-from dptrain.config import InputError, Scale, Task
+from dptrain.config import Scale, Task
 from dptrain.data.field import Field, field_of
 from dptrain.data.table import Column, Kind, Table
+from dptrain.words import InputError
 
 
 class Taker(Protocol):

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.arrays import Array
-from dptrain.config import InputError
 from dptrain.data.encode import Encoding, Taker
 from dptrain.data.share import Take
 from dptrain.data.split import Chosen
 from dptrain.data.table import Column, Table
+from dptrain.words import InputError
 from dptrain.world import World
 
 BLOCK = 1024

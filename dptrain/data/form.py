@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from dptrain.config import InputError
+from dptrain.words import InputError
 
 DELIMITERS = (",", ";", "\t", "|")
 HEAD = 2**16

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from dptrain.arrays import Array
-from dptrain.config import InputError
 from dptrain.data.kinds import tables_of
 from dptrain.data.roles import Roles
 from dptrain.data.table import Column, Rowwise, Table, words_column
+from dptrain.words import InputError
 
 
 def given(data: Any, roles: Roles, source: str = "the data") -> Table:

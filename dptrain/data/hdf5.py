@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from dptrain.arrays import Array
-from dptrain.config import InputError
+from dptrain.words import InputError
 
 
 class Dataset:

@@ -8,8 +8,8 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from dptrain.config import InputError
 from dptrain.data.numpy_files import is_idx
+from dptrain.words import InputError
 
 NEEDED = "needed is a CSV, Parquet, Arrow, .npz, .npy, IDX or HDF5 file"
 

@@ -15,8 +15,8 @@ from typing import IO, Any
 import numpy as np
 
 from dptrain.arrays import Array
-from dptrain.config import InputError
 from dptrain.machine import free_memory
+from dptrain.words import InputError
 
 CHECKED = 2**26
 """Bytes of a plain member of a .npz file up to which its checksum is compared: 0.1 s."""

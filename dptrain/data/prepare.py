@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.arrays import Array
-from dptrain.config import DataConfig, InputError, Scale, shown
+from dptrain.config import DataConfig, Scale
 from dptrain.data.check import check_rows
 from dptrain.data.encode import Encoding
 from dptrain.data.feed import Rows
@@ -15,6 +15,7 @@ from dptrain.data.field import PARTS, Field, date_parts
 from dptrain.data.split import Chosen, HeldOut, Kept
 from dptrain.data.table import Column, Table
 from dptrain.data.task import Answer, decide
+from dptrain.words import InputError, shown
 from dptrain.world import World
 
 Total = Callable[[Array, int], Array]

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from dptrain.config import InputError, file_name
 from dptrain.data.converted import is_converted, read_converted
 from dptrain.data.given import given, named, one_array, pair
 from dptrain.data.hdf5 import read_hdf5
@@ -15,6 +14,7 @@ from dptrain.data.numpy_files import read_idx, read_npy, read_npz
 from dptrain.data.roles import Roles
 from dptrain.data.share import Take, share
 from dptrain.data.table import Stacked, Table
+from dptrain.words import InputError, file_name
 from dptrain.world import World
 
 TABLES = ("parquet", "arrow", "text")

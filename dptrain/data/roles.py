@@ -5,8 +5,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from dptrain.config import DataConfig, InputError, nearest
+from dptrain.config import DataConfig
 from dptrain.data.table import Kind, Table
+from dptrain.words import InputError, nearest
 
 
 @dataclass(frozen=True)

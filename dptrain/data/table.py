@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.arrays import Array
-from dptrain.config import InputError
+from dptrain.words import InputError
 
 Kind = Literal["numbers", "flag", "date", "words"]
 """What the cells of a column are: numbers, yes or no, points in time, or texts."""

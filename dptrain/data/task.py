@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from dptrain.arrays import Array
-from dptrain.config import DataConfig, InputError, Task, is_text, shown
+from dptrain.config import DataConfig, Task
 from dptrain.data.feed import Rows
 from dptrain.data.table import Table
+from dptrain.words import InputError, is_text, shown
 from dptrain.world import World
 
 MOST_CLASSES = 100

@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from dptrain.config import counted
 from dptrain.doctor.look import Facts, Unknown
 from dptrain.launch import RIGHT_LAUNCHER, Launch, misfit
 from dptrain.level import one_level
 from dptrain.machine import crowded
 from dptrain.train.needs import Needs
+from dptrain.words import counted
 
 SLOW = 1000
 """Microseconds of the smallest exchange from which on something is wrong. Measured on 2 cores: 27

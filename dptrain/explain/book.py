@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 
-from dptrain.config import ExplainConfig, InputError, nearest
+from dptrain.config import ExplainConfig
 from dptrain.explain.chapters import CHAPTERS
 from dptrain.plot.page import Section
 from dptrain.plot.words import filled
+from dptrain.words import InputError, nearest
 
 NAMES = list(CHAPTERS)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from itertools import combinations
 
-from dptrain.config import ExplainConfig, counted
+from dptrain.config import ExplainConfig
 from dptrain.explain import plain, trainer_digits
 from dptrain.explain.found import Numbers
 from dptrain.explain.problem import DIGITS, problems
@@ -13,6 +13,7 @@ from dptrain.plot.drawing import Curve, Series, curve
 from dptrain.plot.formulas import small
 from dptrain.plot.words import Drawings, Fields, code, conditions, table
 from dptrain.train.noise import Noise
+from dptrain.words import counted
 
 PER_WORKER = 16
 """Examples that each worker of chapter 7 takes from a minibatch."""

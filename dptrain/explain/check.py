@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dptrain.arrays import Array, Floats
-from dptrain.config import ExplainConfig, counted
+from dptrain.config import ExplainConfig
 from dptrain.explain import plain, plain_digits, trainer, trainer_digits
 from dptrain.explain.found import Averaging, Batch, Found, Workers
 from dptrain.explain.problem import Problem, digits, problems, trained
@@ -18,6 +18,7 @@ from dptrain.keys import Purpose, generator
 from dptrain.model.mlp import MLP
 from dptrain.order import Batch as Minibatch
 from dptrain.reduce.tree import tree_sum
+from dptrain.words import counted
 from dptrain.world import World
 
 LIMIT = 1e-13

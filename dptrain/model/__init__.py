@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.arrays import Array, Floats, Layout
-from dptrain.config import InputError, ModelFile, is_text
+from dptrain.config import ModelFile
+from dptrain.words import InputError, is_text
 
 Sums = tuple[float, float]
 """A loss, summed over examples each times its weight; and the sum of these weights."""

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from dptrain.arrays import Array, Floats
-from dptrain.config import InputError, Task
+from dptrain.config import Task
 from dptrain.model import Sums, source_of
+from dptrain.words import InputError
 
 OUR_ROOMS = ("torch", "jax", "jaxlib", "numpy", "dptrain", "builtins", "functools")
 """Libraries whose source says nothing of a model: the receipt names their versions."""

@@ -12,9 +12,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from dptrain.config import InputError, ModelFile, nearest
+from dptrain.config import ModelFile
 from dptrain.model import Model
 from dptrain.model.adapted import missing, one_thread, users_code
+from dptrain.words import InputError, nearest
 
 LIBRARIES = ("torch", "jax")
 BESIDE = ("loss", "transform", "metrics")

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.arrays import Array, Floats, Kind, Param
-from dptrain.config import InputError, Task
+from dptrain.config import Task
 from dptrain.model import Sums
 from dptrain.model.adapted import Adapted, missing, one_thread, users_code
+from dptrain.words import InputError
 
 ASKED = one_thread()
 """Whether this process was asked for one thread already."""

@@ -12,20 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.arrays import Array, Floats, Param, num_params
-from dptrain.config import (
-    Activation,
-    DType,
-    Init,
-    InputError,
-    Loss,
-    LossChoice,
-    ModelConfig,
-    Task,
-    nearest,
-)
+from dptrain.config import Activation, DType, Init, Loss, LossChoice, ModelConfig, Task
 from dptrain.model import Sums, weight_sum
 from dptrain.model.activations import ACTIVATIONS
 from dptrain.model.losses import LOSSES
+from dptrain.words import InputError, nearest
 
 MakeGenerator = Callable[[], np.random.Generator]
 

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.arrays import Array, Floats, Kind, Param
-from dptrain.config import InputError, Task
+from dptrain.config import Task
 from dptrain.model import Sums
 from dptrain.model.adapted import Adapted, missing, users_code
 from dptrain.threads import threads_here
+from dptrain.words import InputError
 
 try:
     import torch

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from dptrain.config import InputError
 from dptrain.record.files import raw_lines_of, read_object
 from dptrain.record.rundir import METRICS
+from dptrain.words import InputError
 
 Points = list[tuple[float, float]]
 Curves = dict[str, Points]

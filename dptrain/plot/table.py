@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dptrain.config import InputError, nearest, shown
 from dptrain.plot.metrics import read_lines
 from dptrain.record import rundir
 from dptrain.record.files import is_there, lock, names_in, open_plain, read_object
+from dptrain.words import InputError, nearest, shown
 
 BEST = {"train_loss": min, "validation_loss": min, "validation_accuracy": max,
         "validation_label_accuracy": max, "validation_rmse": min, "validation_r2": max}  # fmt: skip

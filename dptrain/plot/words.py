@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from dptrain.config import InputError, nearest
+from dptrain.words import InputError, nearest
 
 Fields = dict[str, str]
 Drawings = Mapping[str, str]

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.arrays import Forms
-from dptrain.config import InputError
 from dptrain.record.files import names_in, open_plain, replace_file, sync_directory
 from dptrain.record.tensors import NAMES, read_arrays, read_header
 from dptrain.record.tensors import DamagedError as DamagedError
+from dptrain.words import InputError
 
 FOLDER = "checkpoints"
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, TextIO
 
 from dptrain import streams
-from dptrain.config import shown
+from dptrain.words import shown
 
 
 def duration(seconds: float) -> str:

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.config import InputError
 from dptrain.record.files import lines_of, read_object
 from dptrain.record.rundir import METRICS, RECEIPT
+from dptrain.words import InputError
 
 _HASH = '"([0-9a-f]{64})"'
 _STEP = re.compile(

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import tomli_w
 
-from dptrain.config import InputError, quoted, shown
 from dptrain.record.files import (
     open_plain,
     raw_lines_of,
@@ -24,6 +23,7 @@ from dptrain.record.files import (
     shortened,
     temporary_of,
 )
+from dptrain.words import InputError, quoted, shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.record import checkpoint, receipt
-from dptrain.record.files import Journal, lock, sync_directory
+from dptrain.record.files import lock, sync_directory
+from dptrain.record.journal import Journal
 from dptrain.record.rundir import METRICS, RECEIPT, SECONDS, encode_line
 
 HURRY = 2**16
@@ -106,6 +107,7 @@ class Writer:
 
     def say(self, values: Mapping[str, Any]) -> None:
         """Add a line to the receipt that is no step's: what the run is, what has changed."""
+        self.flush()  # what is lost by now is noted before: nothing may follow the run's end
         self._add(receipt.encode(values, self.head))
         self.flush()
 

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dptrain.config import InputError, TrainConfig, counted
+from dptrain.config import TrainConfig
 from dptrain.data.prepare import Data
 from dptrain.record import checkpoint, receipt, rundir
 from dptrain.record.files import UNFLUSHED, is_there, sync_directory, write_whole
@@ -19,6 +19,7 @@ from dptrain.run.saved import Identity
 from dptrain.streams import warn
 from dptrain.train.state import Training, forms, restore
 from dptrain.version import software
+from dptrain.words import InputError, counted
 from dptrain.world import World
 
 Opened = tuple[Writer | None, Identity | None]

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dptrain.config import InputError
 from dptrain.record import checkpoint, receipt, rundir
 from dptrain.record.files import PIECE, TEXT, is_there, open_plain, read_object
 from dptrain.record.receipt import Receipt
@@ -14,6 +13,7 @@ from dptrain.reduce.digest import digest
 from dptrain.run.identity import FREE
 from dptrain.run.saved import Saved
 from dptrain.run.trained import params_in
+from dptrain.words import InputError
 from dptrain.world import World
 
 UNCOVERED = ("ranks", "seconds", "samples_per_second", "trouble", "saved", "run")

@@ -5,16 +5,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dptrain.config import (
-    FROM_PYTHON,
-    Checked,
-    DataConfig,
-    InputError,
-    MadeByFile,
-    ModelConfig,
-    TrainConfig,
-    option_name,
-)
+from dptrain.checked import Checked, option_name
+from dptrain.config import FROM_PYTHON, DataConfig, MadeByFile, ModelConfig, TrainConfig
+from dptrain.words import InputError
 
 Settings = dict[str, Any]
 """Settings by their options' names, plain values as a run stores them."""

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 
 from dptrain.arrays import Floats, name_of
-from dptrain.config import InputError, TrainConfig, interval
+from dptrain.config import TrainConfig, interval
 from dptrain.guard import GUARD, Ask
 from dptrain.model import Sums
 from dptrain.order import Batch
@@ -16,6 +16,7 @@ from dptrain.streams import warn
 from dptrain.train.control import Control
 from dptrain.train.recheck import Recheck
 from dptrain.train.state import Metrics, Training, snapshot
+from dptrain.words import InputError
 from dptrain.world import World
 
 

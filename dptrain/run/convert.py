@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from dptrain.arrays import Array
-from dptrain.config import DataConfig, InputError
+from dptrain.config import DataConfig
 from dptrain.data.converted import FORMAT, MANIFEST, Place, places
 from dptrain.data.encode import Encoding
 from dptrain.data.feed import BLOCK, Rows
@@ -22,10 +22,12 @@ from dptrain.data.read import read
 from dptrain.data.roles import Roles
 from dptrain.data.seen import Seen, added, seen
 from dptrain.data.table import Table
-from dptrain.record.files import Journal, lines_of, make_sized, write_at, write_whole
+from dptrain.record.files import lines_of, make_sized, write_at, write_whole
+from dptrain.record.journal import Journal
 from dptrain.reduce.memory import shared_rows
 from dptrain.reduce.sums import total
 from dptrain.run.identity import check_programs, content, fingerprint
+from dptrain.words import InputError
 from dptrain.world import World, collective
 
 PART = 2**24

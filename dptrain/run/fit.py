@@ -12,18 +12,7 @@ from typing import Any
 import numpy as np
 
 from dptrain.arrays import Floats, num_params
-from dptrain.config import (
-    FROM_PYTHON,
-    SHARD,
-    DataConfig,
-    InputError,
-    ModelConfig,
-    ModelFile,
-    Task,
-    TrainConfig,
-    counted,
-    shown,
-)
+from dptrain.config import FROM_PYTHON, SHARD, DataConfig, ModelConfig, ModelFile, Task, TrainConfig
 from dptrain.data.prepare import Data, prepare
 from dptrain.data.read import read
 from dptrain.data.roles import Roles
@@ -50,6 +39,7 @@ from dptrain.train.evaluate import Interrupted, evaluate
 from dptrain.train.loop import begin, train
 from dptrain.train.state import Metrics, Training
 from dptrain.train.trial import try_model
+from dptrain.words import InputError, counted, shown
 from dptrain.world import World, collective, connect
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dptrain.config import InputError, TrainConfig
+from dptrain.config import TrainConfig
 from dptrain.data.feed import Rows
 from dptrain.data.prepare import Data
 from dptrain.data.table import Table
@@ -21,6 +21,7 @@ from dptrain.run.config import Settings
 from dptrain.run.saved import Identity
 from dptrain.train.state import Training
 from dptrain.version import __version__, cpu, known_blas, linear_algebra
+from dptrain.words import InputError
 from dptrain.world import World
 
 LENGTH = ("epochs", "steps")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dptrain.arrays import Array
-from dptrain.config import DataConfig, InputError
+from dptrain.config import DataConfig
 from dptrain.data.check import check_rows
 from dptrain.data.encode import Encoding
 from dptrain.data.feed import Rows
@@ -25,6 +25,7 @@ from dptrain.run.trained import Trained, load_trained
 from dptrain.threads import blas_threads
 from dptrain.train.evaluate import evaluate
 from dptrain.train.scores import Scores
+from dptrain.words import InputError
 from dptrain.world import World, collective
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from dptrain.arrays import Array
-from dptrain.config import InputError, shown
 from dptrain.record.files import write_whole
+from dptrain.words import InputError, shown
 
 Block = tuple[Sequence[Array], Array]
 """What some rows are called by, columns [m] of texts; and their predictions [m] or [m, columns]."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dptrain.arrays import Array
-from dptrain.config import InputError, TrainConfig
+from dptrain.config import TrainConfig
 from dptrain.data.prepare import Data
 from dptrain.guard import STOPS
 from dptrain.order import Batch
@@ -25,6 +25,7 @@ from dptrain.train.control import Control, Sink
 from dptrain.train.evaluate import evaluate
 from dptrain.train.loop import close_epoch, take_best, train_epoch
 from dptrain.train.state import Training, forms, restore, snapshot
+from dptrain.words import InputError
 from dptrain.world import World
 
 WINDOW = 1000

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from dptrain.arrays import Array, Forms
-from dptrain.config import InputError
 from dptrain.model import is_own
 from dptrain.record import checkpoint, receipt, rundir
 from dptrain.record.files import is_there
@@ -18,6 +17,7 @@ from dptrain.run.config import Settings
 from dptrain.run.identity import FREE, LENGTH
 from dptrain.run.saved import Identity, Saved, told
 from dptrain.train.state import Metrics, State
+from dptrain.words import InputError
 
 LOCK_WAIT = 30
 """Seconds to wait for a process that still writes to the run, such as one about to end."""

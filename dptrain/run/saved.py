@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from dptrain.config import InputError
 from dptrain.record.receipt import Receipt
 from dptrain.record.rundir import RECEIPT
 from dptrain.record.writer import Files
 from dptrain.run.config import Settings
 from dptrain.train.state import State
+from dptrain.words import InputError
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dptrain.config import InputError
 from dptrain.record.files import TEXT, open_plain, read_object
 from dptrain.record.receipt import Receipt
 from dptrain.record.rundir import MODEL
 from dptrain.run.check import Verdict, check_files
 from dptrain.run.identity import FREE
+from dptrain.words import InputError
 
 KIND = "urn:dptrain:training:v1"
 """What says how the predicate is to be read; in-toto wants a URI."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.arrays import Array, Forms
-from dptrain.config import InputError, Task, TrainConfig, is_text, nearest
+from dptrain.config import Task, TrainConfig
 from dptrain.data.check import check_block
 from dptrain.data.encode import Encoding
 from dptrain.data.feed import Rows
@@ -28,6 +28,7 @@ from dptrain.streams import warn
 from dptrain.threads import blas_threads
 from dptrain.train.evaluate import predicted_classes
 from dptrain.version import __version__
+from dptrain.words import InputError, is_text, nearest
 from dptrain.world import World
 
 SCALE = ("input.shift", "input.factor")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from dptrain.arrays import num_params
-from dptrain.config import InputError, ModelConfig, ModelFile
+from dptrain.config import ModelConfig, ModelFile
 from dptrain.model import Model, is_own
 from dptrain.model import load as models
 from dptrain.model.file import of_run
@@ -23,6 +23,7 @@ from dptrain.run.saved import Identity, told
 from dptrain.run.statement import compare
 from dptrain.threads import blas_threads
 from dptrain.train.loop import begin
+from dptrain.words import InputError
 from dptrain.world import World, collective, connect
 
 MACHINE = ("dptrain", "numpy", "blas", "libraries", "cpu_level", "libm", "ranks")

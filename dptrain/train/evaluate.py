@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.arrays import Array, Floats
-from dptrain.config import InputError, Task
+from dptrain.config import Task
 from dptrain.data.feed import Rows
 from dptrain.guard import Ask
 from dptrain.model import Model
 from dptrain.reduce.sums import total
+from dptrain.words import InputError
 from dptrain.world import World
 
 MetricSums = Callable[[Floats, Array], dict[str, tuple[float, float]]]

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from dptrain.arrays import Floats, entries_of, name_of, num_params
-from dptrain.config import InputError, TrainConfig
+from dptrain.config import TrainConfig
 from dptrain.data.feed import Feed
 from dptrain.data.prepare import Data
 from dptrain.keys import Purpose, generator, generators
@@ -26,6 +26,7 @@ from dptrain.train.control import Control, Sink
 from dptrain.train.evaluate import Interrupted, evaluate
 from dptrain.train.needs import bytes_here, check_memory
 from dptrain.train.state import Training
+from dptrain.words import InputError
 from dptrain.world import World
 
 

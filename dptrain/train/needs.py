@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dptrain.arrays import num_params
-from dptrain.config import InputError, TrainConfig
+from dptrain.config import TrainConfig
 from dptrain.data.feed import BLOCK
 from dptrain.data.prepare import Data
 from dptrain.machine import free_memory
@@ -16,6 +16,7 @@ from dptrain.optim.optimizer import CACHED
 from dptrain.optim.rules import transforms
 from dptrain.reduce import REDUCERS
 from dptrain.reduce.memory import free_bytes
+from dptrain.words import InputError
 from dptrain.world import World
 
 

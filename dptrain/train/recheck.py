@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dptrain.arrays import Floats, name_of
-from dptrain.config import InputError, TrainConfig
+from dptrain.config import TrainConfig
 from dptrain.keys import Purpose, generator
 from dptrain.model import Sums
 from dptrain.order import Batch
@@ -19,6 +19,7 @@ from dptrain.reduce.wire import receive, send
 from dptrain.train.loop import shard_loss_and_grad_sum
 from dptrain.train.state import Training
 from dptrain.version import cpu
+from dptrain.words import InputError
 from dptrain.world import World, cut
 
 

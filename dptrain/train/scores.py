@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.arrays import Array, Floats
-from dptrain.config import InputError, Task
+from dptrain.config import Task
 from dptrain.reduce.sums import gather_at, total, total_count
 from dptrain.train.evaluate import predicted_classes
+from dptrain.words import InputError
 from dptrain.world import World
 
 Counts = NDArray[np.int64]

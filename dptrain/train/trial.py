@@ -3,10 +3,10 @@
 import numpy as np
 
 from dptrain.arrays import Array, Floats, name_of, num_params, views
-from dptrain.config import InputError
 from dptrain.data.feed import Rows
 from dptrain.keys import Purpose, generator
 from dptrain.model import Model, check_layout
+from dptrain.words import InputError
 
 STEPS = 1e-1, 1e-2, 1e-3, 1e-4, 1e-5
 """Of finite differences, as parts of an array's own size: a model need agree with one of them."""

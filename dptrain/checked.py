@@ -1,0 +1,96 @@
+"""Settings that check themselves where they are built."""
+
+import math
+import numbers
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, Literal, get_args, get_origin
+
+from dptrain.words import InputError, nearest
+
+
+def setting(default: Any, help: str, **metadata: Any) -> Any:  # noqa: A002 (click's own word)
+    """Declare a field that is an option of the command line, a key of the TOML file, a variable."""
+    return field(default=default, metadata={"help": help, **metadata})
+
+
+def option_name(item: "Field[Any]") -> str:
+    """Return a setting's name as people write it: on the command line and in the TOML file."""
+    return item.name.replace("_", "-")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Validates a frozen dataclass where it is built, so that no invalid settings can exist.
+
+    Numbers of NumPy and lists become plain numbers and tuples, as settings are stored and compared.
+    """
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = _plain(getattr(self, item.name), item.type)
+            object.__setattr__(self, item.name, value)
+            if get_origin(item.type) is Literal:
+                _check_choice(option_name(item), value, get_args(item.type))
+                continue
+            if not _fits(value, item.type):
+                needed = item.type.__name__ if isinstance(item.type, type) else item.type
+                raise InputError(f"{option_name(item)} is {value!r}; needed is of type {needed}")
+            if "low" in item.metadata and value is not None:
+                for number in value if isinstance(value, tuple) else (value,):
+                    _check_number(option_name(item), number, item.metadata)
+
+
+def _plain(value: Any, kind: Any) -> Any:
+    """Return NumPy's numbers and arrays, and lists, as the plain numbers and tuples of a field."""
+    if hasattr(type(value), "tolist"):
+        value = value.tolist()
+    if isinstance(value, (list, tuple)):  # of which none is within another
+        return tuple(
+            part if isinstance(part, (list, tuple)) else _plain(part, kind) for part in value
+        )
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return value
+    if float in (kind, *get_args(kind)):
+        try:
+            return float(value)
+        except OverflowError:
+            return math.inf
+    return int(value) if isinstance(value, numbers.Integral) else value
+
+
+def _fits(value: object, kind: Any) -> bool:
+    """Return whether a value is of the type that a field says."""
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(_fits(part, get_args(kind)[0]) for part in value)
+    if get_args(kind):  # X | None
+        return any(_fits(value, one) for one in get_args(kind))
+    if isinstance(value, bool) or kind is bool:
+        return isinstance(value, bool) and kind is bool
+    return isinstance(value, kind)
+
+
+def _check_choice(name: str, value: object, valid: tuple[str, ...]) -> None:
+    if value not in valid:
+        raise InputError(f"{name} is {value!r}; {nearest(str(value), valid)}")
+
+
+LARGEST = 2**53
+"""Whole numbers are below it unless said otherwise: up to there a float can be any of them."""
+
+
+def _check_number(name: str, value: float, bounds: Any) -> None:
+    above, low = bounds.get("above", False), bounds["low"]
+    high = bounds.get("high", LARGEST if isinstance(value, int) else math.inf)
+    large_enough = value > low if above else value >= low
+    if not (large_enough and value < high):  # also refuses NaN
+        needed = f"{'above' if above else 'at least'} {low}"
+        if "high" in bounds or not value < high:
+            needed += f" and below {_shown(high)}" if high < math.inf else " and finite"
+        raise InputError(f"{name} is {_shown(value)}; it must be {needed}")
+
+
+def _shown(value: object) -> str:
+    """Return a value as a message shows it; Python refuses to write the longest numbers."""
+    if isinstance(value, int) and abs(value) > 10**30:
+        return f"about {'-' * (value < 0)}1e{math.log10(abs(value)):.0f}"
+    return str(value)
