@@ -265,13 +265,13 @@ def check(level: str) -> None:
         return
     if not has(level):
         raise InputError(_lacking(level), local=True)
-    needed = variables(level)
-    left = "" if found.numpy == level else "NumPy is loaded already: "
-    how = " ".join(f"{name}='{value}'" for name, value in needed.items())
+    how = " ".join(f"{name}='{value}'" for name, value in variables(level).items())
+    early = f"call dptrain.use_cpu_level({level!r}) before NumPy is imported, or "
+    if level == LOWEST and found.fused:
+        early = "libm looks only where Python starts: "
     raise InputError(
-        f"cpu-level is {level}, and this process computes with {found.text}. {left}call "
-        f"dptrain.use_cpu_level({level!r}) before NumPy is imported, or set before Python starts: "
-        f"{how}",
+        f"cpu-level is {level}, and this process computes with {found.text}; {early}set before "
+        f"Python starts: {how}",
         local=True,
     )
 
