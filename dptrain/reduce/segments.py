@@ -9,8 +9,8 @@ from dptrain.arrays import Floats, Layout
 from dptrain.reduce.layout import BLOCK
 from dptrain.reduce.tree import tree_sum
 
-CHUNK = 16 * BLOCK
-"""Entries whose squares are held at a time."""
+CHUNK = 4 * BLOCK
+"""Entries whose squares are held at a time: 32 KiB, as a step takes no more than it must."""
 
 
 class Segments:
