@@ -33,7 +33,9 @@ def test_every_script_is_printed_and_is_bash(
     (tmp_path / "mpi4py.py").write_text("raise ImportError")
     wrong = dptrain("launch", "nobody", env={"PYTHONPATH": str(tmp_path)})
     assert wrong.status == 2
-    assert wrong.stderr.startswith("dptrain: Invalid value for '[slurm|")
+    assert wrong.stderr.startswith(
+        "dptrain: Invalid value for 'SCHEDULER': 'nobody' is not one of 'slurm'"
+    )
 
 
 @pytest.mark.parametrize(("scheduler", "env"), JOBS.items(), ids=JOBS)

@@ -72,7 +72,7 @@ def _part_lines(found: Found) -> list[str]:
     floors = sum(part["floor_ms"] or 0 for part in found["parts"].values())
     lines.append(
         f"{'whole step':<18}{found['step_ms']:>9.3f}{1:>8.1%}{floors:>10.3f}   rounds {spread}; "
-        f"its parts, each alone, {found['parts_sum_ms']:.4g}"
+        f"its parts alone {found['parts_sum_ms']:.4g}"
     )
     return lines
 

@@ -88,7 +88,12 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str | IO[byte
 
 def _header(file: Any, size: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Return shape, order and type that an array's header says, if so much can be in `size`."""
-    version = np.lib.format.read_magic(file)
+    try:
+        version = np.lib.format.read_magic(file)
+    except ValueError as error:
+        if "got b'\\x80" in str(error):
+            raise ValueError("it holds Python objects (a pickle), which are never loaded") from None
+        raise
     read = {(1, 0): np.lib.format.read_array_header_1_0}.get(
         version, np.lib.format.read_array_header_2_0
     )

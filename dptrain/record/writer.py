@@ -107,7 +107,6 @@ class Writer:
 
     def say(self, values: Mapping[str, Any]) -> None:
         """Add a line to the receipt that is no step's: what the run is, what has changed."""
-        self.flush()  # what is lost by now is noted before: nothing may follow the run's end
         self._add(receipt.encode(values, self.head))
         self.flush()
 

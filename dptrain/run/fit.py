@@ -226,6 +226,7 @@ def fit(
                 trained = Trained(model, params, data.encoding, {}, run.history, config.threads)
                 trained.summary.update(outcome(run, trained.params, test, config, world))
                 if writer is not None:
+                    writer.flush()  # lost metrics are noted before the run's end, not after
                     writer.say(end_line(trained))
         except InputError as error:
             if error.everywhere:  # all give their memory back; of one rank's, all end
