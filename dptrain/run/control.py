@@ -70,7 +70,9 @@ class RunControl(Control):
         self._start = time.monotonic()
         self._next = self._start + min(self._every, 1)
         self._began = run.examples, run.seconds
-        self._recheck = Recheck(run, config, world, self._say)
+        self._recheck = Recheck(  # which must not hold this: a run's memory goes with it at once
+            run, config, world, lambda text: (warn if writer is None else writer.warn)(text)
+        )
 
     @property
     def examples_per_second(self) -> float:
@@ -78,9 +80,6 @@ class RunControl(Control):
         examples, seconds = self._began
         took = self.run.seconds - seconds
         return (self.run.examples - examples) / took if took else 0.0
-
-    def _say(self, text: str) -> None:
-        (self.writer.warn if self.writer is not None else warn)(text)
 
     def before_step(self, batch: Batch) -> None:
         """Have a shard computed twice where that is due; see `Control` and `Recheck`."""
