@@ -37,9 +37,13 @@ class Level:
     """Variables of libraries that a model of one's own may use: MKL, PyTorch, oneDNN, JAX."""
 
 
-def _others(mkl: str, torch: str, onednn: str, xla: str) -> dict[str, str]:
+MKL = "COMPATIBLE"
+"""What MKL keeps to on CPUs of all makers; on AMD's it takes the others for this or for nothing."""
+
+
+def _others(torch: str, onednn: str, xla: str) -> dict[str, str]:
     return {
-        "MKL_CBWR": mkl,
+        "MKL_CBWR": MKL,
         "ATEN_CPU_CAPABILITY": torch,
         "ONEDNN_MAX_CPU_ISA": onednn,
         "XLA_FLAGS": f"--xla_cpu_max_isa={xla}",
@@ -52,21 +56,21 @@ LEVELS = {
         ("X86_V2", "SSE42"),
         ("X86_V3", "AVX F16C FMA3 AVX2"),
         "Nehalem",
-        _others("SSE4_2", "default", "SSE41", "SSE4_2"),
+        _others("default", "SSE41", "SSE4_2"),
     ),
     "x86-64-v3": Level(
         ("abm", "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe"),
         ("X86_V3", "AVX2"),
         ("X86_V4", "AVX512F AVX512CD AVX512_SKX"),
         "Haswell",
-        _others("AVX2,STRICT", "avx2", "AVX2", "AVX2"),
+        _others("avx2", "AVX2", "AVX2"),
     ),
     "x86-64-v4": Level(
         ("avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl"),
         ("X86_V4", "AVX512_SKX"),
         ("AVX512_ICL AVX512_SPR", "AVX512_CLX AVX512_CNL AVX512_ICL"),
         "SkylakeX",
-        _others("AVX512,STRICT", "avx512", "AVX512_CORE", "AVX512"),
+        _others("avx512", "AVX512_CORE", "AVX512"),
     ),
 }
 """The lowest first."""
@@ -164,7 +168,7 @@ class InUse:
         level = LEVELS.get(self.numpy)
         if level is None or self.flushes or self.fused is (self.numpy == LOWEST):
             return None
-        known = {*self.kernels} <= {level.kernel, level.others["MKL_CBWR"]}
+        known = {*self.kernels} <= {level.kernel, MKL}
         return self.numpy if self.kernels and known else None
 
     @property
