@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -20,10 +20,10 @@ class Step(NamedTuple):
 class Transform(Protocol):
     """A piece of an optimizer: turns the mean gradient step by step into the update."""
 
-    num_slots: int
+    num_slots: ClassVar[int] = 0
     """The number of state vectors, each as long as the parameters."""
 
-    hides: bool
+    hides: ClassVar[bool] = False
     """Whether the last of them can be infinite where the update is not; it is looked for there."""
 
     def __call__(
@@ -38,12 +38,10 @@ class Transform(Protocol):
 
 
 @dataclass(frozen=True)
-class ClipNorm:
+class ClipNorm(Transform):
     """Scale the whole gradient down to a norm: g * min(1, limit / |g|) (Pascanu et al., 2013)."""
 
     limit: float
-    num_slots = 0
-    hides = False
 
     def __call__(
         self, update: Floats, params: Floats, state: Floats, work: Floats, step: Step
@@ -54,12 +52,10 @@ class ClipNorm:
 
 
 @dataclass(frozen=True)
-class ClipValue:
+class ClipValue(Transform):
     """Cut each entry of the gradient to [-limit, limit]."""
 
     limit: float
-    num_slots = 0
-    hides = False
 
     def __call__(
         self, update: Floats, params: Floats, state: Floats, work: Floats, step: Step
@@ -71,12 +67,10 @@ class ClipValue:
 
 
 @dataclass(frozen=True)
-class WeightDecay:
+class WeightDecay(Transform):
     """Add decay * params: an L2 penalty before a rule, decoupled decay after it."""
 
     decay: float
-    num_slots = 0
-    hides = False
 
     def __call__(
         self, update: Floats, params: Floats, state: Floats, work: Floats, step: Step
@@ -87,7 +81,7 @@ class WeightDecay:
 
 
 @dataclass(frozen=True)
-class Momentum:
+class Momentum(Transform):
     """v = momentum * v + g; the update is v, or g + momentum * v for Nesterov's form.
 
     Sutskever and others (2013), in the form without dampening that today's libraries use.
@@ -96,7 +90,6 @@ class Momentum:
     momentum: float
     nesterov: bool = False
     num_slots = 1
-    hides = False
 
     def __call__(
         self, update: Floats, params: Floats, state: Floats, work: Floats, step: Step
@@ -114,7 +107,7 @@ class Momentum:
 
 
 @dataclass(frozen=True)
-class Adam:
+class Adam(Transform):
     """m / (sqrt(v) + epsilon), both corrected for their start at 0 (Kingma and Ba, 2015)."""
 
     beta1: float = 0.9
@@ -143,7 +136,7 @@ class Adam:
 
 
 @dataclass(frozen=True)
-class RMSProp:
+class RMSProp(Transform):
     """g / (sqrt(v) + epsilon), v the running mean of g * g (Hinton, lecture 6e, 2012)."""
 
     decay: float = 0.99
