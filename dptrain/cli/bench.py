@@ -7,7 +7,15 @@ from typing import Any
 import click
 
 from dptrain.cli.help import Told
-from dptrain.cli.options import build, config_option, debug_option, json_option, setting, settings
+from dptrain.cli.options import (
+    build,
+    config_option,
+    debug_option,
+    json_option,
+    quiet_option,
+    setting,
+    settings,
+)
 from dptrain.cli.ranks import connect
 from dptrain.cli.results import print_result
 from dptrain.config import BenchConfig, ModelConfig, TrainConfig
@@ -30,7 +38,7 @@ from dptrain.config import BenchConfig, ModelConfig, TrainConfig
 )
 @config_option
 @json_option
-@click.option("--quiet", is_flag=True, envvar="DPTRAIN_QUIET", help="Show no progress.")
+@quiet_option
 @debug_option
 def bench(plot: str | None, as_json: bool, quiet: bool, **values: Any) -> int:
     """Where a step's time goes on this machine, beside the least that it could take.

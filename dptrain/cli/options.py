@@ -287,6 +287,9 @@ model_option = click.option(
 json_option = click.option(
     "--json", "as_json", is_flag=True, envvar="DPTRAIN_JSON", help="Print one JSON object instead."
 )
+quiet_option = click.option(
+    "--quiet", is_flag=True, envvar="DPTRAIN_QUIET", help="Show no progress."
+)
 debug_option = click.option(
     "--debug",
     is_flag=True,

@@ -16,6 +16,7 @@ from dptrain.cli.options import (
     config_option,
     debug_option,
     json_option,
+    quiet_option,
     resume_option,
     settings,
 )
@@ -74,7 +75,7 @@ def _dtype(ctx: click.Context, values: dict[str, Any]) -> str | None:
 )
 @config_option
 @json_option
-@click.option("--quiet", is_flag=True, envvar="DPTRAIN_QUIET", help="Show no progress.")
+@quiet_option
 @debug_option
 def train(
     data: tuple[str, ...],

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from dptrain.cli.help import Told
-from dptrain.cli.options import config_option, debug_option, json_option, model_option
+from dptrain.cli.options import config_option, debug_option, json_option, model_option, quiet_option
 from dptrain.cli.ranks import connect, connect_as, level_option
 from dptrain.cli.results import print_result
 from dptrain.words import counted
@@ -30,7 +30,7 @@ from dptrain.words import counted
 @level_option
 @config_option
 @json_option
-@click.option("--quiet", is_flag=True, envvar="DPTRAIN_QUIET", help="Show no progress.")
+@quiet_option
 @debug_option
 def verify(
     run: str,
