@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import start
+from conftest import start, told_by
 
 import dptrain
 from dptrain import DataConfig, InputError, TrainConfig
@@ -32,10 +32,7 @@ def perceptron(key: Any) -> Any:
 
 def train_many(folder: Path, ranks: int | None) -> list[Any]:
     """Return what each of `jax_runs.py` came to."""
-    script = Path(__file__).parent / "jax_runs.py"
-    done = start("python", script, ranks=ranks, cwd=folder, timeout=170)
-    assert done.status == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    return told_by("jax_runs.py", folder, ranks)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
-from conftest import start
+from conftest import start, told_by
 
 import dptrain
 from dptrain import DataConfig, InputError, ModelConfig, TrainConfig
@@ -47,10 +47,7 @@ def digits(num: int, dtype: str = "float64") -> tuple[Any, Any]:
 def train_many(folder: Path, ranks: int | None) -> list[Any]:
     """Return what each of `torch_runs.py` came to."""
     write_letters(folder / "letters.npz")
-    script = Path(__file__).parent / "torch_runs.py"
-    done = start("python", script, ranks=ranks, cwd=folder, timeout=170)
-    assert done.status == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    return told_by("torch_runs.py", folder, ranks)
 
 
 @pytest.fixture(scope="module")
