@@ -66,6 +66,15 @@ def free_memory() -> int:
     return max(0, free)
 
 
+def too_little_memory(needed: int) -> int | None:
+    """Return the free bytes where they are fewer than needed; None else, or where none can tell."""
+    try:
+        free = free_memory()
+    except (OSError, ValueError):
+        return None
+    return free if needed > free else None
+
+
 def quota() -> float | None:
     """Return the cores' worth of time that the group of this process gets; None if unlimited."""
     found = []

@@ -5,7 +5,7 @@ import difflib
 import os
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 LONGEST = 5000
@@ -90,6 +90,16 @@ def nearest(found: str, valid: Iterable[str]) -> str:
     hint = f"; did you mean {close!r}?" if close else ""
     shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
     return f"valid: {shown}{hint}"
+
+
+def brief(text: str) -> str:
+    """Return a name, cut where it is long."""
+    return text if len(text) <= 40 else f"{text[:36]}..."
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first of some names, and how many more there are."""
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def counted(number: int, noun: str) -> str:

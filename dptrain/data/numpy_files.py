@@ -1,6 +1,7 @@
 """Arrays in .npy, .npz and IDX files: mapped where they are stored plainly, else unpacked."""
 
 import gzip
+import io
 import math
 import os
 import struct
@@ -15,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 
 from dptrain.arrays import Array
-from dptrain.machine import free_memory
+from dptrain.machine import too_little_memory
 from dptrain.words import InputError
 
 CHECKED = 2**26
@@ -112,6 +113,14 @@ def _header(file: Any, size: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]
     return shape, fortran, dtype
 
 
+def npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """Return how a .npy file begins whose entries follow in C order."""
+    start = io.BytesIO()
+    about = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(start, about)
+    return start.getvalue()
+
+
 def _mapped(
     path: str, offset: int, shape: tuple[int, ...], fortran: bool, dtype: np.dtype[Any]
 ) -> Array:
@@ -136,11 +145,7 @@ def _fill(file: Any, out: memoryview) -> None:
 
 def _check_memory(needed: int) -> None:
     """Raise MemoryError where so much can't be unpacked here."""
-    try:
-        free = free_memory()
-    except (OSError, ValueError):
-        return
-    if needed > free:
+    if too_little_memory(needed) is not None:
         raise MemoryError
 
 

@@ -15,7 +15,7 @@ from dptrain.data.field import PARTS, Field, date_parts
 from dptrain.data.split import Chosen, HeldOut, Kept
 from dptrain.data.table import Column, Table
 from dptrain.data.task import Answer, decide
-from dptrain.words import InputError, shown
+from dptrain.words import InputError, brief, counted, listed, shown
 from dptrain.world import World
 
 Total = Callable[[Array, int], Array]
@@ -243,8 +243,8 @@ def _balanced(rows: Rows, world: World) -> NDArray[np.float64]:
 def _told(table: Table, fields: tuple[Field, ...], answer: Answer) -> list[str]:
     """Return what was understood, for people: three to ten lines."""
     width = sum(field.width for field in fields)
-    rows = f"{table.source}: {len(table):,} rows, {width:,} input{'s' * (width != 1)}"
-    columns = f" from {len(fields):,} column{'s' * (len(fields) != 1)}" if table.named else ""
+    rows = f"{table.source}: {len(table):,} rows, {counted(width, 'input')}"
+    columns = f" from {counted(len(fields), 'column')}" if table.named else ""
     lines = [rows + columns]
     if table.named:
         called = {
@@ -253,10 +253,10 @@ def _told(table: Table, fields: tuple[Field, ...], answer: Answer) -> list[str]:
         for kind, name in called.items():
             found = [field for field in fields if field.kind == kind]
             if found:
-                lines.append(f"{name}: {_names([_about(field) for field in found])}")
+                lines.append(f"{name}: {_named([_about(field) for field in found])}")
         gaps = [field.name for field in fields if field.fill is not None]
         if gaps:
-            lines.append(f"gaps, filled with the median and marked: {_names(gaps)}")
+            lines.append(f"gaps, filled with the median and marked: {_named(gaps)}")
         lines += table.notes[:4]
         if len(table.notes) > 4:
             lines.append(f"{len(table.notes) - 4} more columns are left out")
@@ -264,7 +264,7 @@ def _told(table: Table, fields: tuple[Field, ...], answer: Answer) -> list[str]:
         lines.append(f"x: {table.columns[0].about().partition(' ')[2]}")
     if table.weight is not None:
         lines.append(f"each row counts as {table.weight.name} says")
-    target = _names([column.name for column in table.targets])
+    target = _named([column.name for column in table.targets])
     return [*lines, f"target {target}: {answer.told}"]
 
 
@@ -274,6 +274,5 @@ def _about(field: Field) -> str:
     return f"{field.name} ({', '.join(field.parts)})" if field.kind == "date" else field.name
 
 
-def _names(names: list[str]) -> str:
-    names = [name if len(name) <= 40 else f"{name[:36]}..." for name in map(shown, names)]
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+def _named(names: list[str]) -> str:
+    return listed([brief(shown(name)) for name in names])

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from dptrain.data.feed import BLOCK
+from dptrain.data.feed import blocks
 from dptrain.data.seen import Seen, added, as_cell, in_words, seen
 from dptrain.data.table import Column, Table
 from dptrain.world import World
@@ -27,11 +27,9 @@ def look(table: Table, world: World) -> dict[str, Any]:
     columns = [*table.every()]
     roles = ["input"] * len(table.columns) + ["target"] * len(table.targets)
     roles += ["weight"] * (table.weight is not None) + ["id"] * len(table.ids)
-    blocks = range(-(-len(table) // BLOCK))
     own: list[list[Seen]] = [[] for _ in columns]
     labels: Counter[Any] | None = Counter()
-    for block in (blocks[number] for number in world.mine(len(blocks))):
-        rows = slice(block * BLOCK, min((block + 1) * BLOCK, len(table)))
+    for rows in blocks(len(table), world):
         for column, parts in zip(columns, own, strict=True):
             parts.append(seen(column, column.read(rows)))
         labels = _counted(labels, table.targets[0].read(rows)) if table.targets else None

@@ -10,7 +10,7 @@ from dptrain.arrays import Array
 from dptrain.config import DataConfig, Task
 from dptrain.data.feed import Rows
 from dptrain.data.table import Table
-from dptrain.words import InputError, is_text, shown
+from dptrain.words import InputError, brief, is_text, shown
 from dptrain.world import World
 
 MOST_CLASSES = 100
@@ -176,10 +176,10 @@ def _different(rows: Rows, world: World) -> Array | None:
         many = len(kept) > MOST_VALUES
         if many:
             break
-    everyone = world.allgather(None if many else kept)
-    if any(world.allgather(many)):
+    everyone = world.allgather((many, None if many else kept))
+    if any(too_many for too_many, _ in everyone):
         return None
-    found = functools.reduce(np.union1d, [one for one in everyone if one is not None])
+    found = functools.reduce(np.union1d, [one for _, one in everyone if one is not None])
     return None if len(found) > MOST_VALUES else found
 
 
@@ -193,8 +193,7 @@ def _check_two(table: Table, classes: Array) -> None:
 
 def _some(names: Sequence[object]) -> str:
     """Return the first of some labels, as people can be told of them."""
-    first = (text if len(text) <= 40 else f"{text[:36]}..." for text in map(str, names[:5]))
-    told = ", ".join(map(shown, first))
+    told = ", ".join(shown(brief(str(name))) for name in names[:5])
     return told if len(names) <= 5 else f"{told}, ... ({len(names):,} classes)"
 
 

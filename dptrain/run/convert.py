@@ -1,7 +1,6 @@
 """Anything that can be read becomes arrays that are mapped: in parallel, resumable."""
 
 import hashlib
-import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from dptrain.data.converted import FORMAT, MANIFEST, Place, places
 from dptrain.data.encode import Encoding
 from dptrain.data.feed import BLOCK, Rows
 from dptrain.data.field import Field
+from dptrain.data.numpy_files import npy_header
 from dptrain.data.prepare import statistics
 from dptrain.data.read import read
 from dptrain.data.roles import Roles
@@ -151,7 +151,9 @@ def _begin(out: Path, plan: Plan, start: dict[str, Any]) -> Journal:
         journal = Journal(out / UNFINISHED, len(whole))
         if not whole:
             for name, dtype, shape in plan.arrays():
-                make_sized(out / name, _header(dtype, shape), int(np.prod(shape)) * dtype.itemsize)
+                make_sized(
+                    out / name, npy_header(dtype, shape), int(np.prod(shape)) * dtype.itemsize
+                )
             journal.append(json.dumps(start).encode())
         journal.flush()
     except (OSError, ValueError) as error:
@@ -174,14 +176,6 @@ def _flushed(journal: Journal) -> None:
         raise InputError(f"{journal.path} can't be written: {error.strerror}") from None
 
 
-def _header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
-    """Return how a .npy file begins."""
-    start = io.BytesIO()
-    about = {"descr": dtype.str, "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(start, about)
-    return start.getvalue()
-
-
 def _write(out: Path, plan: Plan, number: int) -> tuple[list[str], list[Any]]:
     """Write a part; return the hash of what each array holds of it, and what was seen."""
     rows, arrays, noted = plan.part(number)
@@ -190,7 +184,7 @@ def _write(out: Path, plan: Plan, number: int) -> tuple[list[str], list[Any]]:
         data = array.reshape(-1).view(np.uint8).data
         row = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
         try:
-            write_at(out / name, len(_header(dtype, shape)) + rows.start * row, data)
+            write_at(out / name, len(npy_header(dtype, shape)) + rows.start * row, data)
         except OSError as error:
             raise InputError(f"{out / name} can't be written: {error.strerror}") from None
         hashes.append(hashlib.sha256(data).hexdigest())
@@ -214,7 +208,7 @@ def _finish(out: Path, plan: Plan, done: list[Any], world: World) -> None:
                 texts: tuple[Array, Array] = (column.text, column.ends)
                 for name, array in zip(about["words"], texts, strict=True):
                     if world.rank == 0:
-                        head = _header(array.dtype, array.shape)
+                        head = npy_header(array.dtype, array.shape)
                         write_whole(out / name, [head, array.tobytes()])
         columns.append(about)
     arrays = [
@@ -240,8 +234,6 @@ def _facts(table: Table, world: World, finite: bool) -> dict[str, Any]:
     plain = Encoding("regression", fields, none, none, none, 1, table.named)
     rows, standard = Rows(table, plain), None
     if not table.named and finite:
-        found = statistics(
-            "x", rows.raw_x, rows, "standard", world, lambda own, n: total(world, own, n)
-        )
+        found = statistics("x", rows.raw_x, rows, "standard", world, partial(total, world))
         standard = [values.tolist() for values in found]
     return {"sha256": fingerprint(rows, world), "standard": standard}

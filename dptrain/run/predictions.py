@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from dptrain.arrays import Array
+from dptrain.data.numpy_files import npy_header
 from dptrain.record.files import write_whole
 from dptrain.words import InputError, shown
 
@@ -73,12 +74,7 @@ def _as_npy(_: Sequence[str], blocks: Iterator[Block], num_rows: int) -> Iterato
     """Yield a .npy file's header, and the bytes of each block."""
     for number, (_ids, block) in enumerate(blocks):
         if number == 0:
-            start = io.BytesIO()
-            whole = {"descr": block.dtype.str, "fortran_order": False}
-            np.lib.format.write_array_header_1_0(
-                start, whole | {"shape": (num_rows, *block.shape[1:])}
-            )
-            yield start.getvalue()
+            yield npy_header(block.dtype, (num_rows, *block.shape[1:]))
         yield block.tobytes()
 
 

@@ -10,7 +10,7 @@ from dptrain.arrays import num_params
 from dptrain.config import TrainConfig
 from dptrain.data.feed import BLOCK
 from dptrain.data.prepare import Data
-from dptrain.machine import free_memory
+from dptrain.machine import too_little_memory
 from dptrain.model import Model
 from dptrain.optim.optimizer import CACHED
 from dptrain.optim.rules import transforms
@@ -89,11 +89,8 @@ def bytes_here(model: Model, data: Data, config: TrainConfig, world: World) -> i
 
 def check_memory(needed: int) -> None:
     """Raise InputError where this machine has not as many bytes left, as far as it can tell."""
-    try:
-        free = free_memory()
-    except (OSError, ValueError):
-        return
-    if needed > free:
+    free = too_little_memory(needed)
+    if free is not None:
         raise InputError(
             f"{needed / 1e6:,.1f} MB are needed beside the data, and {free / 1e6:,.1f} MB are free "
             f"on {socket.gethostname()}: take more nodes, fewer --shards, a smaller model or batch",
