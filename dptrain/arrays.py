@@ -16,6 +16,9 @@ Floats = NDArray[np.floating]
 Array = NDArray[Any]
 """Whatever a file or a checkpoint holds."""
 
+Weights = NDArray[np.float64] | None
+"""How much each example counts, [m]; None where each counts 1."""
+
 Form = tuple[str, tuple[int, ...]]
 """The type of an array's entries, and its shape."""
 

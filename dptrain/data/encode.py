@@ -66,6 +66,11 @@ class Encoding:
         return (self.shift.size,) if self.named else self.fields[0].shape
 
     @property
+    def scores(self) -> int:
+        """How many scores, one a class, or else values a model of one's own gives an example."""
+        return len(self.classes) or self.outputs
+
+    @property
     def kinds(self) -> Mapping[str, Kind]:
         """What each of a table's columns must be; nothing for an array."""
         return {field.name: field.kind for field in self.fields} if self.named else {}
@@ -112,15 +117,8 @@ class Encoding:
             It has not the columns, or not as many numbers in a row, or other targets.
         """
         table = self._adapted(table)
-        width = sum(int(np.prod(field.shape)) for field in self.fields)
-        found = table.num_inputs
-        if not self.named and found != width:
-            raise InputError(
-                f"{table.source}: x has {found} columns; the training data has {width}, "
-                "and every row must have the same columns"
-                + "; an array of one row has shape [1, n]"
-                * (found == 1)
-            )
+        if not self.named:
+            _check_width(table, table.num_inputs, int(np.prod(self.fields[0].shape)))
         outputs = sum(column.width for column in table.targets)
         needed = {self.outputs, len(self.classes)} if self.one_hot else {self.outputs}
         if table.targets and outputs not in needed:
@@ -138,13 +136,7 @@ class Encoding:
             return replace(table, columns=(Column("x", "numbers", x),), named=False)
         if self.named and not table.named:
             column = table.columns[0]
-            if column.width != len(self.fields):
-                raise InputError(
-                    f"{table.source}: x has {column.width} columns; the training data has "
-                    f"{len(self.fields)}, and every row must have the same columns"
-                    + "; an array of one row has shape [1, n]"
-                    * (column.width == 1)
-                )
+            _check_width(table, column.width, len(self.fields))
             other = [field.name for field in self.fields if field.kind in ("words", "date")]
             if other:
                 held = "dates" if self.kinds[other[0]] == "date" else "texts"
@@ -210,3 +202,12 @@ class Encoding:
             ):
                 raise ValueError(f"the targets' scale is {values.dtype} {values.shape}")
         return found
+
+
+def _check_width(table: Table, found: int, width: int) -> None:
+    """Raise InputError where a row has another number of inputs than is needed."""
+    if found != width:
+        raise InputError(
+            f"{table.source}: x has {found} columns; the training data has {width}, and every row "
+            "must have the same columns" + "; an array of one row has shape [1, n]" * (found == 1)
+        )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.arrays import Array
+from dptrain.arrays import Array, Weights
 from dptrain.data.encode import Encoding, Taker
 from dptrain.data.share import Take
 from dptrain.data.split import Chosen
@@ -24,6 +24,17 @@ LARGEST = 2**31
 
 LARGEST_OF_FILES = 2**28
 """Of those that are read from files piece by piece, so that a large file begins at once."""
+
+
+def num_blocks(num_rows: int) -> int:
+    """Return how many blocks rows make."""
+    return -(-num_rows // BLOCK)
+
+
+def blocks(num_rows: int, world: World) -> Iterator[slice]:
+    """Yield the blocks of rows that are this rank's, to be read by no other."""
+    for block in world.mine(num_blocks(num_rows)):
+        yield slice(block * BLOCK, min((block + 1) * BLOCK, num_rows))
 
 
 @dataclass(frozen=True)
@@ -105,9 +116,9 @@ class Rows:
         values: Array = self.raw_y(examples).astype(dtype)
         return values
 
-    def weights(self, examples: Any) -> NDArray[np.float64] | None:
+    def weights(self, examples: Any) -> Weights:
         """Return how much examples count, [m]; None where each counts 1."""
-        found: NDArray[np.float64] | None = None
+        found: Weights = None
         if self.table.weight is not None:
             found = self.table.weight.read(self.rows(examples)).astype(np.float64).reshape(-1)
         if self.class_weights is not None:
@@ -121,13 +132,12 @@ class Rows:
 
     def blocks(self, world: World) -> Iterator[slice]:
         """Yield the blocks of examples that are this rank's, to be read by no other."""
-        for block in world.mine(self.num_blocks):
-            yield slice(block * BLOCK, min((block + 1) * BLOCK, len(self)))
+        return blocks(len(self), world)
 
     @property
     def num_blocks(self) -> int:
         """The number of blocks over all ranks."""
-        return -(-len(self) // BLOCK)
+        return num_blocks(len(self))
 
     def line(self, example: int) -> str:
         """Return the row of an example, for people, or its line where it stands in a text."""
@@ -156,7 +166,7 @@ class Feed:
         self._rows = rows
         self._taker = taker
         self._memory: dict[int, Array] = {}
-        self._all: tuple[Array, Array, NDArray[np.float64] | None] | None = None
+        self._all: tuple[Array, Array, Weights] | None = None
         firsts = self._three(slice(0, 1))
         in_memory = all(map(_in_memory, rows.table.every()))
         if len(rows) * firsts[0][0].nbytes <= (LARGEST if in_memory else LARGEST_OF_FILES):
@@ -173,7 +183,7 @@ class Feed:
             if world.node_comm is not None:
                 world.node_comm.Barrier()
 
-    def _three(self, examples: Any) -> tuple[Array, Array, NDArray[np.float64] | None]:
+    def _three(self, examples: Any) -> tuple[Array, Array, Weights]:
         """Return inputs, targets and weights of examples, encoded anew."""
         return *self._rows.gather(examples, self._taker), self._rows.weights(examples)
 
@@ -183,9 +193,7 @@ class Feed:
         num = len(self._rows) * first[0].size
         return np.frombuffer(memory, first.dtype, num).reshape(-1, *first.shape[1:])
 
-    def __getitem__(
-        self, examples: NDArray[np.intp]
-    ) -> tuple[Array, Array, NDArray[np.float64] | None]:
+    def __getitem__(self, examples: NDArray[np.intp]) -> tuple[Array, Array, Weights]:
         """Return inputs, valid until as many are asked for again, targets, and weights [m].
 
         The weights are None where every example counts 1.

@@ -10,14 +10,17 @@ from types import CodeType
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from dptrain.arrays import Array, Floats, Layout
-from dptrain.config import ModelFile
+from dptrain.arrays import Array, Floats, Layout, Weights
+from dptrain.config import ModelFile, Task
 from dptrain.words import InputError, is_text
 
 Sums = tuple[float, float]
 """A loss, summed over examples each times its weight; and the sum of these weights."""
+
+
+MakeGenerator = Callable[[], np.random.Generator]
+"""Makes a generator of random numbers, always the same ones."""
 
 
 class Model(Protocol):
@@ -58,9 +61,9 @@ class Model(Protocol):
         params: Floats,
         x: Array,
         y: Array,
-        weights: NDArray[np.float64] | None,
+        weights: Weights,
         out: Floats,
-        rng: Callable[[], np.random.Generator],
+        rng: MakeGenerator,
         /,
     ) -> Sums:
         """Return a shard's loss sum and weight sum, and write the gradient of the former to `out`.
@@ -85,13 +88,20 @@ class Model(Protocol):
     def outputs(self, params: Floats, x: Array) -> Floats:
         """Return what the loss takes (scores or values), shape [m] or [m, outputs]."""
 
-    def loss_sum(self, outputs: Floats, y: Array, weights: NDArray[np.float64] | None) -> Sums:
+    def loss_sum(self, outputs: Floats, y: Array, weights: Weights) -> Sums:
         """Return the loss sum of `outputs` and the weight sum; see `loss_and_grad_sum`."""
 
 
-def weight_sum(weights: NDArray[np.float64] | None, num_examples: int) -> float:
+def weight_sum(weights: Weights, num_examples: int) -> float:
     """Return what examples weigh together, 1 each unless said."""
     return float(num_examples) if weights is None else float(np.add.reduce(weights))
+
+
+def check_data(model: Model, task: Task, inputs: int, outputs: int, classes: int) -> None:
+    """Raise InputError where data don't fit a model, as far as it says so; see `MLP.check`."""
+    ask: Callable[[Task, int, int, int], None] | None = getattr(model, "check", None)
+    if ask is not None:
+        ask(task, inputs, outputs, classes)
 
 
 def check_layout(model: Model) -> None:

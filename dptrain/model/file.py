@@ -60,7 +60,7 @@ def build(
             "--model FILE.py:FUNCTION; a run says no file to be run"
         )
     path, _, name = file.model.rpartition(":")
-    text = _read(Path(path), file)
+    text, digest = _read(Path(path), file)
     module = _run(Path(path), text, seed)
     make = getattr(module, name, None)
     if not callable(make):
@@ -78,7 +78,6 @@ def build(
         made = make(inputs, outputs, **arguments)
     beside = {key: getattr(module, key) for key in BESIDE if callable(getattr(module, key, None))}
     model = _adapted(made, beside, dtype, f"{path}:{name}")
-    digest = hashlib.sha256(text).hexdigest()
     model.origin = Origin(name, file.model_arg, digest, seed)  # type: ignore[attr-defined]
     return model
 
@@ -100,8 +99,8 @@ def of_run(named: str | None, stored: Any, where: str) -> Origin:
     return dataclasses.replace(made, model=named)
 
 
-def _read(path: Path, file: ModelFile) -> bytes:
-    """Return a file's content; InputError where it is not there, or another than it was."""
+def _read(path: Path, file: ModelFile) -> tuple[bytes, str]:
+    """Return a file's content and its hash; InputError where it is not there or not what it was."""
     if path.suffix != ".py":
         raise InputError(f"model is {file.model!r}; needed is FILE.py:FUNCTION")
     try:
@@ -115,7 +114,7 @@ def _read(path: Path, file: ModelFile) -> bytes:
             f"{file.model_sha256}: it has changed since, or is another; give the one that it was",
             local=True,
         )
-    return text
+    return text, found
 
 
 def _run(path: Path, text: bytes, seed: int) -> ModuleType:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.arrays import Array, Floats, Kind, Param
+from dptrain.arrays import Array, Floats, Kind, Param, Weights
 from dptrain.config import Task
-from dptrain.model import Sums
+from dptrain.model import MakeGenerator, Sums
 from dptrain.model.adapted import Adapted, missing, one_thread, users_code
 from dptrain.words import InputError
 
@@ -99,9 +99,9 @@ class JaxModel(Adapted):
         params: Floats,
         x: Array,
         y: Array,
-        weights: NDArray[np.float64] | None,
+        weights: Weights,
         out: Floats,
-        rng: Callable[[], np.random.Generator],
+        rng: MakeGenerator,
     ) -> Sums:
         """Return a shard's loss and weight sums, and write the gradient's to `out`; see `Model`."""
         seed = _seed(rng()) if self._random else np.zeros(2, np.uint32)
@@ -115,7 +115,7 @@ class JaxModel(Adapted):
         with users_code():
             return np.array(self._forward(params, x))
 
-    def loss_sum(self, outputs: Floats, y: Array, weights: NDArray[np.float64] | None) -> Sums:
+    def loss_sum(self, outputs: Floats, y: Array, weights: Weights) -> Sums:
         """Return the loss sum of outputs, and the weight sum; see `Model`."""
         with users_code():
             return _sums(*self._losses_of(outputs, y, self._weights(weights)))
@@ -173,7 +173,7 @@ class JaxModel(Adapted):
             return jnp.square(rows - targets).mean(1)
         return (jnp.maximum(rows, 0) - rows * targets + jnp.log1p(jnp.exp(-jnp.abs(rows)))).mean(1)
 
-    def _weights(self, weights: NDArray[np.float64] | None) -> Any:
+    def _weights(self, weights: Weights) -> Any:
         return None if weights is None else weights.astype(self.dtype)
 
 

@@ -8,14 +8,10 @@ value here is a sum.
 from abc import ABC, abstractmethod
 
 import numpy as np
-from numpy.typing import NDArray
 
-from dptrain.arrays import Array, Floats
+from dptrain.arrays import Array, Floats, Weights
 from dptrain.config import Loss
 from dptrain.model.activations import sigmoid
-
-Weights = NDArray[np.float64] | None
-"""How much each example counts, [m]; None where each counts 1."""
 
 
 class LossFunction(ABC):

@@ -4,21 +4,18 @@ reduced."""
 import functools
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from dptrain.arrays import Array, Floats, Param, num_params
+from dptrain.arrays import Array, Floats, Param, Weights, num_params
 from dptrain.config import Activation, DType, Init, Loss, LossChoice, ModelConfig, Task
-from dptrain.model import Sums, weight_sum
+from dptrain.model import MakeGenerator, Sums, weight_sum
 from dptrain.model.activations import ACTIVATIONS
 from dptrain.model.losses import LOSSES
 from dptrain.words import InputError, nearest
-
-MakeGenerator = Callable[[], np.random.Generator]
 
 
 class MLP:
@@ -110,7 +107,7 @@ class MLP:
         params: Floats,
         x: Array,
         y: Array,
-        weights: NDArray[np.float64] | None,
+        weights: Weights,
         out: Floats,
         rng: MakeGenerator,
     ) -> Sums:
@@ -145,7 +142,7 @@ class MLP:
         self._spare.append(held)
         return found
 
-    def loss_sum(self, outputs: Floats, y: Array, weights: NDArray[np.float64] | None) -> Sums:
+    def loss_sum(self, outputs: Floats, y: Array, weights: Weights) -> Sums:
         """Return the loss summed over examples, and their weights' sum; see `Model`."""
         return LOSSES[self.loss].loss_sum(outputs, y, weights), weight_sum(weights, len(outputs))
 

@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from dptrain.arrays import Array, Floats, Kind, Param
+from dptrain.arrays import Array, Floats, Kind, Param, Weights
 from dptrain.config import Task
-from dptrain.model import Sums
+from dptrain.model import MakeGenerator, Sums
 from dptrain.model.adapted import Adapted, missing, users_code
 from dptrain.threads import threads_here
 from dptrain.words import InputError
@@ -96,9 +95,9 @@ class TorchModel(Adapted):
         params: Floats,
         x: Array,
         y: Array,
-        weights: NDArray[np.float64] | None,
+        weights: Weights,
         out: Floats,
-        rng: Callable[[], np.random.Generator],
+        rng: MakeGenerator,
     ) -> Sums:
         """Return a shard's loss and weight sums, and write the gradient's to `out`; see `Model`."""
         seed = int(rng().bit_generator.random_raw())
@@ -125,7 +124,7 @@ class TorchModel(Adapted):
             found: Floats = self._outputs(x).numpy()
             return found
 
-    def loss_sum(self, outputs: Floats, y: Array, weights: NDArray[np.float64] | None) -> Sums:
+    def loss_sum(self, outputs: Floats, y: Array, weights: Weights) -> Sums:
         """Return the loss sum of outputs, and the weight sum; see `Model`."""
         with LOCK, _settings(0), users_code(), torch.no_grad():
             return _sums(*self._losses(_tensor(outputs), y, weights))
@@ -198,7 +197,7 @@ class TorchModel(Adapted):
             )
         return found
 
-    def _losses(self, outputs: Any, y: Array, weights: NDArray[np.float64] | None) -> Any:
+    def _losses(self, outputs: Any, y: Array, weights: Weights) -> Any:
         """Return losses [m, terms], and what each counts, or None for 1."""
         losses, counts = self._find_losses(self._usual, outputs, _tensor(y))
         losses = losses.reshape(len(y), -1)

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from dptrain.arrays import Floats, num_params
-from dptrain.config import FROM_PYTHON, SHARD, DataConfig, ModelConfig, ModelFile, Task, TrainConfig
+from dptrain.config import FROM_PYTHON, SHARD, DataConfig, ModelConfig, ModelFile, TrainConfig
 from dptrain.data.prepare import Data, prepare
 from dptrain.data.read import read
 from dptrain.data.roles import Roles
 from dptrain.guard import GUARD
 from dptrain.keys import Purpose, generator
 from dptrain.level import check
-from dptrain.model import Model, check_layout, described, is_own
+from dptrain.model import Model, check_data, check_layout, described, is_own
 from dptrain.model import load as models
 from dptrain.model.file import build
 from dptrain.model.mlp import MLP, mlp
@@ -98,7 +98,7 @@ def load(
             "the test data's SHA-256": content(test_table),
         }
         check_equal(world, found | contents)
-    made = prepare(table, test_table, config, seed, world, lambda own, n: total(world, own, n))
+    made = prepare(table, test_table, config, seed, world, partial(total, world))
     return replace(made, paths=paths, config=config, seed=seed)
 
 
@@ -135,9 +135,7 @@ def model_for(
         if file.model_arg:
             raise InputError(f"model-arg is {file.model_arg[0]}, and there is no --model")
         return mlp_for(data, config)
-    encoding = data.encoding
-    outputs = len(encoding.classes) or encoding.outputs
-    return build(file, encoding.shape, outputs, seed=seed, dtype=dtype)
+    return build(file, data.encoding.shape, data.encoding.scores, seed=seed, dtype=dtype)
 
 
 @collective
@@ -198,9 +196,7 @@ def fit(
     with world.together():
         check(config.cpu_level)
         _check(model, data, config)
-    crowded = world.crowded(config.threads)
-    if crowded and not quiet and world.rank == 0:
-        tell(crowded)
+    _say(() if quiet else [world.crowded(config.threads)], world)
     warn_of_machines(world, warn)
     with blas_threads(config.threads), GUARD.hearing(config.stall_timeout):
         if is_own(known) and not resume:
@@ -214,9 +210,8 @@ def fit(
             control = RunControl(run, config, world, writer, now)
             if writer is not None:
                 writer.warn = bar.warn
-            if resume and writer is not None and not quiet:
-                where = f"after step {run.step}" if run.step else "from its beginning"
-                tell(f"the run goes on {where}")
+            where = f"after step {run.step}" if run.step else "from its beginning"
+            _say([f"the run goes on {where}"] if resume and now and not quiet else (), world)
             with closing(bar), control.closing():
                 sinks: list[Sink] = [bar, *([] if writer is None else [MetricsFile(writer)])]
                 train(run, data, config, world, control, sinks)
@@ -337,10 +332,8 @@ def _check(model: Model, data: Data, config: TrainConfig) -> None:
 def _fit_to(model: Model, data: Data) -> None:
     """Raise InputError where a model does not fit some data."""
     check_layout(model)
-    fits: Callable[[Task, int, int, int], None] | None = getattr(model, "check", None)
-    if fits is not None:
-        found = data.encoding
-        fits(found.task, found.shift.size, found.outputs, len(found.classes))
+    found = data.encoding
+    check_data(model, found.task, found.shift.size, found.outputs, len(found.classes))
 
 
 def outcome(

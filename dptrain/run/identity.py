@@ -21,7 +21,7 @@ from dptrain.run.config import Settings
 from dptrain.run.saved import Identity
 from dptrain.train.state import Training
 from dptrain.version import __version__, cpu, known_blas, linear_algebra
-from dptrain.words import InputError
+from dptrain.words import InputError, listed
 from dptrain.world import World
 
 LENGTH = ("epochs", "steps")
@@ -74,7 +74,7 @@ def check_equal(world: World, own: Mapping[str, Any]) -> None:
             kinds: dict[str, list[str]] = {}
             for rank, found in enumerate(everyone):
                 kinds.setdefault(str(found.get(name)), []).append(str(rank))
-            told = [f"{k} on rank{'s' * (len(r) > 1)} {_some(r)}" for k, r in kinds.items()]
+            told = [f"{k} on rank{'s' * (len(r) > 1)} {listed(r)}" for k, r in kinds.items()]
             if len(kinds) > 1:
                 raise InputError(
                     f"{name} is {' and '.join(told[::-1])}; start all ranks with the same settings "
@@ -108,16 +108,12 @@ def warn_of_machines(world: World, warn: Callable[[str], None]) -> None:
     kinds: dict[str, dict[str, None]] = {}
     for host, used, _ in everyone:
         kinds.setdefault(used.text, {})[host] = None
-    told = ", ".join(f"{_some([*hosts])} with {kind}" for kind, hosts in kinds.items())
+    told = ", ".join(f"{listed([*hosts])} with {kind}" for kind, hosts in kinds.items())
     if len(kinds) > 1:
         mend = one_level([top for *_, top in everyone])
         warn(f"not all ranks compute alike: {told}; bits depend on which has which shard; {mend}")
     elif len({used.libm for _, used, _ in everyone}) > 1:
         warn("not all ranks have the same libm: bits depend on which has which shard")
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def fingerprint(rows: Rows, world: World) -> str:

@@ -61,8 +61,7 @@ def evaluate_run(
     encoding = trained.encoding
     scores = None
     if encoding.task != "regression":
-        number = len(encoding.classes) or encoding.outputs
-        scores = Scores(encoding.task, number, len(rows), trained.chances)
+        scores = Scores(encoding.task, encoding.scores, len(rows), trained.chances)
     with blas_threads(trained.threads, brief=True), np.errstate(all="ignore"):
         seen = None if scores is None else scores.add
         found = evaluate(trained.model, trained.params, rows, world, seen=seen)

@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.arrays import Array, Forms
-from dptrain.config import Task, TrainConfig
+from dptrain.config import TrainConfig
 from dptrain.data.check import check_block
 from dptrain.data.encode import Encoding
 from dptrain.data.feed import Rows
 from dptrain.data.given import given
 from dptrain.data.roles import Roles
 from dptrain.data.table import Column, Table
-from dptrain.model import Model, described
+from dptrain.model import Model, check_data, described
 from dptrain.model import load as models
 from dptrain.model.file import build, of_run
 from dptrain.record import checkpoint, rundir
@@ -248,9 +248,7 @@ def _check_encoding(encoding: Encoding, model: Model) -> None:
             raise ValueError("a class is no text")
     elif len(classes):
         raise ValueError(f"{task} has no classes")
-    fits: Callable[[Task, int, int, int], None] | None = getattr(model, "check", None)
-    if fits is not None:
-        fits(task, width, outputs, len(classes))
+    check_data(model, task, width, outputs, len(classes))
     if sum(field.width for field in encoding.fields) != width:
         raise ValueError("the inputs have not one scale each")
 
@@ -302,9 +300,8 @@ def _from_file(named: str | None, about: dict[str, Any], forms: Forms, where: st
     """Return the model that the file which a person names makes, for the stored encoding."""
     origin, zeros = of_run(named, about["model"], where), np.zeros(forms[SCALE[0]][1])
     encoding = Encoding.from_spec(about["encoding"], zeros, zeros)
-    outputs = len(encoding.classes) or encoding.outputs
     kind = next(kind for name, (kind, _) in forms.items() if name not in SCALE)
-    return build(origin, encoding.shape, outputs, seed=origin.seed, dtype=kind)
+    return build(origin, encoding.shape, encoding.scores, seed=origin.seed, dtype=kind)
 
 
 def _same(model: Model | None, forms: Forms, stored: dict[str, Any], path: Path) -> Model:

@@ -5,7 +5,7 @@ import numpy as np
 from dptrain.arrays import Array, Floats, name_of, num_params, views
 from dptrain.data.feed import Rows
 from dptrain.keys import Purpose, generator
-from dptrain.model import Model, check_layout
+from dptrain.model import Model
 from dptrain.words import InputError
 
 STEPS = 1e-1, 1e-2, 1e-3, 1e-4, 1e-5
@@ -144,7 +144,6 @@ def try_model(model: Model, rows: Rows, num: int, seed: int, *, thoroughly: bool
     Thoroughly: for every array, and to a tenth; else for the four with the largest gradients, where
     it is off by half. Local.
     """
-    check_layout(model)
     trial = Trial(model, rows, num, seed)
     gradient = trial.twice()
     trial.adds_up(gradient)
