@@ -57,6 +57,7 @@ def test_a_statement_says_what_was_trained_from_what_by_what(run: Path) -> None:
     verdict = check(run, "all", [str(run.parent / "data.npz")])
     assert verdict.verdict == "identical"
     assert any("states what the receipt says" in line for line in verdict.fine)
+    assert not any("without --replay" in note for note in verdict.notes)
 
 
 def test_receipt_model_and_statement_are_enough_and_the_rest_is_named(run: Path) -> None:

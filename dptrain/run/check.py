@@ -269,7 +269,6 @@ def _note_missing(run: Path, kept: Checkpoints, verdict: Verdict) -> None:
             verdict.notes.append(f"{name} is not there, and so not checked")
     if not kept:
         verdict.notes.append("no checkpoint is there: a replay would begin with the first step")
-    verdict.notes.append("neither data nor steps are looked at without --replay")
 
 
 def _stored_end(

@@ -82,6 +82,8 @@ def verify(
             found = check_files(path, verdict, handed=statement is not None)
             if statement is not None and found.receipt.num_lines:
                 compare(Path(statement), found.receipt, verdict)
+                if replay is None:
+                    verdict.notes.append("neither data nor steps are looked at without --replay")
             if replay is not None and found.receipt.num_lines:
                 verdict.replayed = _range(replay, verdict.steps)
     shared: tuple[Verdict, Found] = world.broadcast((verdict, found))
