@@ -1,0 +1,68 @@
+"""The settings of what is learned from, and how raw rows become input."""
+
+from dataclasses import dataclass
+
+from dptrain.checked import Checked, setting
+from dptrain.config.names import ClassWeight, Scale, TaskChoice
+from dptrain.words import InputError
+
+FROM_PYTHON = "(arrays or a frame, from Python)"
+"""What stands for the files of a run that was trained on none."""
+
+
+@dataclass(frozen=True)
+class DataConfig(Checked):
+    """What is learned from, and how raw rows become input."""
+
+    test_data: tuple[str, ...] = setting(
+        (), "Test data, where DATA holds none; twice for a pair of x and y.", metavar="FILE"
+    )
+    target: tuple[str, ...] = setting(
+        (), "Column to predict; repeat it for several.", metavar="NAME"
+    )
+    features: tuple[str, ...] = setting(
+        (), "Columns that are inputs, by name or pattern (px*); else all others.", metavar="NAME"
+    )
+    drop: tuple[str, ...] = setting((), "Columns to leave out, by name or pattern.", metavar="NAME")
+    id: tuple[str, ...] = setting(
+        (), "Columns that rows are called by: no inputs, but beside predictions.", metavar="NAME"
+    )
+    weight: str | None = setting(
+        None, "Column that says how much each row counts in training.", metavar="NAME"
+    )
+    class_weight: ClassWeight = setting(
+        "none", "balanced: each class counts as much as the others, however rare it is."
+    )
+    no_header: bool = setting(False, "The first line holds no names: columns are c1, c2, ...")
+    delimiter: str | None = setting(
+        None, "What separates cells, where it is not found by itself.", metavar="LETTER"
+    )
+    decimal: str | None = setting(
+        None, "What stands before decimals, a point or a comma, where it is not found by itself.",
+        metavar="LETTER",
+    )  # fmt: skip
+    x: str | None = setting(
+        None, "Array of a .npz or HDF5 file that holds the inputs.", metavar="NAME"
+    )
+    y: str | None = setting(None, "And the one that holds the target.", metavar="NAME")
+    one_hot: int = setting(
+        32, "Different texts in a column up to which each is an input.", low=1, high=10**6
+    )
+    task: TaskChoice = setting("auto", "What the target is; auto decides from its values.")
+    scale: Scale = setting(
+        "auto",
+        "How inputs and values to predict are scaled, by the training rows' statistics; auto is "
+        "standard.",
+    )
+    validation: float = setting(
+        0.0, "Share of the training rows held out, chosen by seed.", low=0, high=1
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.delimiter == "\\t":
+            object.__setattr__(self, "delimiter", "\t")
+        if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
+            raise InputError(f"delimiter is {self.delimiter!r}; needed is one letter, such as ;")
+        if self.decimal not in (None, ".", ","):
+            raise InputError(f"decimal is {self.decimal!r}; needed is a point or a comma")

@@ -1,0 +1,156 @@
+"""The settings of how a model is trained."""
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from dptrain.checked import Checked, setting
+from dptrain.config.names import CpuLevel, Reduction, Rule, Schedule, Shuffle
+from dptrain.words import InputError
+
+SHARD = 64
+"""Examples in a shard, unless the number of shards is given: with fewer, products get slow, with
+more, fewer ranks have work. Measured on 784-512-512-10, the products of 256 examples: in shards of
+64 they take 1.3 times as long as in one piece, in shards of 32 1.4 to 1.6 times."""
+
+MOST_SHARDS = 2**16
+
+Unit = Literal["steps", "seconds", "epochs"]
+SECONDS = {"s": 1, "second": 1, "min": 60, "minute": 60, "h": 3600, "hour": 3600}
+
+
+def interval(text: str) -> tuple[float, Unit]:
+    """Return what "500", "2 epochs", "10s", "5 minutes" or "1h" mean; InputError else."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([a-z]*)\s*", text)
+    units: tuple[Unit, ...] = get_args(Unit)
+    word = match[2] if match else ""
+    unit = next((u for u in units if word in ("", u, u[:-1])), None)
+    number = float(match[1]) if match else 0.0
+    seconds = SECONDS.get(word) or SECONDS.get(word.removesuffix("s"))
+    if seconds:
+        number, unit = number * seconds, "seconds"
+    if unit is None or not 0 < number < math.inf or (unit != "seconds" and number != int(number)):
+        raise InputError(
+            f"checkpoint-every is {text!r}; give a number above 0 of steps, epochs, seconds, "
+            "minutes or hours, such as 500, '1 epoch', '5 minutes' or 1h"
+        )
+    return number, unit
+
+
+@dataclass(frozen=True)
+class TrainConfig(Checked):
+    """How a model is trained; together with the data and the model it decides every byte."""
+
+    shards: int | None = setting(
+        None,
+        "Parts V of each minibatch, whose gradients are added in one fixed tree.  "
+        "[default: one for each 64 examples]",
+        low=1,
+        high=MOST_SHARDS + 1,
+    )
+    batch_size: int = setting(256, "Examples in a minibatch of the whole.", low=1)
+    epochs: int | None = setting(None, "Passes over the training rows.  [default: 30]", low=1)
+    steps: int | None = setting(None, "Stop after this many steps, in place of --epochs.", low=1)
+    seed: int = setting(
+        0, "Decides order, initial weights, dropout, held-out rows.", low=0, high=10**100
+    )
+    shuffle: Shuffle = setting(
+        "rows",
+        "What is mixed each epoch: all rows, or, for slow storage, blocks of 1,024 rows, and the "
+        "rows of 64 blocks at a time, which are then all that a minibatch sees of the data.",
+    )
+    optimizer: Rule = setting("adam", "Rule of the update.")
+    learning_rate: float = setting(0.002, "Step size, before the schedule.", low=0, above=True)
+    momentum: float = setting(0.9, "Of momentum and nesterov.", low=0, high=1)
+    weight_decay: float = setting(0.0, "L2 penalty; decoupled for adamw.", low=0)
+    clip_norm: float | None = setting(
+        None, "Scale the gradient down to this global norm.", low=0, above=True
+    )
+    clip_value: float | None = setting(
+        None, "Cut each entry of the gradient to this size.", low=0, above=True
+    )
+    schedule: Schedule = setting("constant", "Learning rate over the run.")
+    decay_epochs: int = setting(10, "Of the step schedule: epochs between two decays.", low=1)
+    decay_factor: float = setting(
+        0.1, "Of the step schedule: what each decay multiplies by.", low=0, above=True, high=1
+    )
+    warmup: int = setting(0, "Steps of linear warm-up before the schedule.", low=0)
+    patience: int | None = setting(
+        None,
+        "Stop after so many epochs without a better validation loss, and keep the best.",
+        low=1,
+    )
+    reduce: Reduction = setting(
+        "tree", "How gradients are added: tree (bits free of the ranks) or MPI's own allreduce."
+    )
+    threads: int = setting(
+        1, "BLAS threads a rank; part of what decides the bytes.", low=1, high=1025
+    )
+    cpu_level: CpuLevel = setting(
+        "native", "Instructions to compute with; one that all CPUs have gives one result on all."
+    )
+    log_every: int | None = setting(
+        None, "Also write a line of metrics every so many steps.", low=1
+    )
+    noise_scale: bool = setting(
+        False, "Estimate the gradient noise scale: how large a batch is worth its work."
+    )
+    hash_every: int | None = setting(
+        None,
+        "Steps between two hashes of the parameters in the receipt.  [default: 4096 / batch size]",
+        low=1,
+    )
+    checkpoint_every: str = setting(
+        "60 seconds",
+        "Between two checkpoints: 500 (steps), '5 minutes', 1h or '1 epoch'.",
+        metavar="INTERVAL",
+    )
+    keep_checkpoints: int = setting(
+        3, "The last checkpoints to keep; of those at an epoch's end the best stays too.", low=1
+    )
+    audit_every: int = setting(
+        100,
+        "Steps between two comparisons of the parameters' copies, where there are several.",
+        low=1,
+    )
+    recheck_every: int | None = setting(
+        None,
+        "Steps between two at which a shard is computed on another rank, too, and compared.",
+        low=1,
+    )
+    stall_timeout: float = setting(
+        600.0, "Seconds without a step until silent ranks are named and the run ends.", low=1
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        interval(self.checkpoint_every)
+        if self.epochs is not None and self.steps is not None:
+            raise InputError("epochs and steps are both given; give one of them")
+
+    def num_steps(self, steps_per_epoch: int) -> int:
+        """Return the number of steps of the whole run, given those of one epoch."""
+        return self.steps if self.steps is not None else self.num_epochs * steps_per_epoch
+
+    @property
+    def num_epochs(self) -> int:
+        """The number of epochs, where it isn't `steps` that end the run."""
+        return self.epochs or 30
+
+    @property
+    def num_shards(self) -> int:
+        """How many shards V a minibatch has.
+
+        Unless set, a function of the batch size alone, so that the bytes are free of the ranks.
+        """
+        return self.shards or min(-(-self.batch_size // SHARD), MOST_SHARDS)
+
+    @property
+    def steps_between_hashes(self) -> int:
+        """How often the receipt hashes the parameters.
+
+        Unless set, a function of the batch size alone, as the receipt must not depend on timing:
+        a step's work grows with the batch, a hash's doesn't. Measured: 1.3% of a step.
+        """
+        return self.hash_every or -(-4096 // self.batch_size)
