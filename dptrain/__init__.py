@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from dptrain.model.torch import TorchModel
     from dptrain.plot.curves import plot_runs
     from dptrain.run.check import Verdict
-    from dptrain.run.fit import check_model, fit, load, mlp_for
+    from dptrain.run.fit import fit
+    from dptrain.run.ready import check_model, load, mlp_for
     from dptrain.run.trained import Trained, load_trained
     from dptrain.run.verify import verify
     from dptrain.version import __version__
@@ -59,7 +60,8 @@ _HOMES = {
     "dptrain.model.torch": ("TorchModel",),
     "dptrain.plot.curves": ("plot_runs",),
     "dptrain.run.check": ("Verdict",),
-    "dptrain.run.fit": ("check_model", "fit", "load", "mlp_for"),
+    "dptrain.run.fit": ("fit",),
+    "dptrain.run.ready": ("check_model", "load", "mlp_for"),
     "dptrain.run.trained": ("Trained", "load_trained"),
     "dptrain.run.verify": ("verify",),
     "dptrain.version": ("__version__",),

@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 
 from dptrain import MLP, Data, DataConfig, ModelConfig, Param, TrainConfig, World
-from dptrain.run.fit import fit, load, mlp_for
+from dptrain.run.fit import fit
+from dptrain.run.ready import load, mlp_for
 from dptrain.run.trained import Trained
 
 BIN = Path(sys.executable).parent

@@ -30,7 +30,8 @@ from numpy.typing import NDArray
 
 from dptrain.record import checkpoint
 from dptrain.record.checkpoint import DamagedError, path_of, steps_of
-from dptrain.run.fit import fit, mlp_for
+from dptrain.run.fit import fit
+from dptrain.run.ready import mlp_for
 from dptrain.train.state import State
 
 Arrays = dict[str, NDArray[Any]]

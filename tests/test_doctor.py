@@ -99,7 +99,7 @@ from dptrain.doctor import look
 from dptrain.doctor.examine import examine
 from dptrain.train.needs import activation_bytes, needs
 from dptrain.train.evaluate import evaluate
-from dptrain.run.fit import mlp_for
+from dptrain.run.ready import mlp_for
 from dptrain.train.control import Control
 from dptrain.train.loop import begin, train_epoch
 from dptrain.world import World, connect

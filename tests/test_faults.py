@@ -38,7 +38,8 @@ from conftest import (
 from dptrain import InputError
 from dptrain.record import checkpoint, rundir, writer
 from dptrain.run import control, resume
-from dptrain.run.fit import fit, mlp_for
+from dptrain.run.fit import fit
+from dptrain.run.ready import mlp_for
 from dptrain.run.verify import verify
 from dptrain.train.state import snapshot
 

@@ -24,7 +24,8 @@ from dptrain.record import receipt, rundir
 from dptrain.record.receipt import Receipt, differences, encode, head_of, merged, step_line
 from dptrain.record.writer import Files, Writer
 from dptrain.reduce.digest import HASHED, block_digests, digest, root
-from dptrain.run.fit import load, mlp_for, outcome
+from dptrain.run.outcome import outcome
+from dptrain.run.ready import load, mlp_for
 from dptrain.train.loop import begin
 from dptrain.words import InputError
 from dptrain.world import World

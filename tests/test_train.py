@@ -19,7 +19,8 @@ from dptrain.record import checkpoint, receipt
 from dptrain.record.receipt import Receipt
 from dptrain.record.rundir import SUMMARY
 from dptrain.run.control import RunControl
-from dptrain.run.fit import fit, load, mlp_for
+from dptrain.run.fit import fit
+from dptrain.run.ready import load, mlp_for
 from dptrain.train.evaluate import evaluate
 
 RISING: dict[str, Any] = {

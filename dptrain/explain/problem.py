@@ -13,7 +13,8 @@ from dptrain.data.encode import Flat
 from dptrain.keys import Purpose, generator
 from dptrain.model.mlp import MLP
 from dptrain.order import Batch
-from dptrain.run.fit import fit, load
+from dptrain.run.fit import fit
+from dptrain.run.ready import load
 from dptrain.world import World
 
 WEIGHTS = [sign * size / 4 for size in range(1, 6) for sign in (1, -1)]

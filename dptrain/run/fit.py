@@ -1,141 +1,38 @@
-"""The whole way from files to a trained model, for Python and for the command line alike."""
+"""From data, model and settings to a trained model, for Python and the command line alike."""
 
 import hashlib
-import math
 from collections.abc import Callable, Iterable
 from contextlib import closing
-from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from dptrain.arrays import Floats, num_params
-from dptrain.config import FROM_PYTHON, SHARD, DataConfig, ModelConfig, ModelFile, TrainConfig
-from dptrain.data.prepare import Data, prepare
-from dptrain.data.read import read
-from dptrain.data.roles import Roles
+from dptrain.arrays import num_params
+from dptrain.config import SHARD, TrainConfig
+from dptrain.data.prepare import Data
 from dptrain.guard import GUARD
 from dptrain.keys import Purpose, generator
 from dptrain.level import check
-from dptrain.model import Model, check_data, check_layout, described, is_own
+from dptrain.model import Model, described, is_own
 from dptrain.model import load as models
-from dptrain.model.file import build
-from dptrain.model.mlp import MLP, mlp
 from dptrain.order import Order
 from dptrain.record.progress import progress
-from dptrain.reduce.memory import shared_rows
-from dptrain.reduce.sums import total
 from dptrain.run.begin import open_run
-from dptrain.run.config import RunConfig
+from dptrain.run.config import RunConfig, Settings
 from dptrain.run.control import MetricsFile, RunControl
-from dptrain.run.identity import check_equal, check_programs, content, warn_of_machines
+from dptrain.run.identity import check_equal, check_programs, warn_of_machines
+from dptrain.run.outcome import circumstances, outcome
+from dptrain.run.ready import check_fits
 from dptrain.run.trained import Trained, end_line
 from dptrain.streams import tell, warn
 from dptrain.threads import blas_threads
 from dptrain.train.control import Control, Sink
 from dptrain.train.evaluate import Interrupted, evaluate
-from dptrain.train.loop import begin, train
+from dptrain.train.loop import begin, given_back, train
 from dptrain.train.state import Metrics, Training
 from dptrain.train.trial import try_model
 from dptrain.words import InputError, counted, shown
 from dptrain.world import World, collective, connect
-
-
-@collective
-def load(
-    data: Any = (),
-    config: DataConfig | None = None,
-    *,
-    test: Any = None,
-    seed: int = 0,
-    world: World | None = None,
-) -> Data:
-    """Read rows and make them ready for training: checked, split and encoded.
-
-    Parameters
-    ----------
-    data
-        Names of files, directories or patterns (CSV, TSV, Parquet, Arrow, .npz, HDF5; several are
-        one data set); two files x and y (.npy or IDX); or nothing, for the embedded digits. From
-        Python: arrays (x, y), shapes [m, ...] and [m] or [m, outputs]; a mapping of named arrays; a
-        frame of pandas, polars or pyarrow, with `config.target`; or an object with `__len__` whose
-        items are pairs x, y.
-    config
-        Which columns are what, which task, what is held out, how inputs are scaled.
-    test
-        Test rows, as `data`, where that holds none; files may be named in `config.test_data` too.
-    seed
-        Chooses the rows held out; give `fit` the same.
-    world
-        The ranks; all that MPI started unless given.
-
-    Collective: every rank must call this; each checks and adds up its own share of the rows. Files
-    that must be parsed are read by one rank a node, into memory that its ranks share.
-
-    Raises
-    ------
-    InputError
-        What was given is not what is needed, on any rank; every rank raises the same.
-    """
-    config = config or DataConfig()
-    world = world or connect()
-    check_programs(world)
-    take, roles = partial(shared_rows, world.node_comm), Roles.of(config)
-    rows, paths = _named(data)
-    table, test_table = read(rows, roles, world, take)
-    found = asdict(config) | {"seed": seed}
-    check_equal(world, found)
-    if test is not None or config.test_data:
-        other = config.test_data if test is None else _named(test)[0]
-        first, preferred = read(other, roles.like(table), world, take)
-        test_table = preferred or first
-    found |= {"data": table.shapes(), "test": test_table and test_table.shapes()}
-    if world.size > 1:
-        contents = {
-            "the data's SHA-256": content(table),
-            "the test data's SHA-256": content(test_table),
-        }
-        check_equal(world, found | contents)
-    made = prepare(table, test_table, config, seed, world, partial(total, world))
-    return replace(made, paths=paths, config=config, seed=seed)
-
-
-def _named(data: Any) -> tuple[Any, tuple[str, ...]]:
-    """Return data with absolute names of files, and these names; one that says so for none."""
-    listed = [data] if isinstance(data, (str, Path)) else () if data is None else data
-    if not isinstance(listed, (list, tuple)) or not all(isinstance(p, (str, Path)) for p in listed):
-        return data, (FROM_PYTHON,)
-    files = tuple(str(Path(path).absolute()) for path in listed)
-    return files, files
-
-
-def mlp_for(data: Data, config: ModelConfig | None = None) -> MLP:
-    """Return the multilayer perceptron for some data: as wide as its inputs, a loss for its task.
-
-    Raises
-    ------
-    InputError
-        The loss that is asked for does not fit the task.
-    """
-    config, encoding = config or ModelConfig(), data.encoding
-    inputs, outputs = encoding.shift.size, encoding.outputs
-    return mlp(config, encoding.task, inputs, outputs, len(encoding.classes))
-
-
-def model_for(
-    data: Data, file: ModelFile, config: ModelConfig, seed: int, dtype: str | None = None
-) -> Model:
-    """Return the model that a file makes for some data, or the perceptron where none is named.
-
-    Raises InputError where the file or what it makes is not what is needed; see `build`.
-    """
-    if file.model is None and file.model_sha256 is None:
-        if file.model_arg:
-            raise InputError(f"model-arg is {file.model_arg[0]}, and there is no --model")
-        return mlp_for(data, config)
-    return build(file, data.encoding.shape, data.encoding.scores, seed=seed, dtype=dtype)
 
 
 @collective
@@ -185,6 +82,42 @@ def fit(
     """
     config = config or TrainConfig()
     world = world or connect()
+    settings, own = _compared(model, data, config, world)
+    _say(() if quiet else [world.crowded(config.threads)], world)
+    warn_of_machines(world, warn)
+    with blas_threads(config.threads), GUARD.hearing(config.stall_timeout):
+        if own and not resume:
+            _try(model, data, config, world)
+        run = begin(model, data, config, world)
+        with given_back(run):
+            writer, now = open_run(run, data, config, settings, out, resume, force, world)
+            idle = _idle(run.order, config, world, resume=resume)
+            where = f"after step {run.step}" if run.step else "from its beginning"
+            goes_on = f"the run goes on {where}" if resume and now else None
+            _say(() if quiet else (*data.told, idle, goes_on), world)
+            bar = progress(run.num_steps, run.step, quiet=quiet or world.rank > 0)
+            control = RunControl(run, config, world, writer, now)
+            if writer is not None:
+                writer.warn = bar.warn
+            with closing(bar), control.closing():
+                sinks: list[Sink] = [bar, *([] if writer is None else [MetricsFile(writer)])]
+                train(run, data, config, world, control, sinks)
+                trained = _ended(run, data, config, world, control)
+    trained.summary.update(circumstances(run, world, control))
+    if writer is not None:
+        try:
+            trained.save(writer.run)
+        except InputError as error:  # the last checkpoint has it all the same
+            writer.note_trouble(str(error))
+            trained.summary["trouble"] = writer.trouble
+    return trained
+
+
+def _compared(model: Model, data: Data, config: TrainConfig, world: World) -> tuple[Settings, bool]:
+    """Return all settings of a run, and whether its model is one's own; the same on all ranks.
+
+    Raises InputError where they are not, or don't fit each other. Collective.
+    """
     check_programs(world)
     settings = RunConfig(data.paths, data.config, config, models.settings(model)).settings()
     places = ("data", "test-data")  # which may differ from node to node; `load` has compared
@@ -196,44 +129,20 @@ def fit(
     with world.together():
         check(config.cpu_level)
         _check(model, data, config)
-    _say(() if quiet else [world.crowded(config.threads)], world)
-    warn_of_machines(world, warn)
-    with blas_threads(config.threads), GUARD.hearing(config.stall_timeout):
-        if is_own(known) and not resume:
-            _try(model, data, config, world)
-        run = begin(model, data, config, world)
-        try:
-            writer, now = open_run(run, data, config, settings, out, resume, force, world)
-            idle = _idle(run.order, config, world, resume=resume)
-            _say(() if quiet else (*data.told, idle), world)
-            bar = progress(run.num_steps, run.step, quiet=quiet or world.rank > 0)
-            control = RunControl(run, config, world, writer, now)
-            if writer is not None:
-                writer.warn = bar.warn
-            where = f"after step {run.step}" if run.step else "from its beginning"
-            _say([f"the run goes on {where}"] if resume and now and not quiet else (), world)
-            with closing(bar), control.closing():
-                sinks: list[Sink] = [bar, *([] if writer is None else [MetricsFile(writer)])]
-                train(run, data, config, world, control, sinks)
-                test = _test(run, data, world, control)
-                # from here on nobody looks at the shared memory
-                params = run.reducer.close()
-                trained = Trained(model, params, data.encoding, {}, run.history, config.threads)
-                trained.summary.update(outcome(run, trained.params, test, config, world))
-                if writer is not None:
-                    writer.flush()  # lost metrics are noted before the run's end, not after
-                    writer.say(end_line(trained))
-        except InputError as error:
-            if error.everywhere:  # all give their memory back; of one rank's, all end
-                run.reducer.close()
-            raise
-    trained.summary.update(_circumstances(run, world, control))
-    if writer is not None:
-        try:
-            trained.save(writer.run)
-        except InputError as error:  # the last checkpoint has it all the same
-            writer.note_trouble(str(error))
-            trained.summary["trouble"] = writer.trouble
+    return settings, is_own(known)
+
+
+def _ended(
+    run: Training, data: Data, config: TrainConfig, world: World, control: RunControl
+) -> Trained:
+    """Return what a run came to, and say it in its receipt. Collective."""
+    test = _test(run, data, world, control)
+    params = run.reducer.close()  # from here on nobody looks at the shared memory
+    found = outcome(run, params, test, config, world)
+    trained = Trained(run.model, params, data.encoding, found, run.history, config.threads)
+    if control.writer is not None:
+        control.writer.flush()  # lost metrics are noted before the run's end, not after
+        control.writer.say(end_line(trained))
     return trained
 
 
@@ -246,35 +155,6 @@ def _try(model: Model, data: Data, config: TrainConfig, world: World) -> None:
         first = model.initial_params(generator(config.seed, Purpose.PARAMS))
     found = hashlib.sha256(np.ascontiguousarray(first).tobytes()).hexdigest()
     check_equal(world, {"the SHA-256 of the model's initial parameters": found})
-
-
-def check_model(model: Model, data: Data, *, seed: int = 0) -> None:
-    """Check that a model keeps what training needs of it, on the first examples of some data.
-
-    That its sums over two shards are those over all of their examples; that it returns the same
-    bits when called twice; that it writes each entry of the gradient, and nothing to the
-    parameters; and that along each array's gradient the loss changes as fast as that says, to a
-    tenth. Not asked are arrays whose gradient is 0, and, of a model with statistics or with random
-    numbers, the sum of the gradients. `fit` begins with less: it takes the four arrays with the
-    largest gradients, and half for a tenth. Local: any rank may call it.
-
-    Parameters
-    ----------
-    model
-        Anything that keeps the `Model` protocol.
-    data
-        From `load`.
-    seed
-        Of the initial parameters and of the random numbers.
-
-    Raises
-    ------
-    InputError
-        It does not; says which array.
-    """
-    _fit_to(model, data)
-    with blas_threads(1):
-        try_model(model, data.train, SHARD, seed, thoroughly=True)
 
 
 def _say(lines: Iterable[str | None], world: World) -> None:
@@ -326,52 +206,4 @@ def _check(model: Model, data: Data, config: TrainConfig) -> None:
             "noise-scale compares the gradients of shards: it needs --shards 2 or more, and a "
             f"--batch-size of 2 or more; they are {config.num_shards} and {config.batch_size}"
         )
-    _fit_to(model, data)
-
-
-def _fit_to(model: Model, data: Data) -> None:
-    """Raise InputError where a model does not fit some data."""
-    check_layout(model)
-    found = data.encoding
-    check_data(model, found.task, found.shift.size, found.outputs, len(found.classes))
-
-
-def outcome(
-    run: Training, params: Floats, test: Metrics, config: TrainConfig, world: World
-) -> dict[str, Any]:
-    """Return what a run came to, free of times and ranks: what its receipt says of its end.
-
-    `params` [n] are those of the model, `test` the metrics of the test rows. Collective: every
-    rank must call this.
-    """
-    kept = {"train_loss": run.train_loss} if run.seen else run.kept_metrics
-    first = world.rank == 0
-    return {
-        "params_sha256": world.broadcast(first and hashlib.sha256(params.data).hexdigest()),
-        "num_params": len(params),
-        "shards": run.order.num_shards,
-        "threads": config.threads,
-        "reduce": config.reduce,
-        "steps": run.step,
-        "epochs": math.ceil(run.step / run.order.steps_per_epoch),
-        "stopped": run.stopped,
-        **kept,
-        **{f"test_{name}": value for name, value in test.items()},
-    }
-
-
-def _circumstances(run: Training, world: World, control: RunControl) -> dict[str, Any]:
-    """Return how a run came to it: times, ranks and files. Collective."""
-    writer = control.writer
-    files = writer and {
-        "receipt_sha256": writer.head,
-        "trouble": writer.trouble,
-        "saved": writer.saved,
-        "run": str(writer.run),
-    }
-    return {
-        "ranks": world.size,
-        "seconds": run.seconds,
-        "samples_per_second": control.examples_per_second,
-        **(world.broadcast(files) or {"run": None}),
-    }
+    check_fits(model, data)

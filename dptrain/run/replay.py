@@ -15,8 +15,8 @@ from dptrain.record.receipt import Receipt, Step
 from dptrain.reduce.digest import digest
 from dptrain.run.check import Found
 from dptrain.run.config import RunConfig
-from dptrain.run.fit import outcome
 from dptrain.run.identity import LENGTH, NOTED
+from dptrain.run.outcome import outcome
 from dptrain.run.resume import Start, find
 from dptrain.run.saved import told
 from dptrain.run.trained import Trained, end_line

@@ -16,13 +16,13 @@ from dptrain.record.progress import progress
 from dptrain.record.receipt import Receipt, differences
 from dptrain.run.check import Found, Verdict, check_files
 from dptrain.run.config import RunConfig
-from dptrain.run.fit import load, model_for
 from dptrain.run.identity import FREE, NOTED, identity
+from dptrain.run.ready import load, model_for
 from dptrain.run.replay import Replay, check_unchanged, go_to
 from dptrain.run.saved import Identity, told
 from dptrain.run.statement import compare
 from dptrain.threads import blas_threads
-from dptrain.train.loop import begin
+from dptrain.train.loop import begin, given_back
 from dptrain.words import InputError
 from dptrain.world import World, collective, connect
 
@@ -120,21 +120,15 @@ def _replay(
     first, last = verdict.replayed
     with world.together():
         before = told(found.receipt, first)
-        model, origin = given[0], None
-        if model is None and "file" in before.model:
-            origin = of_run(given[1], before.model, str(path))
-        elif model is None and is_own(before.model):
-            raise InputError(
-                f"{path} has a model of one's own: give it to dptrain.verify, in Python"
-            )
         settings = RunConfig.read(before.settings)
+        origin = _origin(before, given, path)
         files = paths or settings.named_files()
     config = settings.train
     data = load(files, settings.data, seed=config.seed, world=world)
     with world.together():
         of_mlp = settings.model if isinstance(settings.model, ModelConfig) else ModelConfig()
         kind = before.settings.get("dtype")
-        model = model or model_for(data, origin or ModelFile(), of_mlp, config.seed, kind)
+        model = given[0] or model_for(data, origin, of_mlp, config.seed, kind)
     own = num_params(model.layout)
     if own != before.num_params:  # before there is memory for them
         verdict.wrong.append(f"the model has {own} parameters; the run had {before.num_params}")
@@ -142,7 +136,7 @@ def _replay(
         return
     with blas_threads(config.threads), np.errstate(all="ignore"):
         run = begin(model, data, config, world)
-        try:
+        with given_back(run):
             again = RunConfig(data.paths, data.config, config, models.settings(model))
             now = identity(again.settings(), data, run, config, world)
             if _comparable(before, now, verdict):
@@ -154,11 +148,16 @@ def _replay(
                     replay.sinks.append(bar)
                     replay.go(last)
                 verdict.first_difference = replay.first_difference
-        except InputError as error:
-            if error.everywhere:  # all give their memory back; of one rank's, all end
-                run.reducer.close()
-            raise
         run.reducer.close()
+
+
+def _origin(before: Identity, given: tuple[Model | None, str | None], path: Path) -> ModelFile:
+    """Return the file that made a run's model, if one did; InputError where it is needed."""
+    if given[0] is None and "file" in before.model:
+        return of_run(given[1], before.model, str(path))
+    if given[0] is None and is_own(before.model):
+        raise InputError(f"{path} has a model of one's own: give it to dptrain.verify, in Python")
+    return ModelFile()
 
 
 def environment(run: Identity) -> str | None:

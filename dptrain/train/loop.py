@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -56,6 +57,17 @@ def begin(model: Model, data: Data, config: TrainConfig, world: World) -> Traini
         best=np.zeros(num_own * (config.patience is not None), model.dtype),
         keeps_best=config.patience is not None,
     )
+
+
+@contextmanager
+def given_back(run: Training) -> Iterator[None]:
+    """Give a run's shared memory back where a mistake that all ranks see leaves the block."""
+    try:
+        yield
+    except InputError as error:
+        if error.everywhere:  # of one rank's mistake all ranks end
+            run.reducer.close()
+        raise
 
 
 def train(

@@ -1,0 +1,152 @@
+"""What a run is given, made ready: files and arrays as data, settings or a file as a model."""
+
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from dptrain.config import FROM_PYTHON, SHARD, DataConfig, ModelConfig, ModelFile
+from dptrain.data.prepare import Data, prepare
+from dptrain.data.read import read
+from dptrain.data.roles import Roles
+from dptrain.model import Model, check_data, check_layout
+from dptrain.model.file import build
+from dptrain.model.mlp import MLP, mlp
+from dptrain.reduce.memory import shared_rows
+from dptrain.reduce.sums import total
+from dptrain.run.identity import check_equal, check_programs, content
+from dptrain.threads import blas_threads
+from dptrain.train.trial import try_model
+from dptrain.words import InputError
+from dptrain.world import World, collective, connect
+
+
+@collective
+def load(
+    data: Any = (),
+    config: DataConfig | None = None,
+    *,
+    test: Any = None,
+    seed: int = 0,
+    world: World | None = None,
+) -> Data:
+    """Read rows and make them ready for training: checked, split and encoded.
+
+    Parameters
+    ----------
+    data
+        Names of files, directories or patterns (CSV, TSV, Parquet, Arrow, .npz, HDF5; several are
+        one data set); two files x and y (.npy or IDX); or nothing, for the embedded digits. From
+        Python: arrays (x, y), shapes [m, ...] and [m] or [m, outputs]; a mapping of named arrays; a
+        frame of pandas, polars or pyarrow, with `config.target`; or an object with `__len__` whose
+        items are pairs x, y.
+    config
+        Which columns are what, which task, what is held out, how inputs are scaled.
+    test
+        Test rows, as `data`, where that holds none; files may be named in `config.test_data` too.
+    seed
+        Chooses the rows held out; give `fit` the same.
+    world
+        The ranks; all that MPI started unless given.
+
+    Collective: every rank must call this; each checks and adds up its own share of the rows. Files
+    that must be parsed are read by one rank a node, into memory that its ranks share.
+
+    Raises
+    ------
+    InputError
+        What was given is not what is needed, on any rank; every rank raises the same.
+    """
+    config = config or DataConfig()
+    world = world or connect()
+    check_programs(world)
+    take, roles = partial(shared_rows, world.node_comm), Roles.of(config)
+    rows, paths = _named(data)
+    table, test_table = read(rows, roles, world, take)
+    found = asdict(config) | {"seed": seed}
+    check_equal(world, found)
+    if test is not None or config.test_data:
+        other = config.test_data if test is None else _named(test)[0]
+        first, preferred = read(other, roles.like(table), world, take)
+        test_table = preferred or first
+    found |= {"data": table.shapes(), "test": test_table and test_table.shapes()}
+    if world.size > 1:
+        contents = {
+            "the data's SHA-256": content(table),
+            "the test data's SHA-256": content(test_table),
+        }
+        check_equal(world, found | contents)
+    made = prepare(table, test_table, config, seed, world, partial(total, world))
+    return replace(made, paths=paths, config=config, seed=seed)
+
+
+def _named(data: Any) -> tuple[Any, tuple[str, ...]]:
+    """Return data with absolute names of files, and these names; one that says so for none."""
+    listed = [data] if isinstance(data, (str, Path)) else () if data is None else data
+    if not isinstance(listed, (list, tuple)) or not all(isinstance(p, (str, Path)) for p in listed):
+        return data, (FROM_PYTHON,)
+    files = tuple(str(Path(path).absolute()) for path in listed)
+    return files, files
+
+
+def mlp_for(data: Data, config: ModelConfig | None = None) -> MLP:
+    """Return the multilayer perceptron for some data: as wide as its inputs, a loss for its task.
+
+    Raises
+    ------
+    InputError
+        The loss that is asked for does not fit the task.
+    """
+    config, encoding = config or ModelConfig(), data.encoding
+    inputs, outputs = encoding.shift.size, encoding.outputs
+    return mlp(config, encoding.task, inputs, outputs, len(encoding.classes))
+
+
+def model_for(
+    data: Data, file: ModelFile, config: ModelConfig, seed: int, dtype: str | None = None
+) -> Model:
+    """Return the model that a file makes for some data, or the perceptron where none is named.
+
+    Raises InputError where the file or what it makes is not what is needed; see `build`.
+    """
+    if file.model is None and file.model_sha256 is None:
+        if file.model_arg:
+            raise InputError(f"model-arg is {file.model_arg[0]}, and there is no --model")
+        return mlp_for(data, config)
+    return build(file, data.encoding.shape, data.encoding.scores, seed=seed, dtype=dtype)
+
+
+def check_model(model: Model, data: Data, *, seed: int = 0) -> None:
+    """Check that a model keeps what training needs of it, on the first examples of some data.
+
+    That its sums over two shards are those over all of their examples; that it returns the same
+    bits when called twice; that it writes each entry of the gradient, and nothing to the
+    parameters; and that along each array's gradient the loss changes as fast as that says, to a
+    tenth. Not asked are arrays whose gradient is 0, and, of a model with statistics or with random
+    numbers, the sum of the gradients. `fit` begins with less: it takes the four arrays with the
+    largest gradients, and half for a tenth. Local: any rank may call it.
+
+    Parameters
+    ----------
+    model
+        Anything that keeps the `Model` protocol.
+    data
+        From `load`.
+    seed
+        Of the initial parameters and of the random numbers.
+
+    Raises
+    ------
+    InputError
+        It does not; says which array.
+    """
+    check_fits(model, data)
+    with blas_threads(1):
+        try_model(model, data.train, SHARD, seed, thoroughly=True)
+
+
+def check_fits(model: Model, data: Data) -> None:
+    """Raise InputError where a model does not fit some data."""
+    check_layout(model)
+    found = data.encoding
+    check_data(model, found.task, found.shift.size, found.outputs, len(found.classes))
