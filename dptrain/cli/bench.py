@@ -53,7 +53,7 @@ def bench(plot: str | None, as_json: bool, quiet: bool, **values: Any) -> int:
     world = connect(config.cpu_level)
     from dptrain import figure
     from dptrain.bench import measure, show
-    from dptrain.run.fit import mlp_for
+    from dptrain.run.ready import mlp_for
 
     with world.together():
         few = measure.synthetic(settings.inputs, settings.outputs, settings.task, config.seed, 2)

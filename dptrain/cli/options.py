@@ -1,7 +1,6 @@
 """How settings become options of the command line, with their types, files and variables."""
 
 import contextlib
-import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import Field, fields
 from pathlib import Path
@@ -9,32 +8,14 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import click
 
-from dptrain.checked import option_name
+from dptrain.checked import Checked, option_name
 from dptrain.cli.help import Setting, Told
+from dptrain.cli.kinds import Name, Number, Numbers
 from dptrain.cli.ranks import connect_as
-from dptrain.config import (
-    BenchConfig,
-    DataConfig,
-    ExplainConfig,
-    ModelConfig,
-    ModelFile,
-    PlotConfig,
-    TrainConfig,
-)
 from dptrain.words import InputError, nearest
 
 Command = Callable[..., int]
-
-Config = TypeVar(
-    "Config",
-    DataConfig,
-    ModelConfig,
-    ModelFile,
-    TrainConfig,
-    BenchConfig,
-    ExplainConfig,
-    PlotConfig,
-)
+Config = TypeVar("Config", bound=Checked)
 
 
 class Alone(Told):
@@ -61,78 +42,6 @@ def _nobody_else() -> Iterator[None]:
         raise InputError(text, everywhere=True) from None
 
 
-# click before 8.4 has no ParamType[int], so the kinds below leave out what they return
-class Whole(click.ParamType):  # type: ignore[type-arg]
-    """A whole number; a file's 3.9 or true is none, where click would round it."""
-
-    name = "integer"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return the number from text, or from a file."""
-        try:
-            if isinstance(value, (bool, float)):
-                raise TypeError
-            return int(value)
-        except (TypeError, ValueError):
-            self.fail(f"{value!r} is not a whole number", param, ctx)
-
-
-class Real(click.ParamType):  # type: ignore[type-arg]
-    """A number; a file's list or true is none, where click would fail or round."""
-
-    name = "number"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Return the number from text, or from a file."""
-        try:
-            if isinstance(value, bool):
-                raise TypeError
-            return float(value)
-        except (TypeError, ValueError):
-            self.fail(f"{value!r} is not a number", param, ctx)
-
-
-class Numbers(click.ParamType):  # type: ignore[type-arg]
-    """Whole numbers with commas between them, such as 512,512; or the word none."""
-
-    name = "N,N,..."
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, ...]:
-        """Return the numbers from text, or from a list in a file or a default."""
-        parts = value.split(",") if isinstance(value, str) else value
-        if parts in (["none"], [""]):
-            return ()
-        try:
-            if isinstance(parts, dict):
-                raise TypeError
-            return tuple(Whole().convert(part, None, None) for part in parts)
-        except (TypeError, click.BadParameter):
-            self.fail(f"{value!r} is not whole numbers with commas between, or none", param, ctx)
-
-
-class Name(click.types.StringParamType):
-    """A name, blanks and all. A variable that is to hold several has them as a TOML file has."""
-
-    def split_envvar_value(self, rv: str) -> list[str]:
-        """Return the names in a variable: one, or those of a list, such as ["x.npy", "y.npy"]."""
-        found: list[Any] = []
-        if rv.startswith("["):
-            with contextlib.suppress(ValueError, RecursionError):
-                found = tomllib.loads(f"names = {rv}")["names"]
-        return found if found and all(isinstance(name, str) for name in found) else [rv]
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return a name as files have it, in UTF-8, whatever locale it was typed in."""
-        text = super().convert(value, param, ctx)
-        with contextlib.suppress(UnicodeEncodeError):
-            text = text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
-        return text
-
-
 def _variable(name: str) -> str:
     return f"DPTRAIN_{name.upper()}"
 
@@ -154,7 +63,7 @@ def _option(config: type, item: "Field[Any]", default: Any = ...) -> Callable[[C
         item.name,
         cls=Setting,
         config=config,
-        type=Whole() if kind is int else Real() if kind is float else kind,
+        type=Number(kind) if kind in (int, float) else kind,
         is_flag=kind is bool,
         metavar=metavar,
         multiple=multiple,

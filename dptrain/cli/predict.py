@@ -6,7 +6,8 @@ from typing import Any
 import click
 
 from dptrain.cli.help import Told
-from dptrain.cli.options import Name, config_option, debug_option, json_option, model_option
+from dptrain.cli.kinds import Name
+from dptrain.cli.options import config_option, debug_option, json_option, model_option
 from dptrain.cli.ranks import connect_as, level_option
 from dptrain.cli.results import print_result
 

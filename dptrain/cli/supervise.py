@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from dptrain.cli.options import Alone, Numbers
+from dptrain.cli.kinds import Numbers
+from dptrain.cli.options import Alone
 from dptrain.words import InputError
 
 

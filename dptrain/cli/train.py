@@ -10,8 +10,8 @@ from click.core import ParameterSource
 
 from dptrain import status
 from dptrain.cli.help import Told
+from dptrain.cli.kinds import Name
 from dptrain.cli.options import (
-    Name,
     build,
     config_option,
     debug_option,
@@ -110,7 +110,8 @@ def train(
     file, dtype = build(ModelFile, values), _dtype(click.get_current_context(), values)
     world = connect(config.cpu_level)
     from dptrain.record import rundir
-    from dptrain.run.fit import fit, load, model_for
+    from dptrain.run.fit import fit
+    from dptrain.run.ready import load, model_for
 
     with world.together():
         if force and not (resume or go_on):

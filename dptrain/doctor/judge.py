@@ -297,5 +297,4 @@ def _mb(num_bytes: int) -> str:
 def _list(names: Sequence[Any], comma: str = ", ") -> str:
     """Return up to four different names, and how many more there are."""
     different = list(dict.fromkeys(map(str, names)))
-    more = [f"{len(different) - 4} more"] if len(different) > 4 else []
-    return comma.join(different[:4] + more)
+    return comma.join(different[:4] + [f"{len(different) - 4} more"] * (len(different) > 4))
