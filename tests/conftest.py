@@ -224,9 +224,9 @@ NUM_STEPS = 4
 HIDDEN = ModelConfig(hidden=(4,))
 
 
-def write_data(path: Path) -> Path:
+def write_data(path: Path, seed: int = 0) -> Path:
     """Write 300 examples of three classes, of which 240 are trained on, as a .npz file."""
-    x = np.random.default_rng(0).standard_normal((300, 5)).round(2)
+    x = np.random.default_rng(seed).standard_normal((300, 5)).round(2)
     np.savez(path, x=x, y=(x[:, 0] > 0).astype(int) + (x[:, 1] > 0))
     return path
 

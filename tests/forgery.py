@@ -27,9 +27,9 @@ from dptrain import MLP, DataConfig, InputError
 from dptrain.model import load as models
 from dptrain.record import checkpoint, rundir
 from dptrain.record.receipt import encode, head_of
+from dptrain.record.rundir import FREE
 from dptrain.run.check import UNCOVERED
 from dptrain.run.fit import fit
-from dptrain.run.identity import FREE
 from dptrain.run.ready import load, mlp_for
 from dptrain.run.trained import params_in
 from dptrain.run.verify import verify

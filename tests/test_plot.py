@@ -153,6 +153,17 @@ def test_names_are_the_shortest_that_differ(tmp_path: Path) -> None:
     assert [run.name for run in read_runs(paths[:1])] == ["run"]
 
 
+def test_labels_are_what_differs(tmp_path: Path, drawn: Draw) -> None:
+    runs = [write_run(tmp_path / name, epochs=1) for name in "abc"]
+    for run, rate in zip(runs, ("0.1", "0.01", "0.01"), strict=True):
+        (run / "config.toml").write_text(f'learning-rate = {rate}\noptimizer = "adam"\n')
+    _, texts = drawn(runs, tmp_path / "a.png")
+    told = {"learning-rate 0.1", "b: learning-rate 0.01", "c: learning-rate 0.01"}
+    assert told <= {words for words, _ in texts}
+    _, texts = drawn(runs[:1], tmp_path / "a.png")
+    assert "a" in {words for words, _ in texts}
+
+
 def test_any_name_and_any_size_of_numbers_can_be_drawn(tmp_path: Path, drawn: Draw) -> None:
     names = ("\u8fd0\u884c", "two\nlines", "\udcff", "$")
     for name, loss in zip(names, (5e-324, 1e99, -1e99, 0), strict=True):

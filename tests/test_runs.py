@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from conftest import write_data
 
 from dptrain import DataConfig, InputError, ModelConfig, TrainConfig, World, fit, load, mlp_for
 from dptrain.cli.runs import runs
+from dptrain.plot.apart import apart, labels
 from dptrain.plot.table import Row, ordered, runs_in, text
 from dptrain.record.files import lock
 
@@ -43,6 +45,26 @@ def test_states_settings_and_best_metrics(folder: Path) -> None:
     losses = [json.loads(line)["validation_loss"] for line in lines]
     assert rows["fast"]["validation_loss"] == min(losses)
     assert rows["fast"]["epochs"] == 2
+
+
+def test_what_changes_nothing_sets_no_run_apart(tmp_path: Path) -> None:
+    """Data under another path, shards that follow from the batch size, how often to save."""
+    for name in ("a.npz", "b.npz"):
+        (tmp_path / name).write_bytes(write_data(tmp_path / "x.npz").read_bytes())
+    other = write_data(tmp_path / "c.npz", seed=1)
+    for name, size in (("a.npz", 64), ("b.npz", 128), ("c.npz", 128)):
+        data = load(tmp_path / name, world=World())
+        config = TrainConfig(steps=1, batch_size=size, checkpoint_every=f"{size} seconds")
+        fit(mlp_for(data), data, config, out=tmp_path / "runs" / name[0], world=World())
+    paths = [tmp_path / "runs" / name for name in "abc"]
+    assert apart(paths[:2]) == [{"batch-size": 64}, {"batch-size": 128}]
+    assert labels(paths[1:], "bc") == ["data b.npz", "data c.npz"]
+    assert labels([paths[1], paths[1]], ["x", "y"]) == ["x", "y"]
+    other.replace(tmp_path / "b.npz")
+    data = load(tmp_path / "b.npz", world=World())
+    fit(mlp_for(data), data, TrainConfig(steps=1), out=tmp_path / "runs" / "d", world=World())
+    found = apart([paths[1], tmp_path / "runs" / "d"], left_out=["batch-size", "shards"])
+    assert [own["data"] for own in found] == ["b.npz (1)", "b.npz (2)"]
 
 
 def test_a_run_that_someone_holds_is_going_on(folder: Path) -> None:

@@ -104,11 +104,12 @@ def plot_runs(
     """
     config = PlotConfig(x, width)
     check(Path(out), "--out")
-    curves = {run.name: run.curves(AXES[x][0], COLUMNS) for run in read_runs(runs)}
-    for name, own in curves.items():
+    curves = {}
+    for run in read_runs(runs):
+        own = curves[run.label] = run.curves(AXES[x][0], COLUMNS)
         if not own:
             others = " or ".join(f"--x {other}" for other in AXES if other != x)
-            raise InputError(f"{name}: its metrics have nothing to draw over {x}; try {others}")
+            raise InputError(f"{run.name}: its metrics have nothing to draw over {x}; try {others}")
     panels = [
         panel for panel in PANELS if any(own.keys() & panel.columns for own in curves.values())
     ]
@@ -122,7 +123,7 @@ def draw(
 ) -> None:
     """Draw the panels in rows, as many as the width holds in each, and set the figure's height.
 
-    `curves` are each run's, under its name.
+    `curves` are each run's, under its label.
     """
     rows = math.ceil(len(panels) / max(1, int(config.width / PANEL_WIDTH)))
     grid = figure.subplots(rows, math.ceil(len(panels) / rows), squeeze=False)
@@ -189,7 +190,7 @@ def _look(column: str, number: int, *, alone: bool) -> dict[str, Any]:
 def _draw_legend(figure: "Figure", curves: dict[str, Curves], width: float) -> float:
     """Draw the legend, with as many columns as there is room for; return its height in inches.
 
-    One run's name is its title; several runs' stand beside their markers.
+    One run's name is its title; what sets several apart stands beside their markers.
     """
     from matplotlib.lines import Line2D
 

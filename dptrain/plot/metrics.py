@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+from dptrain.plot.apart import labels
 from dptrain.record.files import raw_lines_of, read_object
 from dptrain.record.rundir import METRICS
 from dptrain.words import InputError
@@ -25,9 +26,10 @@ MOST_BYTES = 2**28
 
 @dataclass(frozen=True)
 class Run:
-    """A run under the name that sets it apart, and the numbers in each line of its metrics."""
+    """A run's name, what sets it apart from others, and the numbers in its lines of metrics."""
 
     name: str
+    label: str
     lines: list[dict[str, float]]
 
     def curves(self, x: str, columns: Sequence[str]) -> Curves:
@@ -48,7 +50,7 @@ class Run:
 
 
 def read_runs(paths: Sequence[str | Path]) -> list[Run]:
-    """Return the runs in some directories, each once, under the shortest names that differ.
+    """Return the runs in some directories, each once: the shortest names that differ, and labels.
 
     Raises
     ------
@@ -62,7 +64,7 @@ def read_runs(paths: Sequence[str | Path]) -> list[Run]:
         names = ["/".join(path.parts[-depth:]) for path in found]
         if len(set(names)) == len(found):
             break
-    return [Run(*run) for run in zip(names, lines, strict=True)]
+    return [Run(*run) for run in zip(names, labels([*found], names), lines, strict=True)]
 
 
 def read_lines(path: Path) -> list[dict[str, float]]:

@@ -2,10 +2,10 @@
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dptrain.plot.apart import apart, written
 from dptrain.plot.metrics import read_lines
 from dptrain.record import rundir
 from dptrain.record.files import is_there, lock, names_in, open_plain, read_object
@@ -38,13 +38,9 @@ def runs_in(directory: Path) -> list[Row]:
     runs = [path for path in found if rundir.holds_run(path)]
     if not runs:
         raise InputError(f"{directory} holds no run; name the directory that runs are in")
-    settings = [_settings(path) for path in runs]
-    differ = _differing(settings)
     return [
-        {"run": path.name, "state": state(path), "epochs": 0}
-        | {key: own[key] for key in differ if key in own}
-        | best(path)
-        for path, own in zip(runs, settings, strict=True)
+        {"run": path.name, "state": state(path), "epochs": 0} | own | best(path)
+        for path, own in zip(runs, apart(runs, left_out=["epochs"]), strict=True)
     ]
 
 
@@ -79,19 +75,6 @@ def best(run: Path) -> Row:
     return {"epochs": epochs} | {key: BEST[key](own) for key, own in values.items() if own}
 
 
-def _settings(run: Path) -> dict[str, Any]:
-    try:
-        return rundir.read_config(run)
-    except InputError:
-        return {}
-
-
-def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the settings that are not the same in all runs, in the order of the file."""
-    keys = dict.fromkeys(key for own in settings for key in own if key != "epochs")
-    return [key for key in keys if any(own.get(key) != settings[0].get(key) for own in settings)]
-
-
 def ordered(rows: list[Row], column: str, *, reverse: bool) -> list[Row]:
     """Return rows by a column, numbers before texts; those without a value come last."""
     names = dict.fromkeys(name for row in rows for name in row)
@@ -118,8 +101,4 @@ def text(rows: list[Row]) -> str:
 
 
 def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return shown(",".join(map(str, value)) if isinstance(value, list) else str(value))
+    return "" if value is None else shown(written(value))

@@ -39,6 +39,10 @@ CONFIG, METRICS, RECEIPT, MODEL, SUMMARY, SECONDS = (
     "seconds.json",
 )
 
+FREE: tuple[str, ...] = ("data", "test-data", "checkpoint-every", "keep-checkpoints")
+FREE += ("audit-every", "recheck-every", "stall-timeout")
+"""Settings that change no byte of the result: where files are, and what guards the run."""
+
 LONGEST_NAME = 120
 """Bytes of the name that a run gets by itself; some file systems take no more than 143."""
 

@@ -9,8 +9,8 @@ from typing import Any
 from dptrain.record import checkpoint, receipt, rundir
 from dptrain.record.files import PIECE, TEXT, is_there, open_plain, read_object
 from dptrain.record.receipt import Receipt
+from dptrain.record.rundir import FREE
 from dptrain.reduce.digest import digest
-from dptrain.run.identity import FREE
 from dptrain.run.saved import Saved
 from dptrain.run.trained import params_in
 from dptrain.words import InputError

@@ -15,6 +15,7 @@ from dptrain.data.table import Table
 from dptrain.level import LEVELS, NATIVE, highest, in_use, one_level
 from dptrain.model import described, is_own
 from dptrain.record.receipt import differences
+from dptrain.record.rundir import FREE
 from dptrain.reduce.digest import HASHED, root
 from dptrain.reduce.sums import gather_leaves
 from dptrain.run.config import Settings
@@ -26,11 +27,6 @@ from dptrain.world import World
 
 LENGTH = ("epochs", "steps")
 """Settings that a run that goes on may change; the receipt notes it."""
-
-FREE: tuple[str, ...] = ("data", "test-data", "checkpoint-every", "keep-checkpoints")
-FREE += ("audit-every", "recheck-every", "stall-timeout")
-"""Settings that change no byte of the result: where files are, and what guards the run."""
-
 
 NOTED = ("cpu",)
 """What is noted of a run and decides nothing."""

@@ -12,9 +12,10 @@ from dptrain.model import is_own
 from dptrain.record import checkpoint, receipt, rundir
 from dptrain.record.files import is_there
 from dptrain.record.files import lock as taken
+from dptrain.record.rundir import FREE
 from dptrain.record.writer import Files
 from dptrain.run.config import Settings
-from dptrain.run.identity import FREE, LENGTH
+from dptrain.run.identity import LENGTH
 from dptrain.run.saved import Identity, Saved, told
 from dptrain.train.state import Metrics, State
 from dptrain.words import InputError

@@ -6,9 +6,8 @@ from typing import Any
 
 from dptrain.record.files import TEXT, open_plain, read_object
 from dptrain.record.receipt import Receipt
-from dptrain.record.rundir import MODEL
+from dptrain.record.rundir import FREE, MODEL
 from dptrain.run.check import Verdict, check_files
-from dptrain.run.identity import FREE
 from dptrain.words import InputError
 
 KIND = "urn:dptrain:training:v1"

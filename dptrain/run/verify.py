@@ -14,9 +14,10 @@ from dptrain.model import load as models
 from dptrain.model.file import of_run
 from dptrain.record.progress import progress
 from dptrain.record.receipt import Receipt, differences
+from dptrain.record.rundir import FREE
 from dptrain.run.check import Found, Verdict, check_files
 from dptrain.run.config import RunConfig
-from dptrain.run.identity import FREE, NOTED, identity
+from dptrain.run.identity import NOTED, identity
 from dptrain.run.ready import load, model_for
 from dptrain.run.replay import Replay, check_unchanged, go_to
 from dptrain.run.saved import Identity, told
