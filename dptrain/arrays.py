@@ -66,14 +66,3 @@ def name_of(layout: Layout, entry: int) -> str:
     """Return the name of the array that an entry of the flat vector belongs to."""
     stops = list(itertools.accumulate(param.size for param in layout))
     return layout[bisect.bisect_right(stops, entry)].name
-
-
-def entries_of(layout: Layout, kind: Kind, part: slice) -> list[slice]:
-    """Return where in a slice of the flat vector the arrays of a kind lie."""
-    stops = itertools.accumulate(param.size for param in layout)
-    found = []
-    for param, stop in zip(layout, stops, strict=True):
-        first, last = max(stop - param.size, part.start), min(stop, part.stop)
-        if param.kind == kind and first < last:
-            found.append(slice(first - part.start, last - part.start))
-    return found

@@ -1,5 +1,6 @@
 """Shows that what is computed an array, or for some arrays only, is free of how ranks cut them."""
 
+import functools
 import itertools
 import math
 from typing import Any, get_args
@@ -13,10 +14,11 @@ from numpy.typing import NDArray
 
 import dptrain
 from dptrain import DataConfig, TrainConfig, World
-from dptrain.arrays import Kind, Param, entries_of
+from dptrain.arrays import Kind, Param
 from dptrain.config import Reduction, Rule
 from dptrain.data.encode import Flat
 from dptrain.optim import optimizer
+from dptrain.optim.named import Treatment, parts
 from dptrain.optim.optimizer import Optimizer
 from dptrain.optim.rules import transforms
 from dptrain.reduce import REDUCERS
@@ -28,6 +30,7 @@ SIZES = st.lists(st.integers(1, 3 * BLOCK), min_size=1, max_size=6)
 KINDS = st.lists(st.sampled_from(get_args(Kind)), min_size=6, max_size=6)
 NODES = st.lists(st.integers(1, 4), min_size=1, max_size=4)
 RULES: tuple[Rule, ...] = get_args(Rule)
+TREATMENTS = st.builds(Treatment, st.sampled_from([1.0, 0.25]), st.booleans(), st.booleans())
 
 
 def layout_of(sizes: list[int], kinds: list[Kind] | None = None) -> list[Param]:
@@ -105,7 +108,11 @@ def test_a_reducers_norm_is_the_root_of_the_sum_of_squares(name: Reduction) -> N
 
 
 def updated(
-    rule: Rule, layout: list[Param], slices: list[slice], weight_sums: tuple[float, ...] = (7, 5, 3)
+    rule: Rule,
+    layout: list[Param],
+    slices: list[slice],
+    weight_sums: tuple[float, ...] = (7, 5, 3),
+    treated: list[Treatment] | None = None,
 ) -> tuple[bytes, NDArray[Any]]:
     """Return the bytes of parameters and state after steps by one owner a slice, and the former."""
     size = sum(param.size for param in layout)
@@ -114,9 +121,9 @@ def updated(
     config = TrainConfig(optimizer=rule, weight_decay=0.1, clip_value=0.5, learning_rate=0.25)
     owners = []
     for part in slices:
-        where = entries_of(layout, "statistic", part)
+        places = parts(layout, treated or [Treatment()] * len(layout), part)
         owners.append(
-            Optimizer(transforms(config), lambda _: 0.25, len(params[part]), "float32", where)
+            Optimizer(transforms(config), lambda _: 0.25, len(params[part]), "float32", *places)
         )
     for step, weight_sum in enumerate(weight_sums):
         gradient = rng.standard_normal(size).astype(np.float32) * bool(weight_sum)
@@ -129,17 +136,27 @@ def updated(
 @pytest.mark.parametrize("rule", RULES)
 @settings(max_examples=8, deadline=None, derandomize=True)
 @given(
-    sizes=SIZES, kinds=KINDS, cuts=st.sets(st.integers(1, 17), max_size=5), ranks=st.integers(1, 9)
+    sizes=SIZES,
+    kinds=KINDS,
+    cuts=st.sets(st.integers(1, 17), max_size=5),
+    ranks=st.integers(1, 9),
+    each=st.lists(TREATMENTS, min_size=6, max_size=6),
 )
 def test_any_cut_of_the_vector_gives_the_same_bytes(
-    rule: Rule, sizes: list[int], kinds: list[Kind], cuts: set[int], ranks: int
+    rule: Rule,
+    sizes: list[int],
+    kinds: list[Kind],
+    cuts: set[int],
+    ranks: int,
+    each: list[Treatment],
 ) -> None:
-    layout, size = layout_of(sizes, kinds), sum(sizes)
-    whole, _ = updated(rule, layout, [slice(0, size)])
+    layout, size, treated = layout_of(sizes, kinds), sum(sizes), each[: len(sizes)]
+    run = functools.partial(updated, rule, layout, treated=treated)
+    whole, _ = run(slices=[slice(0, size)])
     edges = [0, *sorted(BLOCK * cut for cut in cuts if BLOCK * cut < size), size]
     slices = [slice(a, b) for a, b in itertools.pairwise(edges)]
-    assert updated(rule, layout, slices)[0] == whole
-    assert updated(rule, layout, block_slices(0, size, ranks))[0] == whole
+    assert run(slices=slices)[0] == whole
+    assert run(slices=block_slices(0, size, ranks))[0] == whole
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -162,7 +179,7 @@ def test_a_statistic_is_the_minibatchs_mean_and_no_rule_touches_it(
 
 
 def test_a_statistic_that_is_not_finite_is_found() -> None:
-    tested = Optimizer([], lambda _: 0.1, 5, "float32", [slice(2, 4)])
+    tested = Optimizer([], lambda _: 0.1, 5, "float32", [], [slice(2, 4)])
     params, gradient = np.ones((2, 5), np.float32)
     gradient[3] = math.inf
     assert tested.update(params, gradient, 0, math.nan, 1.0) == 3

@@ -1,7 +1,9 @@
 """The settings of how a model is trained."""
 
+import contextlib
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -64,6 +66,21 @@ class TrainConfig(Checked):
     learning_rate: float = setting(0.002, "Step size, before the schedule.", low=0, above=True)
     momentum: float = setting(0.9, "Of momentum and nesterov.", low=0, high=1)
     weight_decay: float = setting(0.0, "L2 penalty; decoupled for adamw.", low=0)
+    no_decay: tuple[str, ...] = setting(
+        (),
+        "Arrays without weight decay, such as 'bias,norm*': patterns of their names (layers.0.*) "
+        "or of their kinds (weight, bias, norm).",
+        metavar="PATTERN,...",
+    )
+    learning_rate_of: tuple[str, ...] = setting(
+        (),
+        "Arrays with a learning rate of their own, such as 'head.*=0.01'; it follows the schedule "
+        "like the others'. The last that fits counts.",
+        metavar="PATTERN=RATE,...",
+    )
+    freeze: tuple[str, ...] = setting(
+        (), "Arrays that stay as they start, such as 'encoder.*'.", metavar="PATTERN,..."
+    )
     clip_norm: float | None = setting(
         None, "Scale the gradient down to this global norm.", low=0, above=True
     )
@@ -125,9 +142,28 @@ class TrainConfig(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name in ("no_decay", "learning_rate_of", "freeze"):
+            patterns = (part.strip() for text in getattr(self, name) for part in text.split(","))
+            object.__setattr__(self, name, tuple(filter(None, patterns)))
         interval(self.checkpoint_every)
         if self.epochs is not None and self.steps is not None:
             raise InputError("epochs and steps are both given; give one of them")
+
+        list(self.rates)
+
+    @property
+    def rates(self) -> Iterator[tuple[str, float]]:
+        """The patterns of `learning_rate_of`, each with its rate; InputError where it has none."""
+        for text in self.learning_rate_of:
+            pattern, _, number = text.rpartition("=")
+            with contextlib.suppress(ValueError):
+                if pattern and 0 < float(number) < math.inf:
+                    yield pattern, float(number)
+                    continue
+            raise InputError(
+                f"learning-rate-of is {text!r}; needed is a pattern, = and a number above 0, such "
+                "as 'head.*=0.01'; what is to stay as it is, --freeze"
+            )
 
     def num_steps(self, steps_per_epoch: int) -> int:
         """Return the number of steps of the whole run, given those of one epoch."""

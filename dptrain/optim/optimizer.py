@@ -5,13 +5,14 @@ vector is cut cannot change a bit.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from dptrain.arrays import Floats
-from dptrain.optim.rules import Step, Transform
+from dptrain.optim.named import Part, Treatment
+from dptrain.optim.rules import Step, Transform, WeightDecay
 
 CACHED = 65536
 """Entries that are updated at a time: few enough for the work of a block to stay in cache, and so
@@ -32,6 +33,8 @@ class Optimizer:
         The length of the slice.
     dtype
         The parameters' type, also of the state.
+    parts
+        What of the slice is updated, and how; all of it but the statistics unless given.
     statistics
         Where in the slice statistics lie, in their order. The minibatch's mean takes their place,
         the weighted one of its shards' new values; no transform sees them.
@@ -43,9 +46,11 @@ class Optimizer:
         rate: Callable[[int], float],
         size: int,
         dtype: Any,
+        parts: Sequence[Part] | None = None,
         statistics: Sequence[slice] = (),
     ) -> None:
         self.transforms = transforms
+        self.parts = [Part(slice(0, size), 0)] if parts is None else parts
         self.statistics = statistics
         self.rate = rate
         self.state = [np.zeros((transform.num_slots, size), dtype) for transform in transforms]
@@ -68,14 +73,14 @@ class Optimizer:
         """
         info, rate, doubt = Step(step + 1, norm), self.rate(step), False
         divisor = weight_sum or 1.0
-        for values, gradient, update, work, pieces, watched in self._in_blocks(
+        for values, gradient, update, work, pieces, watched, factor in self._in_blocks(
             params, gradient_sum
         ):
             np.divide(gradient, divisor, out=update)
             found = update
             for transform, state in pieces:
                 found = transform(found, values, state, work, info)
-            np.multiply(found, rate, out=found)
+            np.multiply(found, rate * factor, out=found)
             np.subtract(values, found, out=values)
             for row in watched:  # finite only where both are: one look at what is in cache
                 doubt = doubt or not math.isfinite(values.dot(row))
@@ -96,26 +101,28 @@ class Optimizer:
         if self._params is not params or self._gradient is not gradient:
             self._params, self._gradient = params, gradient
             self._blocks = [
-                self._block(part, params, gradient) for part in self._parts(len(params))
+                self._block(
+                    slice(first, min(first + CACHED, place.stop)), treatment, params, gradient
+                )
+                for place, _, treatment in self.parts
+                for first in range(place.start, place.stop, CACHED)
             ]
         return self._blocks
 
-    def _parts(self, size: int) -> Iterator[slice]:
-        """Yield the parts that are updated at a time: all between the statistics."""
-        start = 0
-        for statistic in [*self.statistics, slice(size, size)]:
-            for first in range(start, statistic.start, CACHED):
-                yield slice(first, min(first + CACHED, statistic.start))
-            start = statistic.stop
-
-    def _block(self, part: slice, params: Floats, gradient: Floats) -> "Block":
+    def _block(
+        self, part: slice, treatment: Treatment, params: Floats, gradient: Floats
+    ) -> "Block":
         update, work = self._work[:, : part.stop - part.start]
-        pieces = list(zip(self.transforms, (state[:, part] for state in self.state), strict=True))
+        pieces = [
+            (transform, state[:, part])
+            for transform, state in zip(self.transforms, self.state, strict=True)
+            if treatment.decays or not isinstance(transform, WeightDecay)
+        ]
         watched = [state[-1] for transform, state in pieces if transform.hides] or [params[part]]
-        return params[part], gradient[part], update, work, pieces, watched
+        return params[part], gradient[part], update, work, pieces, watched, treatment.factor
 
 
-Block = tuple[Floats, Floats, Floats, Floats, list[tuple[Transform, Floats]], list[Floats]]
-"""A block of parameters and of the gradient, memory for its update and for work, the state, and
-what is multiplied with the parameters to see whether both are finite: rows of the state that may
-hide it, or else the parameters themselves."""
+Block = tuple[Floats, Floats, Floats, Floats, list[tuple[Transform, Floats]], list[Floats], float]
+"""A block of parameters and of the gradient, memory for its update and for work, the state, what is
+multiplied with the parameters to see whether both are finite (rows of the state that may hide it,
+or else the parameters themselves), and what the learning rate is multiplied by."""

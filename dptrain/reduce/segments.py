@@ -20,12 +20,13 @@ class Segments:
     whichever slices ranks own.
     """
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, frozen: Sequence[bool] | None = None) -> None:
         stops = np.cumsum([param.size for param in layout])
         starts = np.union1d(np.arange(0, stops[-1], BLOCK), stops[:-1])
         self._starts = starts[starts < stops[-1]]
         self._ends = np.searchsorted(self._starts, stops).tolist()
-        self._statistics = [param.kind == "statistic" for param in layout]
+        pairs = zip(layout, frozen or [False] * len(layout), strict=True)
+        self._counts = [not stays and param.kind != "statistic" for param, stays in pairs]
 
     def within(self, part: slice) -> range:
         """Return which segments lie in a slice of whole blocks."""
@@ -57,9 +58,12 @@ class Segments:
         return norms
 
     def total(self, square_norms: Sequence[float]) -> float:
-        """Return the gradient's square norm, from its arrays'; a statistic's is no gradient."""
-        pairs = zip(square_norms, self._statistics, strict=True)
-        counted = [norm for norm, statistic in pairs if not statistic]
+        """Return the gradient's square norm, from its arrays'; a statistic's is no gradient.
+
+        What is `frozen` has none either.
+        """
+        pairs = zip(square_norms, self._counts, strict=True)
+        counted = [norm for norm, counts in pairs if counts]
         return tree_sum(counted) if counted else 0.0
 
     def square_norm(self, gradient: Floats) -> float:

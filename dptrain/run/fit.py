@@ -15,6 +15,7 @@ from dptrain.keys import Purpose, generator
 from dptrain.level import check
 from dptrain.model import Model, described, is_own
 from dptrain.model import load as models
+from dptrain.optim.named import told, treatments
 from dptrain.order import Order
 from dptrain.record.progress import progress
 from dptrain.run.begin import open_run
@@ -94,7 +95,8 @@ def fit(
             idle = _idle(run.order, config, world, resume=resume)
             where = f"after step {run.step}" if run.step else "from its beginning"
             goes_on = f"the run goes on {where}" if resume and now else None
-            _say(() if quiet else (*data.told, idle, goes_on), world)
+            treated = told(model.layout, config)
+            _say(() if quiet else (*data.told, *treated, idle, goes_on), world)
             bar = progress(run.num_steps, run.step, quiet=quiet or world.rank > 0)
             control = RunControl(run, config, world, writer, now)
             if writer is not None:
@@ -207,3 +209,4 @@ def _check(model: Model, data: Data, config: TrainConfig) -> None:
             f"--batch-size of 2 or more; they are {config.num_shards} and {config.batch_size}"
         )
     check_fits(model, data)
+    treatments(model.layout, config)

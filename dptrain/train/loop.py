@@ -8,12 +8,13 @@ from functools import partial
 
 import numpy as np
 
-from dptrain.arrays import Floats, entries_of, name_of, num_params
+from dptrain.arrays import Floats, name_of, num_params
 from dptrain.config import TrainConfig
 from dptrain.data.feed import Feed
 from dptrain.data.prepare import Data
 from dptrain.keys import Purpose, generator, generators
 from dptrain.model import Model, Sums
+from dptrain.optim.named import parts, treatments
 from dptrain.optim.optimizer import Optimizer
 from dptrain.optim.rules import transforms
 from dptrain.optim.schedule import learning_rate
@@ -38,20 +39,21 @@ def begin(model: Model, data: Data, config: TrainConfig, world: World) -> Traini
     """
     with world.together():
         check_memory(bytes_here(model, data, config, world))
+        treated = treatments(model.layout, config)
     shards = config.num_shards
     order = Order(len(data.train), config.batch_size, shards, config.seed, config.shuffle)
     reducer = REDUCERS[config.reduce](world, num_params(model.layout), shards, model.dtype)
     num_own = reducer.own_slice.stop - reducer.own_slice.start
     rate = learning_rate(config, order.steps_per_epoch)
-    statistics = entries_of(model.layout, "statistic", reducer.own_slice)
-    optimizer = Optimizer(transforms(config), rate, num_own, model.dtype, statistics)
+    places = parts(model.layout, treated, reducer.own_slice)
+    optimizer = Optimizer(transforms(config), rate, num_own, model.dtype, *places)
     reducer.start(lambda: model.initial_params(generator(config.seed, Purpose.PARAMS)))
     return Training(
         model,
         Feed(data.train, model, world, partial(shared_rows, world.node_comm)),
         order,
         reducer,
-        Segments(model.layout),
+        Segments(model.layout, [treatment.frozen for treatment in treated]),
         optimizer,
         config.num_steps(order.steps_per_epoch),
         best=np.zeros(num_own * (config.patience is not None), model.dtype),

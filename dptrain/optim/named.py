@@ -1,0 +1,138 @@
+"""Options of arrays by their names: which decay, at which rate each learns, what stays as it is."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+from dptrain.arrays import Layout, Param
+from dptrain.config import TrainConfig
+from dptrain.words import InputError, counted, listed, nearest
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """What is asked for an array of a model."""
+
+    factor: float = 1.0
+    """What the learning rate is multiplied by."""
+    decays: bool = True
+    frozen: bool = False
+
+
+class Part(NamedTuple):
+    """Entries of a slice that are updated alike."""
+
+    place: slice
+    """Where in the slice."""
+    array: int
+    """The number of the array that they are of, or of the first of several."""
+    treatment: Treatment = Treatment()
+
+
+def treatments(layout: Layout, config: TrainConfig) -> list[Treatment]:
+    """Return what is asked for each array of a layout.
+
+    A pattern means the arrays whose whole name it fits, or whose kind; of several learning rates
+    for one array the last counts.
+
+    Raises
+    ------
+    InputError
+        A pattern fits no array, or no array is left to be trained.
+    """
+    found = [Treatment() for _ in layout]
+    for pattern in config.no_decay:
+        _treat(found, layout, "no-decay", pattern, lambda old: replace(old, decays=False))
+    for pattern, rate in config.rates:
+        factor = rate / config.learning_rate
+        treat = _with_factor(factor)
+        _treat(found, layout, "learning-rate-of", pattern, treat)
+    for pattern in config.freeze:
+        _treat(found, layout, "freeze", pattern, lambda old: replace(old, frozen=True))
+    pairs = zip(layout, found, strict=True)
+    left = [param for param, each in pairs if not each.frozen and param.kind != "statistic"]
+    if config.freeze and not left:
+        raise InputError(f"freeze is {', '.join(config.freeze)}, and so nothing is left to train")
+    return found
+
+
+def _with_factor(factor: float) -> Callable[[Treatment], Treatment]:
+    return lambda old: replace(old, factor=factor)
+
+
+def _treat(
+    found: list[Treatment],
+    layout: Layout,
+    option: str,
+    pattern: str,
+    change: Callable[[Treatment], Treatment],
+) -> None:
+    """Change the treatment of each array that a pattern fits; InputError where it fits none."""
+    meant = [number for number, param in enumerate(layout) if _fits(param, pattern)]
+    if not meant:
+        names = [param.name for param in layout]
+        kinds = dict.fromkeys(param.kind for param in layout if param.kind != "statistic")
+        raise InputError(
+            f"{option} is {pattern!r}, which fits no array; {nearest(pattern, [*names, *kinds])}"
+        )
+    for number in meant:
+        found[number] = change(found[number])
+
+
+def _fits(param: Param, pattern: str) -> bool:
+    """Return whether a pattern is of an array's whole name or, but for a statistic, of its kind."""
+    of_kind = param.kind != "statistic" and fnmatchcase(param.kind, pattern)
+    return of_kind or fnmatchcase(param.name, pattern)
+
+
+def parts(
+    layout: Layout, treated: Sequence[Treatment], own: slice, *, apart: bool = False
+) -> tuple[list[Part], list[slice]]:
+    """Return what of a slice of the vector is updated alike, and where in it statistics lie.
+
+    What is frozen is in neither. `apart` keeps entries of different arrays apart.
+    """
+    found: list[Part] = []
+    statistics: list[slice] = []
+    for number, place in _places(layout, own):
+        treatment, last = treated[number], found[-1] if found else None
+        if treatment.frozen:
+            continue
+        if layout[number].kind == "statistic":
+            statistics.append(place)
+        elif last and not apart and last.treatment == treatment and last.place.stop == place.start:
+            found[-1] = last._replace(place=slice(last.place.start, place.stop))
+        else:
+            found.append(Part(place, number, treatment))
+    return found, statistics
+
+
+def _places(layout: Layout, own: slice) -> Iterator[tuple[int, slice]]:
+    """Yield each array's number, and where it lies in a slice of the vector if it does."""
+    stop = 0
+    for number, param in enumerate(layout):
+        start, stop = stop, stop + param.size
+        first, last = max(start, own.start), min(stop, own.stop)
+        if first < last:
+            yield number, slice(first - own.start, last - own.start)
+
+
+def told(layout: Layout, config: TrainConfig) -> list[str]:
+    """Return what the options by name come to, a line each that is used."""
+    treated = [
+        (param.name, treatment)
+        for param, treatment in zip(layout, treatments(layout, config), strict=True)
+    ]
+    found = {}
+    if config.no_decay:
+        found["no weight decay"] = [name for name, each in treated if not each.decays]
+    for factor in dict.fromkeys(each.factor for _, each in treated if each.factor != 1):
+        title = f"learning rate {factor * config.learning_rate:g}"
+        found[title] = [name for name, each in treated if each.factor == factor]
+    if config.freeze:
+        found["frozen"] = [name for name, each in treated if each.frozen]
+    return [
+        f"{title}: {counted(len(names), 'array')}, {listed(names)}"
+        for title, names in found.items()
+    ]
