@@ -349,6 +349,29 @@ def test_balanced_classes_count_alike(tmp_path: Path) -> None:
         load(tmp_path, column(0.5, 1.5, 2.5), config)
 
 
+def test_classes_of_which_some_are_rare_are_said_to_be(tmp_path: Path) -> None:
+    told = load(tmp_path, column(*["p"] * 99, "q")).told[-1]
+    assert (
+        "1 of 100 rows only have the label 'q', and to say 'p' each time is right in 99.0%" in told
+    )
+    assert "--class-weight balanced" in told
+    for even in (column(*["p"] * 94, *["q"] * 6), column(*map(str, range(100)))):
+        assert "only" not in "".join(load(tmp_path, even, Y).told)
+    weighed = load(tmp_path, column(*["p"] * 99, "q"), replace(Y, class_weight="balanced"))
+    assert "only" not in "".join(weighed.told)
+
+
+def test_few_rows_are_trained_on_for_200_steps() -> None:
+    assert [TrainConfig().settled(rows).epochs for rows in (120, 457, 1600, 3823)] == [
+        200, 100, 30, 30,
+    ]  # fmt: skip
+    assert TrainConfig(epochs=5).settled(120).epochs == 5
+    assert TrainConfig(steps=7).settled(120).epochs is None
+    x = np.arange(40.0).reshape(20, 2)
+    data = dptrain.load((x, x[:, 0] / 8), world=ALONE)
+    assert dptrain.fit(dptrain.mlp_for(data), data, world=ALONE).summary["steps"] == 200
+
+
 def test_the_weights_of_rows_and_of_classes_are_multiplied(tmp_path: Path) -> None:
     text = "a,w,y\n1,2,p\n2,3,p\n3,0,p\n4,5,q\n"
     config = DataConfig(target=("y",), weight="w", class_weight="balanced")

@@ -14,7 +14,7 @@ from dptrain.data.feed import Rows
 from dptrain.data.field import PARTS, Field, date_parts
 from dptrain.data.split import Chosen, HeldOut, Kept
 from dptrain.data.table import Column, Table
-from dptrain.data.task import Answer, decide
+from dptrain.data.task import Answer, decide, uneven
 from dptrain.words import InputError, brief, counted, listed, shown
 from dptrain.world import World
 
@@ -77,14 +77,25 @@ def prepare(
         with world.together():
             test = encoding.adapt(test)
         check_rows(Rows(test, encoding), world)
-    training = Rows(table, encoding, train)
-    if config.class_weight == "balanced":
-        training = replace(training, class_weights=_balanced(training, world))
+    training, told = Rows(table, encoding, train), _told(table, fields, answer)
+    if answer.task == "classification":
+        counts = _counts(training, world)
+        if config.class_weight == "balanced":
+            weights = len(training) / (len(counts) * np.maximum(counts, 1))
+            training = replace(training, class_weights=weights)
+        elif uneven(counts):
+            told.append(_uneven(counts, encoding.classes))
+    elif config.class_weight == "balanced":
+        with world.together():
+            raise InputError(
+                f"class-weight is balanced, but {table.source} has no classes: the task is "
+                f"{answer.task}"
+            )
     return Data(
         training,
         None if validation is None else Rows(table, encoding, validation),
         None if test is None else Rows(test, encoding),
-        told=tuple(_told(table, fields, answer)),
+        told=tuple(told),
     )
 
 
@@ -223,21 +234,26 @@ def _scale_targets(rows: Rows, world: World, total: Total) -> Encoding:
     return replace(rows.encoding, target_shift=shift, target_factor=factor)
 
 
-def _balanced(rows: Rows, world: World) -> NDArray[np.float64]:
-    """Return class weights [classes] by which each class weighs the same in all. Collective."""
+def _counts(rows: Rows, world: World) -> NDArray[np.int64]:
+    """Return how many examples each class has, [classes]. Collective."""
     num = len(rows.encoding.classes)
-    with world.together():
-        if rows.encoding.task != "classification":
-            raise InputError(
-                f"class-weight is balanced, but {rows.table.source} has no classes: the task is "
-                f"{rows.encoding.task}"
-            )
     own = sum(
-        (np.bincount(rows.labels(b), minlength=num) for b in rows.blocks(world)), np.zeros(num)
+        (np.bincount(rows.labels(b), minlength=num) for b in rows.blocks(world)),
+        np.zeros(num, np.int64),
     )
-    counts: Array = np.sum(world.allgather(own), axis=0)  # whole numbers: exact in any order
-    weights: Array = len(rows) / (num * np.maximum(counts, 1))
-    return weights
+    counts: NDArray[np.int64] = np.sum(world.allgather(own), axis=0)
+    return counts
+
+
+def _uneven(counts: NDArray[np.int64], classes: Array) -> str:
+    """Return what a person should know of classes of which some are rare."""
+    rare, common = (shown(brief(str(classes[n]))) for n in (counts.argmin(), counts.argmax()))
+    share = counts.max() / counts.sum()
+    return (
+        f"{counts.min():,} of {counts.sum():,} rows only have the label {rare!r}, and to say "
+        f"{common!r} each time is right in {share:.1%}: --class-weight balanced lets each class "
+        "count the same"
+    )
 
 
 def _told(table: Table, fields: tuple[Field, ...], answer: Answer) -> list[str]:

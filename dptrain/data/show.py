@@ -8,6 +8,7 @@ import numpy as np
 from dptrain.data.feed import blocks
 from dptrain.data.seen import Seen, added, as_cell, in_words, seen
 from dptrain.data.table import Column, Table
+from dptrain.data.task import uneven
 from dptrain.world import World
 
 ROWS = 5
@@ -93,8 +94,9 @@ def _odd(columns: list[Column], whole: list[Seen], balance: dict[str, int]) -> l
             lines.append(f"{column.name} is the same in every row: {in_words(column, one.low)}")
         if column.kind == "words" and known > 100 and len(column.ends) > known / 2:
             lines.append(f"{column.name} has {len(column.ends):,} different texts: is it a name?")
-    num, rarest = sum(balance.values()), min(balance.values(), default=0)
-    if len(balance) > 1 and rarest < 0.02 * num and np.log10(num / rarest) > 1.5:
+    counts = np.array([*balance.values()], np.int64)
+    if len(balance) > 1 and uneven(counts):
         name = min(balance, key=balance.__getitem__)
-        lines.append(f"of the target {name!r} there are {rarest:,} rows of {num:,} only")
+        rows = f"{balance[name]:,} rows of {counts.sum():,}"
+        lines.append(f"of the target {name!r} there are {rows} only")
     return lines

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dptrain.arrays import Array
 from dptrain.config import DataConfig, Task
@@ -181,6 +182,11 @@ def _different(rows: Rows, world: World) -> Array | None:
         return None
     found = functools.reduce(np.union1d, [one for _, one in everyone if one is not None])
     return None if len(found) > MOST_VALUES else found
+
+
+def uneven(counts: NDArray[np.int64]) -> bool:
+    """Return whether some class [classes] has less than a tenth of its even share of the rows."""
+    return bool(10 * len(counts) * counts.min() < counts.sum())
 
 
 def _check_two(table: Table, classes: Array) -> None:

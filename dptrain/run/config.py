@@ -33,8 +33,6 @@ class RunConfig:
             found |= {option_name(item): getattr(part, item.name) for item in fields(part)}
         found["test-data"] = [str(Path(path).absolute()) for path in self.data.test_data]
         found["shards"] = self.train.num_shards
-        if self.train.steps is None:
-            found["epochs"] = self.train.num_epochs
         return found
 
     def named_files(self) -> tuple[str, ...]:

@@ -81,7 +81,7 @@ def fit(
         Settings, model and data don't fit each other or the run to go on with; the run directory
         can't be written; a loss is not finite. Every rank raises the same.
     """
-    config = config or TrainConfig()
+    config = (config or TrainConfig()).settled(len(data.train))
     world = world or connect()
     settings, own = _compared(model, data, config, world)
     _say(() if quiet else [world.crowded(config.threads)], world)
