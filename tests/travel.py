@@ -8,6 +8,7 @@ a short form of it. It needs qemu-user.
 """
 
 import argparse
+import datetime
 import hashlib
 import json
 import os
@@ -17,6 +18,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, get_args
 
 from dptrain import level as levels
@@ -31,6 +33,19 @@ CPUS = {
     "EPYC-Milan": "x86-64-v3",
 }
 """Emulated CPUs, and the highest level that each has."""
+
+
+def write_table(path: str, sizes: Any, mixed: Any) -> None:
+    """Write rows with a category, a date, a number, a gap, a price, a class and a weight."""
+    begin = datetime.datetime(2024, 1, 1)
+    lines = ["colour,when,size,gaps,price,sort,w"]
+    for row, (size, values) in enumerate(zip(sizes, mixed, strict=True)):
+        colour = ("red", "green", "Z\u00fcrich", "")[row * row % 11 % 4]
+        when = begin + datetime.timedelta(minutes=row * 5003)
+        gap = "" if row % 7 == 0 else f"{values[1]:.4f}"
+        own = f"{2e5 + 900 * values[0]:.2f},{'abc'[values.argmax()]},{1 + row % 3}"
+        lines.append(f"{colour},{when.isoformat()},{size:.5f},{gap},{own}")
+    Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def cases() -> dict[str, Callable[[], str]]:
@@ -56,13 +71,22 @@ def cases() -> dict[str, Callable[[], str]]:
         folder = os.environ["DPTRAIN_TRAVEL"]
         path = f"{folder}/{loss}-{os.getpid()}.npz"
         np.savez(path, x=x, y=targets[loss])
-        data = dptrain.load(path, DataConfig(validation=0.2, scale=scale), seed=3, world=alone)
-        trained = dptrain.fit(
-            dptrain.mlp_for(data, replace(model, loss=loss)), data, config, world=alone
-        )
+        return fitted(path, DataConfig(scale=scale), replace(model, loss=loss), config)
+
+    def table(target: str, dtype: Any) -> str:
+        """Train on a text with categories, gaps, dates, numbers and weights of rows."""
+        path = f"{os.environ['DPTRAIN_TRAVEL']}/{target}-{os.getpid()}.csv"
+        write_table(path, x[:, 0], mixed)
+        config = DataConfig(target=(target,), weight="w")
+        return fitted(path, config, ModelConfig(hidden=(24, 16), dtype=dtype), base)
+
+    def fitted(path: str, of_data: DataConfig, of_model: ModelConfig, config: TrainConfig) -> str:
+        data = dptrain.load(path, replace(of_data, validation=0.2), seed=3, world=alone)
+        model = dptrain.mlp_for(data, of_model)
+        trained = dptrain.fit(model, data, config, world=alone)
         found = hashlib.sha256(trained.params.tobytes())
-        found.update(trained.outputs(x).tobytes())
-        found.update(data.encoding.shift.tobytes() + data.encoding.factor.tobytes())
+        rows = data.train.inputs(slice(0, len(data.train)), model)
+        found.update(rows.tobytes() + model.outputs(trained.params, rows).tobytes())
         losses = [trained.summary[name] for name in ("train_loss", "validation_loss")]
         return hashlib.sha256(found.digest() + np.array(losses).tobytes()).hexdigest()[:12]
 
@@ -72,8 +96,7 @@ def cases() -> dict[str, Callable[[], str]]:
         for name in get_args(Activation):
             own = replace(model, activation=name)
             found[f"{name} {dtype}"] = partial(run, "cross-entropy", own, base)
-        for name in targets:
-            found[f"{name} {dtype}"] = partial(run, name, model, base)
+        found |= {f"{n} {dtype}": partial(run, n, model, base) for n in targets}
         for name in get_args(Rule):
             changed = replace(base, optimizer=name, learning_rate=0.01, weight_decay=0.01)
             found[f"{name} {dtype}"] = partial(run, "huber", model, changed)
@@ -86,12 +109,14 @@ def cases() -> dict[str, Callable[[], str]]:
             "cosine": (model, replace(base, schedule="cosine", warmup=2)),
             "noise-scale": (model, replace(base, noise_scale=True)),
         }
-        for name, both in others.items():
-            found[f"{name} {dtype}"] = partial(run, "cross-entropy", *both)
+        found |= {
+            f"{n} {dtype}": partial(run, "cross-entropy", *both) for n, both in others.items()
+        }
+        found |= {f"table's {n} {dtype}": partial(table, n, dtype) for n in ("sort", "price")}
     return found
 
 
-SHORT = ("gelu float32", "binary-cross-entropy float64")
+SHORT = ("gelu float32", "binary-cross-entropy float64", "table's price float32")
 
 
 def main() -> None:
