@@ -43,14 +43,24 @@ class LossFunction(ABC):
         return z.copy()
 
 
+FEW_CLASSES = 64
+"""Up to so many, the largest of each row is found by columns: NumPy takes rows of few entries one
+by one. Measured, 64 rows of 10: 2 us in place of 6; of 64: 5 in place of 8; of 100: 7, not 5."""
+
+
 class CrossEntropy(LossFunction):
     """-log softmax(z)[y], z [m, classes], y class numbers [m]."""
 
     def of_each(self, z: Floats, y: Array, work: Floats, weights: Weights) -> float:
         """The delta is softmax(z) - onehot(y)."""
-        peaks, sums = work[:, :1], work[:, -1:]  # there are two classes or more
-        np.maximum.reduce(z, axis=1, keepdims=True, out=peaks)
-        np.subtract(z, peaks, out=z)  # softmax stays the same, and exp can't overflow
+        if z.shape[1] <= FEW_CLASSES:
+            columns = work.reshape(z.shape[::-1])
+            np.copyto(columns, z.T)
+            peaks = np.maximum.reduce(columns, axis=0)
+        else:
+            peaks = np.maximum.reduce(z, axis=1)
+        np.subtract(z, peaks[:, None], out=z)  # softmax stays the same, and exp can't overflow
+        sums = work[:, :1]
         flat, picked = z.reshape(-1), np.arange(0, z.size, z.shape[1])
         picked += y
         loss_sum = -_sum(flat[picked], weights)

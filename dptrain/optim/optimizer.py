@@ -72,11 +72,13 @@ class Optimizer:
         state have become; None where all are. Parameters and state are of no use then.
         """
         info, rate, doubt = Step(step + 1, norm), self.rate(step), False
-        divisor = weight_sum or 1.0
+        divisor = weight_sum or 1.0  # by a power of two multiplying is the same, but faster
+        whole = divisor >= 1 and math.frexp(divisor)[0] == 0.5
+        divide, by = (np.multiply, 1 / divisor) if whole else (np.divide, divisor)
         for values, gradient, update, work, pieces, watched, factor in self._in_blocks(
             params, gradient_sum
         ):
-            np.divide(gradient, divisor, out=update)
+            divide(gradient, by, out=update)
             found = update
             for transform, state in pieces:
                 found = transform(found, values, state, work, info)
