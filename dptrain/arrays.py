@@ -37,6 +37,8 @@ class Param:
     name: str
     shape: tuple[int, ...]
     kind: Kind = "weight"
+    fixed: bool = False
+    """Whether it stays as it is, as if --freeze named it."""
 
     @property
     def size(self) -> int:

@@ -152,7 +152,7 @@ def edit_tensors(path: Path, edit: Callable[[dict[str, Any], dict[str, Any]], ob
     """Change arrays and values of a safetensors file, under a right checksum."""
     arrays, state = checkpoint.read(path)
     edit(arrays, state)
-    checkpoint.write(path, {name: np.ascontiguousarray(a) for name, a in arrays.items()}, state)
+    checkpoint.write(path, {name: np.asarray(a, order="C") for name, a in arrays.items()}, state)
 
 
 # ---- all that a forger could do

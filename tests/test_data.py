@@ -607,12 +607,10 @@ def test_the_stored_file_alone_tells_safetensors_the_whole_model(tmp_path: Path)
         "layers.1.bias": (8,),
         "layers.2.weight": (2, 8),
         "layers.2.bias": (2,),
-        "input.shift": (4,),
-        "input.factor": (4,),
     }
     with safetensors.safe_open(path, "numpy") as file:
         about = json.loads(file.metadata()["dptrain"])
-    units = (x - tensors["input.shift"]) * tensors["input.factor"]
+    units = (x - about["encoding"]["shift"]) * about["encoding"]["factor"]
     for number in range(3):
         weight, bias = tensors[f"layers.{number}.weight"], tensors[f"layers.{number}.bias"]
         units = units @ weight.T + bias

@@ -73,7 +73,10 @@ def about(*place: Any, value: Any) -> Forge:
 
 
 def shift(run: Path) -> None:
-    edit_tensors(run / "model.safetensors", lambda arrays, _: arrays["input.shift"].__iadd__(1e-9))
+    def edit(_: object, about: dict[str, Any]) -> None:
+        about["encoding"]["shift"][0] += 1e-9
+
+    edit_tensors(run / "model.safetensors", edit)
     cover(run)
 
 

@@ -566,7 +566,7 @@ def test_a_subclass_is_stored_as_what_it_is(tmp_path: Path) -> None:
     again = dptrain.load_trained(out, own(data, Own))
     stored, _ = rundir.read_tensors(out / "model.safetensors")
     names = {param.name for param in own(data, Own).layout}
-    assert stored.keys() == names | {"input.shift", "input.factor"}
+    assert stored.keys() == names
     x = np.arange(128.0).reshape(2, 64)
     assert (again.params == trained.params).all()
     assert (again.probabilities(x) == trained.probabilities(x)).all()
@@ -598,7 +598,7 @@ class Odd(Plain):
         self.layout = (Param(name, first.shape), *others)
 
 
-@pytest.mark.parametrize("name", ["layers.0.bias", "input.shift", "\ud800"])
+@pytest.mark.parametrize("name", ["layers.0.bias", "\ud800"])
 def test_arrays_without_names_of_their_own_are_refused(name: str, tmp_path: Path) -> None:
     data = dptrain.load(world=World())
     with pytest.raises(InputError, match="an array named"):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from typing import Any, Protocol, get_args
 
 import numpy as np
@@ -153,7 +154,7 @@ class Encoding:
         return table
 
     def spec(self) -> dict[str, Any]:
-        """Return all but `shift` and `factor` as plain values."""
+        """Return it as plain values; a scale that all inputs have in common as one number."""
         kept = ("name", "kind", "shape", "fill", "parts", "words")
         return {
             "task": self.task,
@@ -163,6 +164,8 @@ class Encoding:
             ],
             "named": self.named,
             "scale": self.scale,
+            "shift": _as_plain(self.shift),
+            "factor": _as_plain(self.factor),
             "classes": self.classes.tolist(),
             "outputs": self.outputs,
             "one_hot": self.one_hot,
@@ -172,12 +175,14 @@ class Encoding:
         }
 
     @staticmethod
-    def from_spec(spec: Mapping[str, Any], shift: Array, factor: Array) -> "Encoding":
+    def from_spec(spec: Mapping[str, Any]) -> "Encoding":
         """Return the encoding that `spec` told of; ValueError, TypeError, KeyError where none can.
 
         What is told may be a stranger's.
         """
         fields = tuple(field_of(one) for one in spec["inputs"])
+        width = sum(one.width for one in fields)
+        shift, factor = (_of_plain(spec[name], width) for name in ("shift", "factor"))
         found = Encoding(
             spec["task"], fields, shift, factor, np.array(spec["classes"]), spec["outputs"],
             spec["named"], spec["scale"], tuple(spec["targets"]), spec["one_hot"],
@@ -211,3 +216,18 @@ def _check_width(table: Table, found: int, width: int) -> None:
             f"{table.source}: x has {found} columns; the training data has {width}, and every row "
             "must have the same columns" + "; an array of one row has shape [1, n]" * (found == 1)
         )
+
+
+def _as_plain(scale: NDArray[np.float64]) -> float | list[float]:
+    """Return the numbers [inputs], or the one that all of them are."""
+    numbers: list[float] = scale.tolist()
+    return numbers[0] if len(np.unique(scale.view(np.int64))) == 1 else numbers
+
+
+def _of_plain(values: Any, width: int) -> NDArray[np.float64]:
+    """Return the numbers [width] that `_as_plain` returned these values of; ValueError else."""
+    numbers = values if isinstance(values, list) else [values]
+    if len(numbers) not in (1, width) or not all(type(n) is float and isfinite(n) for n in numbers):
+        raise ValueError(f"the inputs have not one scale each, of {width}")
+    found: NDArray[np.float64] = np.broadcast_to(np.array(numbers), (width,))
+    return found

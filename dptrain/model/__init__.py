@@ -35,8 +35,9 @@ class Model(Protocol):
     place of its class's; `fingerprint()`, a text that changes with what it computes; `software()`,
     the names and versions of what it computes with; `transform(x, rng)`, which changes an example's
     inputs in training, with a generator keyed by (seed, epoch, example); `metric_sums(outputs, y)`,
-    pairs of a sum and its divisor by name, in place of the task's metrics; and, as an `MLP` does,
-    `probabilities`, `check`
+    pairs of a sum and its divisor by name, in place of the task's metrics; `beside(arrays)`, what
+    is stored beside the layout's arrays, given these by name; `forget()`, which drops what a call
+    leaves for the next, such as compiled code; and, as an `MLP` does, `probabilities`, `check`
     (whether data fit it), `activation_bytes` and `flop` (its products, for `bench`).
 
     An array's rows come in their own shape, whole numbers as they are, other numbers scaled. With
@@ -108,10 +109,9 @@ def check_layout(model: Model) -> None:
     """Raise InputError where a model's arrays can't be stored by their names."""
     names = [param.name for param in model.layout]
     for name in names:
-        if not is_text(name) or name.startswith("input.") or names.count(name) > 1:
+        if not is_text(name) or names.count(name) > 1:
             raise InputError(
-                f"the model has an array named {name!r}; give each a name of its own, of letters, "
-                "which does not start with 'input.'"
+                f"the model has an array named {name!r}; give each a name of its own, of letters"
             )
 
 

@@ -1,24 +1,18 @@
-"""What models of PyTorch and of JAX share: a loss of one's own, and what they are known by."""
+"""What models of PyTorch and of JAX share: losses and metrics of one's own, sums, and checks."""
 
-import contextlib
-import inspect
 import math
-import os
-import sys
-import traceback
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 
 from dptrain.arrays import Array, Floats
 from dptrain.config import Task
-from dptrain.model import Sums, source_of
+from dptrain.model import Sums
+from dptrain.model.losses import LOSSES
+from dptrain.model.memory import keep_memory
+from dptrain.model.own_code import name_of, sources_of, takes_reduction, users_code
 from dptrain.words import InputError
-
-OUR_ROOMS = ("torch", "jax", "jaxlib", "numpy", "dptrain", "builtins", "functools")
-"""Libraries whose source says nothing of a model: the receipt names their versions."""
 
 
 class Adapted:
@@ -38,12 +32,16 @@ class Adapted:
         are divided by the number of examples; or pairs, of a sum and of what it is divided by.
     """
 
+    library: ClassVar[Any]
+    """Has `broadcast_to`."""
+
     def __init__(
         self,
         loss: Callable[..., Any] | None,
         transform: Callable[..., Any] | None,
         metrics: Callable[..., Any] | None,
     ) -> None:
+        keep_memory()
         self.loss, self.metrics = loss, metrics
         self._transform = transform
         self._task: Task = "classification"
@@ -73,9 +71,10 @@ class Adapted:
             pairs = {k: v if isinstance(v, tuple) else (v, len(y)) for k, v in found.items()}
             return {str(name): (float(a), float(b)) for name, (a, b) in pairs.items()}
 
-    def _array(self, array: Array) -> Any:
-        """Return an array of NumPy as the library's."""
-        return array
+    def probabilities(self, outputs: Floats) -> Floats:
+        """Return probabilities [m, classes] or [m, labels]: softmax's or the sigmoid's."""
+        one = self._task != "classification" or outputs.ndim == 1 or outputs.shape[1] == 1
+        return LOSSES["binary-cross-entropy" if one else "cross-entropy"].probabilities(outputs)
 
     def sources(self) -> list[str]:
         """Return the text of each file that the model is made of, libraries aside."""
@@ -84,24 +83,45 @@ class Adapted:
 
     def spec(self) -> dict[str, Any]:
         """Return what settings the model has, as plain values."""
-        return {"loss": _name(self.loss)}
+        return {"loss": name_of(self.loss)}
+
+    def _array(self, array: Array) -> Any:
+        """Return an array of NumPy as the library's."""
+        return array
 
     def _parts(self) -> Iterable[Any]:
         """Return the classes and functions that the network is made of."""
         raise NotImplementedError
 
-    def _find_losses(self, usual: Callable[..., Any], outputs: Any, targets: Any) -> Any:
+    def _usual(self, outputs: Any, targets: Any) -> Any:
+        """Return the task's usual loss [m] of outputs; means over outputs, as an `MLP` has it."""
+        raise NotImplementedError
+
+    def _constant(self, array: Any, like: Any) -> Any:
+        """Return an array of the type of another, and no function of any parameter."""
+        raise NotImplementedError
+
+    def _losses(self, outputs: Any, targets: Any, weights: Any) -> tuple[Any, Any]:
+        """Return losses [m, terms], and what each counts, or None for 1. All are the library's."""
+        losses, counts = self._find_losses(outputs, targets)
+        losses = losses.reshape(len(targets), -1)
+        if counts is not None:
+            counts = self._constant(counts.reshape(losses.shape), losses)
+        if weights is not None:
+            column = self._constant(weights.reshape(-1, 1), losses)
+            each = self.library.broadcast_to(column, losses.shape)
+            counts = each if counts is None else counts * each
+        return losses, counts
+
+    def _find_losses(self, outputs: Any, targets: Any) -> tuple[Any, Any]:
         """Return losses, at least one an example, and how much each counts, or None for 1."""
-        if tuple(outputs.shape[:1]) != tuple(targets.shape[:1]):
-            raise InputError(
-                f"the model's outputs have shape {tuple(outputs.shape)} for {len(targets)} "
-                "examples; needed is a row for each"
-            )
+        check_rows(outputs, len(targets))
         if self.loss is None:
-            return usual(outputs, targets, self._task), None
+            self._check_width(tuple(outputs.shape), math.prod(targets.shape))
+            return self._usual(outputs, targets), None
         if "float" in str(targets.dtype) and math.prod(outputs.shape) == math.prod(targets.shape):
             targets = targets.reshape(outputs.shape)  # [m, 1] and [m] would make [m, m]
-        keywords = {"reduction": "none"} if _takes_reduction(self.loss) else {}
+        keywords = {"reduction": "none"} if takes_reduction(self.loss) else {}
         found = self.loss(outputs, targets, **keywords)
         losses, counts = found if isinstance(found, tuple) else (found, None)
         check_losses(tuple(losses.shape), len(targets))
@@ -131,6 +151,36 @@ class Adapted:
             )
 
 
+def sums(losses: Any, counts: Any) -> Sums:
+    """Return the sum of losses, each times what it counts, and the sum of the latter."""
+    found = np.asarray(losses).astype(np.float64, copy=False)
+    if counts is None:
+        return float(found.sum()), float(found.size)
+    weights = np.asarray(counts).astype(np.float64, copy=False)
+    return float((found * weights).sum()), float(weights.sum())
+
+
+def one_kind(kinds: Mapping[str, str], how: str = "") -> np.dtype[Any]:
+    """Return the one type of all arrays; InputError, by name, for one that can't be trained."""
+    for name, kind in kinds.items():
+        if kind not in ("float32", "float64") or len({*kinds.values()}) > 1:
+            raise InputError(f"{name} is {kind}; needed is float32 for all arrays, or float64{how}")
+    if not kinds:
+        raise InputError("the model has no parameters to train")
+    return np.dtype(next(iter(kinds.values())))
+
+
+def check_rows(found: Any, num: int) -> None:
+    """Raise InputError where a network has not returned a row for each of so many examples."""
+    shape = getattr(found, "shape", None)
+    if shape is None or tuple(shape[:1]) != (num,):
+        what = repr(found) if shape is None else f"shape {list(shape)}"
+        raise InputError(
+            f"the network returns {what:.200} for {num} examples; needed is an array [m, ...], a "
+            "row for each example"
+        )
+
+
 def check_losses(shape: tuple[int, ...], num_examples: int) -> None:
     """Raise InputError where a loss returned no number for each of so many examples."""
     if not shape and num_examples > 1:
@@ -144,72 +194,3 @@ def check_losses(shape: tuple[int, ...], num_examples: int) -> None:
             f"the loss returns shape {list(shape)} for {num_examples} examples; needed is one "
             "number, or a row of terms, for each"
         )
-
-
-def sources_of(parts: Iterable[Any]) -> list[str]:
-    """Return the text of each file that some classes and functions are from, libraries aside."""
-    found = set()
-    for part in parts:
-        part = getattr(part, "func", part)  # of a partial
-        part = part if inspect.isclass(part) or inspect.isroutine(part) else type(part)
-        if str(part.__module__).split(".")[0] in OUR_ROOMS:
-            continue
-        try:
-            found.add(Path(str(inspect.getsourcefile(part))).read_text(errors="replace"))
-        except (OSError, TypeError):  # as in a shell
-            found.add(source_of(part))
-    return sorted(found)
-
-
-@contextlib.contextmanager
-def users_code() -> Iterator[None]:
-    """Say in one line where code of a person's own has failed; the traceback is the cause's."""
-    try:
-        yield
-    except (InputError, MemoryError):
-        raise
-    except Exception as error:
-        own = [f for f in traceback.extract_tb(error.__traceback__) if _is_own(f.filename)]
-        where = f"{own[-1].filename}, line {own[-1].lineno}, in {own[-1].name}: " if own else ""
-        text = "".join(traceback.format_exception_only(error)).strip()
-        raise InputError(f"the model's code failed: {where}{' '.join(text.split())}") from error
-
-
-def _is_own(file: str) -> bool:
-    """Return whether a file is neither a library's nor of dptrain."""
-    library = {"site-packages", "dist-packages", Path(__file__).parents[1].name}
-    return not library & {*Path(file).parts} and not file.startswith("<")
-
-
-def one_thread() -> bool:
-    """Have XLA compute with one thread, if it has not begun to; return whether it was told so."""
-    told = {"NPROC": "1", "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
-    before = all(value in os.environ.get(name, "") for name, value in told.items())
-    if not before:
-        flags = os.environ.get("XLA_FLAGS", "")
-        os.environ |= told | {"XLA_FLAGS": f"{flags} {told['XLA_FLAGS']}".strip()}
-    return before
-
-
-def missing(library: str, error: ImportError) -> InputError:
-    """Return the error of a library that is not installed."""
-    return InputError(
-        f"{library} can't be imported ({error}): pip install 'dptrain[{library}]', with Python "
-        f"{sys.version_info.major}.{sys.version_info.minor} of {sys.prefix}",
-        local=True,
-    )
-
-
-def _takes_reduction(loss: Callable[..., Any]) -> bool:
-    """Return whether a loss is told whether to average, as PyTorch's functions are."""
-    try:
-        return "reduction" in inspect.signature(loss).parameters
-    except (TypeError, ValueError):
-        return False
-
-
-def _name(function: Any) -> str | None:
-    if function is None:
-        return None
-    function = getattr(function, "func", function)
-    return str(getattr(function, "__qualname__", None) or type(function).__qualname__)

@@ -14,7 +14,7 @@ from typing import Any
 
 from dptrain.config import ModelFile
 from dptrain.model import Model
-from dptrain.model.adapted import missing, one_thread, users_code
+from dptrain.model.own_code import missing, one_thread, users_code
 from dptrain.words import InputError, nearest
 
 LIBRARIES = ("torch", "jax")
@@ -160,7 +160,8 @@ def _adapted(
 ) -> Model:
     """Return as a model what a function has made."""
     if callable(getattr(made, "named_parameters", None)):
-        from dptrain.model.torch import TorchModel, of_type
+        from dptrain.model.torch import TorchModel
+        from dptrain.model.torch_module import of_type
 
         return TorchModel(of_type(made, dtype), **beside)
     if isinstance(made, tuple) and len(made) == 2 and all(map(callable, made)):

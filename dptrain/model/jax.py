@@ -2,17 +2,16 @@
 
 import inspect
 import itertools
-import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.arrays import Array, Floats, Kind, Param, Weights
-from dptrain.config import Task
 from dptrain.model import MakeGenerator, Sums
-from dptrain.model.adapted import Adapted, missing, one_thread, users_code
+from dptrain.model.adapted import Adapted, check_rows, one_kind, sums
+from dptrain.model.own_code import missing, one_thread, users_code
 from dptrain.words import InputError
 
 ASKED = one_thread()
@@ -36,7 +35,7 @@ class JaxModel(Adapted):
 
     The leaves of the parameters are the arrays of the flat vector, named by their places, such as
     layers.0.weight. XLA computes with one thread, whatever the run's `threads`. Threads may call
-    it at once.
+    it at once. What is to stay as it is, `TrainConfig.freeze` names.
 
     Parameters
     ----------
@@ -54,6 +53,8 @@ class JaxModel(Adapted):
     InputError
         The parameters can't be trained here, by name; or JAX computes already, with threads.
     """
+
+    library: ClassVar[Any] = jnp
 
     def __init__(
         self,
@@ -76,13 +77,7 @@ class JaxModel(Adapted):
             jax.eval_shape(init, jax.random.key(0))
         )
         arrays = {jax.tree_util.keystr(k, simple=True, separator="."): a for k, a in leaves}
-        kinds = {name: str(array.dtype) for name, array in arrays.items()}
-        for name, kind in kinds.items():
-            if kind not in ("float32", "float64") or len({*kinds.values()}) > 1:
-                raise InputError(f"{name} is {kind}; needed is float32 for all arrays, or float64")
-        if not arrays:
-            raise InputError("init returns no parameters to train")
-        self.dtype = np.dtype(next(iter(kinds.values())))
+        self.dtype = one_kind({name: str(array.dtype) for name, array in arrays.items()})
         self.layout = tuple(Param(name, tuple(a.shape), _kind(name)) for name, a in arrays.items())
         self._stops = [*itertools.accumulate(param.size for param in self.layout)]
         self._gradient = jax.jit(jax.value_and_grad(self._total, has_aux=True))
@@ -108,7 +103,11 @@ class JaxModel(Adapted):
         with users_code():
             (_, found), gradient = self._gradient(params, x, y, self._weights(weights), seed)
             out[:] = gradient
-        return _sums(*found)
+        return sums(*found)
+
+    def forget(self) -> None:
+        """Have the gradient traced anew: a random number of NumPy's would be another one then."""
+        self._gradient.clear_cache()
 
     def outputs(self, params: Floats, x: Array) -> Floats:
         """Return the outputs in evaluation, shape [m, ...]; see `Model`."""
@@ -118,12 +117,7 @@ class JaxModel(Adapted):
     def loss_sum(self, outputs: Floats, y: Array, weights: Weights) -> Sums:
         """Return the loss sum of outputs, and the weight sum; see `Model`."""
         with users_code():
-            return _sums(*self._losses_of(outputs, y, self._weights(weights)))
-
-    def probabilities(self, outputs: Floats) -> Floats:
-        """Return probabilities [m, classes] or [m, labels]: softmax's or the sigmoid's."""
-        one = self._task != "classification" or outputs.ndim == 1 or outputs.shape[1] == 1
-        return np.array((jax.nn.sigmoid if one else jax.nn.softmax)(outputs))
+            return sums(*self._losses_of(outputs, y, self._weights(weights)))
 
     def software(self) -> list[str]:
         """Return JAX's version and that of its compiler."""
@@ -144,46 +138,24 @@ class JaxModel(Adapted):
         leaves = [part.reshape(param.shape) for part, param in parts]
         tree = jax.tree_util.tree_unflatten(self._tree, leaves)
         found = self._apply(tree, x, *([key] if self._random else []))
-        if not hasattr(found, "shape") or found.shape[:1] != x.shape[:1]:
-            raise InputError(
-                f"apply returns {found!r:.200} for {len(x)} examples; needed is an array [m, ...], "
-                "a row for each example"
-            )
+        check_rows(found, len(x))
         return found
 
-    def _losses(self, outputs: Any, y: Any, weights: Any) -> Any:
-        """Return losses [m, terms], and what each counts, or None for 1."""
-        losses, counts = self._find_losses(self._usual, outputs, y)
-        losses = losses.reshape(len(y), -1)
-        if counts is not None:
-            counts = jax.lax.stop_gradient(counts.reshape(losses.shape).astype(losses.dtype))
-        if weights is not None:
-            counts = (jnp.ones_like(losses) if counts is None else counts) * weights[:, None]
-        return losses, counts
+    def _constant(self, array: Any, like: Any) -> Any:
+        return jax.lax.stop_gradient(array.astype(like.dtype))
 
-    def _usual(self, outputs: Any, targets: Any, task: Task) -> Any:
-        """Return the task's usual loss [m] of outputs; means over outputs, as an `MLP` has it."""
-        self._check_width(tuple(outputs.shape), math.prod(targets.shape))
-        if task == "classification" and outputs.ndim == 2 and outputs.shape[1] > 1:
+    def _usual(self, outputs: Any, targets: Any) -> Any:
+        if self._task == "classification" and outputs.ndim == 2 and outputs.shape[1] > 1:
             rows = jax.nn.log_softmax(outputs)
             return -jnp.take_along_axis(rows, targets[:, None], axis=1)[:, 0]
         rows = outputs.reshape(len(outputs), -1)
         targets = targets.reshape(rows.shape).astype(rows.dtype)
-        if task == "regression":
+        if self._task == "regression":
             return jnp.square(rows - targets).mean(1)
         return (jnp.maximum(rows, 0) - rows * targets + jnp.log1p(jnp.exp(-jnp.abs(rows)))).mean(1)
 
     def _weights(self, weights: Weights) -> Any:
         return None if weights is None else weights.astype(self.dtype)
-
-
-def _sums(losses: Any, counts: Any) -> Sums:
-    """Return the sum of losses, each times what it counts, and the sum of the latter."""
-    found = np.asarray(losses, np.float64)
-    if counts is None:
-        return float(found.sum()), float(found.size)
-    weights = np.asarray(counts, np.float64)
-    return float((found * weights).sum()), float(weights.sum())
 
 
 def _seed(rng: np.random.Generator) -> NDArray[np.uint32]:

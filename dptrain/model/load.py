@@ -1,6 +1,6 @@
 """How a model's arrays are stored, and the models that dptrain makes again by itself."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -34,22 +34,27 @@ def remade(stored: Any) -> Model | None:
 
 def forms(model: Model) -> Forms:
     """Return the types and shapes of the arrays that `tensors` returns."""
-    kind = np.dtype(model.dtype).name
-    shapes = {param.name: param.shape for param in model.layout}
-    if type(model) is MLP:
-        shapes = {name: shape[::-1] for name, shape in shapes.items()}
-    return {name: (kind, shape) for name, shape in shapes.items()}
+    empty = np.zeros((), model.dtype)
+    arrays = {param.name: np.broadcast_to(empty, param.shape) for param in model.layout}
+    return {name: (array.dtype.name, array.shape) for name, array in stored(model, arrays).items()}
 
 
-def tensors(model: Model, params: Floats) -> dict[str, Floats]:
-    """Return the arrays to store, each contiguous: those of the layout by their names.
+def tensors(model: Model, params: Floats) -> dict[str, Array]:
+    """Return the arrays to store, each contiguous: those of the layout by their names, in order.
 
-    An `MLP`'s weights are [outputs, inputs], as in PyTorch's Linear layers.
+    An `MLP`'s weights are [outputs, inputs], as in PyTorch's Linear layers. Then what the model
+    has `beside` them.
     """
-    found = views(model.layout, params)
+    found = stored(model, views(model.layout, params))
+    return {name: np.asarray(array, order="C") for name, array in found.items()}
+
+
+def stored(model: Model, arrays: dict[str, Array]) -> dict[str, Array]:
+    """Return the same without copies, of the layout's arrays by name."""
     if type(model) is MLP:
-        return {name: np.ascontiguousarray(array.T) for name, array in found.items()}
-    return {name: np.ascontiguousarray(array) for name, array in found.items()}
+        return {name: array.T for name, array in arrays.items()}
+    ask: Callable[[dict[str, Array]], dict[str, Array]] | None = getattr(model, "beside", None)
+    return arrays if ask is None else arrays | ask(arrays)
 
 
 def params_of(stored: Any, arrays: Mapping[str, Array]) -> Floats:

@@ -41,7 +41,7 @@ def treatments(layout: Layout, config: TrainConfig) -> list[Treatment]:
     InputError
         A pattern fits no array, or no array is left to be trained.
     """
-    found = [Treatment() for _ in layout]
+    found = [Treatment(frozen=getattr(param, "fixed", False)) for param in layout]
     for pattern in config.no_decay:
         _treat(found, layout, "no-decay", pattern, lambda old: replace(old, decays=False))
     for pattern, rate in config.rates:

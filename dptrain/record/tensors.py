@@ -11,8 +11,9 @@ import numpy as np
 from dptrain.arrays import Array, Form, Forms
 from dptrain.record.files import PIECE, TEXT, read_object
 
-NAMES = {"float32": "F32", "float64": "F64"}
-"""How the types that runs have are called in the file."""
+NAMES = {"float32": "F32", "float64": "F64", "float16": "F16", "bool": "BOOL", "uint8": "U8"}
+NAMES |= {f"int{bits}": f"I{bits}" for bits in (8, 16, 32, 64)}
+"""How the types that runs have, and what models keep beside, are called in the file."""
 
 
 class DamagedError(Exception):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.arrays import Array, Forms
+from dptrain.arrays import Array, Forms, views
 from dptrain.config import TrainConfig
 from dptrain.data.check import check_block
 from dptrain.data.encode import Encoding
@@ -27,9 +27,6 @@ from dptrain.train.evaluate import predicted_classes
 from dptrain.version import __version__
 from dptrain.words import InputError, is_text
 from dptrain.world import World
-
-SCALE = ("input.shift", "input.factor")
-"""Arrays of model.safetensors that are the encoding's, beside the model's."""
 
 
 @dataclass(frozen=True)
@@ -124,15 +121,15 @@ class Trained:
 
     def file(self, version: str = __version__) -> list[bytes | memoryview]:
         """Return what model.safetensors consists of, as this version of dptrain writes it."""
-        scale = {"input.shift": self.encoding.shift, "input.factor": self.encoding.factor}
+        arrays = models.tensors(self.model, self.params)
         about = {
             "version": version,
             "encoding": self.encoding.spec(),
             "model": described(self.model),
             "threads": self.threads,
         }
-        arrays = scale | models.tensors(self.model, self.params)
-        return checkpoint.encode(arrays, about)
+        beside = [*arrays][len(self.model.layout) :]
+        return checkpoint.encode(arrays, about | ({"beside": beside} if beside else {}))
 
     def sha256(self, version: str = __version__) -> str:
         """Return the SHA-256 of model.safetensors; see `file`."""
@@ -162,7 +159,8 @@ def params_in(tensors: dict[str, Array], about: dict[str, Any]) -> NDArray[np.fl
 
     Also KeyError and TypeError, of what a stranger wrote.
     """
-    own = {name: array for name, array in tensors.items() if name not in SCALE}  # in its order
+    beside = about.get("beside", ())
+    own = {name: array for name, array in tensors.items() if name not in beside}  # in its order
     return models.params_of(about["model"], own)
 
 
@@ -171,10 +169,6 @@ def _check_encoding(encoding: Encoding, model: Model) -> None:
 
     How many inputs and outputs a model of one's own has, it alone knows.
     """
-    width = encoding.shift.size
-    for name, scale in (("shift", encoding.shift), ("factor", encoding.factor)):
-        if scale.shape != (width,) or scale.dtype != np.float64:
-            raise ValueError(f"input.{name} is {scale.dtype} {scale.shape}")
     task, classes, outputs = encoding.task, encoding.classes, encoding.outputs
     if type(outputs) is not int:
         raise ValueError(f"{outputs!r} outputs")
@@ -185,9 +179,7 @@ def _check_encoding(encoding: Encoding, model: Model) -> None:
             raise ValueError("a class is no text")
     elif len(classes):
         raise ValueError(f"{task} has no classes")
-    check_data(model, task, width, outputs, len(classes))
-    if sum(field.width for field in encoding.fields) != width:
-        raise ValueError("the inputs have not one scale each")
+    check_data(model, task, encoding.shift.size, outputs, len(classes))
 
 
 def load_trained(
@@ -215,18 +207,22 @@ def load_trained(
         elif file is not None:
             raise InputError(f"{directory} has no model that a file makes: leave --model out")
         found.append(made or _same(own, forms, about["model"], path))
-        wanted = dict.fromkeys(SCALE, forms.get(SCALE[0])) | models.forms(found[0])
-        if forms != wanted:
+        wanted = models.forms(found[0])
+        beside = [*wanted][len(found[0].layout) :]
+        if [*forms.items()] != [*wanted.items()] or about.get("beside", []) != beside:
             raise ValueError(f"it holds {forms}; needed are {wanted}")
 
     try:
         tensors, about = rundir.read_tensors(path, fits)
-        scale = tensors["input.shift"], tensors["input.factor"]
-        how = Encoding.from_spec(about["encoding"], *scale)
+        how = Encoding.from_spec(about["encoding"])
         _check_encoding(how, found[0])
         threads = TrainConfig(threads=about["threads"]).threads
-        tensors = {name: tensors[name] for name in models.forms(found[0])}
-        return Trained(found[0], params_in(tensors, about), how, threads=threads)
+        params = params_in(tensors, about)
+        known = models.stored(found[0], views(found[0].layout, params))
+        for name in about.get("beside", ()):
+            if known[name].tobytes() != tensors[name].tobytes():
+                raise ValueError(f"{name} is not the model's")
+        return Trained(found[0], params, how, threads=threads)
     except InputError:
         raise
     except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -235,9 +231,8 @@ def load_trained(
 
 def _from_file(named: str | None, about: dict[str, Any], forms: Forms, where: str) -> Model:
     """Return the model that the file which a person names makes, for the stored encoding."""
-    origin, zeros = of_run(named, about["model"], where), np.zeros(forms[SCALE[0]][1])
-    encoding = Encoding.from_spec(about["encoding"], zeros, zeros)
-    kind = next(kind for name, (kind, _) in forms.items() if name not in SCALE)
+    origin, encoding = of_run(named, about["model"], where), Encoding.from_spec(about["encoding"])
+    kind = next(kind for kind, _ in forms.values())
     return build(origin, encoding.shape, encoding.scores, seed=origin.seed, dtype=kind)
 
 
@@ -250,7 +245,7 @@ def _same(model: Model | None, forms: Forms, stored: dict[str, Any], path: Path)
     if model is None:
         raise InputError(f"{what}: give it to dptrain.load_trained(run, model), in Python")
     given = described(model) | {"arrays": models.forms(model)}
-    held = {**stored, "arrays": {n: form for n, form in forms.items() if n not in SCALE}}
+    held = {**stored, "arrays": forms}
     for name in ("class", "arrays", "spec", "attributes", "fingerprint"):
         if given.get(name) != held.get(name):
             raise InputError(f"{what}; its {name} is {held.get(name)}, given is {given.get(name)}")

@@ -1,0 +1,86 @@
+"""Code of a person's own: where it has failed, what it is made of, and which library it lacks."""
+
+import contextlib
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from dptrain.model import source_of
+from dptrain.words import InputError
+
+OUR_ROOMS = ("torch", "jax", "jaxlib", "numpy", "dptrain", "builtins", "functools")
+"""Libraries whose source says nothing of a model: the receipt names their versions."""
+
+
+def sources_of(parts: Iterable[Any]) -> list[str]:
+    """Return the text of each file that some classes and functions are from, libraries aside."""
+    found = set()
+    for part in parts:
+        part = getattr(part, "func", part)  # of a partial
+        part = part if inspect.isclass(part) or inspect.isroutine(part) else type(part)
+        if str(part.__module__).split(".")[0] in OUR_ROOMS:
+            continue
+        try:
+            found.add(Path(str(inspect.getsourcefile(part))).read_text(errors="replace"))
+        except (OSError, TypeError):  # as in a shell
+            found.add(source_of(part))
+    return sorted(found)
+
+
+@contextlib.contextmanager
+def users_code() -> Iterator[None]:
+    """Say in one line where code of a person's own has failed; the traceback is the cause's."""
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:
+        own = [f for f in traceback.extract_tb(error.__traceback__) if _is_own(f.filename)]
+        where = f"{own[-1].filename}, line {own[-1].lineno}, in {own[-1].name}: " if own else ""
+        text = "".join(traceback.format_exception_only(error)).strip()
+        raise InputError(f"the model's code failed: {where}{' '.join(text.split())}") from error
+
+
+def _is_own(file: str) -> bool:
+    """Return whether a file is neither a library's nor of dptrain."""
+    library = {"site-packages", "dist-packages", Path(__file__).parents[1].name}
+    return not library & {*Path(file).parts} and not file.startswith("<")
+
+
+def one_thread() -> bool:
+    """Have XLA compute with one thread, if it has not begun to; return whether it was told so."""
+    told = {"NPROC": "1", "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
+    before = all(value in os.environ.get(name, "") for name, value in told.items())
+    if not before:
+        flags = os.environ.get("XLA_FLAGS", "")
+        os.environ |= told | {"XLA_FLAGS": f"{flags} {told['XLA_FLAGS']}".strip()}
+    return before
+
+
+def missing(library: str, error: ImportError) -> InputError:
+    """Return the error of a library that is not installed."""
+    return InputError(
+        f"{library} can't be imported ({error}): pip install 'dptrain[{library}]', with Python "
+        f"{sys.version_info.major}.{sys.version_info.minor} of {sys.prefix}",
+        local=True,
+    )
+
+
+def takes_reduction(loss: Callable[..., Any]) -> bool:
+    """Return whether a loss is told whether to average, as PyTorch's functions are."""
+    try:
+        return "reduction" in inspect.signature(loss).parameters
+    except (TypeError, ValueError):
+        return False
+
+
+def name_of(function: Any) -> str | None:
+    """Return what a function is called, None for none."""
+    if function is None:
+        return None
+    function = getattr(function, "func", function)
+    return str(getattr(function, "__qualname__", None) or type(function).__qualname__)

@@ -1,0 +1,42 @@
+"""What a PyTorch module holds, by kind, and what of it can't be trained here."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from dptrain.arrays import Kind
+from dptrain.model.adapted import one_kind
+from dptrain.words import InputError
+
+
+def is_statistic(name: str, buffer: Any) -> bool:
+    """Return whether a buffer is a running statistic, as those of normalisations are."""
+    return buffer.is_floating_point() and name.rsplit(".", 1)[-1].startswith("running_")
+
+
+def type_of(arrays: dict[str, Any]) -> np.dtype[Any]:
+    """Return the one type of all arrays; InputError for one that can't be trained here."""
+    for name, array in arrays.items():
+        if array.device.type != "cpu":
+            raise InputError(f"{name} is on {array.device}; needed is the CPU: module.cpu()")
+    kinds = {name: str(array.dtype).removeprefix("torch.") for name, array in arrays.items()}
+    return one_kind(kinds, ": module.float() or module.double()")
+
+
+def kinds_in(module: Any) -> Iterator[tuple[str, Kind]]:
+    """Yield what each parameter is for, by name; InputError for statistics without a momentum."""
+    for where, part in module.named_modules():
+        if getattr(part, "track_running_stats", False) and part.momentum is None:
+            raise InputError(
+                f"{where} has momentum=None, an average over all steps; its statistics need a "
+                "momentum, such as 0.1"
+            )
+        other: Kind = "norm" if "Norm" in type(part).__name__ else "weight"
+        for name, _ in part.named_parameters(recurse=False):
+            yield f"{where}.{name}".lstrip("."), "bias" if name.endswith("bias") else other
+
+
+def of_type(module: Any, dtype: str | None) -> Any:
+    """Return a module made to be of a type, where one is asked for."""
+    return module if dtype is None else module.double() if dtype == "float64" else module.float()
