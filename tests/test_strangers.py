@@ -466,7 +466,7 @@ def test_checkpoints_of_other_names(name: str, check_all: CheckAll) -> None:
         "seen",
         "loss_sum",
         "norm",
-        "best_loss",
+        "best_value",
         "measured",
         "kept",
         "kept_metrics",

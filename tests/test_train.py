@@ -72,7 +72,7 @@ def test_the_parameters_are_the_best_epochs_and_give_its_loss(stopped: Path, dat
     arrays, state = checkpoint.read(checkpoint.path_of(stopped, checkpoint.steps_of(stopped)[-1]))
     trained = dptrain.load_trained(stopped)
     assert trained.params.tobytes() == arrays["best"].tobytes() != arrays["params"].tobytes()
-    assert float.fromhex(state["best_loss"]) == min(losses)
+    assert float.fromhex(state["best_value"]) == min(losses)
     of_best = 3 * (1 + losses.index(min(losses)))
     then, _ = checkpoint.read(checkpoint.path_of(stopped, of_best))
     assert trained.params.tobytes() == then["params"].tobytes()

@@ -23,6 +23,10 @@ EPOCHS, FEWEST_STEPS = 30, 200
 steps. Measured on tables of 150 to 570 rows: with 30 steps they are learned too little, and with
 400 values to predict are learned by heart."""
 
+BETTER = {"loss": "min", "accuracy": "max", "label_accuracy": "max", "r2": "max"}
+BETTER |= {"rmse": "min", "mae": "min"}
+"""Which of an epoch's metrics are better."""
+
 Unit = Literal["steps", "seconds", "epochs"]
 SECONDS = {"s": 1, "second": 1, "min": 60, "minute": 60, "h": 3600, "hour": 3600}
 
@@ -105,6 +109,12 @@ class TrainConfig(Checked):
         "Stop after so many epochs without a better validation loss, and keep the best.",
         low=1,
     )
+    patience_metric: str = setting(
+        "loss",
+        "What --patience watches of the held-out rows: loss, accuracy, r2 and so on; or a metric "
+        "of one's own, with what is better, such as right=max.",
+        metavar="NAME",
+    )
     reduce: Reduction = setting(
         "tree", "How gradients are added: tree (bits free of the ranks) or MPI's own allreduce."
     )
@@ -157,6 +167,24 @@ class TrainConfig(Checked):
             raise InputError("epochs and steps are both given; give one of them")
 
         list(self.rates)
+        if self.patience_metric != "loss" and self.patience is None:
+            raise InputError(f"patience-metric is {self.patience_metric}; there is no --patience")
+        _ = self.watched
+
+    @property
+    def watched(self) -> tuple[str, int]:
+        """The metric that patience watches, and -1 where more of it is better, or else 1.
+
+        Raises InputError where that is not known.
+        """
+        name, _, better = self.patience_metric.partition("=")
+        better = better or BETTER.get(name, "")
+        if not name or better not in ("min", "max"):
+            raise InputError(
+                f"patience-metric is {self.patience_metric!r}; valid: {', '.join(BETTER)}, or a "
+                "metric of one's own with what is better, such as right=max or errors=min"
+            )
+        return name, -1 if better == "max" else 1
 
     @property
     def rates(self) -> Iterator[tuple[str, float]]:

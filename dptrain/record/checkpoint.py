@@ -59,7 +59,7 @@ def remove_leftovers(run: Path) -> None:
 def encode(
     tensors: Mapping[str, NDArray[Any]], state: Mapping[str, Any]
 ) -> list[bytes | memoryview]:
-    """Return what a file of arrays (float32 or float64, C-contiguous) and plain values consists of.
+    """Return what a file of arrays (of a type in `NAMES`, contiguous) and plain values consists of.
 
     The metadata hold `state` as JSON and the SHA-256 of the whole file, computed with zeros in the
     digest's own place. So any changed, missing or added byte shows, and yet it is a safetensors
@@ -118,15 +118,15 @@ def read(
     return arrays, state
 
 
-def prune(run: Path, keep: int, validation_losses: Mapping[int, float]) -> None:
-    """Remove checkpoints but the last `keep`, and the one of the lowest validation loss.
+def prune(run: Path, keep: int, values: Mapping[int, float]) -> None:
+    """Remove checkpoints but the last `keep`, and the one of the lowest value.
 
-    `validation_losses` are those known, by step. OSError where a file can't be removed.
+    `values` are those known, by step. OSError where a file can't be removed.
     """
     steps = _steps(run)
-    best = min(steps, key=lambda step: validation_losses.get(step, math.inf), default=0)
+    best = min(steps, key=lambda step: values.get(step, math.inf), default=0)
     for step in steps[:-keep]:
-        if step != best or best not in validation_losses:
+        if step != best or best not in values:
             path_of(run, step).unlink()
 
 

@@ -168,7 +168,7 @@ class Writer:
         step: int,
         tensors: Mapping[str, NDArray[Any]],
         state: Mapping[str, Any],
-        validation_losses: Mapping[int, float],
+        values: Mapping[int, float],
     ) -> None:
         """Start to write a checkpoint; the arrays must not change any more.
 
@@ -178,7 +178,7 @@ class Writer:
         self.saved = None
         if self.flush() and self._keep_names():
             write = partial(self._write, checkpoint.path_of(self.run, step), tensors, state)
-            prune = partial(checkpoint.prune, self.run, self._keep, validation_losses)
+            prune = partial(checkpoint.prune, self.run, self._keep, values)
             self._writing = self._writer.submit(self._save, step, write, prune)
 
     def _save(self, step: int, write: Callable[[], None], prune: Callable[[], None]) -> None:

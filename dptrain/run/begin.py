@@ -85,7 +85,7 @@ def open_run(
     run.seconds = start.seconds
     if start.state:
         restore(run, arrays, start.state, start.history)
-        run.stop_without_gain(config.patience)
+        run.stop_without_gain(config)
     return writer, Identity.read(receipt.merged(start.run.plain(), changed)) if start.run else now
 
 

@@ -138,7 +138,7 @@ def _checkpoints(run: Path, verdict: Verdict) -> Checkpoints:
             arrays, values = checkpoint.read(path)
             saved = Saved.read(values, step)
             digests = {"params": digest(World(), arrays["params"])}
-            if "best" in arrays and saved.state.best_loss < math.inf:
+            if "best" in arrays and saved.state.best_value < math.inf:
                 digests["best"] = digest(World(), arrays["best"])
             found[step] = digests, saved
         except FileNotFoundError:  # by the run, which goes on

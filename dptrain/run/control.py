@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from dptrain.arrays import Floats, name_of
 from dptrain.config import TrainConfig, interval
@@ -18,6 +18,12 @@ from dptrain.train.recheck import Recheck
 from dptrain.train.state import Metrics, Training, snapshot
 from dptrain.words import InputError
 from dptrain.world import World
+
+OnEpoch = Callable[[Metrics], object]
+"""Is given an epoch's metrics; returns whether the run is to end."""
+
+BY_FUNCTION = "on_epoch ended it"
+"""Why a run has stopped that such a function has ended."""
 
 
 class DriftError(InputError):
@@ -53,6 +59,8 @@ class RunControl(Control):
         The files, on rank 0.
     identity
         What decides the run's bytes, for the checkpoints; None for a run that leaves no files.
+    on_epoch
+        See `fit`.
     """
 
     def __init__(
@@ -62,9 +70,10 @@ class RunControl(Control):
         world: World,
         writer: Writer | None,
         identity: Identity | None,
+        on_epoch: OnEpoch | None = None,
     ) -> None:
         self.run, self.config, self.world, self.writer = run, config, world, writer
-        self._identity = identity
+        self._identity, self._on_epoch = identity, on_epoch
         self._every, self._unit = interval(config.checkpoint_every)
         self._due = False
         self._start = time.monotonic()
@@ -131,6 +140,10 @@ class RunControl(Control):
     def after_epoch(self) -> None:
         """Save where that is due, and where the run ends; see `Control`."""
         run = self.run
+        if self._on_epoch is not None:
+            ends = any(self.world.allgather(bool(self._on_epoch(dict(run.history[-1])))))
+            if ends and not run.stopped and run.step < run.num_steps:
+                run.stopped = BY_FUNCTION
         by_epochs = self._unit == "epochs" and run.measured % self._every == 0
         if self._due or by_epochs or run.stopped or run.step == run.num_steps:
             self.save()
@@ -157,10 +170,18 @@ class RunControl(Control):
         tensors, state = snapshot(run)
         if self.writer is not None:
             saved = Saved(state, self.writer.files(), self._identity)
-            losses = {int(line["step"]): line.get("validation_loss") for line in run.history}
-            known = {step: loss for step, loss in losses.items() if loss is not None}
+            name, sign = self.config.watched
             with self.world.excused():
-                self.writer.save(run.step, tensors, saved.plain(), known)
+                self.writer.save(
+                    run.step,
+                    tensors,
+                    saved.plain(),
+                    {
+                        int(line["step"]): sign * line[f"validation_{name}"]
+                        for line in run.history
+                        if f"validation_{name}" in line
+                    },
+                )
 
     def audit(self) -> None:
         """Compare the copies of the parameters. Collective.

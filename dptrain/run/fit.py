@@ -20,7 +20,7 @@ from dptrain.order import Order
 from dptrain.record.progress import progress
 from dptrain.run.begin import open_run
 from dptrain.run.config import RunConfig, Settings
-from dptrain.run.control import MetricsFile, RunControl
+from dptrain.run.control import MetricsFile, OnEpoch, RunControl
 from dptrain.run.identity import check_equal, check_programs, warn_of_machines
 from dptrain.run.outcome import circumstances, outcome
 from dptrain.run.ready import check_fits
@@ -28,7 +28,7 @@ from dptrain.run.trained import Trained, end_line
 from dptrain.streams import tell, warn
 from dptrain.threads import blas_threads
 from dptrain.train.control import Control, Sink
-from dptrain.train.evaluate import Interrupted, evaluate
+from dptrain.train.evaluate import Interrupted, check_measured, evaluate
 from dptrain.train.loop import begin, given_back, train
 from dptrain.train.state import Metrics, Training
 from dptrain.train.trial import try_model
@@ -46,6 +46,7 @@ def fit(
     resume: bool = False,
     force: bool = False,
     quiet: bool = True,
+    on_epoch: OnEpoch | None = None,
     world: World | None = None,
 ) -> Trained:
     """Train a model and return it, with the same bytes on any number of ranks.
@@ -70,6 +71,9 @@ def fit(
         Go on although data, shards, CPU or software have changed; the receipt notes it.
     quiet
         Show no progress.
+    on_epoch
+        Called at the end of each epoch with its metrics by name, as in `Trained.history`, on every
+        rank with the same; where it returns what is true, on any rank, the run ends there.
     world
         The ranks; all that MPI started unless given.
 
@@ -91,6 +95,10 @@ def fit(
             _try(model, data, config, world)
         run = begin(model, data, config, world)
         with given_back(run):
+            if config.patience_metric != "loss" and data.validation is not None:
+                with world.together():
+                    name, _ = config.watched
+                    check_measured(model, run.reducer.params, data.validation, name)
             writer, now = open_run(run, data, config, settings, out, resume, force, world)
             idle = _idle(run.order, config, world, resume=resume)
             where = f"after step {run.step}" if run.step else "from its beginning"
@@ -98,7 +106,7 @@ def fit(
             treated = told(model.layout, config)
             _say(() if quiet else (*data.told, *treated, idle, goes_on), world)
             bar = progress(run.num_steps, run.step, quiet=quiet or world.rank > 0)
-            control = RunControl(run, config, world, writer, now)
+            control = RunControl(run, config, world, writer, now, on_epoch)
             if writer is not None:
                 writer.warn = bar.warn
             with closing(bar), control.closing():

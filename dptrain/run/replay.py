@@ -15,6 +15,7 @@ from dptrain.record.receipt import Receipt, Step
 from dptrain.reduce.digest import digest
 from dptrain.run.check import Found
 from dptrain.run.config import RunConfig
+from dptrain.run.control import BY_FUNCTION
 from dptrain.run.identity import LENGTH, NOTED
 from dptrain.run.outcome import outcome
 from dptrain.run.resume import Start, find
@@ -177,7 +178,9 @@ class Replay(Control):
         if signal is not None and not (over and self._data.test is None):
             summary["stopped"] = signal
         elif not over and run.stopped is None:
-            summary["stopped"] = f"{run.num_steps - run.step} steps before its end"
+            by_function = run.seen == 0 and end["end"].get("stopped") == BY_FUNCTION
+            early = f"{run.num_steps - run.step} steps before its end"
+            summary["stopped"] = BY_FUNCTION if by_function else early
         line: dict[str, Any] = {}
         if self._world.rank == 0:
             version = str(known.run_before(run.step).get("dptrain"))

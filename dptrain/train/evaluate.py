@@ -15,7 +15,7 @@ from dptrain.data.feed import Rows
 from dptrain.guard import Ask
 from dptrain.model import Model
 from dptrain.reduce.sums import total
-from dptrain.words import InputError
+from dptrain.words import InputError, nearest
 from dptrain.world import World
 
 MetricSums = Callable[[Floats, Array], dict[str, tuple[float, float]]]
@@ -42,9 +42,10 @@ def evaluate(
 
     The model's own metrics, if it has some. classification: accuracy. multilabel: accuracy (all
     labels of an example right) and label_accuracy. regression: rmse, mae, and r2, the mean over
-    outputs. Sums go over blocks of rows in the tree, so that they are free of the number of ranks.
-    `seen`, where given, is told the outputs [m, outputs] and the targets of each block; `asked` is
-    looked at before it. Collective: every rank must call this.
+    outputs; neither where outputs are not as many as targets. Sums go over blocks of rows in the
+    tree, so that they are free of the number of ranks. `seen`, where given, is told the outputs
+    [m, outputs] and the targets of each block; `asked` is looked at before it. Collective: every
+    rank must call this.
 
     Raises
     ------
@@ -72,14 +73,12 @@ def evaluate(
         if seen is not None:
             seen(values, y)
         own.append([*model.loss_sum(outputs, y, None), *found])
-    if asked is not None:
-        together = functools.reduce(operator.or_, world.allgather(asked()))
-        if together.stop:
-            raise Interrupted(together)
-    width = {"classification": 3, "multilabel": 4, "regression": 2 + 3 * rows.encoding.outputs}
-    if ask is not None:
-        names = next(filter(None, world.allgather(names)), ())
-    columns = width[task] if ask is None else 2 + 2 * len(names)
+    own_ask = asked() if asked is not None else Ask(0)
+    answers = world.allgather((own_ask, len(own[0]) if own else 2, names))
+    together = functools.reduce(operator.or_, (answer[0] for answer in answers))
+    if together.stop:
+        raise Interrupted(together)
+    _, columns, names = max(answers, key=lambda answer: int(answer[1]))
     sums = total(world, np.array(own, np.float64).reshape(-1, columns), rows.num_blocks)
     if not np.isfinite(sums[0]):
         raise InputError(
@@ -87,14 +86,34 @@ def evaluate(
             "too large; train with a smaller --learning-rate, or with --clip-norm 1",
             everywhere=True,
         )
-    metrics = _metrics(sums[2:], rows) if ask is None else _means(names, sums[2:])
+    metrics = _means(names, sums[2:]) if ask else _metrics(sums[2:], rows) if columns > 2 else {}
     return {"loss": float(sums[0] / (sums[1] or 1)), **metrics}
 
 
+def check_measured(model: Model, params: Floats, rows: Rows, name: str) -> None:
+    """Raise InputError where a metric of this name is none that `evaluate` returns. Local."""
+    x, y = rows.gather(slice(0, 1), model)
+    outputs = model.outputs(params, x)
+    ask: MetricSums | None = getattr(model, "metric_sums", None)
+    if ask is None:
+        center = np.zeros(rows.encoding.outputs)
+        sums = _sums(rows.encoding.task, outputs.reshape(1, -1), y, center)
+        names = [*_metrics(np.ones(len(sums)), rows)] if sums else []
+    else:
+        names = [*ask(outputs, y)]
+    if name not in ["loss", *names]:
+        raise InputError(f"patience-metric is {name!r}; {nearest(name, ['loss', *names])}")
+
+
 def _sums(task: Task, values: Floats, y: Array, center: Array) -> list[Any]:
-    """Return the sums over examples that the metrics of a task are made of."""
+    """Return the sums over examples that the metrics of a task are made of.
+
+    None of outputs that a loss of one's own takes, where they are not as many as the targets.
+    """
     if task == "classification":
         return [np.sum(predicted_classes(values) == y)]
+    if values.size != y.size:
+        return []
     if task == "multilabel":
         right = (values > 0) == y.reshape(values.shape)
         return [np.sum(right.all(axis=1)), np.sum(right)]

@@ -104,7 +104,7 @@ def train(
 
 def take_best(run: Training) -> None:
     """Set the parameters to the best epoch's, with `patience`. Collective."""
-    if run.keeps_best and run.best_loss < math.inf:
+    if run.keeps_best and run.best_value < math.inf:
         run.params[:] = run.best
         run.reducer.allgather()
 
@@ -132,7 +132,7 @@ def train_epoch(
                     squares.append(run.segments.square_norm(gradient))
         all_sums, asked = reducer.allgather_sums(sums, control.before_update())
         losses, weights = zip(*all_sums, strict=True)
-        batch_loss_sum, weight_sum = finite_sum(losses, batch, run), tree_sum(weights)
+        batch_loss_sum, weight_sum = finite_sum(losses, batch, run, world), tree_sum(weights)
         divisor = weight_sum or 1.0  # where nothing weighs anything, the gradient is 0
         gradient_sum = reducer.reduce_scatter()
         if config.clip_norm is not None or config.noise_scale:
@@ -185,14 +185,24 @@ def shard_loss_and_grad_sum(
     return run.model.loss_and_grad_sum(params, x, y, weights, out, partial(batch.rng, shard))
 
 
-def finite_sum(losses: Sequence[float], batch: Batch, run: Training) -> float:
-    """Return the sum of the shards' losses; raise InputError, on every rank, if it isn't finite."""
+def finite_sum(losses: Sequence[float], batch: Batch, run: Training, world: World) -> float:
+    """Return the sum of the shards' losses; raise InputError, on every rank, if it isn't finite.
+
+    Says also where in that shard's gradient, which is computed once more. Collective: every rank
+    must call this.
+    """
     loss_sum = tree_sum(losses)
     if math.isfinite(loss_sum):
         return loss_sum
-    shard = int(np.argmin(np.isfinite(losses)))
+    shard, name = int(np.argmin(np.isfinite(losses))), None
+    if shard in world.mine(batch.num_shards):
+        gradient = np.empty_like(run.reducer.params)
+        shard_loss_and_grad_sum(run, run.reducer.params, batch, shard, gradient)
+        entry = int(np.argmin(np.isfinite(gradient)))
+        name = None if np.isfinite(gradient[entry]) else name_of(run.model.layout, entry)
     found = f"the loss of step {batch.step + 1} (epoch {batch.epoch + 1}), shard {shard} is "
-    raise ended_before(f"{found}{losses[shard]}", batch, run)
+    where = [f", as is its gradient, first of {each}" for each in world.allgather(name) if each]
+    raise ended_before(f"{found}{losses[shard]}{''.join(where)}", batch, run)
 
 
 def not_finite(
@@ -241,12 +251,14 @@ def close_epoch(
     run.history.append(metrics)
     run.measured += 1
     run.next_epoch()
-    if not run.keeps_best or metrics["validation_loss"] < run.best_loss:
+    name, sign = config.watched
+    value = sign * metrics.get(f"validation_{name}", math.nan)
+    if not run.keeps_best or value < run.best_value:
         run.kept = run.measured - 1
         run.kept_metrics = {k: v for k, v in metrics.items() if k.startswith(("train_", "valid"))}
         if run.keeps_best:
-            run.best_loss, run.best[:] = metrics["validation_loss"], run.params
-    run.stop_without_gain(config.patience)
+            run.best_value, run.best[:] = value, run.params
+    run.stop_without_gain(config)
     for sink in sinks:
         sink.metrics(metrics)
     control.after_epoch()

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.arrays import Array, Floats, Forms
+from dptrain.config import TrainConfig
 from dptrain.data.feed import Feed
 from dptrain.model import Model
 from dptrain.optim.optimizer import Optimizer
@@ -53,7 +54,8 @@ class Training:
     """The Euclidean norm of the last step's gradient, where it is computed."""
     norm_sum: float = 0.0
     """The norms of the epoch's steps, each as often as its minibatch has examples."""
-    best_loss: float = math.inf
+    best_value: float = math.inf
+    """What patience watches, of the best epoch; negative where more is better."""
     measured: int = 0
     """How many epochs' metrics have been taken; one that was ended and gone on with has two."""
     kept: int = 0
@@ -79,10 +81,11 @@ class Training:
         """Whether all steps of an epoch, or all that are to be done, have been done."""
         return self.step == self.num_steps or self.step % self.order.steps_per_epoch == 0
 
-    def stop_without_gain(self, patience: int | None) -> None:
-        """Stop where the validation loss has not fallen for so many epochs."""
-        if patience is not None and self.measured - 1 - self.kept >= patience:
-            self.stopped = f"no better validation loss since epoch {self.kept + 1}"
+    def stop_without_gain(self, config: TrainConfig) -> None:
+        """Stop where what patience watches has not become better for so many epochs."""
+        if config.patience is not None and self.measured - 1 - self.kept >= config.patience:
+            name = config.watched[0].replace("_", " ")
+            self.stopped = f"no better validation {name} since epoch {self.kept + 1}"
 
     @property
     def params(self) -> Floats:
@@ -140,7 +143,7 @@ class State:
     noise_sum: float
     square_norm_sum: float
     norm_sum: float
-    best_loss: float
+    best_value: float
     kept_metrics: Metrics
 
     def plain(self) -> dict[str, object]:
