@@ -4,9 +4,10 @@ Each network is trained on the same data by dptrain, by PyTorch DDP (gloo, also 
 in one process, by scikit-learn's MLP, one after the other, several rounds long, each time in fresh
 processes with one thread a rank. What counts is the time of the training steps alone; the first
 epoch is a warm-up. SGD with momentum, float32, relu, the same minibatches' size, the same rate.
+A convolutional network and a transformer are PyTorch's with both, from the same file.
 
     python examples/peers/compare.py
-    python examples/peers/compare.py --rounds 2 --networks 64-128-10 --ranks 1 2 --json found.json
+    python examples/peers/compare.py --rounds 2 --networks 64-128-10 cnn --ranks 1 2 --json out.json
 
 Any Python 3.11 or later will do: dptrain as it stands in this checkout and its peers go into
 `.venv` beside this file. On Linux pip may bring torch's GPU libraries along, some GB that are not
@@ -42,27 +43,31 @@ DEFAULT = "dptrain, default shards"
 class Network:
     """What is trained, and for how long: `rows` and `epochs` make a measurement 1 or 2 s long."""
 
-    sizes: tuple[int, ...]
     batch_size: int
     learning_rate: float
     rows: int
     epochs: int
     """The first, which is the warm-up, included."""
-    ranks: tuple[int, ...]
+    ranks: tuple[int, ...] = (1, 2, 4)
+    sizes: tuple[int, ...] = ()
+    """Of a perceptron's layers."""
     task: str = "classification"
+    file: str = ""
+    """Of examples/, with a module of PyTorch's and its loss."""
 
     @property
     def name(self) -> str:
-        """Its layers' sizes, as in 64-128-10."""
-        return "-".join(map(str, self.sizes))
+        """Its layers' sizes, as in 64-128-10, or its file's name."""
+        return "-".join(map(str, self.sizes)) or self.file.removesuffix(".py")
 
     def job(self, data: Path) -> str:
         """Return what each of the run_*.py is told, as JSON."""
         job = {
             "data": str(data),
             "task": self.task,
+            "file": self.file and str(HERE.parent / self.file),
             "hidden": self.sizes[1:-1],
-            "outputs": self.sizes[-1],
+            "outputs": self.sizes[-1] if self.sizes else 0,
             "batch_size": self.batch_size,
             "learning_rate": self.learning_rate,
             "momentum": 0.9,
@@ -70,20 +75,21 @@ class Network:
         }
         return json.dumps(job)
 
+    def peers(self, ranks: int) -> tuple[str, ...]:
+        """Return who trains it on so many ranks."""
+        alone = (SKLEARN,) if ranks == 1 and self.sizes else ()
+        return (DPTRAIN, DEFAULT, DDP, *alone)
+
 
 NETWORKS = (
-    Network((784, 512, 512, 10), 256, 0.01, rows=8192, epochs=4, ranks=(1, 2, 4)),
-    Network((64, 128, 10), 64, 0.01, rows=6400, epochs=11, ranks=(1, 2, 4)),
-    Network((1024, 2048, 2048, 1000), 512, 0.1, rows=2560, epochs=3, ranks=(1, 2)),
+    Network(256, 0.01, rows=8192, epochs=4, sizes=(784, 512, 512, 10)),
+    Network(64, 0.01, rows=6400, epochs=11, sizes=(64, 128, 10)),
+    Network(512, 0.1, rows=2560, epochs=3, ranks=(1, 2), sizes=(1024, 2048, 2048, 1000)),
     Network(
-        (32, 256, 256, 256, 256, 1),
-        1024,
-        0.001,
-        rows=16384,
-        epochs=5,
-        ranks=(1, 2, 4),
-        task="regression",
+        1024, 0.001, rows=16384, epochs=5, sizes=(32, 256, 256, 256, 256, 1), task="regression"
     ),
+    Network(128, 0.01, rows=768, epochs=3, file="cnn.py"),
+    Network(64, 0.01, rows=256, epochs=3, task="regression", file="letters.py"),
 )
 
 
@@ -142,11 +148,12 @@ def output_of(command: list[str]) -> str:
 
 def measure(network: Network, data: Path, ranks: list[int], rounds: int) -> Iterator[Measurement]:
     """Yield what each peer came to, the peers in turn in every round."""
-    outputs = (str(size) for size in (network.sizes[0], network.sizes[-1], network.rows))
-    output_of([str(BIN / "python"), str(HERE / "make_data.py"), str(data), *outputs, network.task])
+    kind = network.file or network.task
+    sizes = (str(size) for size in (*network.sizes[:: len(network.sizes) - 1], network.rows))
+    output_of([str(BIN / "python"), str(HERE / "make_data.py"), str(data), kind, *sizes])
     for number in (ranks_ for ranks_ in network.ranks if ranks_ in ranks):
         for turn in range(1, rounds + 1):
-            for peer in (DPTRAIN, DEFAULT, DDP, SKLEARN)[: 4 if number == 1 else 3]:
+            for peer in network.peers(number):
                 found = json.loads(output_of([*started(peer, number), network.job(data)]))
                 yield Measurement(network.name, number, turn, peer, **found)
 

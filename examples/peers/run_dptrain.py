@@ -9,19 +9,31 @@ There is a shard for each rank, as DDP has it; with --default as many as dptrain
 """
 
 import json
+import runpy
 import sys
+from typing import Any
 
 import dptrain
 
 
-def main() -> None:
-    *default, text = sys.argv[1:]
-    job = json.loads(text)
-    world = dptrain.connect()
+def model_for(data: dptrain.Data, job: Any) -> dptrain.Model:
+    """Return a perceptron, or what a file makes."""
+    if not job["file"]:
+        return dptrain.mlp_for(data, dptrain.ModelConfig(hidden=tuple(job["hidden"])))
+    import torch
+
+    torch.manual_seed(0)  # all ranks start alike
+    made = runpy.run_path(job["file"])
+    return dptrain.TorchModel(
+        made["build"](data.encoding.shape, data.encoding.scores), made["loss"]
+    )
+
+
+def train(job: Any, shards: int | None) -> dict[str, float]:
+    """Train from start to end, in so many shards, and return what it came to."""
     data = dptrain.load(job["data"], dptrain.DataConfig(task=job["task"], scale="none"))
-    model = dptrain.mlp_for(data, dptrain.ModelConfig(hidden=tuple(job["hidden"])))
     config = dptrain.TrainConfig(
-        shards=None if default else world.size,
+        shards=shards,
         batch_size=job["batch_size"],
         epochs=job["epochs"],
         optimizer="momentum",
@@ -29,15 +41,21 @@ def main() -> None:
         learning_rate=job["learning_rate"],
         threads=1,
     )
-    first, *_, last = dptrain.fit(model, data, config).history
+    first, *_, last = dptrain.fit(model_for(data, job), data, config).history
+    steps = last["step"] - first["step"]
+    return {
+        "ms": 1000 * (last["seconds"] - first["seconds"]) / steps,
+        "steps": steps,
+        "first_loss": first["train_loss"],
+        "loss": last["train_loss"],
+    }
+
+
+def main() -> None:
+    *default, text = sys.argv[1:]
+    world = dptrain.connect()
+    found = train(json.loads(text), None if default else world.size)
     if world.rank == 0:
-        steps = last["step"] - first["step"]
-        found = {
-            "ms": 1000 * (last["seconds"] - first["seconds"]) / steps,
-            "steps": steps,
-            "first_loss": first["train_loss"],
-            "loss": last["train_loss"],
-        }
         print(json.dumps(found))
 
 

@@ -10,8 +10,10 @@ Initial weights are drawn as dptrain draws them (He et al., 2015; biases 0), fro
 import gc
 import itertools
 import json
+import runpy
 import sys
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,12 +34,33 @@ def network(sizes: list[int]) -> Any:
     return nn.Sequential(*layers[:-1])
 
 
-def train_epoch(model: Any, optimizer: Any, x: Any, y: Any, epoch: int, job: Any) -> float:
+def perceptron_loss(outputs: Any, targets: Any) -> Any:
+    """Return the mean loss of a perceptron's outputs."""
+    if targets.ndim == 1:
+        return nn.functional.cross_entropy(outputs, targets)
+    return nn.functional.mse_loss(outputs, targets)
+
+
+def of_file(job: Any, x: Any, y: Any) -> tuple[Any, Any]:
+    """Return the module that a file makes, and the mean of its loss over what counts."""
+    made = runpy.run_path(job["file"])
+
+    def mean(outputs: Any, targets: Any) -> Any:
+        found = made["loss"](outputs, targets)
+        losses, counts = found if isinstance(found, tuple) else (found, torch.ones_like(found))
+        return (losses * counts).sum() / counts.sum()
+
+    classes = 0 if y.is_floating_point() else int(y.max()) + 1
+    return made["build"](tuple(x.shape[1:]), classes), mean
+
+
+def train_epoch(
+    model: Any, loss_of: Any, optimizer: Any, x: Any, y: Any, job: Any, epoch: int
+) -> float:
     """Do the steps of an epoch and return this rank's mean loss.
 
     All ranks draw the same order; each takes every n-th row of it, as DistributedSampler does.
     """
-    loss_of = nn.functional.cross_entropy if y.ndim == 1 else nn.functional.mse_loss
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(epoch))
     own = order[dist.get_rank() :: dist.get_world_size()]
     batches = own.split(job["batch_size"] // dist.get_world_size())
@@ -55,17 +78,20 @@ def train(job: Any) -> dict[str, float]:
     """Train from start to end and return what it came to, the losses averaged over the ranks."""
     with np.load(job["data"]) as data:
         x, y = torch.from_numpy(data["x"]), torch.from_numpy(data["y"])
-    if job["task"] == "regression":
-        y = y.reshape(-1, 1)
-    sizes = [x.shape[1], *job["hidden"], job["outputs"]]
-    model = DistributedDataParallel(network(sizes), gradient_as_bucket_view=True)
+    if job["file"]:
+        net, loss_of = of_file(job, x, y)
+    else:
+        y = y.reshape(-1, 1) if job["task"] == "regression" else y
+        net, loss_of = network([x.shape[1], *job["hidden"], job["outputs"]]), perceptron_loss
+    model = DistributedDataParallel(net, gradient_as_bucket_view=True)
     optimizer = torch.optim.SGD(
         model.parameters(), lr=job["learning_rate"], momentum=job["momentum"], fused=True
     )
-    losses = [train_epoch(model, optimizer, x, y, 0, job)]
+    loss_after = partial(train_epoch, model, loss_of, optimizer, x, y, job)
+    losses = [loss_after(0)]
     dist.barrier()
     start = time.perf_counter()
-    losses += [train_epoch(model, optimizer, x, y, epoch, job) for epoch in range(1, job["epochs"])]
+    losses += map(loss_after, range(1, job["epochs"]))
     seconds = time.perf_counter() - start
     mean = torch.tensor(losses) / dist.get_world_size()
     dist.all_reduce(mean)
