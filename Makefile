@@ -15,7 +15,7 @@ test: .venv/test
 
 # what PyTorch and JAX do here; elsewhere these tests are skipped by name
 test-frameworks: .venv/frameworks
-	$(BIN)/pytest -n 2 --dist loadfile tests/test_torch.py tests/test_jax.py
+	$(BIN)/pytest -n 2 --dist loadfile tests/test_torch.py tests/test_jax.py tests/test_frameworks.py
 
 .venv/run: pyproject.toml | .venv/bin/python
 	$(BIN)/pip install --quiet --editable '.[mpi,tables]'

@@ -89,13 +89,6 @@ def start(
     return Finished(done.returncode, done.stdout, done.stderr)
 
 
-def told_by(script: str, folder: Path, ranks: int | None) -> list[Any]:
-    """Return the lines of JSON that a script beside this file prints; some load a library first."""
-    done = start("python", HERE / script, ranks=ranks, cwd=folder, timeout=170)
-    assert done.status == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
 def wait_until(ready: Callable[[], bool], seconds: float = 60) -> None:
     """Return once that is true; AssertionError where it takes too long."""
     deadline = time.monotonic() + seconds

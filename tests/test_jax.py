@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import start, told_by
+from conftest import start
 
 import dptrain
 from dptrain import DataConfig, InputError, TrainConfig
@@ -17,7 +17,7 @@ from dptrain.model.jax import JaxModel
 
 import jax  # isort: skip
 import jax.numpy as jnp  # isort: skip
-from jax_runs import apply, apply_dropping, initial
+from jax_models import apply, apply_dropping, initial
 
 jax.config.update("jax_enable_x64", True)
 
@@ -28,24 +28,6 @@ def no_rng() -> np.random.Generator:
 
 def perceptron(key: Any) -> Any:
     return initial(key, "float64")
-
-
-def train_many(folder: Path, ranks: int | None) -> list[Any]:
-    """Return what each of `jax_runs.py` came to."""
-    return told_by("jax_runs.py", folder, ranks)
-
-
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
-    """What they came to in one process, without MPI's launcher."""
-    return train_many(tmp_path_factory.mktemp("alone"), None)
-
-
-@pytest.mark.timeout(360)  # each rank loads the library
-@pytest.mark.parametrize("ranks", [1, 2, 3, 4, 6])
-def test_one_result_on_any_number_of_ranks(ranks: int, alone: list[Any], tmp_path: Path) -> None:
-    assert len({json.dumps(line[3:]) for line in alone}) == len(alone) == 4
-    assert train_many(tmp_path, ranks) == alone
 
 
 def test_arrays_are_named_by_their_places() -> None:
@@ -154,3 +136,12 @@ def test_the_pendulums_keep_an_energy_that_is_learned(tmp_path: Path) -> None:
     line = ("states.npz", "--model", f"{example}:build", "--scale", "none", "--epochs", "4")
     done = start("dptrain", "train", *line, "--json", "--quiet", cwd=tmp_path, timeout=110)
     assert done.json["test_r2"] > 0.8
+
+
+def test_random_numbers_of_numpy_are_found_where_a_run_begins() -> None:
+    def drops(params: Any, x: Any) -> Any:
+        return apply(params, x * np.random.default_rng().random(64))
+
+    data = dptrain.load(config=DataConfig(scale="standard"))
+    with pytest.raises(InputError, match=r"differs from itself in the gradient of layers\.0"):
+        dptrain.fit(JaxModel(perceptron, drops), data, TrainConfig(steps=1))

@@ -135,3 +135,19 @@ def test_mistakes_end_with_one_message(
     assert len(done.stderr.splitlines()) == 1
     assert re.search(words, done.stderr), done.stderr
     assert not (folder / "run").exists()
+
+
+def test_code_that_fails_on_one_rank_is_named_with_its_line(dptrain: Start, tmp_path: Path) -> None:
+    begins = "def outputs(self, params, x):\n"
+    fails = """        self.calls = getattr(self, 'calls', 0) + 1
+        if os.environ.get('PMI_RANK') == '1' and self.calls > 9:
+            raise KeyError('no such letter')
+"""
+    text = f"import os\n{SOFTMAX}".replace(begins, begins + fails)
+    (tmp_path / "fails.py").write_text(text)
+    done = dptrain("--model", "fails.py:build", "--out", "run", "--quiet", ranks=3)
+    assert done.status != 0  # 2, but for launchers that count the ranks which they kill
+    assert "rank 1 of 3" in done.stderr
+    number = text[: text.index("raise KeyError")].count("\n") + 1
+    assert f'fails.py", line {number}, in outputs' in done.stderr
+    assert "KeyError: 'no such letter'" in done.stderr

@@ -10,7 +10,8 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
-from conftest import start, told_by
+from conftest import Start
+from forgery import edit_tensors
 
 import dptrain
 from dptrain import DataConfig, InputError, ModelConfig, TrainConfig
@@ -18,9 +19,10 @@ from dptrain.config import Rule
 from dptrain.data.encode import Flat
 
 torch = pytest.importorskip("torch", reason="torch is not here: make test-frameworks")
+import safetensors.torch  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
-from torch_runs import Transformer, masked_loss, perceptron, write_letters  # noqa: E402
+from torch_models import Transformer, masked_loss, perceptron, write_letters  # noqa: E402
 
 from dptrain.model.torch import TorchModel  # noqa: E402
 
@@ -42,25 +44,6 @@ def digits(num: int, dtype: str = "float64") -> tuple[Any, Any]:
     return dptrain.load(config=DataConfig(scale="standard")).train.gather(
         slice(0, num), Flat(dtype)
     )
-
-
-def train_many(folder: Path, ranks: int | None) -> list[Any]:
-    """Return what each of `torch_runs.py` came to."""
-    write_letters(folder / "letters.npz")
-    return told_by("torch_runs.py", folder, ranks)
-
-
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
-    """What they came to in one process, without MPI's launcher."""
-    return train_many(tmp_path_factory.mktemp("alone"), None)
-
-
-@pytest.mark.timeout(360)  # each rank loads the library
-@pytest.mark.parametrize("ranks", [1, 2, 3, 4, 6])
-def test_one_result_on_any_number_of_ranks(ranks: int, alone: list[Any], tmp_path: Path) -> None:
-    assert len({json.dumps(line[3:]) for line in alone}) == len(alone) == 12
-    assert train_many(tmp_path, ranks) == alone
 
 
 @pytest.fixture
@@ -202,6 +185,19 @@ def test_tied_arrays_count_once_and_unused_ones_get_zeros() -> None:
     assert not parts["fixed"].any()
     assert not parts["unused.weight"].any()
     assert parts["first.weight"].any()
+
+
+@pytest.mark.parametrize("rule", ["sgd", "adamw"])
+def test_what_requires_no_gradient_stays_as_it_is(rule: Rule) -> None:
+    data = dptrain.load(config=DataConfig(scale="standard"))
+    net = perceptron()
+    net[0].weight.requires_grad_(False)
+    config = TrainConfig(steps=3, optimizer=rule, learning_rate=0.1, weight_decay=0.1, clip_norm=1)
+    trained = dptrain.fit(TorchModel(net), data, config)
+    for name, array in dptrain.arrays.views(trained.model.layout, trained.params).items():
+        same = np.array_equal(array, net.state_dict()[name])
+        assert same == (name == "0.weight"), name
+    assert TorchModel(net).fingerprint() != TorchModel(net.requires_grad_(True)).fingerprint()
 
 
 def test_the_module_is_left_as_it_was() -> None:
@@ -368,28 +364,33 @@ def test_a_run_is_stored_and_known_again(tmp_path: Path) -> None:
 
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
+sys.path.append(str(EXAMPLES))
 
 
-def test_the_convolutional_network_learns_digits_on_any_ranks(tmp_path: Path) -> None:
-    found = []
-    for ranks in (None, 2):
-        line = ("--epochs", "3", "--shards", "2", "--model-arg", "width=8", "--scale", "standard")
-        model = (
-            "--model",
-            f"{EXAMPLES / 'cnn.py'}:build",
-            "--out",
-            f"{ranks}",
-            "--json",
-            "--quiet",
-        )
-        done = start("dptrain", *model, *line, ranks=ranks, cwd=tmp_path, timeout=110)
-        found.append(done.json)
-    assert found[0]["params_sha256"] == found[1]["params_sha256"]
-    assert found[0]["test_accuracy"] > 0.8
+def test_the_convolutional_network_learns_digits(tmp_path: Path, quick: Start) -> None:
+    model = ("--model", f"{EXAMPLES / 'cnn.py'}:build", "--model-arg", "width=8")
+    line = ("--epochs", "2", "--learning-rate", "0.01", "--scale", "standard", "--out", "run")
+    trained = quick(*model, *line, "--json", "--quiet").json
+    assert trained["test_accuracy"] > 0.8
+    found = quick("evaluate", "run", *model[:2], "--json", cwd=tmp_path).json
+    assert found["accuracy"] == trained["test_accuracy"]
+
+
+def test_a_module_with_named_inputs_learns_comments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    comments = importlib.import_module("comments")
+    monkeypatch.setattr(comments, "MOST", 200)
+    monkeypatch.setattr(sys, "argv", ["comments.py", str(tmp_path / "lines.npz")])
+    comments.main()
+    data = dptrain.load(tmp_path / "lines.npz", DataConfig(validation=0.2))
+    torch.manual_seed(0)
+    model = TorchModel(comments.build(data.encoding.shape, 2, width=8))
+    config = TrainConfig(batch_size=32, epochs=4, learning_rate=0.02)
+    assert dptrain.fit(model, data, config).summary["validation_accuracy"] > 0.75
 
 
 def test_the_transformer_learns_letters_that_count(tmp_path: Path) -> None:
-    sys.path.append(str(EXAMPLES))
     letters = importlib.import_module("letters")
     x, y = letters.rows("def f(x):\n    return x\n\n" * 60)
     assert (y[-1] == -1).any()
@@ -406,22 +407,39 @@ def test_the_transformer_learns_letters_that_count(tmp_path: Path) -> None:
     assert history[-1]["validation_right"] > 0.8
 
 
-def test_code_that_fails_on_one_rank_is_named_with_its_line(tmp_path: Path) -> None:
-    (tmp_path / "fails.py").write_text(
-        "import os\nfrom torch import nn\n"
-        "class Net(nn.Linear):\n"
-        "    calls = 0\n"
-        "    def forward(self, x):\n"
-        "        Net.calls += 1\n"
-        "        if os.environ.get('PMI_RANK') == '1' and Net.calls > 3:\n"
-        "            raise KeyError('no such letter')\n"
-        "        return super().forward(x)\n"
-        "def build(shape, outputs):\n"
-        "    return Net(*shape, outputs)\n"
-    )
-    line = ("--model", "fails.py:build", "--scale", "standard", "--out", "run", "--quiet")
-    done = start("dptrain", *line, ranks=3, cwd=tmp_path, timeout=110)
-    assert done.status != 0  # 2, but for launchers that count the ranks which they kill
-    assert "rank 1 of 3" in done.stderr
-    assert "fails.py, line 8, in forward: KeyError: 'no such letter'" in done.stderr
-    assert 'fails.py", line 8, in forward' in done.stderr  # of the traceback
+def test_a_stored_module_is_read_by_pytorch_alone(tmp_path: Path) -> None:
+    """All of its state, with second names, counters and constants, none missing and none more."""
+    data = dptrain.load(config=DataConfig(scale="standard"))
+
+    def build() -> Any:
+        net = nn.Sequential(nn.Linear(64, 64), nn.BatchNorm1d(64), nn.Linear(64, 64), Scale())
+        net[2].weight = net[0].weight
+        return net
+
+    net = build()
+    trained = dptrain.fit(TorchModel(net), data, TrainConfig(steps=3), out=tmp_path / "run")
+    path = tmp_path / "run" / "model.safetensors"
+    stored = safetensors.torch.load_file(path)
+    other = build().eval()
+    assert other.load_state_dict(stored).missing_keys == []
+    assert stored["2.weight"].equal(stored["0.weight"])
+    x, _ = data.train.gather(slice(0, 9), TorchModel(net))
+    wanted = trained.model.outputs(trained.params, x)
+    np.testing.assert_array_equal(other(torch.from_numpy(x)).detach().numpy(), wanted)
+    dptrain.load_trained(tmp_path / "run", TorchModel(net))
+    edit_tensors(path, lambda arrays, _: arrays["3.mask"].__setitem__(0, False))
+    with pytest.raises(InputError, match=r"3\.mask is not the model's"):
+        dptrain.load_trained(tmp_path / "run", TorchModel(net))
+
+
+class Scale(nn.Module):
+    """One number that is learned, and a constant that is no number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(0.5))
+        self.register_buffer("mask", torch.arange(64) < 10)
+        self.register_buffer("left_out", torch.ones(3), persistent=False)
+
+    def forward(self, x: Any) -> Any:
+        return self.scale * x[:, self.mask]
