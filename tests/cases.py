@@ -32,8 +32,9 @@ from numpy.typing import NDArray
 import dptrain
 from dptrain import DataConfig, ModelConfig, TrainConfig, World
 from dptrain.arrays import Param
+from dptrain.bench import measure
 from dptrain.cli import main as cli
-from dptrain.config import DType, Rule
+from dptrain.config import BenchConfig, DType, Rule
 from dptrain.reduce import REDUCERS, wire
 from dptrain.reduce.digest import HASHED, digest, first_difference
 from dptrain.reduce.segments import Segments
@@ -315,6 +316,7 @@ def ended(args: list[str], cwd: str, env: dict[str, str]) -> tuple[int, str, str
 
 def commands(_: list[str]) -> None:
     """Run the command lines that standard input has, on all ranks; say how each rank ended."""
+    measure.ROUND = 0.001  # a bench takes its time by it
     comm, line = MPI.COMM_WORLD, "more"
     while line:
         if comm.rank == 0:
@@ -327,6 +329,17 @@ def commands(_: list[str]) -> None:
             line = comm.recv(source=0)
         found = comm.gather(ended(**json.loads(line)) if line else None)
         if found and line:
+            print(json.dumps(found), flush=True)
+
+
+def benches(names: list[str]) -> None:
+    """Measure a step of a small model in each world."""
+    measure.ROUND = 0.001
+    for _, world in worlds(names):
+        config, model = TrainConfig(batch_size=80), dptrain.MLP([20, 16, 8, 3])
+        settings = BenchConfig(inputs=20, outputs=3)
+        found = measure.bench(model, settings, config, world=world, say=lambda _: None)
+        if world.rank == 0:
             print(json.dumps(found), flush=True)
 
 
@@ -500,6 +513,7 @@ WAYS: dict[str, Callable[[list[str]], None]] = {
     "after": after,
     "state": state,
     "commands": commands,
+    "benches": benches,
     "converts": converts,
     "kinds": kinds,
     "states": states,

@@ -1,14 +1,13 @@
 """Shows that `bench` accounts for all of a step, on any ranks, and draws what it found."""
 
-import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
-from conftest import BIN, RunningMean, Start
+from conftest import HERE, RunningMean, Start, check_mistake, start
 
 from dptrain import figure
 from dptrain.bench import measure as bench
@@ -19,6 +18,7 @@ from dptrain.bench.results import PARTS
 from dptrain.config import BenchConfig, TrainConfig
 from dptrain.model.mlp import MLP
 from dptrain.train.loop import begin
+from dptrain.words import InputError
 from dptrain.world import World
 
 SMALL = ("--inputs", "20", "--outputs", "3", "--hidden", "16,8", "--batch-size", "80")
@@ -46,33 +46,32 @@ def check(found: dict[str, Any]) -> None:
         assert found[name] > 0
 
 
-@pytest.mark.parametrize("ranks", [None, 2])
-def test_json_says_where_the_time_of_a_step_goes(ranks: int | None, dptrain: Start) -> None:
-    done = dptrain("bench", *SMALL, "--json", "--quiet", ranks=ranks)
-    found = done.json
-    check(found)
-    size = ranks or 1
-    named = [found[key] for key in ("ranks", "nodes", "shards", "threads", "rounds")]
-    assert named == [size, 1, 2, 1, 5]
-    assert [(run["reduce"], run["shards"]) for run in found["runs"]] == [
-        ("tree", 2), ("allreduce", 2), *[("tree", 1)] * (size == 1), ("tree", 4 * size),
-    ]  # fmt: skip
-    assert found["model"] == "MLP"
-    assert found["shapes"] == [[20, 16], [16], [16, 8], [8], [8, 3], [3]]
-    assert found["network_gb_per_s"] is None
-    assert "NumPy" in found["software"]
-    assert done.stdout.count("\n") == 1
+def test_json_says_where_the_time_of_a_step_goes(quick: Start) -> None:
+    for size in (1, 2):
+        done = quick("bench", *SMALL, "--json", "--quiet", ranks=size if size > 1 else None)
+        found = done.json
+        check(found)
+        named = [found[key] for key in ("ranks", "nodes", "shards", "threads", "rounds")]
+        assert named == [size, 1, 2, 1, 5]
+        assert [(run["reduce"], run["shards"]) for run in found["runs"]] == [
+            ("tree", 2), ("allreduce", 2), *[("tree", 1)] * (size == 1), ("tree", 4 * size),
+        ]  # fmt: skip
+        assert found["model"] == "MLP"
+        assert found["shapes"] == [[20, 16], [16], [16, 8], [8], [8, 3], [3]]
+        assert found["network_gb_per_s"] is None
+        assert "NumPy" in found["software"]
+        assert done.stdout.count("\n") == 1
 
 
-def test_shards_of_ones_own_stand_beside_one_and_four_a_rank(dptrain: Start) -> None:
+def test_shards_of_ones_own_stand_beside_one_and_four_a_rank(quick: Start) -> None:
     args = ("--shards", "6", "--task", "regression", "--outputs", "1", "--optimizer", "nesterov")
-    found = dptrain("bench", *SMALL, *args, "--json", "--quiet", ranks=2).json
+    found = quick("bench", *SMALL, *args, "--json", "--quiet", ranks=2).json
     check(found)
     assert [run["shards"] for run in found["runs"]] == [6, 6, 2, 8]
 
 
-def test_text_has_a_line_for_each_part_and_each_round(dptrain: Start) -> None:
-    done = dptrain("bench", *SMALL)
+def test_text_has_a_line_for_each_part_and_each_round(quick: Start) -> None:
+    done = quick("bench", *SMALL)
     assert done.status == 0
     for part in (*PARTS, "rest", "whole step"):
         assert f"\n{part} " in done.stdout
@@ -80,37 +79,17 @@ def test_text_has_a_line_for_each_part_and_each_round(dptrain: Start) -> None:
     assert [line.split()[1] for line in done.stderr.splitlines()] == [f"{n}/5" for n in range(1, 6)]
 
 
-PRETENDING = """
-import json, sys
-from mpi4py import MPI
-from dptrain import MLP
-from dptrain.config import BenchConfig, TrainConfig
-from dptrain.bench.measure import bench
-from dptrain.bench.show import text
-from dptrain.world import World
-
-world = World(MPI.COMM_WORLD, ranks_per_node=1)
-found = bench(
-    MLP([20, 16, 8, 3]), BenchConfig(inputs=20, outputs=3), TrainConfig(batch_size=80),
-    world=world, say=lambda _: None,
-)
-if world.rank == 0:
-    assert "between nodes" in text(found), text(found)
-    assert max(map(len, text(found).splitlines())) <= 100
-    print(json.dumps(found))
-"""
-
-
 def test_between_nodes_the_network_is_measured(tmp_path: Path) -> None:
-    command = [str(BIN / "mpirun"), "-n", "2", sys.executable, "-c", PRETENDING]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    done = start("python", HERE / "cases.py", "benches", "1", ranks=2, cwd=tmp_path)
+    found = done.json
     check(found)
     assert found["nodes"] == 2
     assert found["network_gb_per_s"] > 0
     assert 0 < found["network_floor_ms"] < found["parts"]["reducing"]["floor_ms"]
     assert found["reducing_network_mb"] == pytest.approx(4 * found["num_params"] / 1e6)
+    told = show.text(found)
+    assert "between nodes" in told
+    assert max(map(len, told.splitlines())) <= 100
 
 
 def test_a_process_alone_moves_what_the_formulas_say() -> None:
@@ -165,18 +144,15 @@ def test_plot_draws_a_picture(
     assert [file.name for file in tmp_path.iterdir()] == [name]
 
 
-def test_without_matplotlib_the_extra_is_named(dptrain: Start, tmp_path: Path) -> None:
-    (tmp_path / "matplotlib").mkdir()
-    (tmp_path / "matplotlib" / "__init__.py").write_text("raise ImportError('not installed')")
-    env = {"PYTHONPATH": str(tmp_path)}
-    done = dptrain("bench", "--plot", "a.png", env=env, ranks=2)
-    assert done.status == 2
-    assert done.stderr.count("dptrain: ") == 1
-    assert "pip install 'dptrain[plot]'" in done.stderr
+def test_without_matplotlib_the_extra_is_named(quick: Start) -> None:
+    with mock.patch.dict(sys.modules, {"matplotlib": None}), pytest.raises(InputError) as raised:
+        figure.check(Path("a.png"), "--plot")
+    assert "pip install 'dptrain[plot]'" in str(raised.value)
+    check_mistake(quick("bench", "--plot", "a.exe", ranks=2), "--plot .*a.exe")
 
 
-def test_bench_takes_a_file_of_settings(dptrain: Start, tmp_path: Path) -> None:
+def test_bench_takes_a_file_of_settings(quick: Start, tmp_path: Path) -> None:
     (tmp_path / "b.toml").write_text('hidden = [4]\ninputs = 5\nplot = "b.svg"\nquiet = true\n')
-    found = dptrain("bench", "--config", "b.toml", "--json", "--batch-size", "8").json
+    found = quick("bench", "--config", "b.toml", "--json", "--batch-size", "8").json
     assert found["shapes"] == [[5, 4], [4], [4, 10], [10]]
     assert (tmp_path / "b.svg").exists()
