@@ -45,7 +45,7 @@ from dptrain.train.control import Control
 from dptrain.train.loop import begin, train_epoch
 from dptrain.train.state import State, forms, restore, snapshot
 
-SHARDS = (1, 3, 4, 7, 16)
+SHARDS = (1, 4, 7, 16)
 HIDDEN = ModelConfig(hidden=(100,), dropout=0.1)
 """With the digits 7510 parameters: 7 blocks of 1024 and a third."""
 
@@ -144,26 +144,26 @@ def step_of(tree: TreeReduce, world: World, v: int, ask: bool) -> float:
 
 def sums(names: list[str]) -> None:
     """Send random gradients through the tree and compare with its definition, on every rank."""
+    few = [(n, v) for n in SIZES for v in ((*SHARDS, 31) if n == 5000 else (3, 31))]
     for name, world in worlds(names):
-        for n in SIZES:
-            for v in (*SHARDS, 31):
-                tree = TreeReduce(world, n, v, np.float32)
-                tree.start(lambda n=n: np.arange(n, dtype=np.float32))  # type: ignore[misc]
-                owned = sorted((own.start, own.stop) for own in world.allgather(tree.own_slice))
-                owned = [ends for ends in owned if ends[1] > ends[0]]
-                assert [start for start, _ in owned] == [0, *(stop for _, stop in owned[:-1])]
-                assert owned[-1][1] == n
-                norms = {step_of(tree, world, v, ask) for ask in (False, True)}
-                expected = np.arange(n, dtype=np.float32) + sum_of(v, n) + sum_of(v, n)
-                assert tree.params.tobytes() == expected.tobytes()
-                (norm,) = {norm for found in world.allgather(norms) for norm in found}
-                digest = hashlib.sha256(tree.params.data).hexdigest()
-                sizes = world.allgather(tree.own_slice.stop - tree.own_slice.start)
-                at_fault = [rank for rank, size in enumerate(sizes) if size][v % 3 - 1 :][0]
-                world.allgather(None)  # all have looked
-                assert not tree.allgather(finite=world.rank != at_fault)
-                tree.close()
-                say(world, world=name, shards=v, n=n, digest=digest, norm=norm.hex())
+        for n, v in few:
+            tree = TreeReduce(world, n, v, np.float32)
+            tree.start(lambda n=n: np.arange(n, dtype=np.float32))  # type: ignore[misc]
+            owned = sorted((own.start, own.stop) for own in world.allgather(tree.own_slice))
+            owned = [ends for ends in owned if ends[1] > ends[0]]
+            assert [start for start, _ in owned] == [0, *(stop for _, stop in owned[:-1])]
+            assert owned[-1][1] == n
+            norms = {step_of(tree, world, v, ask) for ask in (False, True)}
+            expected = np.arange(n, dtype=np.float32) + sum_of(v, n) + sum_of(v, n)
+            assert tree.params.tobytes() == expected.tobytes()
+            (norm,) = {norm for found in world.allgather(norms) for norm in found}
+            digest = hashlib.sha256(tree.params.data).hexdigest()
+            sizes = world.allgather(tree.own_slice.stop - tree.own_slice.start)
+            at_fault = [rank for rank, size in enumerate(sizes) if size][v % 3 - 1 :][0]
+            world.allgather(None)  # all have looked
+            assert not tree.allgather(finite=world.rank != at_fault)
+            tree.close()
+            say(world, world=name, shards=v, n=n, digest=digest, norm=norm.hex())
 
 
 def copies(names: list[str]) -> None:

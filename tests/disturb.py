@@ -1,6 +1,6 @@
 """A run in which one rank does something at one moment; started by tests, under mpirun or alone.
 
-    python disturb.py OUT WHAT WHEN RANK [RANKS_PER_NODE] [KEY=VALUE...]
+    python disturb.py OUT WHAT WHEN RANK [RANKS_PER_NODE] [KEY=VALUE...] [and OUT WHAT ...]
 
 WHAT: TERM, HUP, INT, STOP and so on (a signal to itself), sleep, raise, exit, or flip (a bit of
 its copy of the parameters). WHEN: start, step, evaluation or test. RANK: who does it; -1 for all.
@@ -104,8 +104,15 @@ def slow_down() -> None:
 
 
 def main() -> int:
+    """Train for three epochs, once or more often; return the last run's status."""
+    runs: list[list[str]] = [[]]
+    for word in sys.argv[1:]:
+        runs.append([]) if word == "and" else runs[-1].append(word)
+    return [disturbed(*run) for run in runs][-1]
+
+
+def disturbed(out: str, what: str, when: str, rank: str, *rest: str) -> int:
     """Train for three epochs; return the status that the command line would end with."""
-    out, what, when, rank, *rest = sys.argv[1:]
     per_node = [int(word) for word in rest if "=" not in word]
     settings: dict[str, Any] = dict(word.split("=") for word in rest if "=" in word)
     if "stall_timeout" in settings:

@@ -11,7 +11,9 @@ import pytest
 from conftest import BIN, Start, start
 
 import dptrain as package
-from dptrain import DataConfig, ModelConfig, TrainConfig
+from dptrain import DataConfig, ModelConfig, TrainConfig, World
+from dptrain.order import Order
+from dptrain.run.fit import _idle
 
 ROOT = Path(__file__).parent.parent
 DIGITS = ("train", "--shards", "4", "--epochs", "2", "--json", "--out", "run")
@@ -24,12 +26,15 @@ def metrics(run: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in line.items() if key not in TIMES} for line in lines]
 
 
-def test_the_command_gives_the_same_bytes_on_1_to_6_ranks(dptrain: Start, tmp_path: Path) -> None:
+def test_the_command_gives_the_same_bytes_on_1_to_6_ranks(
+    dptrain: Start, quick: Start, tmp_path: Path
+) -> None:
     found = {}
     for ranks in (None, 1, 2, 3, 6):  # on 4 and 5 test_nodes.py does so
         folder = tmp_path / f"{ranks}"
         folder.mkdir()
-        summary = dptrain(*DIGITS, ranks=ranks, cwd=folder).json
+        run = dptrain if ranks in (None, 3) else quick
+        summary = run(*DIGITS, ranks=ranks, cwd=folder).json
         assert summary["ranks"] == (ranks or 1)
         assert (summary["shards"], summary["steps"], summary["epochs"]) == (4, 30, 2)
         model = (folder / "run" / "model.safetensors").read_bytes()
@@ -53,28 +58,29 @@ def test_the_default_number_of_shards_is_a_function_of_the_batch_alone() -> None
 
 
 @pytest.mark.parametrize(
-    ("ranks", "options", "words"),
+    ("ranks", "config", "words"),
     [
-        (2, ("--shards", "2"), None),
-        (
-            6,
-            (),
-            "2 of 6 ranks are idle: .* 256 examples in 4 .* --batch-size 384, or by --shards 6",
-        ),
-        (2, ("--shards", "1"), "1 of 2 ranks is idle: .* in 1 shard; use them by --shards 2"),
-        (3, ("--shards", "3", "--batch-size", "2"), "1 of 3 .* 2 examples .* by --batch-size 192"),
+        (2, TrainConfig(shards=2), None),
+        (6, TrainConfig(), "2 of 6 ranks are idle: .* 256 examples in 4 .* --batch-size 384, or by "
+         "--shards 6"),
+        (2, TrainConfig(shards=1), "1 of 2 ranks is idle: .* in 1 shard; use them by --shards 2"),
     ],
-)
-def test_ranks_without_work_are_counted_in_one_line(
-    ranks: int, options: tuple[str, ...], words: str | None, quick: Start, tmp_path: Path
-) -> None:
-    done = quick("--steps", "1", "--out", "run", *options, ranks=ranks)
-    lines = [line for line in done.stderr.splitlines() if "idle" in line]
-    assert [bool(re.search(words or "", line)) for line in lines] == [True] * (words is not None)
-    if ranks == 3:
-        again = quick("--resume", tmp_path / "run", "--steps", "2", ranks=ranks)
-        assert again.stderr.count("is idle") == 1
-        assert "which a run keeps; start 2" in again.stderr
+)  # fmt: skip
+def test_ranks_without_work_are_counted(ranks: int, config: TrainConfig, words: str | None) -> None:
+    order, world = Order(3823, config.batch_size, config.num_shards, 0, "rows"), World()
+    world.size = ranks
+    said = _idle(order, config, world, resume=False)
+    assert (words is None and said is None) or re.match(str(words), str(said))
+
+
+def test_ranks_without_work_are_told_of_in_one_line(quick: Start, tmp_path: Path) -> None:
+    args = ("--steps", "1", "--out", "run", "--shards", "3", "--batch-size", "2")
+    done = quick(*args, ranks=3)
+    (line,) = [line for line in done.stderr.splitlines() if "idle" in line]
+    assert re.search("1 of 3 .* 2 examples .* by --batch-size 192", line)
+    again = quick("--resume", tmp_path / "run", "--steps", "2", ranks=3)
+    assert again.stderr.count("is idle") == 1
+    assert "which a run keeps; start 2" in again.stderr
 
 
 @pytest.fixture(scope="module")

@@ -111,7 +111,7 @@ for shards, optimizer, reduce in (
     (1, "sgd", "tree"), (5, "adam", "tree"), (24, "momentum", "tree"), (5, "adam", "allreduce"),
 ):
     config = TrainConfig(
-        shards=shards, optimizer=optimizer, reduce=reduce, batch_size=24, epochs=9
+        shards=shards, optimizer=optimizer, reduce=reduce, batch_size=24, steps=3
     )
     data = synthetic(20, 3, "classification", 0, 64 * 24)
     model = mlp_for(data, ModelConfig(hidden=(100, 80), dropout=0.5))

@@ -96,16 +96,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("formats")
 
 
-def test_one_sha256_for_all_formats_on_1_to_4_ranks(folder: Path) -> None:
+def test_one_sha256_for_all_formats_on_1_to_3_ranks(folder: Path) -> None:
     files = list(write_all(folder))
     (folder / "train.py").write_text(SCRIPT)
     found = {}
-    some = ["a.csv", "a.parquet", "a.npy"]
-    for ranks, asked in ((None, files), (2, some), (3, files), (4, some)):
+    some = ["a.csv", "parts", "a.parquet", "a.h5", "a.npy"]
+    for ranks, asked in ((None, files), (2, [*{*files} - {*some}]), (3, some)):
         done = start("python", "train.py", *asked, ranks=ranks, cwd=folder)
         assert done.status == 0, done.stderr
         for line in done.stdout.splitlines():
             name, *result = line.split()
             found[ranks, name] = tuple(result)
-    assert len(found) == 2 * len(files) + 2 * len(some)
+    assert len(found) == 2 * len(files)
     assert len({*found.values()}) == 1, found

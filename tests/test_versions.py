@@ -52,7 +52,8 @@ def bin_of_lowest(pytestconfig: pytest.Config) -> Path:
     if not made.exists() or made.read_text() != wanted:
         made.unlink(missing_ok=True)
         (folder / "pins.txt").write_text(pins)
-        subprocess.run([sys.executable, "-m", "venv", "--clear", folder / "env"], check=True)
+        line: list[str | Path] = [sys.executable, "-m", "venv", "--clear", "--without-pip"]
+        subprocess.run([*line, folder / "env"], check=True)
         test = [line for line in EXTRAS["test"] if line.split(">=")[0] not in LINT]
         install(folder / "env" / "bin", folder / "pins.txt", ["--editable", f"{ROOT}[mpi]", *test])
         made.write_text(wanted)
@@ -62,9 +63,11 @@ def bin_of_lowest(pytestconfig: pytest.Config) -> Path:
 def install(programs: Path, pins: Path, what: list[str]) -> None:
     """Install with pip at the versions pinned, those that build included; skip without an index."""
     pinned = dict.fromkeys(("PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT"), str(pins))
-    done = run(programs / "pip", "install", "--quiet", *what, cwd=ROOT, env=os.environ | pinned)
+    pip: tuple[str | Path, ...] = (sys.executable, "-m", "pip", "--python", programs / "python")
+    quickly = ("--quiet", "--no-compile")  # most modules are never imported
+    done = run(*pip, "install", *quickly, *what, cwd=ROOT, env=os.environ | pinned)
     for name in lowest() if done.returncode else ():
-        if run(programs / "pip", "index", "versions", name, "--retries", "1", cwd=ROOT).returncode:
+        if run(*pip, "index", "versions", name, "--retries", "1", cwd=ROOT).returncode:
             pytest.skip(f"the index of packages can't be reached, or does not have {name}")
     assert done.returncode == 0, done.stderr
 
