@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module, metadata
+from importlib import import_module
 
 from dptrain.machine import cpu_features, listed_features
 from dptrain.version import known_blas
@@ -132,6 +132,8 @@ def fused_libm() -> bool | None:
 
 def variables(level: str) -> dict[str, str]:
     """Return the variables that pin a level where they are set before Python starts."""
+    from importlib import metadata
+
     names = [*LEVELS]
     old = tuple(int(part) for part in metadata.version("numpy").split(".")[:2]) < (2, 4)
     above = " ".join(LEVELS[name].above[old] for name in names[names.index(level) :])

@@ -9,9 +9,6 @@ import contextlib
 import json
 import socket
 from collections.abc import Sequence
-from typing import Any
-
-import psutil
 
 from dptrain.board import Line, State
 
@@ -123,8 +120,7 @@ def _encode(lines: Sequence[Line]) -> bytes:
 
 
 def _decode(text: bytes) -> list[Line]:
-    found: list[dict[str, Any]] = json.loads(text)
-    return [Line(**line | {"state": State(line["state"])}) for line in found]
+    return [Line(**line | {"state": State(line["state"])}) for line in json.loads(text)]
 
 
 def addresses(family: socket.AddressFamily) -> list[str]:
@@ -132,6 +128,8 @@ def addresses(family: socket.AddressFamily) -> list[str]:
 
     For IPv6 those of IPv4 are mapped; link-local ones are left out, as they need an interface.
     """
+    import psutil
+
     found = [item for items in psutil.net_if_addrs().values() for item in items]
     four = [i.address for i in found if i.family == socket.AF_INET]
     six = [i.address for i in found if i.family == socket.AF_INET6 and "%" not in i.address]

@@ -3,12 +3,10 @@
 import os
 import platform
 import re
-import subprocess
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-__version__ = version("dptrain")
+__version__ = "0.2.0"
 
 NAMED = r"(?:model name|Model Name|cpu model|cpu|CPU implementer|CPU part|uarch)\s*:\s*(.*\S)"
 """A line of Linux's list of CPUs that says which kind one is: on x86, LoongArch, MIPS, POWER, ARM
@@ -55,6 +53,8 @@ def cpu() -> str:
     """Return the CPU's model as the system names it; elsewhere what Python knows."""
     try:
         if platform.system() == "Darwin":
+            import subprocess
+
             line = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
             named = subprocess.run(line, capture_output=True, text=True, check=False).stdout.strip()
         else:

@@ -1,6 +1,6 @@
 """Help pages: options in groups, and below them the Markdown file of the command, with examples."""
 
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import click
@@ -81,5 +81,5 @@ class Told(click.Command):
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write what the command's file says, as it stands there."""
-        path = files("dptrain.cli") / "words" / f"{self.name}.md"
+        path = Path(__file__).parent / "words" / f"{self.name}.md"
         formatter.write(f"\n{path.read_text(encoding='utf-8')}")

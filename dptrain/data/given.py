@@ -97,7 +97,7 @@ def _column(name: str, values: Any, *, label: bool) -> Column:
 
 def as_array(values: Any, name: str) -> Any:
     """Return something array-like as an array; what can be read by rows stays as it is."""
-    if np.ma.is_masked(values):
+    if hasattr(values, "mask") and np.ma.is_masked(values):
         raise InputError(f"{name} has masked entries; needed are numbers: fill them in")
     rowwise = all(hasattr(values, part) for part in ("shape", "dtype", "__getitem__"))
     if rowwise and (isinstance(values, np.ndarray) or not hasattr(values, "__array__")):

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from dptrain.data.converted import is_converted, read_converted
@@ -121,7 +121,7 @@ def _read(found: Files, roles: Roles) -> tuple[Table, Table | None]:
             return one_array(arrays[0], roles, source), None
         return pair(arrays[0], arrays[1], roles, source), None
     if not paths:
-        with files("dptrain.data").joinpath("digits.npz").open("rb") as file:
+        with (Path(__file__).parent / "digits.npz").open("rb") as file:
             return named(read_npz(file), roles, source)
     members = [read_hdf5(path) if kind == "hdf5" else read_npz(path) for path in paths]
     for path, other in zip(paths, members, strict=True):

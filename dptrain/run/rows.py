@@ -22,7 +22,7 @@ def as_rows(x: Any, encoding: Encoding) -> Rows:
     Raises InputError where they are none that fit.
     """
     source = "the rows to predict"
-    if np.ma.is_masked(x):
+    if hasattr(x, "mask") and np.ma.is_masked(x):
         raise InputError("x has masked entries; needed are numbers: fill them in")
     x = _as_columns(x)
     if encoding.named and (hasattr(x, "__arrow_c_stream__") or isinstance(x, Mapping)):
