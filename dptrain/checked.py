@@ -7,6 +7,9 @@ from typing import Any, Literal, get_args, get_origin
 
 from dptrain.words import InputError, nearest
 
+Plain = dict[str, Any]
+"""Values by name, as JSON and TOML hold them: read and not yet looked at, or to be written."""
+
 
 def setting(default: Any, help: str, **metadata: Any) -> Any:  # noqa: A002 (click's own word)
     """Declare a field that is an option of the command line, a key of the TOML file, a variable."""

@@ -167,7 +167,7 @@ def scores(
     found = dptrain.fit(dptrain.mlp_for(data), data, config, world=world)
     held_out = "test" if data.validation is None else "validation"
     score = "r2" if data.encoding.task == "regression" else "accuracy"
-    yield f"{score}: dptrain", found.summary[f"{held_out}_{score}"]
+    yield f"{score}: dptrain", found.summary.metrics[f"{held_out}_{score}"]
     if world.rank == 0:
         yield from peers(data, seed)
 

@@ -44,8 +44,8 @@ def main() -> None:
         show("mean", (START - trained.params) / LEARNING_RATE)
         show("new", trained.params)
         after = loss_sum(model.outputs(trained.params, X)[:, 0], TARGET) / len(X)
-        print(f"mean loss before {trained.summary['train_loss']:.4f}, after {after:.4f}")
-        print(f"sha256 {trained.summary['params_sha256']}")
+        print(f"mean loss before {trained.summary.metrics['train_loss']:.4f}, after {after:.4f}")
+        print(f"sha256 {trained.summary.params_sha256}")
 
 
 if __name__ == "__main__":

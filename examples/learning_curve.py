@@ -33,7 +33,7 @@ def main() -> None:
         config = dptrain.TrainConfig(shards=4, batch_size=size, epochs=8)
         trained = dptrain.fit(model, data, config, out=run, resume=run.exists())
         if world.rank == 0:
-            accuracy = trained.summary["validation_accuracy"]
+            accuracy = trained.summary.metrics["validation_accuracy"]
             print(f"{run.name:<15}  validation accuracy {accuracy:.4f}")
     if world.rank == 0:
         dptrain.plot_runs(runs, "learning_curve.png", x="examples")

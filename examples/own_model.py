@@ -75,8 +75,8 @@ def main() -> None:
     config, run = dptrain.TrainConfig(learning_rate=0.005), Path("runs", "own_model")
     trained = dptrain.fit(model, data, config, out=run, resume=run.exists())
     if world.rank == 0:
-        found = trained.summary
-        print(f"test accuracy {found['test_accuracy']:.4f}  sha256 {found['params_sha256']}")
+        accuracy, digest = trained.summary.metrics["test_accuracy"], trained.summary.params_sha256
+        print(f"test accuracy {accuracy:.4f}  sha256 {digest}")
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def found(shards: int, seed: int, data: Data) -> Iterator[tuple[str, float, floa
     net = torch_models.Network()
     net.drop.p = 0.0  # whose random numbers are each one's own
     summary = dptrain.fit(TorchModel(net), data, config).summary
-    yield "dptrain", summary["test_loss"], summary["test_accuracy"]
+    yield "dptrain", summary.metrics["test_loss"], summary.metrics["test_accuracy"]
     x, y = map(torch.from_numpy, data.test.gather(slice(None), TorchModel(net)))
     trained = own_way(net, data, shards, seed)
     with torch.no_grad():

@@ -94,7 +94,7 @@ def fits(names: list[str], shards: tuple[int, ...] = SHARDS) -> None:
             trained = dptrain.fit(model, data, replace(TRAINING, shards=v), world=world)
             digest = hashlib.sha256(trained.params.data).hexdigest()
             assert {digest} == set(world.allgather(digest))
-            assert digest == trained.summary["params_sha256"]
+            assert digest == trained.summary.params_sha256
             (line,) = trained.history
             del line["seconds"]
             say(world, world=name, shards=v, digest=digest, metrics=line)
@@ -273,7 +273,7 @@ def large(names: list[str]) -> None:
         data = dptrain.load(world=world)
         model = dptrain.mlp_for(data, ModelConfig(hidden=(1400, 1400)))
         trained = dptrain.fit(model, data, TrainConfig(steps=2, shards=2), world=world)
-        say(world, world=name, digest=trained.summary["params_sha256"], n=model.num_params)
+        say(world, world=name, digest=trained.summary.params_sha256, n=model.num_params)
 
 
 def after(_: list[str]) -> None:
@@ -405,7 +405,7 @@ def kinds(_: list[str]) -> None:
             model = dptrain.mlp_for(data, model_config)
         trained = dptrain.fit(model, data, config)
         history = [{k: v for k, v in line.items() if k != "seconds"} for line in trained.history]
-        found = {k: v for k, v in trained.summary.items() if "second" not in k and k != "ranks"}
+        found = trained.summary.covered()
         assert np.isfinite(trained.params).all()
         if world.rank == 0:
             print(json.dumps({"name": name, **found, "history": history}))

@@ -143,8 +143,8 @@ def disturbed(out: str, what: str, when: str, rank: str, *rest: str) -> int:
             print(error)
         return error.status
     if world.rank == 0:
-        print(trained.summary["stopped"], trained.summary["steps"])
-    stopped = trained.summary["stopped"]
+        print(trained.summary.stopped, trained.summary.steps)
+    stopped = trained.summary.stopped
     return 0 if stopped is None else 130 if stopped == "Ctrl-C" else SAVED
 
 

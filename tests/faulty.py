@@ -82,7 +82,7 @@ def run(model: MLP, data: Any, config: TrainConfig, world: World) -> tuple[str, 
     """Return the parameters' hash, or nothing, and what was said on its way or at its end."""
     with listening(world) as said:
         try:
-            found = dptrain.fit(model, data, config, world=world).summary["params_sha256"]
+            found = dptrain.fit(model, data, config, world=world).summary.params_sha256
         except WrongError as error:
             found, said = "", [*said, str(error)]
     return found, world.broadcast(said)

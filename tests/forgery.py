@@ -28,8 +28,8 @@ from dptrain.model import load as models
 from dptrain.record import checkpoint, rundir
 from dptrain.record.receipt import encode, head_of
 from dptrain.record.rundir import FREE
-from dptrain.run.check import UNCOVERED
 from dptrain.run.fit import fit
+from dptrain.run.outcome import UNCOVERED
 from dptrain.run.ready import load, mlp_for
 from dptrain.run.trained import params_in
 from dptrain.run.verify import verify

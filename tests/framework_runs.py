@@ -81,8 +81,8 @@ def runs(
     def fit(steps: int, out: Path | None, *, resume: bool = False) -> str:
         settings = TrainConfig(steps=steps, **config)
         found = dptrain.fit(model, data, settings, out=out, resume=resume, world=world).summary
-        losses = (found["train_loss"], found["validation_loss"])
-        return f"{found['params_sha256']} {'' if out else losses}".strip()
+        losses = (found.metrics["train_loss"], found.metrics["validation_loss"])
+        return f"{found.params_sha256} {'' if out else losses}".strip()
 
     ranks, other = world.size, BEGUN.get(world.size)
     yield name, f"on {ranks}", fit(STEPS, None)

@@ -174,7 +174,7 @@ def test_the_library_and_the_command_give_the_same_bytes(quick: Start) -> None:
     line = ("--validation", "0.1", "--seed", "3", "--hidden", "20", "--shards", "2")
     assert (
         quick(*line, "--steps", "9", "--json").json["params_sha256"]
-        == trained.summary["params_sha256"]
+        == trained.summary.params_sha256
     )
 
 

@@ -61,7 +61,7 @@ def trained(data: Any, config: DataConfig) -> str:
     loaded = dptrain.load(data, config, world=ALONE)
     model = dptrain.mlp_for(loaded, ModelConfig(hidden=(5,)))
     run = dptrain.fit(model, loaded, TrainConfig(epochs=1), world=ALONE)
-    return str(run.summary["params_sha256"])
+    return str(run.summary.params_sha256)
 
 
 def test_a_column_may_be_the_weight_here_or_there(made: Path) -> None:

@@ -727,4 +727,4 @@ def test_the_stored_parameters_are_the_trained_ones_bit_for_bit(tmp_path: Path) 
     fitted, stored = train_and_store(tmp_path, raw_rows(), HIGH)
     assert stored.params.tobytes() == fitted.params.tobytes()
     found = hashlib.sha256(stored.params.tobytes()).hexdigest()
-    assert found == fitted.summary["params_sha256"]
+    assert found == fitted.summary.params_sha256

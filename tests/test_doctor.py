@@ -19,6 +19,7 @@ from dptrain.config import TrainConfig
 from dptrain.doctor import place
 from dptrain.doctor.judge import CHECKS, MEASURED, Case, judge
 from dptrain.doctor.look import LOOKS, Unknown, attempt, look
+from dptrain.doctor.place import Place
 from dptrain.launch import Launch
 from dptrain.machine import cgroup
 from dptrain.model.mlp import MLP
@@ -199,15 +200,7 @@ FACTS = {
     "left behind": [],
     "memory": 10**9,
 }
-PLACE = {
-    "directory": "/runs",
-    "type": "nfs4",
-    "shared": True,
-    "free": 10**9,
-    "fault": None,
-    "locks": True,
-    "unseen": [],
-}
+PLACE = Place("/runs", "nfs4", shared=True, free=10**9, fault=None, locks=True)
 
 
 def case(
@@ -264,16 +257,16 @@ def test_nothing_is_wrong_where_nothing_is() -> None:
         (case(SPREAD, {}, {}, {}, {"memory": 10}), "memory", "error", "0.0 MB free on a"),
         (case(ONE, directory=Unknown("OSError: no")), "directory", "error", "OSError: no"),
         (case(ONE, directory=Unknown("OSError: no")), "disk", "warning", "not looked at"),
-        (case(ONE, directory=PLACE | {"fault": "can't"}), "directory", "error", "nfs4. can't"),
-        (case(ONE, directory=PLACE | {"locks": False}), "directory", "warning", "no locks"),
-        (case(ONE, directory=PLACE | {"type": "tmpfs"}), "directory", "warning", "is memory"),
-        (case(ONE, directory=PLACE | {"type": None}), "directory", "ok", "^/runs, usually"),
+        (case(ONE, directory=replace(PLACE, fault="can't")), "directory", "error", "nfs4. can't"),
+        (case(ONE, directory=replace(PLACE, locks=False)), "directory", "warning", "no locks"),
+        (case(ONE, directory=replace(PLACE, type="tmpfs")), "directory", "warning", "is memory"),
+        (case(ONE, directory=replace(PLACE, type=None)), "directory", "ok", "^/runs, usually"),
         (case(SPREAD, directory=PLACE), "directory", "ok", "seen on all nodes"),
         (
-            case(SPREAD, {}, {}, ON_B, ON_B, directory=PLACE | {"unseen": [2, 3]}),
+            case(SPREAD, {}, {}, ON_B, ON_B, directory=replace(PLACE, unseen=(2, 3))),
             *("directory", "warning", "not seen on b$"),
         ),
-        (case(ONE, directory=PLACE | {"free": 10}), "disk", "warning", "0.0 MB free"),
+        (case(ONE, directory=replace(PLACE, free=10)), "disk", "warning", "0.0 MB free"),
         (case(TWO, measured=dict.fromkeys(MEASURED, 1e5)), "reduction", "warning", "100000 us"),
         (case(ONE, measured={}), "reduction", "ok", "one rank"),
     ],
@@ -364,6 +357,13 @@ def deny(*_: object) -> None:
     raise OSError(5, "refused")
 
 
+def tried(world: World, directory: Path) -> Place:
+    """Return what is found of a directory that can be looked at."""
+    found = place.try_out(world, directory)
+    assert isinstance(found, Place)
+    return found
+
+
 @pytest.mark.parametrize(
     ("module", "name", "words"),
     [
@@ -377,15 +377,15 @@ def test_what_a_directory_refuses_is_named_and_nothing_stays(
     module: Any, name: str, words: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, name, deny)
-    found = place.try_out(World(), tmp_path / "new" / "run")
-    assert found["fault"] == words
-    assert found["locks"] == (words is not None)
+    found = tried(World(), tmp_path / "new" / "run")
+    assert found.fault == words
+    assert found.locks == (words is not None)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_in_the_place_of_a_directory_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    fault = place.try_out(World(), tmp_path / "file" / "run")["fault"]
+    fault = tried(World(), tmp_path / "file" / "run").fault
     assert fault == "can't be written in: Not a directory"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
@@ -395,7 +395,7 @@ def test_ranks_that_do_not_see_the_directory_are_named(
 ) -> None:
     world = World()
     monkeypatch.setattr(world, "allgather", lambda value: [value, False])
-    assert place.try_out(world, tmp_path)["unseen"] == [1]
+    assert tried(world, tmp_path).unseen == (1,)
     assert list(tmp_path.iterdir()) == []
 
 

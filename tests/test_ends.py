@@ -160,7 +160,7 @@ def none_left_and_then_a_signal():
 threading.Thread(target=none_left_and_then_a_signal, daemon=True).start()
 began = time.monotonic()
 trained = dptrain.fit(model, data, dptrain.TrainConfig(steps=10**9))
-assert trained.summary["stopped"] == "SIGTERM" and time.monotonic() - began > 1.4
+assert trained.summary.stopped == "SIGTERM" and time.monotonic() - began > 1.4
 """
     done = start("python", "-c", script, ranks=1, cwd=tmp_path)
     assert done.status == 0, done.stderr
@@ -293,7 +293,7 @@ def test_a_run_that_is_about_to_end_is_waited_for(tmp_path: Path) -> None:
         longer = dataclasses.replace(settings, epochs=2)
         trained = dptrain.fit(model, data, longer, out=out, resume=True)
         timer.join()
-    assert trained.summary["epochs"] == 2
+    assert trained.summary.epochs == 2
 
 
 # ---- what is asked

@@ -39,6 +39,7 @@ from dptrain import InputError
 from dptrain.record import checkpoint, rundir, writer
 from dptrain.run import control, resume
 from dptrain.run.fit import fit
+from dptrain.run.outcome import Summary
 from dptrain.run.ready import mlp_for
 from dptrain.run.verify import verify
 from dptrain.train.state import snapshot
@@ -197,8 +198,8 @@ def check_one_failure(
     said = warnings(capsys)
     assert len(said) == 1, said
     assert os.strerror(error) in said[0]
-    assert trained.summary["trouble"] in said[0]
-    assert trained.summary["steps"] == NUM_STEPS
+    assert str(trained.summary.trouble) in said[0]
+    assert trained.summary.steps == NUM_STEPS
     if "model" not in operation[1]:
         assert bytes_of(disk.folder) == undisturbed
     assert list(disk.folder.rglob("*.tmp")) == []
@@ -282,7 +283,7 @@ def test_whatever_fails_once_when_a_run_goes_on_nothing_is_lost(
         (said,) = [str(mistake)] if mistake else warnings(capsys)
         assert os.strerror(error) in said
         if trained is not None:
-            assert trained.summary["trouble"] or "the one before it is used" in said
+            assert trained.summary.trouble or "the one before it is used" in said
         assert disk.failed == [operation]
         disk.reset()
         copy = disk.folder.rename(disk.folder.with_name("copy"))
@@ -329,7 +330,7 @@ def test_a_file_system_that_flushes_no_folders_is_said_once(
     trained = train(data, tmp_path / "run")
     (said,) = warnings(capsys)
     assert "flushes no folders" in said
-    assert trained.summary["trouble"] is None
+    assert trained.summary.trouble is None
     assert bytes_of(tmp_path / "run") == undisturbed
 
 
@@ -382,7 +383,7 @@ def test_a_disk_that_is_full_for_a_while_leaves_no_gap(
         about = messages_about(warnings(capsys))
         assert about
         assert len(about) == len({*about}), about
-        assert trained.summary["trouble"]
+        assert trained.summary.trouble
         in_time = disk.done.index(("close", "metrics.jsonl", 1)) > last + 8  # for the last flush
         disk.reset()
         check_checkpoints(disk.folder)
@@ -419,8 +420,8 @@ def test_checkpoints_that_find_no_room_are_said_once(
     trained = train(data, disk.folder)
     assert len(disk.failed) == NUM_STEPS
     assert len(warnings(capsys)) == 1
-    assert "checkpoints" in trained.summary["trouble"]
-    assert trained.summary["saved"] is None
+    assert "checkpoints" in str(trained.summary.trouble)
+    assert trained.summary.saved is None
     assert checkpoint.steps_of(disk.folder) == []
 
 
@@ -429,14 +430,14 @@ def test_a_file_system_that_is_lost_for_good_costs_no_step_and_no_checkpoint(
 ) -> None:
     everything = operations(data, disk)
     start = everything.index(("lseek", "receipt.jsonl", 1))
-    good = train(data, None).summary["params_sha256"]
+    good = train(data, None).summary.params_sha256
     capsys.readouterr()
     for first in range(start, len(everything), 9):
         disk.fail(errno.ESTALE, first=first)
         trained = train(data, disk.folder)
-        assert trained.summary["params_sha256"] == good
-        assert trained.summary["steps"] == NUM_STEPS
-        assert os.strerror(errno.ESTALE) in trained.summary["trouble"]
+        assert trained.summary.params_sha256 == good
+        assert trained.summary.steps == NUM_STEPS
+        assert os.strerror(errno.ESTALE) in str(trained.summary.trouble)
         about = messages_about(warnings(capsys))
         assert about
         assert len(about) == len({*about}), about
@@ -571,7 +572,7 @@ def test_a_disk_that_is_really_full_and_then_read_only(tmp_path: Path, dptrain: 
 # ---- lines that another process takes away while a run goes on
 
 
-def meddled(data: Path, run: Path, step: int, meddle: Callable[[Path], object]) -> dict[str, Any]:
+def meddled(data: Path, run: Path, step: int, meddle: Callable[[Path], object]) -> Summary:
     """Train, with something done to the run's files before a step; return its summary."""
     loaded = load_once(data)
     model = mlp_for(loaded, HIDDEN)
@@ -608,7 +609,7 @@ def test_lines_that_are_removed_or_replaced_are_written_once_more(
         summary = meddled(data, run, step, way)
         (said,) = warnings(capsys)
         assert f"{name} was removed or replaced by another process: written once more" in said
-        assert (summary["trouble"], summary["saved"]) == (None, NUM_STEPS)
+        assert (summary.trouble, summary.saved) == (None, NUM_STEPS)
         assert bytes_of(run) == undisturbed
         checkpoint.path_of(run, NUM_STEPS).unlink()
         check_goes_on(data, run, undisturbed, capsys)
@@ -621,8 +622,8 @@ def test_a_receipt_that_is_cut_is_never_called_saved(
 ) -> None:
     run = tmp_path / "run"
     summary = meddled(data, run, step, lambda run: os.truncate(run / "receipt.jsonl", size))
-    assert "another process has changed it" in summary["trouble"]
-    assert summary["saved"] is None
+    assert "another process has changed it" in str(summary.trouble)
+    assert summary.saved is None
     assert len(warnings(capsys)) == 1
     assert checkpoint.steps_of(run) == [*range(1, step)][-2:]
 
@@ -632,8 +633,8 @@ def test_metrics_that_are_cut_cost_no_checkpoint(
 ) -> None:
     run = tmp_path / "run"
     summary = meddled(data, run, 4, lambda run: os.truncate(run / "metrics.jsonl", 200))
-    assert "metrics.jsonl" in summary["trouble"]
-    assert summary["saved"] == NUM_STEPS
+    assert "metrics.jsonl" in str(summary.trouble)
+    assert summary.saved == NUM_STEPS
     assert len(warnings(capsys)) == 1
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 3
     assert verify(run, "all", world=ALONE).verdict == "identical"

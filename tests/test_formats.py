@@ -29,9 +29,9 @@ for path in sys.argv[1:]:
     data = dptrain.load(path, config, world=world)
     model = dptrain.mlp_for(data)
     trained = dptrain.fit(model, data, TrainConfig(steps=5, shards=3), world=world)
-    loss = trained.summary["validation_rmse"]
+    loss = trained.summary.metrics["validation_rmse"]
     if world.rank == 0:
-        print(path, trained.summary["params_sha256"], loss.hex())
+        print(path, trained.summary.params_sha256, loss.hex())
 """
 
 

@@ -109,7 +109,7 @@ def three_steps(rule: str, dtype: DType, shards: int) -> str:
     data = dptrain.load(config=DataConfig(validation=0.1), seed=5, world=ALONE)
     model = dptrain.mlp_for(data, replace(model_config, dtype=dtype))
     trained = dptrain.fit(model, data, replace(config, shards=shards), world=ALONE)
-    losses = [trained.summary[name] for name in ("train_loss", "validation_loss")]
+    losses = [trained.summary.plain()[name] for name in ("train_loss", "validation_loss")]
     return sha(trained.params, np.array(losses))
 
 

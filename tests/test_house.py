@@ -55,7 +55,7 @@ def test_imports_run_one_way(path: Path) -> None:
         "bench": STAGES | GROUND | {"train", "run", "bench", "figure"},
         "doctor": STAGES | GROUND | {"train", "run", "bench", "doctor"},
         "explain": STAGES | GROUND | {"train", "run", "plot", "explain"},
-        "plot": {"words", "config", "record", "figure", "plot"},
+        "plot": {"words", "checked", "config", "record", "figure", "plot"},
         "figure": {"words", "config", "record"},
         "supervise": {"words", "config", "status", "record", "reduce"},
         "jobs": set(),

@@ -61,7 +61,7 @@ def test_gradients_and_steps_are_those_of_the_numpy_perceptron() -> None:
     config = TrainConfig(steps=50)
     trained, other = dptrain.fit(own, data, config), dptrain.fit(model, data, config)
     np.testing.assert_allclose(other.params, trained.params[order], rtol=0, atol=1e-8)
-    assert other.summary["test_accuracy"] == trained.summary["test_accuracy"]
+    assert other.summary.metrics["test_accuracy"] == trained.summary.metrics["test_accuracy"]
 
 
 def test_the_usual_losses_are_those_of_the_numpy_perceptron() -> None:

@@ -320,13 +320,13 @@ def test_eight_threads_fit_one_model_to_the_bytes_of_one_while_others_predict(fi
     data = dptrain.load(files / "classification.npz")
     model, x = dptrain.mlp_for(data, TINY), np.ones((50, INPUTS))
     trained = [dptrain.fit(model, data, config) for config in CONFIGS]
-    alone = [(one.summary["params_sha256"], one.outputs(x).tobytes()) for one in trained]
+    alone = [(one.summary.params_sha256, one.outputs(x).tobytes()) for one in trained]
 
     def fit(number: int) -> list[int]:
         wrong = []
         for n in ((number + call) % len(CONFIGS) for call in range(CALLS // THREADS)):
             found = dptrain.fit(model, data, CONFIGS[n])
-            if (found.summary["params_sha256"], trained[n].outputs(x).tobytes()) != alone[n]:
+            if (found.summary.params_sha256, trained[n].outputs(x).tobytes()) != alone[n]:
                 wrong.append(n)
         return wrong
 

@@ -21,7 +21,7 @@ from dptrain.arrays import name_of, views
 from dptrain.config import DataConfig
 from dptrain.model.mlp import MLP
 from dptrain.record import receipt, rundir
-from dptrain.record.receipt import Receipt, differences, encode, head_of, merged, step_line
+from dptrain.record.receipt import End, Receipt, differences, encode, head_of, merged, step_line
 from dptrain.record.writer import Files, Writer
 from dptrain.reduce.digest import HASHED, block_digests, digest, root
 from dptrain.run.outcome import outcome
@@ -103,7 +103,7 @@ def test_a_chain_is_read_as_what_it_says(tmp_path: Path) -> None:
         {"params": None, **line} for line in steps(1, 6)
     ]
     assert found == receipt.read(tmp_path)
-    assert (found.first, found.end) == (FIRST, end)
+    assert (found.first, found.end) == (FIRST, End(6, {"steps": 6}, 64 * "0"))
     assert (found.num_steps, found.num_lines, found.head) == (6, 9, head_of(lines[-1]))
     assert found.run == found.run_before(6)
     for step, shards, epochs in ((1, 2, 3), (3, 2, 3), (4, 4, 5), (6, 4, 5)):
@@ -307,7 +307,7 @@ def test_only_the_first_rank_hashes_all_parameters(monkeypatch: pytest.MonkeyPat
     run = begin(mlp_for(data, HIDDEN), data, CONFIG, World())
     monkeypatch.setattr(world, "rank", 1)
     found = outcome(run, run.reducer.params, {}, CONFIG, world)
-    assert found["params_sha256"] == "what the first one has found"
+    assert found.params_sha256 == "what the first one has found"
 
 
 @given(st.lists(st.integers(1, 5), min_size=2, max_size=5))

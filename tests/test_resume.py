@@ -108,7 +108,7 @@ def test_more_epochs_can_be_asked_for(tmp_path: Path) -> None:
     }
     assert lines(tmp_path / "short", LINES[0]) == lines(tmp_path / "long", LINES[0])
     noted = receipts.read(tmp_path / "short").notes
-    assert noted == [{"step": 96, "changed": {"settings": {"epochs": 4}}}]
+    assert noted == [(96, {"settings": {"epochs": 4}}, False)]
     with pytest.raises(InputError, match=r"has done 192 steps, and epochs 1 would be 48; ask"):
         fit(tmp_path / "short", resume=True, epochs=1)
 
@@ -120,7 +120,7 @@ def test_a_run_that_is_over_stays_as_it_is(whole: Path, tmp_path: Path) -> None:
     assert bytes_of(run) == bytes_of(whole)
     kept = json.loads((whole / "summary.json").read_text())
     timed = ("seconds", "samples_per_second", "run")
-    assert {k: v for k, v in before.items() if k not in timed} == {
+    assert {k: v for k, v in before.plain().items() if k not in timed} == {
         k: v for k, v in kept.items() if k not in timed
     }
 
@@ -171,8 +171,8 @@ def test_another_machine_is_refused_or_noted(
     (note,) = receipts.read(tmp_path / "run").notes
     dptrain.fit(model, data, longer, out=tmp_path / "run", resume=True, world=World())
     assert receipts.read(tmp_path / "run").notes == [note]  # what is noted has been agreed to
-    assert note["changed"].pop("settings") == {"epochs": 4}
-    (noted,) = note["changed"].values()
+    assert note.changed.pop("settings") == {"epochs": 4}
+    (noted,) = note.changed.values()
     assert noted in (value, [getattr(value, "libm", value)])
 
 
@@ -186,7 +186,7 @@ def test_the_cpu_s_name_is_noted_and_nothing_else(
     longer = replace(SHORT, epochs=4)
     dptrain.fit(model, data, longer, out=tmp_path / "run", resume=True, world=World())
     (note,) = receipts.read(tmp_path / "run").notes
-    assert note["changed"] == {"cpu": ["Another CPU"], "settings": {"epochs": 4}}
+    assert note.changed == {"cpu": ["Another CPU"], "settings": {"epochs": 4}}
     assert dptrain.verify(tmp_path / "run", "all", world=World()).verdict == "identical"
 
 
@@ -211,7 +211,7 @@ def test_other_data_is_refused_or_noted(tmp_path: Path, quick: Start) -> None:
     assert "--force" in other.stderr
     assert quick(*more, "--force").status == 0
     notes = receipts.read(tmp_path / "run").notes
-    assert [sorted(note["changed"]) for note in notes] == [["settings"], ["data", "settings"]]
+    assert [sorted(note.changed) for note in notes] == [["settings"], ["data", "settings"]]
 
 
 def test_other_test_rows_are_refused(tmp_path: Path) -> None:
@@ -313,7 +313,7 @@ def test_with_force_the_shards_can_change_in_the_middle_of_an_epoch(tmp_path: Pa
     dptrain.fit(model, data, config, out=run, resume=True, force=True, world=World())
     (note,) = receipts.read(run).notes
     settings = {"shards": 5, "steps": 150}
-    assert note == {"step": 100, "changed": {"shards": 5, "settings": settings}}
+    assert note == (100, {"shards": 5, "settings": settings}, False)
     assert dptrain.verify(run, "101:150", world=World()).verdict == "identical"
     seen = [line.rows for line in receipts.follow(run, receipts.Receipt()) if line]
     assert len(seen) == len(set(seen)) == 150
@@ -412,7 +412,7 @@ def test_lost_metrics_cost_the_word_force_and_nothing_else(
     ends = [receipts.read(path).end for path in (run, whole)]
     assert ends[0] == ends[1]
     (note,) = receipts.read(run).notes
-    assert (note["changed"], note["lost"]) == ({}, "metrics.jsonl")
+    assert (note.changed, note.lost) == ({}, True)
     if how != "gone":
         damaged = (run / "metrics.damaged").read_bytes()
         assert damaged == before["metrics.jsonl"]
@@ -522,7 +522,7 @@ def test_a_run_goes_on_with_its_own_model_only(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"the model is \{'class': 'MLP', .* start a new run"):
         go(own(data, MLP), 3, resume=True, force=True)
     go(own(data, Other), 3, resume=True, force=True)
-    assert receipts.read(out).notes[-1]["changed"]["model"]["class"] == "Other"
+    assert receipts.read(out).notes[-1].changed["model"]["class"] == "Other"
 
 
 def test_attributes_of_a_model_tell_it_from_another(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_every_line_says_when_it_was(data: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     summary = train(data, run, log_every=1).summary
     assert times(run) == [(1, 1.0), (2, 2.0), (2, 2.0), (3, 3.0), (4, 4.0), (4, 4.0)]
-    assert summary["seconds"] == NUM_STEPS
+    assert summary.seconds == NUM_STEPS
     assert kept(run) == {"seconds": NUM_STEPS}
     (curves,) = read_runs([run])
     assert [x for x, _ in curves.curves("seconds", ["loss"])["loss"]] == [1.0, 2.0, 3.0, 4.0]
@@ -79,8 +79,8 @@ def test_steps_that_are_done_again_count_twice(step: int, data: Path, tmp_path: 
         later = [(number, spent + number - step) for number in range(step + 1, NUM_STEPS + 1)]
         assert sorted({*times(run)}) == sorted({*before, *later})
         spent += NUM_STEPS - step
-        assert summary["seconds"] == kept(run)["seconds"] == spent
-        assert summary["samples_per_second"] == CONFIG.batch_size  # of these steps alone
+        assert summary.seconds == kept(run)["seconds"] == spent
+        assert summary.samples_per_second == CONFIG.batch_size  # of these steps alone
         assert bytes_of(run) == right
 
 
@@ -100,10 +100,10 @@ def test_an_epoch_that_a_signal_interrupts_has_all_of_its_seconds(
     with monkeypatch.context() as patched:
         patched.setattr(loop, "shard_loss_and_grad_sum", interrupted)
         summary = train(data, run, batch_size=30, checkpoint_every="60 seconds").summary
-    assert summary["stopped"] == "SIGTERM"
-    assert 1 < summary["steps"] == summary["seconds"] == kept(run)["seconds"] < 8
+    assert summary.stopped == "SIGTERM"
+    assert 1 < summary.steps == summary.seconds == kept(run)["seconds"] < 8
     summary = train(data, run, batch_size=30, checkpoint_every="60 seconds", resume=True).summary
-    assert summary["steps"] == summary["seconds"] == 16
+    assert summary.steps == summary.seconds == 16
     assert times(run) == times(whole)
     assert bytes_of(run) == bytes_of(whole)
 
@@ -127,7 +127,7 @@ def test_without_them_the_last_epoch_says_how_long_it_has_been(
     train(data, run, keep_checkpoints=99)
     back_to(3, run)
     damage(run / SECONDS)
-    assert train(data, run, resume=True).summary["seconds"] == 3.0
+    assert train(data, run, resume=True).summary.seconds == 3.0
     assert kept(run) == {"seconds": 3.0}
 
 

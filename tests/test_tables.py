@@ -228,8 +228,8 @@ def houses(num: int = 2000) -> str:
 def test_houses_reach_the_straight_line_and_answer_in_money(tmp_path: Path) -> None:
     data = load(tmp_path, houses(), DataConfig(target=("price",), validation=0.1))
     trained = dptrain.fit(dptrain.mlp_for(data), data, TrainConfig(epochs=20), world=ALONE)
-    assert trained.summary["validation_r2"] > 0.98
-    assert 100 < trained.summary["validation_mae"] < 10_000
+    assert trained.summary.metrics["validation_r2"] > 0.98
+    assert 100 < trained.summary.metrics["validation_mae"] < 10_000
     found = trained.predict([[0.0], [1.0]])
     np.testing.assert_allclose(found, [200e3, 240e3], rtol=0.05)
 
@@ -369,7 +369,7 @@ def test_few_rows_are_trained_on_for_200_steps() -> None:
     assert TrainConfig(steps=7).settled(120).epochs is None
     x = np.arange(40.0).reshape(20, 2)
     data = dptrain.load((x, x[:, 0] / 8), world=ALONE)
-    assert dptrain.fit(dptrain.mlp_for(data), data, world=ALONE).summary["steps"] == 200
+    assert dptrain.fit(dptrain.mlp_for(data), data, world=ALONE).summary.steps == 200
 
 
 def test_the_weights_of_rows_and_of_classes_are_multiplied(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_50_steps_are_those_of_the_numpy_perceptron(rule: Rule, pair: tuple[Any,
     model.initial_params = lambda _: start[order]
     found = dptrain.fit(model, data, config)
     np.testing.assert_allclose(found.params, trained.params[order], rtol=0, atol=1e-8)
-    assert found.summary["test_accuracy"] == trained.summary["test_accuracy"]
+    assert found.summary.metrics["test_accuracy"] == trained.summary.metrics["test_accuracy"]
 
 
 def test_a_masked_loss_is_divided_once_by_all_that_counts(tmp_path: Path) -> None:
@@ -359,7 +359,7 @@ def test_a_run_is_stored_and_known_again(tmp_path: Path) -> None:
     longer = dptrain.fit(TorchModel(perceptron()), data, TrainConfig(steps=6), out=run, resume=True)
     torch.manual_seed(0)
     whole = dptrain.fit(TorchModel(perceptron()), data, TrainConfig(steps=6))
-    assert longer.summary["params_sha256"] == whole.summary["params_sha256"]
+    assert longer.summary.params_sha256 == whole.summary.params_sha256
     assert ModelConfig().dtype == "float32"
 
 
@@ -387,7 +387,7 @@ def test_a_module_with_named_inputs_learns_comments(
     torch.manual_seed(0)
     model = TorchModel(comments.build(data.encoding.shape, 2, width=8))
     config = TrainConfig(batch_size=32, epochs=4, learning_rate=0.02)
-    assert dptrain.fit(model, data, config).summary["validation_accuracy"] > 0.75
+    assert dptrain.fit(model, data, config).summary.metrics["validation_accuracy"] > 0.75
 
 
 def test_the_transformer_learns_letters_that_count(tmp_path: Path) -> None:

@@ -95,12 +95,12 @@ def test_the_best_epoch_is_kept_from_wherever_the_run_goes_on(
         for later in steps[step:]:
             checkpoint.path_of(run, later).unlink()
         summary = train(data, run, resume=True, patience=5, keep_checkpoints=99, **RISING).summary
-        assert summary["steps"] == steps[-1]
+        assert summary.steps == steps[-1]
         assert bytes_of(run) == bytes_of(stopped)
         assert checkpoint.steps_of(run) == steps
         kept = json.loads((stopped / SUMMARY).read_text())
         for name in ("params_sha256", "stopped", "validation_loss", "receipt_sha256"):
-            assert summary[name] == kept[name]
+            assert summary.plain()[name] == kept[name]
 
 
 def test_the_checkpoint_of_the_best_epoch_outlives_the_others(
@@ -119,7 +119,7 @@ def test_of_epochs_that_are_equally_good_the_first_is_kept(data: Path) -> None:
     trained = train(data, None, patience=2, epochs=9, **small)
     losses = {line["validation_loss"] for line in trained.history}
     assert (len(losses), len(trained.history)) == (1, 3)
-    assert trained.summary["stopped"] == "no better validation loss since epoch 1"
+    assert trained.summary.stopped == "no better validation loss since epoch 1"
 
 
 def test_without_patience_the_last_epoch_is_kept(data: Path, tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_the_lines_of_metrics_count_steps_epochs_and_examples(data: Path, tmp_pa
     """Of 240 rows by 100: the last minibatch of an epoch has 40; the second epoch is cut short."""
     short: dict[str, Any] = {"epochs": None, "steps": 5, "patience": None}
     summary = train(data, tmp_path / "run", batch_size=100, log_every=1, **short).summary
-    assert (summary["steps"], summary["epochs"]) == (5, 2)
+    assert (summary.steps, summary.epochs) == (5, 2)
     found = metrics_of(tmp_path / "run")
     counts = [(line["epoch"], line["step"], line["examples"]) for line in found]
     steps = [(1, 1, 100), (1, 2, 200), (1, 3, 240), (2, 4, 340), (2, 5, 440)]
@@ -181,7 +181,7 @@ def test_an_epoch_whose_metrics_a_signal_kept_away_gets_them_later(
     with monkeypatch.context() as patched:  # asked in the evaluation, and no more
         patched.setattr(RunControl, "asked", lambda _: Ask.SIGUSR1)
         asked = fit(model, loaded, config, out=run, world=ALONE)
-    assert (asked.summary["stopped"], asked.summary["steps"]) == ("SIGUSR1", 3)
+    assert (asked.summary.stopped, asked.summary.steps) == ("SIGUSR1", 3)
     assert checkpoint.steps_of(run) == [3]
     assert asked.history == []
     fit(model, loaded, config, out=run, resume=True, world=ALONE)
@@ -199,7 +199,7 @@ def test_an_epoch_that_a_signal_cut_short_has_no_metrics_until_it_is_over(
     with monkeypatch.context() as patched:
         patched.setattr(RunControl, "before_update", lambda own: Ask.SIGUSR1 * (own.run.step == 1))
         asked = fit(model, loaded, config, out=run, world=ALONE)
-    assert (asked.summary["stopped"], asked.summary["steps"]) == ("SIGUSR1", 2)
+    assert (asked.summary.stopped, asked.summary.steps) == ("SIGUSR1", 2)
     assert asked.history == []
     assert checkpoint.steps_of(run)[-1] == 2
     assert not any("train_loss" in line for line in metrics_of(run))
@@ -229,8 +229,8 @@ def test_checkpoints_are_where_they_are_asked_for_and_at_the_end(
 def test_where_patience_ends_a_run_there_is_a_checkpoint(data: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     summary = train(data, run, patience=5, checkpoint_every="1000 steps", **RISING).summary
-    assert checkpoint.steps_of(run) == [summary["steps"]]
-    assert summary["saved"] == summary["steps"] < 3 * RISING["epochs"]
+    assert checkpoint.steps_of(run) == [summary.steps]
+    assert summary.saved == summary.steps < 3 * RISING["epochs"]
 
 
 # ---- the sum by MPI's own allreduce

@@ -17,7 +17,7 @@ from dptrain.level import in_use
 from dptrain.record import checkpoint
 from dptrain.record.receipt import head_of
 from dptrain.run import identity
-from dptrain.run.check import Verdict
+from dptrain.run.check import Difference, Verdict
 from dptrain.run.verify import verify
 from dptrain.train.state import State
 from dptrain.words import InputError
@@ -130,13 +130,13 @@ def test_a_bit_of_a_checkpoint_under_a_right_checksum(step: int, name: str, run:
     found = check(run, f"{step + 1}:")
     assert found.verdict == "different"
     assert found.first_difference is not None
-    assert found.first_difference["step"] == step + 1  # a checkpoint's parameters are compared too
-    assert found.first_difference["found"].keys() <= {"loss", "params", "optimizer.0"}
+    assert found.first_difference.step == step + 1  # a checkpoint's parameters are compared too
+    assert found.first_difference.found.keys() <= {"loss", "params", "optimizer.0"}
     found = check(run, "all")  # which passes the checkpoint on its way from the beginning
     assert found.verdict in ("different", "damaged")
     if found.first_difference is not None:
-        assert found.first_difference["step"] == step
-        assert found.first_difference["found"].keys() == {name}
+        assert found.first_difference.step == step
+        assert found.first_difference.found.keys() == {name}
 
 
 def test_a_value_of_a_checkpoint_under_a_right_checksum(run: Path) -> None:
@@ -153,7 +153,7 @@ def test_a_value_of_a_checkpoint_under_a_right_checksum(run: Path) -> None:
         checkpoint.write(path, arrays, state | {name: other})
         difference = check(run, "all").first_difference
         assert difference is not None, name
-        assert difference == {"step": 3, "receipt": {name: other}, "found": {name: value}}
+        assert difference == Difference(3, {name: other}, {name: value})
 
 
 def test_a_bit_of_the_model(run: Path) -> None:
@@ -246,9 +246,9 @@ def test_a_receipt_that_lies_under_right_hashes_is_found_by_a_replay(lie: str, r
     found = check(run, ":")
     assert found.verdict == "different"
     assert found.first_difference is not None
-    assert found.first_difference["step"] == 2
-    assert found.first_difference["found"].keys() == {name}
-    assert found.first_difference["receipt"][name] == lines[2][name]
+    assert found.first_difference.step == 2
+    assert found.first_difference.found.keys() == {name}
+    assert found.first_difference.receipt[name] == lines[2][name]
 
 
 def test_the_data(run: Path, made: Path, tmp_path: Path) -> None:
@@ -407,7 +407,7 @@ def test_a_run_that_a_signal_ended_and_that_goes_on(
     run, data = tmp_path / "run", made / "data.npz"
     stop_at(step, monkeypatch)
     summary = train(data, run, keep_checkpoints=NUM_STEPS - 1).summary
-    assert (summary["stopped"], summary["steps"], summary["saved"]) == ("SIGTERM", step, step)
+    assert (summary.stopped, summary.steps, summary.saved) == ("SIGTERM", step, step)
     assert (check(run).verdict, check(run).notes) == ("whole", [])
     assert check(run, "all").verdict == "identical"
     ended = [(run / name).read_bytes() for name in ("model.safetensors", "summary.json")]
@@ -423,9 +423,9 @@ def test_a_run_that_a_signal_ended_and_that_goes_on(
     assert f"gone on since its model and its summary, of step {step}, were" in found.notes[0]
     flip(run / "model.safetensors", 8 * (len(ended[0]) - 1))
     assert check(run).verdict == "damaged"
-    summary = {**summary, "train_loss": 0.5}
+    forged = summary.plain() | {"train_loss": 0.5}
     (run / "model.safetensors").write_bytes(ended[0])
-    (run / "summary.json").write_text(json.dumps(summary))
+    (run / "summary.json").write_text(json.dumps(forged))
     assert check(run, "all").verdict == "different"
 
 

@@ -40,9 +40,9 @@ def kept(metric: str, data: Path, model: MLP) -> tuple[int, list[float]]:
     digests = []
     for epochs in range(1, 15):
         shorter = TrainConfig(epochs=epochs, **MOVING)
-        digests.append(fit(model, loaded, shorter, world=ALONE).summary["params_sha256"])
-    epoch = digests.index(trained.summary["params_sha256"])
-    assert trained.summary[name] == trained.history[epoch][name]
+        digests.append(fit(model, loaded, shorter, world=ALONE).summary.params_sha256)
+    epoch = digests.index(trained.summary.params_sha256)
+    assert trained.summary.metrics[name] == trained.history[epoch][name]
     return epoch, [line[name] for line in trained.history]
 
 
@@ -94,13 +94,13 @@ def test_a_function_is_told_of_every_epoch_and_may_end_the_run(data: Path, tmp_p
     loaded, config = load_once(data), TrainConfig(epochs=5, batch_size=100)
     run, whole = tmp_path / "run", tmp_path / "whole"
     ended = fit(MLP([5, 4, 3]), loaded, config, out=run, on_epoch=three, world=ALONE)
-    assert ended.summary["stopped"] == "on_epoch ended it"
-    assert ended.summary["epochs"] == len(ended.history) == 3
+    assert ended.summary.stopped == "on_epoch ended it"
+    assert ended.summary.epochs == len(ended.history) == 3
     assert seen == ended.history
     assert json.loads((run / "summary.json").read_text())["stopped"] == "on_epoch ended it"
     assert dptrain.verify(run, "all", world=ALONE).verdict == "identical"
     found = fit(MLP([5, 4, 3]), loaded, config, out=run, resume=True, world=ALONE)
     fit(MLP([5, 4, 3]), loaded, config, out=whole, world=ALONE)
     assert metrics_of(run) == metrics_of(whole)
-    assert found.summary["stopped"] is None
+    assert found.summary.stopped is None
     assert dptrain.verify(run, "all", world=ALONE).verdict == "identical"

@@ -87,7 +87,7 @@ def cases() -> dict[str, Callable[[], str]]:
         found = hashlib.sha256(trained.params.tobytes())
         rows = data.train.inputs(slice(0, len(data.train)), model)
         found.update(rows.tobytes() + model.outputs(trained.params, rows).tobytes())
-        losses = [trained.summary[name] for name in ("train_loss", "validation_loss")]
+        losses = [trained.summary.metrics[name] for name in ("train_loss", "validation_loss")]
         return hashlib.sha256(found.digest() + np.array(losses).tobytes()).hexdigest()[:12]
 
     found: dict[str, Callable[[], str]] = {}

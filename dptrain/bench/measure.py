@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from dptrain.arrays import num_params
 from dptrain.bench.floors import least
 from dptrain.bench.results import Key, about, comparison, mean, parts
+from dptrain.checked import Plain
 from dptrain.config import BenchConfig, TrainConfig
 from dptrain.data.encode import Encoding
 from dptrain.data.feed import Rows
@@ -240,7 +241,7 @@ def bench(
     *,
     world: World,
     say: Callable[[str], None],
-) -> dict[str, Any]:
+) -> Plain:
     """Measure a model's step, and return what `bench --json` prints.
 
     Times are means over ranks, then medians over rounds. `say` is told of each round. Collective:

@@ -3,11 +3,11 @@
 import socket
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from dptrain.arrays import num_params
+from dptrain.checked import Plain
 from dptrain.config import Reduction, TrainConfig
 from dptrain.machine import CPUS, usable_cores
 from dptrain.model import Model
@@ -26,7 +26,7 @@ def mean(ranks: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: statistics.fmean(rank[name] for rank in ranks) for name in ranks[0]}
 
 
-def about(model: Model, config: TrainConfig, world: World) -> dict[str, Any]:
+def about(model: Model, config: TrainConfig, world: World) -> Plain:
     """Return what was measured, and where. Collective."""
     found = world.allgather((socket.gethostname(), usable_cores()))
     cores = {(host, core) for host, cores in found for core in cores}
@@ -49,7 +49,7 @@ def about(model: Model, config: TrainConfig, world: World) -> dict[str, Any]:
 
 def parts(
     means: Sequence[Mapping[str, float]], least: Mapping[str, float], array_bytes: int
-) -> dict[str, Any]:
+) -> Plain:
     """Return medians over rounds: a step's parts and floors, and what the floors are made of."""
     middle = {name: statistics.median(mean[name] for mean in means) for name in means[0]}
     rounds, step = [mean["step"] for mean in means], middle["step"]
@@ -78,9 +78,7 @@ def parts(
     }
 
 
-def comparison(
-    keys: Sequence[Key], size: int, means: Sequence[Mapping[str, float]]
-) -> dict[str, Any]:
+def comparison(keys: Sequence[Key], size: int, means: Sequence[Mapping[str, float]]) -> Plain:
     """Return medians over rounds of each run's times, and of the ratios within a round.
 
     The first of the runs is the one asked for, the second that with MPI's own Allreduce.

@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dptrain.checked import Plain
 from dptrain.figure import BLUE, ORANGE, SKY, VERMILION, drawing
 from dptrain.words import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Found = dict[str, Any]
+Found = Plain
 
 BESIDE: Any = {"textcoords": "offset points", "va": "center"}
 """How a bar's numbers stand beside it."""

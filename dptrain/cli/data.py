@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from dptrain.checked import Plain
 from dptrain.cli.help import Told
 from dptrain.cli.options import build, config_option, debug_option, json_option, setting
 from dptrain.cli.ranks import connect
@@ -86,7 +87,7 @@ class _Bar:
             print(f"part {done:,}/{parts:,}", file=sys.stderr)
 
 
-def _text(found: dict[str, Any]) -> str:
+def _text(found: Plain) -> str:
     """Return what is in a data set, for people."""
     more = f", {found['test_rows']:,} test rows" if "test_rows" in found else ""
     lines = [f"{found['data']}: {found['rows']:,} rows{more}", ""]

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from dptrain import launch as launches
+from dptrain.checked import Plain
 from dptrain.cli.help import Told
 from dptrain.cli.options import build, config_option, debug_option, json_option, setting
 from dptrain.cli.ranks import connect
@@ -75,11 +76,11 @@ def _misfits(error: InputError, as_json: bool) -> int:
     return 1
 
 
-def _status(found: dict[str, Any]) -> int:
+def _status(found: Plain) -> int:
     return int(any(check["status"] == "error" for check in found["checks"]))
 
 
-def _text(found: dict[str, Any]) -> str:
+def _text(found: Plain) -> str:
     """Return a line for each check, and below it what to do."""
     lines = []
     for check in found["checks"]:

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import click
 
-from dptrain.checked import Checked, option_name
+from dptrain.checked import Checked, Plain, option_name
 from dptrain.cli.help import Setting, Told
 from dptrain.cli.kinds import Name, Number, Numbers
 from dptrain.cli.ranks import connect_as
@@ -92,7 +92,7 @@ def setting(config: type, name: str, default: Any = ...) -> Callable[[Command], 
     return _option(config, item, default)
 
 
-def build(config: type[Config], values: dict[str, Any]) -> Config:
+def build(config: type[Config], values: Plain) -> Config:
     """Return a configuration of the options that a command has."""
     found = {item.name: values[item.name] for item in fields(config) if item.name in values}
     return config(**found)
@@ -113,9 +113,7 @@ def _read_config(ctx: click.Context, param: click.Parameter, path: str | None) -
     return path
 
 
-def _take_defaults(
-    ctx: click.Context, param: click.Parameter, values: dict[str, Any], path: str
-) -> None:
+def _take_defaults(ctx: click.Context, param: click.Parameter, values: Plain, path: str) -> None:
     """Make a file's values the options' defaults."""
     if ctx.default_map:
         raise click.BadParameter("a run goes on with its own settings: give it without --config")

@@ -1,10 +1,10 @@
 """dptrain evaluate and dptrain predict: what a stored run can be asked."""
 
 from pathlib import Path
-from typing import Any
 
 import click
 
+from dptrain.checked import Plain
 from dptrain.cli.help import Told
 from dptrain.cli.kinds import Name
 from dptrain.cli.options import config_option, debug_option, json_option, model_option
@@ -114,7 +114,7 @@ def predict(
     return 0
 
 
-def _evaluation_text(found: dict[str, Any]) -> str:
+def _evaluation_text(found: Plain) -> str:
     """Return an evaluation for people, with a line for each class or label."""
     from dptrain.record.progress import measures
 
@@ -131,7 +131,7 @@ def _evaluation_text(found: dict[str, Any]) -> str:
     return "\n".join(lines + (_table(found, names) if names else []))
 
 
-def _table(found: dict[str, Any], names: list[str]) -> list[str]:
+def _table(found: Plain, names: list[str]) -> list[str]:
     """Return the confusion matrix where there is one, and what is known of each class, in lines."""
     counts = found.get("confusion", [[] for _ in names])
     width = 2 + max(*map(len, names), *(len(str(max(row, default=0))) for row in counts))

@@ -6,12 +6,11 @@ from typing import Any
 
 import click
 
+from dptrain.checked import Plain
 from dptrain.words import shown
 
 
-def print_result(
-    values: dict[str, Any], as_json: bool, text: Callable[[dict[str, Any]], str]
-) -> None:
+def print_result(values: Plain, as_json: bool, text: Callable[[Plain], str]) -> None:
     """Print what a command found: as one JSON object, or as `text` puts it, each text `shown`."""
     click.echo(json.dumps(values) if as_json else text(_shown(values)))
 

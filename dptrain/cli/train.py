@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from dptrain import status
+from dptrain.checked import Plain
 from dptrain.cli.help import Told
 from dptrain.cli.kinds import Name
 from dptrain.cli.options import (
@@ -27,7 +28,7 @@ from dptrain.guard import CTRL_C, STOPS
 from dptrain.words import InputError, counted, file_name, quoted
 
 
-def _one_length(ctx: click.Context, values: dict[str, Any]) -> None:
+def _one_length(ctx: click.Context, values: Plain) -> None:
     """Of --epochs and --steps leave only the one from the nearer source: line, variable, file."""
     source = ParameterSource  # whose own order is another before click 8.4
     order = [source.COMMANDLINE, source.ENVIRONMENT, source.DEFAULT_MAP, source.DEFAULT]
@@ -38,7 +39,7 @@ def _one_length(ctx: click.Context, values: dict[str, Any]) -> None:
             values[key] = None
 
 
-def _dtype(ctx: click.Context, values: dict[str, Any]) -> str | None:
+def _dtype(ctx: click.Context, values: Plain) -> str | None:
     """Return the type that is asked for; with --model refuse what is the perceptron's alone."""
     names = [item.name for item in fields(ModelConfig)]
     given = {n for n in names if ctx.get_parameter_source(n) is not ParameterSource.DEFAULT}
@@ -141,15 +142,15 @@ def train(
         world=world,
     )
     if world.rank == 0:
-        print_result(trained.summary, as_json, _training_text)
+        print_result(trained.summary.plain(), as_json, _training_text)
     summary = trained.summary
-    if summary["stopped"] in STOPS.values():
-        later = status.CTRL_C if summary["stopped"] == CTRL_C else status.SAVED
-        return later if summary["saved"] == summary["steps"] else status.UNWRITTEN
-    return status.UNWRITTEN if summary["trouble"] else status.DONE
+    if summary.stopped in STOPS.values():
+        later = status.CTRL_C if summary.stopped == CTRL_C else status.SAVED
+        return later if summary.saved == summary.steps else status.UNWRITTEN
+    return status.UNWRITTEN if summary.trouble else status.DONE
 
 
-def _training_text(summary: dict[str, Any]) -> str:
+def _training_text(summary: Plain) -> str:
     """Return what a run came to, for people."""
     from dptrain.record.progress import measures
 

@@ -1,9 +1,8 @@
 """dptrain verify."""
 
-from typing import Any
-
 import click
 
+from dptrain.checked import Plain
 from dptrain.cli.help import Told
 from dptrain.cli.options import config_option, debug_option, json_option, model_option, quiet_option
 from dptrain.cli.ranks import connect, connect_as, level_option
@@ -59,7 +58,7 @@ def verify(
     return 0 if found.verdict in ("identical", "whole") else 1
 
 
-def _text(found: dict[str, Any]) -> str:
+def _text(found: Plain) -> str:
     """Return what was checked, for people."""
     marks = (("ok", "fine"), ("note", "notes"), ("wrong", "wrong"))
     lines = [f"{mark:<7}{line}" for mark, name in marks for line in found[name]]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.arrays import Array
+from dptrain.checked import Plain
 from dptrain.config import Scale, Task
 from dptrain.data.field import Field, field_of
 from dptrain.data.table import Column, Kind, Table
@@ -153,7 +154,7 @@ class Encoding:
             return replace(table, columns=tuple(by_name[name] for name in self.features))
         return table
 
-    def spec(self) -> dict[str, Any]:
+    def spec(self) -> Plain:
         """Return it as plain values; a scale that all inputs have in common as one number."""
         kept = ("name", "kind", "shape", "fill", "parts", "words")
         return {

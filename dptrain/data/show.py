@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from dptrain.checked import Plain
 from dptrain.data.feed import blocks
 from dptrain.data.seen import Seen, added, as_cell, in_words, seen
 from dptrain.data.table import Column, Table
@@ -18,7 +19,7 @@ MOST_LABELS = 100
 """Different targets up to which each is counted."""
 
 
-def look(table: Table, world: World) -> dict[str, Any]:
+def look(table: Table, world: World) -> Plain:
     """Return what is in a table, as plain values, the same on every rank.
 
     `rows`; `columns`, each with name, role, kind, and its gaps, least, mean, largest and how many
@@ -66,7 +67,7 @@ def _balance(table: Table, parts: list[Counter[Any] | None]) -> dict[str, int]:
     return {as_cell(target, value): count for value, count in whole.most_common()}
 
 
-def _about(column: Column, role: str, one: Seen) -> dict[str, Any]:
+def _about(column: Column, role: str, one: Seen) -> Plain:
     shape = list(column.values.shape[1:])
     about = {"name": column.name, "role": role, "kind": column.kind, "gaps": one.gaps}
     if shape:

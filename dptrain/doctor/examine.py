@@ -1,8 +1,8 @@
 """The whole examination: every rank looks, all try things out together, and all judge alike."""
 
 from pathlib import Path
-from typing import Any
 
+from dptrain.checked import Plain
 from dptrain.config import TrainConfig
 from dptrain.doctor.judge import MEASURED, Case, judge
 from dptrain.doctor.look import look
@@ -17,7 +17,7 @@ LONGEST = 2**22
 """Entries of the longest vector that is exchanged: enough to know longer ones by."""
 
 
-def examine(model: MLP, config: TrainConfig, out: Path, world: World) -> dict[str, Any]:
+def examine(model: MLP, config: TrainConfig, out: Path, world: World) -> Plain:
     """Return what `doctor --json` prints, equal on every rank. Collective."""
     everyone = world.allgather(look())
     needed = needs(model, config, world.nodes)

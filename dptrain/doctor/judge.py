@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from dptrain.doctor.look import Facts, Unknown
+from dptrain.doctor.place import Place
 from dptrain.launch import RIGHT_LAUNCHER, Launch, misfit
 from dptrain.level import one_level
 from dptrain.machine import crowded
@@ -37,8 +38,7 @@ class Case:
     launch: Launch | None
     threads: int
     needs: Needs
-    directory: Any
-    """See `place.try_out`."""
+    directory: Place | Unknown
     measured: dict[str, float]
     """The times of exchanges; empty where there is one rank only."""
 
@@ -210,37 +210,36 @@ def _directory(case: Case) -> Finding:
     found = case.directory
     if isinstance(found, Unknown):
         return Finding("error", found.why, "give another --out")
-    kind = f" ({found['type']})" if found["type"] else ""
-    text = f"{found['directory']}{kind}"
-    if found["fault"]:
-        return Finding("error", f"{text} {found['fault']}", "give another --out")
-    if found["unseen"]:
-        hosts = {case.everyone[rank]["host"] for rank in found["unseen"]}
+    text = f"{found.directory} ({found.type})" if found.type else found.directory
+    if found.fault:
+        return Finding("error", f"{text} {found.fault}", "give another --out")
+    if found.unseen:
+        hosts = {case.everyone[rank]["host"] for rank in found.unseen}
         return Finding(
             "warning",
             f"{text} is not seen on {_list(sorted(hosts))}",
             f"rank 0 alone writes, so a run is safe; but --resume must start on "
             f"{case.first['host']}, so give an --out that all nodes share",
         )
-    if not found["locks"]:
+    if not found.locks:
         return Finding(
             "warning",
             f"{text} knows no locks: two runs could write into one directory unnoticed",
             "take care not to start a run twice",
         )
-    if found["type"] in ("tmpfs", "ramfs"):
+    if found.type in ("tmpfs", "ramfs"):
         return Finding(
             "warning", f"{text} is memory, lost with the machine", "give an --out on a disk"
         )
     seen = "seen on all nodes" if len(case.nodes) > 1 else "usually shared between machines"
-    shared = f", {seen}" if found["shared"] or len(case.nodes) > 1 else ", of this machine"
+    shared = f", {seen}" if found.shared or len(case.nodes) > 1 else ", of this machine"
     return Finding("ok", f"{text}{shared}: can be written, flushed, renamed and locked in")
 
 
 def _room(case: Case) -> Finding:
     if isinstance(case.directory, Unknown):
         return Finding("warning", "not looked at", "see directory")
-    needed, free = case.needs.disk, case.directory["free"]
+    needed, free = case.needs.disk, case.directory.free
     checkpoint = _mb(case.needs.checkpoint)
     found = f"{_mb(needed)} needed, checkpoints of {checkpoint}; {_mb(free)} free"
     if needed <= free:

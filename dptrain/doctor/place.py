@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import uuid
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,26 @@ SHARED |= {"nfs", "nfs4", "orangefs", "panfs", "pvfs2", "smb3", "virtiofs", "wek
 """File systems that other machines usually have too."""
 
 
-def try_out(world: World, directory: Path) -> Any:
+@dataclass(frozen=True)
+class Place:
+    """What was found of a directory; `fault` is what can't be done in it."""
+
+    directory: str
+    type: str | None
+    """The file system's."""
+    shared: bool
+    free: int
+    """Bytes."""
+    fault: str | None
+    locks: bool
+    unseen: tuple[int, ...] = ()
+    """The ranks that don't see what rank 0 has written."""
+
+
+def try_out(world: World, directory: Path) -> Place | Unknown:
     """Return what rank 0 found of a directory, or of the nearest one above it that exists.
 
-    Under "type" the file system's, "shared", "free" bytes, "locks", "fault" (None, or what can't be
-    done) and "unseen": the ranks that don't see what rank 0 has written. `Unknown` where it could
-    not be looked at. Nothing is left behind. Collective: every rank must call this.
+    Nothing is left behind. Collective: every rank must call this.
     """
     probe: Path | None = None
     try:
@@ -33,9 +48,9 @@ def try_out(world: World, directory: Path) -> Any:
     finally:
         if isinstance(probe, Path):
             _remove(probe)
-    if isinstance(found, Unknown):
-        return found
-    return found | {"unseen": [rank for rank, seen in enumerate(sees) if not seen]}
+    if not isinstance(found, Place):
+        return Unknown(found.why)
+    return replace(found, unseen=tuple(rank for rank, seen in enumerate(sees) if not seen))
 
 
 def _nearest(directory: Path) -> Path:
@@ -53,19 +68,14 @@ def _sees(path: Any) -> bool:
     return attempt(path.exists) is True
 
 
-def _try_out(probe: Path) -> dict[str, Any]:
+def _try_out(probe: Path) -> Place:
     folder = probe.parent
     space = os.statvfs(folder)
     kind = attempt(lambda: file_system(folder, os.fsdecode(Path("/proc/mounts").read_bytes())))
     fault, locks = _use(probe)
-    return {
-        "directory": str(folder),
-        "type": None if isinstance(kind, Unknown) else kind,
-        "shared": kind in SHARED,
-        "free": space.f_bavail * space.f_frsize,
-        "fault": fault,
-        "locks": locks,
-    }
+    named = None if isinstance(kind, Unknown) else kind
+    free = space.f_bavail * space.f_frsize
+    return Place(str(folder), named, kind in SHARED, free, fault, locks)
 
 
 def _use(probe: Path) -> tuple[str | None, bool]:

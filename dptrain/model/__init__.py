@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from dptrain.arrays import Array, Floats, Layout, Weights
+from dptrain.checked import Plain
 from dptrain.config import ModelFile, Task
 from dptrain.words import InputError, is_text
 
@@ -115,7 +116,7 @@ def check_layout(model: Model) -> None:
             )
 
 
-def described(model: Model) -> dict[str, Any]:
+def described(model: Model) -> Plain:
     """Return what a model is, as plain values by which a run knows it again.
 
     dptrain's own by its class's name and its settings; one of one's own, such as a subclass, also
@@ -123,7 +124,7 @@ def described(model: Model) -> dict[str, Any]:
     public attributes that are plain values.
     """
     kind = type(model)
-    found: dict[str, Any] = {"class": kind.__qualname__}
+    found: Plain = {"class": kind.__qualname__}
     texts: Callable[[], list[str]] | None = getattr(model, "sources", None)
     if texts is not None:
         found["source"] = hashlib.sha256("\n".join(texts()).encode()).hexdigest()
@@ -150,7 +151,7 @@ def is_own(described: Any) -> bool:
     return isinstance(described, dict) and "source" in described
 
 
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+def _plain(values: Mapping[str, Any]) -> Plain:
     """Return those of some values that are public and that JSON knows, as it reads them again."""
     found = {}
     for name, value in values.items():

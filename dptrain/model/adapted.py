@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dptrain.arrays import Array, Floats
+from dptrain.checked import Plain
 from dptrain.config import Task
 from dptrain.model import Sums
 from dptrain.model.losses import LOSSES
@@ -81,7 +82,7 @@ class Adapted:
         parts = [*self._parts(), self.loss, self._transform, self.metrics]
         return sources_of(part for part in parts if part is not None)
 
-    def spec(self) -> dict[str, Any]:
+    def spec(self) -> Plain:
         """Return what settings the model has, as plain values."""
         return {"loss": name_of(self.loss)}
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from dptrain.checked import Plain
 from dptrain.config import ModelFile
 from dptrain.model import Model
 from dptrain.model.own_code import missing, one_thread, users_code
@@ -141,7 +142,7 @@ def _run(path: Path, text: bytes, seed: int) -> ModuleType:
     return module
 
 
-def _arguments(texts: tuple[str, ...]) -> dict[str, Any]:
+def _arguments(texts: tuple[str, ...]) -> Plain:
     """Return arguments by name: numbers, true, false, null and lists as in JSON, else texts."""
     found = {}
     for text in texts:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from dptrain.arrays import Array, Floats, Param, Weights, num_params
+from dptrain.checked import Plain
 from dptrain.config import Activation, DType, Init, Loss, LossChoice, ModelConfig, Task
 from dptrain.model import MakeGenerator, Sums, weight_sum
 from dptrain.model.activations import ACTIVATIONS
@@ -210,7 +211,7 @@ class MLP:
         keep = 4 * rows * sum(self.sizes[1:-1]) if self.config.dropout else 0
         return entries * self.dtype.itemsize + keep
 
-    def spec(self) -> dict[str, Any]:
+    def spec(self) -> Plain:
         """Return the keyword arguments that make this model again, as plain values."""
         settings = asdict(self.config)
         del settings["hidden"]

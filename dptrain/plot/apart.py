@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dptrain.checked import Plain
 from dptrain.config import TrainConfig
 from dptrain.record import receipt, rundir
 from dptrain.words import InputError
 
-Settings = dict[str, Any]
+Settings = Plain
 
 
 def apart(runs: Sequence[Path], left_out: Sequence[str] = ()) -> list[Settings]:

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from dptrain.checked import Plain
 from dptrain.plot.apart import apart, written
 from dptrain.plot.metrics import read_lines
 from dptrain.record import rundir
@@ -18,7 +19,7 @@ BEST = {"train_loss": min, "validation_loss": min, "validation_accuracy": max,
 SIGNALS = ("SIG", "Ctrl-C")
 """How what stopped a run begins, where it can go on; an early end by --patience is an end."""
 
-Row = dict[str, Any]
+Row = Plain
 
 
 def runs_in(directory: Path) -> list[Row]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.arrays import Forms
+from dptrain.checked import Plain
 from dptrain.record.files import names_in, open_plain, replace_file, sync_directory
 from dptrain.record.tensors import NAMES, read_arrays, read_header
 from dptrain.record.tensors import DamagedError as DamagedError
@@ -66,7 +67,7 @@ def encode(
     file that anyone can read. Written here, not by the library, to be hashed on the way, to need
     no second copy of the arrays, and to have the same bytes with each of the library's versions.
     """
-    header: dict[str, Any] = {"__metadata__": {"dptrain": json.dumps(state), "sha256": BLANK}}
+    header: Plain = {"__metadata__": {"dptrain": json.dumps(state), "sha256": BLANK}}
     stop = 0
     for name, array in tensors.items():
         if not array.flags.c_contiguous:
@@ -91,8 +92,8 @@ def write(path: Path, tensors: Mapping[str, NDArray[Any]], state: Mapping[str, A
 
 
 def read(
-    path: Path, fits: Callable[[dict[str, Any], Forms], object] = lambda *_: None
-) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    path: Path, fits: Callable[[Plain, Forms], object] = lambda *_: None
+) -> tuple[dict[str, NDArray[Any]], Plain]:
     """Return the arrays and the values of a checkpoint, once every byte has been checked.
 
     `fits` is called before there is memory for the arrays, with the values and the forms that are

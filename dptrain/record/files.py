@@ -11,8 +11,9 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
+from dptrain.checked import Plain
 from dptrain.words import InputError
 
 NO_FILE = "it is no plain file; put a copy of the file there"
@@ -142,7 +143,7 @@ def shortened(name: str, limit: int) -> str:
     return name
 
 
-def read_object(text: bytes | str) -> dict[str, Any]:
+def read_object(text: bytes | str) -> Plain:
     """Return the JSON object that a text is; ValueError where it is none."""
     try:
         found = json.loads(text)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.checked import Plain
 from dptrain.record.files import lines_of, read_object
 from dptrain.record.rundir import METRICS, RECEIPT
 from dptrain.words import InputError
@@ -52,7 +53,7 @@ def step_line(step: int, rows: str, loss: float, params: str | None, previous: s
     ).encode()
 
 
-def lost_metrics(step: int) -> dict[str, Any]:
+def lost_metrics(step: int) -> Plain:
     """Return what to say where lines of the metrics are gone, of steps up to this one."""
     return {"step": step, "changed": {}, "lost": METRICS}
 
@@ -66,18 +67,37 @@ class Step(NamedTuple):
     params: str | None
 
 
+class Note(NamedTuple):
+    """What a run that went on has changed, after which step; `lost` where lines of metrics are."""
+
+    step: int
+    changed: Plain
+    lost: bool
+
+
+class End(NamedTuple):
+    """What a run came to, after which step, and the SHA-256 of its model's file."""
+
+    step: int
+    end: Plain
+    model: str
+
+    def plain(self) -> Plain:
+        """Return it as the receipt's last line has it."""
+        return self._asdict()
+
+
 @dataclass
 class Receipt:
     """What the lines of a receipt so far say, but for the steps; their chain holds."""
 
-    first: dict[str, Any] = field(default_factory=dict)
+    first: Plain = field(default_factory=dict)
     """What the run was when it began."""
-    run: dict[str, Any] = field(default_factory=dict)
+    run: Plain = field(default_factory=dict)
     """What it is after all lines so far."""
-    notes: list[dict[str, Any]] = field(default_factory=list)
-    """Lines that say what a run that went on has changed, and after which step."""
-    end: dict[str, Any] | None = None
-    """The line that says what the run came to, where that is the last one."""
+    notes: list[Note] = field(default_factory=list)
+    end: End | None = None
+    """Where the run has ended."""
     num_steps: int = 0
     last_params: str | None = None
     """The digest of the parameters after the last step, where it was taken."""
@@ -85,12 +105,12 @@ class Receipt:
     head: str = ""
     """The hash of the last line."""
 
-    def run_before(self, step: int) -> dict[str, Any]:
+    def run_before(self, step: int) -> Plain:
         """Return what the run was when it did a step: as it began, and what had changed by then."""
         found = self.first
         for note in self.notes:
-            if note["step"] < step:
-                found = merged(found, note["changed"])
+            if note.step < step:
+                found = merged(found, note.changed)
         return found
 
     def take(self, line: bytes) -> Step | None:
@@ -130,10 +150,10 @@ class Receipt:
         if type(values["step"]) is not int or values["step"] != self.num_steps:
             raise ValueError(f"it is of step {values['step']}, after {self.num_steps}")
         if values.keys() == {"step", "end", "model"}:
-            self.end = {**values, "end": {**values["end"]}}
+            self.end = End(values["step"], {**values["end"]}, values["model"])
         elif values.keys() - {"lost"} == {"step", "changed"}:
             self.run = merged(self.run, values["changed"])
-            self.notes.append(values)
+            self.notes.append(Note(values["step"], values["changed"], "lost" in values))
         else:
             raise ValueError(f"it says {', '.join(values)}")
         return None, previous
@@ -185,7 +205,7 @@ def head_at(run: Path, num_lines: int) -> str:
     return head_of(line)
 
 
-def merged(run: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
+def merged(run: Mapping[str, Any], changed: Mapping[str, Any]) -> Plain:
     """Return what a run is once things have changed; None stands for what is no longer there."""
     settings = {**run["settings"], **changed.get("settings", {})}
     found = {**run, **changed, "settings": {k: v for k, v in settings.items() if v is not None}}
@@ -198,10 +218,10 @@ def unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     return [n for n in names if one.get(n) != other.get(n) or (n in one) != (n in other)]
 
 
-def differences(run: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+def differences(run: Mapping[str, Any], other: Mapping[str, Any]) -> Plain:
     """Return what of `other` is not as in `run`, in the form that `merged` takes."""
 
-    def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> Plain:
         names = dict.fromkeys([*new, *old])
         return {name: new.get(name) for name in names if old.get(name) != new.get(name)}
 

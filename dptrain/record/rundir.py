@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import tomli_w
 
+from dptrain.checked import Plain
 from dptrain.record.files import (
     open_plain,
     raw_lines_of,
@@ -131,7 +132,7 @@ def toml(values: Mapping[str, Any], comment: str) -> bytes:
     return content
 
 
-def from_toml(content: bytes) -> dict[str, Any]:
+def from_toml(content: bytes) -> Plain:
     """Return the settings in a TOML file, perhaps a stranger's; ValueError where it is none.
 
     TOML as far as settings need it: numbers of 64 bits, no NUL in names, no keys within keys, as
@@ -176,7 +177,7 @@ def _read_name(name: str) -> str:
     return found
 
 
-def read_toml(file: BinaryIO, path: Path) -> dict[str, Any]:
+def read_toml(file: BinaryIO, path: Path) -> Plain:
     """Return the settings in an open file; InputError where it is no TOML file."""
     try:
         return from_toml(file.read(SETTINGS + 1))
@@ -184,7 +185,7 @@ def read_toml(file: BinaryIO, path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is no TOML file: {error}") from None
 
 
-def read_config(directory: Path, *, local: bool = False) -> dict[str, Any]:
+def read_config(directory: Path, *, local: bool = False) -> Plain:
     """Return the settings of a run under their options' names.
 
     `local`: every rank reads for itself, so that what is missing may be missing on some only.
@@ -218,7 +219,7 @@ def metrics_lines(directory: Path, num_lines: int) -> list[bytes]:
     return [line[:-1] for line in lines if line.endswith(b"\n")]
 
 
-def numbers_of(line: bytes) -> dict[str, Any]:
+def numbers_of(line: bytes) -> Plain:
     """Return a line of metrics; ValueError where it is none, which has numbers only."""
     values = read_object(line)
     for name, value in values.items():
@@ -228,8 +229,8 @@ def numbers_of(line: bytes) -> dict[str, Any]:
 
 
 def read_tensors(
-    path: Path, fits: "Callable[[dict[str, Any], Forms], object]" = lambda *_: None
-) -> "tuple[dict[str, NDArray[Any]], dict[str, Any]]":
+    path: Path, fits: "Callable[[Plain, Forms], object]" = lambda *_: None
+) -> "tuple[dict[str, NDArray[Any]], Plain]":
     """Return the named arrays and the plain values of a file from `checkpoint.encode`.
 
     `fits` is called with the values and the arrays' forms before there is memory for the arrays.

@@ -4,11 +4,12 @@ import errno
 import math
 import os
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
 from dptrain.arrays import Array, Form, Forms
+from dptrain.checked import Plain
 from dptrain.record.files import PIECE, TEXT, read_object
 
 NAMES = {"float32": "F32", "float64": "F64", "float16": "F16", "bool": "BOOL", "uint8": "U8"}
@@ -20,7 +21,7 @@ class DamagedError(Exception):
     """A file is not what was written: says how that shows."""
 
 
-def read_header(file: BinaryIO) -> tuple[bytes, dict[str, Any], Forms]:
+def read_header(file: BinaryIO) -> tuple[bytes, Plain, Forms]:
     """Return what stands before the arrays: its bytes, the values it holds, the arrays' forms.
 
     The arrays follow in this order, and the file ends with the last. DamagedError where they can't.
@@ -51,7 +52,7 @@ def read_header(file: BinaryIO) -> tuple[bytes, dict[str, Any], Forms]:
     return start + text, values, forms
 
 
-def _form(name: str, about: dict[str, Any]) -> Form:
+def _form(name: str, about: Plain) -> Form:
     """Return the form that a header says an array has; DamagedError where it can't be one."""
     kind = next((kind for kind, code in NAMES.items() if code == about.get("dtype")), None)
     shape = about.get("shape")

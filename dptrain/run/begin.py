@@ -5,8 +5,8 @@ import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
+from dptrain.checked import Plain
 from dptrain.config import TrainConfig
 from dptrain.data.prepare import Data
 from dptrain.record import checkpoint, receipt, rundir
@@ -120,7 +120,7 @@ def _replace_metrics(path: Path, lines: list[bytes]) -> None:
 def _open_files(
     directory: Path,
     start: resume.Start,
-    changed: dict[str, Any],
+    changed: Plain,
     now: Identity,
     config: TrainConfig,
     lock: int,

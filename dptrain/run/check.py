@@ -6,21 +6,29 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dptrain.checked import Plain
 from dptrain.record import checkpoint, receipt, rundir
 from dptrain.record.files import PIECE, TEXT, is_there, open_plain, read_object
-from dptrain.record.receipt import Receipt
+from dptrain.record.receipt import End, Receipt
 from dptrain.record.rundir import FREE
 from dptrain.reduce.digest import digest
+from dptrain.run.outcome import UNCOVERED
 from dptrain.run.saved import Saved
 from dptrain.run.trained import params_in
 from dptrain.words import InputError
 from dptrain.world import World
 
-UNCOVERED = ("ranks", "seconds", "samples_per_second", "trouble", "saved", "run")
-"""What of a summary no receipt covers: how long the run took, on what, and where it is."""
-
 Checkpoints = dict[int, tuple[dict[str, str], Saved]]
 """Of each checkpoint by step: digests of its parameters and of its best, and what it says."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where something came out otherwise: what is in the run, and what was found."""
+
+    step: int
+    receipt: Plain
+    found: Plain
 
 
 @dataclass
@@ -41,8 +49,7 @@ class Verdict:
     """The first and last step that were done once more."""
     replayed_from: int = 0
     """The step of the checkpoint that this began with; 0 for the run's own beginning."""
-    first_difference: dict[str, Any] | None = None
-    """The first step where something came out otherwise, what is in the run and what was found."""
+    first_difference: Difference | None = None
 
     @property
     def verdict(self) -> str:
@@ -53,7 +60,7 @@ class Verdict:
             return "damaged"
         return "identical" if self.replayed else "whole"
 
-    def values(self) -> dict[str, Any]:
+    def values(self) -> Plain:
         """Return it as plain values."""
         return {"verdict": self.verdict, **asdict(self)}
 
@@ -65,8 +72,8 @@ class Found:
     receipt: Receipt
     within: dict[int, bool] = field(default_factory=dict)
     """Of each checkpoint that is whole, by step, whether its epoch has yet to be measured."""
-    ends: list[dict[str, Any]] = field(default_factory=list)
-    """What the run says it came to, each in the form of the receipt's last line."""
+    ends: list[End] = field(default_factory=list)
+    """What the run says it came to, by its receipt and by its summary."""
 
 
 @dataclass
@@ -86,7 +93,7 @@ class Lines:
     """What was looked for in a receipt, while all of it was read."""
 
     receipt: Receipt
-    marks: dict[int, tuple[str, int, dict[str, Any]]]
+    marks: dict[int, tuple[str, int, Plain]]
     """By the number of a line that a checkpoint names: its hash, its step, what the run was."""
     params: dict[int, str | None]
     """The digest of the parameters after the steps of checkpoints."""
@@ -124,7 +131,7 @@ def check_files(run: Path, verdict: Verdict, *, handed: bool = False) -> Found:
         right = {*lines.known, *digests.values()}
     if handed and not is_there(run / rundir.SUMMARY):
         if found.end is not None and model is not None:
-            _check_model(found.end["model"], model.file, model, right, verdict)
+            _check_model(found.end.model, model.file, model, right, verdict)
         return Found(found, within, [] if found.end is None else [found.end])
     return Found(found, within, _check_end(run, found, model, right, verdict))
 
@@ -216,7 +223,7 @@ def _check_config(run: Path, found: Receipt, verdict: Verdict) -> None:
 
 def _check_end(
     run: Path, found: Receipt, model: StoredModel | None, right: set[str | None], verdict: Verdict
-) -> list[dict[str, Any]]:
+) -> list[End]:
     """Check what a run has written at its end, model and summary, against its receipt's last line.
 
     `right` are the digests that the model's parameters can have. See `Found.ends` for what is
@@ -227,26 +234,26 @@ def _check_end(
     if stored is None:
         return said
     end, receipt_sha256 = stored
-    if type(end["step"]) is int and 0 < end["step"] < found.num_steps:
+    if type(end.step) is int and 0 < end.step < found.num_steps:
         verdict.notes.append(
-            f"the run has gone on since its model and its summary, of step {end['step']}, were "
+            f"the run has gone on since its model and its summary, of step {end.step}, were "
             "written: only a replay of that step checks them"
         )
         return [end, *said]
     if found.end is None:
         verdict.wrong.append(
             f"{rundir.RECEIPT}: no line of the end that {rundir.SUMMARY} tells of, after step "
-            f"{end['step']}; --resume writes both again"
+            f"{end.step}; --resume writes both again"
         )
         return said
-    other = receipt.unlike(found.end["end"], end["end"])
+    other = receipt.unlike(found.end.end, end.end)
     if other:
         verdict.wrong.append(f"{rundir.SUMMARY}: not as in the receipt: {', '.join(other)}")
     elif receipt_sha256 != found.head:
         verdict.wrong.append(f"{rundir.SUMMARY}: names another last line of the receipt")
     else:
         verdict.fine.append(f"{rundir.SUMMARY}: as the receipt's last line says")
-    _check_model(found.end["model"], end["model"], model, right, verdict)
+    _check_model(found.end.model, end.model, model, right, verdict)
     return said
 
 
@@ -273,7 +280,7 @@ def _note_missing(run: Path, kept: Checkpoints, verdict: Verdict) -> None:
 
 def _stored_end(
     run: Path, found: Receipt, model: StoredModel | None, verdict: Verdict
-) -> tuple[dict[str, Any], Any] | None:
+) -> tuple[End, Any] | None:
     """Return what model and summary say of a run's end, and of the receipt; None if not whole."""
     there = [name for name in (rundir.MODEL, rundir.SUMMARY) if is_there(run / name)]
     if not there:
@@ -290,7 +297,7 @@ def _stored_end(
         with open_plain(run / rundir.SUMMARY, TEXT) as file:
             summary = read_object(file.read())
         named = {name: summary.pop(name) for name in (*UNCOVERED, "receipt_sha256")}
-        end = {"step": summary["steps"], "end": summary, "model": model.file}
+        end = End(summary["steps"], summary, model.file)
     except (OSError, ValueError, KeyError) as error:
         verdict.wrong.append(f"{rundir.SUMMARY}: damaged: {error!r}")
         return None

@@ -5,11 +5,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dptrain.checked import Checked, option_name
+from dptrain.checked import Checked, Plain, option_name
 from dptrain.config import FROM_PYTHON, DataConfig, MadeByFile, ModelConfig, TrainConfig
 from dptrain.words import InputError
 
-Settings = dict[str, Any]
+Settings = Plain
 """Settings by their options' names, plain values as a run stores them."""
 
 C = TypeVar("C", bound=Checked)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from dptrain.arrays import Array
+from dptrain.checked import Plain
 from dptrain.config import DataConfig
 from dptrain.data.converted import FORMAT, MANIFEST, Place, places
 from dptrain.data.encode import Encoding
@@ -134,7 +135,7 @@ def convert(
         (out / UNFINISHED).unlink()
 
 
-def _begin(out: Path, plan: Plan, start: dict[str, Any]) -> Journal:
+def _begin(out: Path, plan: Plan, start: Plain) -> Journal:
     """Return the list of what is done, of a directory that is begun or gone on with."""
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -196,7 +197,7 @@ def _finish(out: Path, plan: Plan, done: list[Any], world: World) -> None:
     table, columns = plan.table, []
     for number, place in enumerate(plan.places):
         column, whole = place.column, added([Seen(*noted[number]) for _, noted in done])
-        about: dict[str, Any] = {
+        about: Plain = {
             "name": column.name, "role": place.role, "kind": column.kind,
             "array": place.array, "number": place.number,
             "statistics": asdict(whole) | {"mean": whole.mean},
@@ -227,7 +228,7 @@ def _finish(out: Path, plan: Plan, done: list[Any], world: World) -> None:
             write_whole(out / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
 
 
-def _facts(table: Table, world: World, finite: bool) -> dict[str, Any]:
+def _facts(table: Table, world: World, finite: bool) -> Plain:
     """Return what training would read all rows for. Collective."""
     fields = tuple(Field(c.name, c.kind, tuple(c.values.shape[1:])) for c in table.columns)
     none = np.zeros(0)

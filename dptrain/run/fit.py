@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from dptrain.run.control import MetricsFile, OnEpoch, RunControl
 from dptrain.run.identity import check_equal, check_programs, warn_of_machines
 from dptrain.run.outcome import circumstances, outcome
 from dptrain.run.ready import check_fits
-from dptrain.run.trained import Trained, end_line
+from dptrain.run.trained import Trained, end_of
 from dptrain.streams import tell, warn
 from dptrain.threads import blas_threads
 from dptrain.train.control import Control, Sink
@@ -52,7 +53,7 @@ def fit(
     """Train a model and return it, with the same bytes on any number of ranks.
 
     SIGINT, SIGTERM and SIGUSR1 end the run after the step at hand, saved where there is `out`;
-    `summary["stopped"]` says so.
+    `summary.stopped` says so.
 
     Parameters
     ----------
@@ -113,13 +114,14 @@ def fit(
                 sinks: list[Sink] = [bar, *([] if writer is None else [MetricsFile(writer)])]
                 train(run, data, config, world, control, sinks)
                 trained = _ended(run, data, config, world, control)
-    trained.summary.update(circumstances(run, world, control))
+    trained = replace(trained, summary=circumstances(trained.summary, run, world, control))
     if writer is not None:
         try:
             trained.save(writer.run)
         except InputError as error:  # the last checkpoint has it all the same
             writer.note_trouble(str(error))
-            trained.summary["trouble"] = writer.trouble
+            summary = replace(trained.summary, trouble=writer.trouble)
+            trained = replace(trained, summary=summary)
     return trained
 
 
@@ -152,7 +154,7 @@ def _ended(
     trained = Trained(run.model, params, data.encoding, found, run.history, config.threads)
     if control.writer is not None:
         control.writer.flush()  # lost metrics are noted before the run's end, not after
-        control.writer.say(end_line(trained))
+        control.writer.say(end_of(trained).plain())
     return trained
 
 

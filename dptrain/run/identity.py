@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from dptrain.checked import Plain
 from dptrain.config import TrainConfig
 from dptrain.data.feed import Rows
 from dptrain.data.prepare import Data
@@ -168,7 +169,7 @@ def identity(
     )
 
 
-def changes(stored: Identity, now: Identity, *, force: bool) -> dict[str, Any]:
+def changes(stored: Identity, now: Identity, *, force: bool) -> Plain:
     """Return what has changed since a run began, to be noted; nothing where nothing counts.
 
     Raises

@@ -2,51 +2,95 @@
 
 import hashlib
 import math
-from typing import Any
+from dataclasses import dataclass, field, fields, replace
 
 from dptrain.arrays import Floats
+from dptrain.checked import Plain
 from dptrain.config import TrainConfig
 from dptrain.run.control import RunControl
 from dptrain.train.state import Metrics, Training
 from dptrain.world import World
 
+UNCOVERED = ("ranks", "seconds", "samples_per_second", "trouble", "saved", "run")
+"""What of a summary no receipt covers: how long the run took, on what, and where it is."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run came to, and how; empty for a model that was loaded."""
+
+    params_sha256: str = ""
+    num_params: int = 0
+    shards: int = 0
+    threads: int = 0
+    reduce: str = ""
+    steps: int = 0
+    epochs: int = 0
+    stopped: str | None = None
+    """Why it ended before its last step, if it did."""
+    metrics: Metrics = field(default_factory=dict)
+    """Losses and metrics by name: train_loss, validation_accuracy, test_loss and so on."""
+    ranks: int = 0
+    seconds: float = 0.0
+    samples_per_second: float = 0.0
+    receipt_sha256: str | None = None
+    """Of the receipt's last line."""
+    trouble: str | None = None
+    """The first thing that could not be written, if anything."""
+    saved: int | None = None
+    """The step of the last checkpoint, if that could be written."""
+    run: str | None = None
+    """The run directory."""
+
+    def plain(self) -> Plain:
+        """Return it as `train --json` prints it, each metric beside the others."""
+        found: Plain = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            found |= value if item.name == "metrics" else {item.name: value}
+        return found
+
+    def covered(self) -> Plain:
+        """Return what a receipt says of it: all that is free of times and ranks."""
+        others = (*UNCOVERED, "receipt_sha256")
+        return {name: value for name, value in self.plain().items() if name not in others}
+
 
 def outcome(
     run: Training, params: Floats, test: Metrics, config: TrainConfig, world: World
-) -> dict[str, Any]:
-    """Return what a run came to, free of times and ranks: what its receipt says of its end.
+) -> Summary:
+    """Return what a run came to, without times, ranks and files.
 
     `params` [n] are those of the model, `test` the metrics of the test rows. Collective: every
     rank must call this.
     """
     kept = {"train_loss": run.train_loss} if run.seen else run.kept_metrics
     first = world.rank == 0
-    return {
-        "params_sha256": world.broadcast(first and hashlib.sha256(params.data).hexdigest()),
-        "num_params": len(params),
-        "shards": run.order.num_shards,
-        "threads": config.threads,
-        "reduce": config.reduce,
-        "steps": run.step,
-        "epochs": math.ceil(run.step / run.order.steps_per_epoch),
-        "stopped": run.stopped,
-        **kept,
-        **{f"test_{name}": value for name, value in test.items()},
-    }
+    return Summary(
+        world.broadcast(first and hashlib.sha256(params.data).hexdigest()),
+        len(params),
+        run.order.num_shards,
+        config.threads,
+        config.reduce,
+        run.step,
+        math.ceil(run.step / run.order.steps_per_epoch),
+        run.stopped,
+        kept | {f"test_{name}": value for name, value in test.items()},
+    )
 
 
-def circumstances(run: Training, world: World, control: RunControl) -> dict[str, Any]:
-    """Return how a run came to it: times, ranks and files. Collective."""
+def circumstances(found: Summary, run: Training, world: World, control: RunControl) -> Summary:
+    """Return a summary with how the run came to it: times, ranks and files. Collective."""
     writer = control.writer
-    files = writer and {
-        "receipt_sha256": writer.head,
-        "trouble": writer.trouble,
-        "saved": writer.saved,
-        "run": str(writer.run),
-    }
-    return {
-        "ranks": world.size,
-        "seconds": run.seconds,
-        "samples_per_second": control.examples_per_second,
-        **(world.broadcast(files) or {"run": None}),
-    }
+    files = writer and (writer.head, writer.trouble, writer.saved, str(writer.run))
+    head, trouble, saved, path = world.broadcast(files) or (None, None, None, None)
+    return replace(
+        found,
+        ranks=world.size,
+        seconds=run.seconds,
+        samples_per_second=control.examples_per_second,
+        receipt_sha256=head,
+        trouble=trouble,
+        saved=saved,
+        run=path,
+    )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dptrain.arrays import Array
+from dptrain.checked import Plain
 from dptrain.config import DataConfig
 from dptrain.data.check import check_rows
 from dptrain.data.encode import Encoding
@@ -32,7 +33,7 @@ from dptrain.world import World, collective
 @collective
 def evaluate_run(
     run: str, paths: Sequence[str], target: Sequence[str], world: World, model: str | None = None
-) -> dict[str, Any]:
+) -> Plain:
     """Return the loss and the metrics of a stored model on the rows of some files.
 
     Without files: on the run's own test rows. Of a file that holds test rows these are taken.

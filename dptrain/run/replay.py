@@ -1,26 +1,27 @@
 """Steps of a run done once more, and compared with what the run says of them."""
 
 from collections import deque
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from dptrain.arrays import Array
+from dptrain.checked import Plain
 from dptrain.config import TrainConfig
 from dptrain.data.prepare import Data
 from dptrain.guard import STOPS
 from dptrain.order import Batch
 from dptrain.record import checkpoint, receipt, rundir
-from dptrain.record.receipt import Receipt, Step
+from dptrain.record.receipt import End, Receipt, Step
 from dptrain.reduce.digest import digest
-from dptrain.run.check import Found
+from dptrain.run.check import Difference, Found
 from dptrain.run.config import RunConfig
 from dptrain.run.control import BY_FUNCTION
 from dptrain.run.identity import LENGTH, NOTED
 from dptrain.run.outcome import outcome
 from dptrain.run.resume import Start, find
 from dptrain.run.saved import told
-from dptrain.run.trained import Trained, end_line
+from dptrain.run.trained import Trained, end_of
 from dptrain.streams import warn
 from dptrain.train.control import Control, Sink
 from dptrain.train.evaluate import evaluate
@@ -65,13 +66,14 @@ class Replay(Control):
         self._pause = self._last = start
         self.sinks: list[Sink] = []
         self.different = False
-        self.first_difference: dict[str, Any] | None = None
+        self.first_difference: Difference | None = None
 
     def go(self, last: int) -> None:
         """Do the steps up to the last one, epoch by epoch as the run did. Collective."""
         run, ends = self._run, self._found.ends
         self._last = last
-        pauses = {line["step"] for line in (*self._found.receipt.notes, *ends)} | {last}
+        notes = self._found.receipt.notes
+        pauses = {*(note.step for note in notes), *(end.step for end in ends), last}
         for self._pause in sorted(step for step in pauses if run.step < step <= last):
             while run.step < self._pause and not self.different:
                 with self._world.together():
@@ -80,16 +82,16 @@ class Replay(Control):
                 run.stopped, run.num_steps = None, config.num_steps(run.order.steps_per_epoch)
                 train_epoch(run, self._config, self._world, self, self.sinks)
                 if not self.different:
-                    self._close([end for end in ends if end["step"] == run.step])
+                    self._close([end for end in ends if end.step == run.step])
 
-    def _close(self, ends: list[dict[str, Any]]) -> None:
+    def _close(self, ends: list[End]) -> None:
         """Measure the epoch if it is over, and compare what the run comes to with its ends here.
 
         Where a signal ended it, it was before the test rows were measured, and perhaps before this.
         """
         run = self._run
         run.stopped = None
-        early = [end for end in ends if _signal(end) and "validation_loss" not in end["end"]]
+        early = [end for end in ends if _signal(end) and "validation_loss" not in end.end]
         for end in early:
             self._compare_end(end)
         if run.epoch_is_over:
@@ -120,15 +122,12 @@ class Replay(Control):
         if not self._found.within.get(self._run.step, True):
             self._compare_checkpoint()
 
-    def _compare(self, stored: dict[str, Any], found: dict[str, Any]) -> None:
+    def _compare(self, stored: Plain, found: Plain) -> None:
         """Note the first values that are not as they are stored; the run stops with them."""
         wrong = receipt.unlike(stored, found)
         if wrong and not self.different:
-            self.first_difference = {
-                "step": self._run.step,
-                "receipt": {name: stored.get(name) for name in wrong},
-                "found": {name: found.get(name) for name in wrong},
-            }
+            there, here = ({name: each.get(name) for name in wrong} for each in (stored, found))
+            self.first_difference = Difference(self._run.step, there, here)
             self._run.stopped, self.different = "different", True
 
     def _next(self) -> Step:
@@ -150,13 +149,13 @@ class Replay(Control):
             return
         arrays, state = snapshot(self._run)
         values = state.plain()
-        both: tuple[dict[str, Any], dict[str, Any]] = {}, {}
+        both: tuple[Plain, Plain] = {}, {}
         if self._world.rank == 0:
             try:
                 stored = checkpoint.read(checkpoint.path_of(self._path, step))
                 for name in ("run", "receipt_lines", "receipt_sha256"):  # which have been checked
                     stored[1].pop(name, None)
-                if any("lost" in note for note in self._found.receipt.notes):
+                if any(note.lost for note in self._found.receipt.notes):
                     stored[1].pop("metrics_lines", None)
                 else:
                     values["metrics_lines"] = self._metrics_lines
@@ -165,7 +164,7 @@ class Replay(Control):
                 pass
         self._compare(*self._world.broadcast(both))
 
-    def _compare_end(self, end: dict[str, Any]) -> None:
+    def _compare_end(self, end: End) -> None:
         """Compare what the run comes to here with what it says of its end."""
         run, known, signal = self._run, self._found.receipt, _signal(end)
         over = run.step == run.num_steps and run.seen == 0
@@ -176,30 +175,30 @@ class Replay(Control):
             test = evaluate(run.model, params, self._data.test, self._world)
         summary = outcome(run, params, test, self._config, self._world)
         if signal is not None and not (over and self._data.test is None):
-            summary["stopped"] = signal
+            summary = replace(summary, stopped=signal)
         elif not over and run.stopped is None:
-            by_function = run.seen == 0 and end["end"].get("stopped") == BY_FUNCTION
+            by_function = run.seen == 0 and end.end.get("stopped") == BY_FUNCTION
             early = f"{run.num_steps - run.step} steps before its end"
-            summary["stopped"] = BY_FUNCTION if by_function else early
-        line: dict[str, Any] = {}
+            summary = replace(summary, stopped=BY_FUNCTION if by_function else early)
+        here = None
         if self._world.rank == 0:
             version = str(known.run_before(run.step).get("dptrain"))
             encoding, threads = self._data.encoding, self._config.threads
             trained = Trained(run.model, params, encoding, summary, threads=threads)
-            line = end_line(trained, version)
-        line = self._world.broadcast(line)
-        self._compare(end["end"] | {"model": end["model"]}, line["end"] | {"model": line["model"]})
+            here = end_of(trained, version)
+        here = self._world.broadcast(here)
+        self._compare(end.end | {"model": end.model}, here.end | {"model": here.model})
         run.params[:] = going
         run.reducer.allgather()
 
 
-def _signal(end: dict[str, Any]) -> str | None:
+def _signal(end: End) -> str | None:
     """Return the signal that ended a run; None where none did."""
-    stopped = end["end"].get("stopped")
+    stopped = end.end.get("stopped")
     return str(stopped) if stopped in STOPS.values() else None
 
 
-def _hashes(arrays: dict[str, Array]) -> dict[str, Any]:
+def _hashes(arrays: dict[str, Array]) -> Plain:
     """Return a digest of each array in a checkpoint."""
     return {name: digest(World(), array.reshape(-1)) for name, array in arrays.items()}
 
@@ -207,15 +206,15 @@ def _hashes(arrays: dict[str, Array]) -> dict[str, Any]:
 def check_unchanged(found: Receipt, start: int, last: int) -> None:
     """Raise InputError where the run went on otherwise within the steps to be replayed."""
     for note in found.notes:
-        settings = note["changed"].get("settings", {})
-        noted = {*note["changed"]} - {*NOTED}
+        settings = note.changed.get("settings", {})
+        noted = {*note.changed} - {*NOTED}
         only_longer = noted <= {"settings"} and {*settings} <= {*LENGTH}
-        rate_follows = found.run_before(note["step"])["settings"].get("schedule") == "cosine"
-        if noted and start < note["step"] < last and (rate_follows or not only_longer):
+        rate_follows = found.run_before(note.step)["settings"].get("schedule") == "cosine"
+        if noted and start < note.step < last and (rate_follows or not only_longer):
             changed = ", ".join(dict.fromkeys([*settings, *sorted(noted)]))
             raise InputError(
-                f"after step {note['step']} the run went on changed ({changed}), and the replay "
-                f"would go from step {start} to {last}; replay to {note['step']}, or from a "
+                f"after step {note.step} the run went on changed ({changed}), and the replay "
+                f"would go from step {start} to {last}; replay to {note.step}, or from a "
                 "checkpoint after it",
                 everywhere=True,
             )

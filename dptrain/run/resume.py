@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from dptrain.arrays import Array, Forms
+from dptrain.checked import Plain
 from dptrain.model import is_own
 from dptrain.record import checkpoint, receipt, rundir
 from dptrain.record.files import is_there
@@ -137,7 +137,7 @@ def _read(
     That the run can't go on as it is now is found before its arrays are taken for damaged.
     """
 
-    def fits(values: dict[str, Any], forms: Forms) -> None:
+    def fits(values: Plain, forms: Forms) -> None:
         if forms != wanted:
             agree(Identity.read(values.get("run")))
             raise ValueError(f"it holds {forms}; needed are {wanted}")

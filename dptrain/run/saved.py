@@ -3,8 +3,8 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
 
+from dptrain.checked import Plain
 from dptrain.record.receipt import Receipt
 from dptrain.record.rundir import RECEIPT
 from dptrain.record.writer import Files
@@ -31,7 +31,7 @@ class Identity:
     """Shapes and a hash of each table."""
     shards: int
     threads: int
-    model: dict[str, Any]
+    model: Plain
     """See `described`."""
     num_params: int
     hash_every: int
@@ -42,11 +42,11 @@ class Identity:
     libraries: list[str] | None = None
     """What else a model of one's own computes with."""
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> Plain:
         """Return it as plain values, as they will be read again; None is left out."""
         values = {name: value for name, value in asdict(self).items() if value is not None}
         settings = {name: value for name, value in self.settings.items() if value is not None}
-        found: dict[str, Any] = json.loads(json.dumps(values | {"settings": settings}))
+        found: Plain = json.loads(json.dumps(values | {"settings": settings}))
         return found
 
     @classmethod
@@ -55,7 +55,7 @@ class Identity:
         if not isinstance(values, dict) or not isinstance(values.get("settings"), dict):
             raise ValueError("it does not say what the run is")
         names = {item.name for item in fields(cls)}
-        found: dict[str, Any] = dict.fromkeys(names) | values
+        found: Plain = dict.fromkeys(names) | values
         if found.keys() != names:
             raise ValueError(f"it says of the run what none has: {sorted(found.keys() - names)}")
         return cls(**found)
@@ -80,7 +80,7 @@ class Saved:
     files: Files
     run: Identity
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> Plain:
         """Return it as plain values."""
         return self.state.plain() | asdict(self.files) | {"run": self.run.plain()}
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from dptrain.checked import Plain
 from dptrain.record.files import TEXT, open_plain, read_object
 from dptrain.record.receipt import Receipt
 from dptrain.record.rundir import FREE, MODEL
@@ -17,7 +18,7 @@ PROGRAM = ("dptrain", "numpy", "blas", "libraries", "cpu_level", "libm", "thread
 """What of a run's identity says by which program it was computed."""
 
 
-def statement(found: Receipt) -> dict[str, Any]:
+def statement(found: Receipt) -> Plain:
     """Return what a finished run was trained from, by what, and what it came to.
 
     Raises
@@ -31,20 +32,20 @@ def statement(found: Receipt) -> dict[str, Any]:
     settings = {name: value for name, value in run["settings"].items() if name not in FREE}
     return {
         "_type": "https://in-toto.io/Statement/v1",
-        "subject": [{"name": MODEL, "digest": {"sha256": end["model"]}}],
+        "subject": [{"name": MODEL, "digest": {"sha256": end.model}}],
         "predicateType": KIND,
         "predicate": {
             "program": {name: run[name] for name in PROGRAM if name in run},
             "data": run["data"],
             "model": run["model"],
             "settings": settings,
-            "result": end["end"],
+            "result": end.end,
             "receipt": {"lines": found.num_lines, "sha256": found.head},
         },
     }
 
 
-def stated(run: Path) -> dict[str, Any]:
+def stated(run: Path) -> Plain:
     """Return the statement of a run, whose files are checked first.
 
     Raises

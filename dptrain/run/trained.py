@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.arrays import Array, Forms, views
+from dptrain.checked import Plain
 from dptrain.config import TrainConfig
 from dptrain.data.check import check_block
 from dptrain.data.encode import Encoding
@@ -20,10 +21,13 @@ from dptrain.model import load as models
 from dptrain.model.file import build, of_run
 from dptrain.record import checkpoint, rundir
 from dptrain.record.files import write_whole
+from dptrain.record.receipt import End
+from dptrain.run.outcome import Summary
 from dptrain.run.rows import as_rows
 from dptrain.streams import warn
 from dptrain.threads import blas_threads
 from dptrain.train.evaluate import predicted_classes
+from dptrain.train.state import Metrics
 from dptrain.version import __version__
 from dptrain.words import InputError, is_text
 from dptrain.world import World
@@ -36,9 +40,8 @@ class Trained:
     model: Model
     params: NDArray[np.floating]
     encoding: Encoding
-    summary: dict[str, Any] = field(default_factory=dict)
-    """As `train --json` prints it."""
-    history: list[dict[str, Any]] = field(default_factory=list)
+    summary: Summary = field(default_factory=Summary)
+    history: list[Metrics] = field(default_factory=list)
     """The metrics of every epoch, as in metrics.jsonl."""
     threads: int = 1
     """BLAS threads that it computes with, as its run did: they decide the last bits."""
@@ -141,20 +144,16 @@ class Trained:
     def save(self, directory: Path) -> None:
         """Write model.safetensors and summary.json, in this order; InputError where that fails."""
         write_whole(directory / rundir.MODEL, self.file())
-        content = json.dumps(self.summary, indent=2) + "\n"
+        content = json.dumps(self.summary.plain(), indent=2) + "\n"
         write_whole(directory / rundir.SUMMARY, content.encode())
 
 
-def end_line(trained: Trained, version: str = __version__) -> dict[str, Any]:
-    """Return what a receipt says of the end of a run: what it came to, and its model's file.
-
-    `trained` has a summary without times and ranks; see `Trained.file` for `version`.
-    """
-    end = dict(trained.summary)
-    return {"step": end["steps"], "end": end, "model": trained.sha256(version)}
+def end_of(trained: Trained, version: str = __version__) -> End:
+    """Return what a receipt says of the end of a run; see `Trained.file` for `version`."""
+    return End(trained.summary.steps, trained.summary.covered(), trained.sha256(version))
 
 
-def params_in(tensors: dict[str, Array], about: dict[str, Any]) -> NDArray[np.floating]:
+def params_in(tensors: dict[str, Array], about: Plain) -> NDArray[np.floating]:
     """Return the parameters [n] that model.safetensors holds; ValueError where it can't be.
 
     Also KeyError and TypeError, of what a stranger wrote.
@@ -197,7 +196,7 @@ def load_trained(
     """
     path, found = Path(directory) / rundir.MODEL, list[Model]()
 
-    def fits(about: dict[str, Any], forms: Forms) -> None:
+    def fits(about: Plain, forms: Forms) -> None:
         made = models.remade(about["model"])
         if made and model is not None:
             raise InputError(f"{path} holds an MLP, which is made from it: give no model")
@@ -229,14 +228,14 @@ def load_trained(
         raise InputError(f"{path} does not hold what it should ({error!r})") from None
 
 
-def _from_file(named: str | None, about: dict[str, Any], forms: Forms, where: str) -> Model:
+def _from_file(named: str | None, about: Plain, forms: Forms, where: str) -> Model:
     """Return the model that the file which a person names makes, for the stored encoding."""
     origin, encoding = of_run(named, about["model"], where), Encoding.from_spec(about["encoding"])
     kind = next(kind for kind, _ in forms.values())
     return build(origin, encoding.shape, encoding.scores, seed=origin.seed, dtype=kind)
 
 
-def _same(model: Model | None, forms: Forms, stored: dict[str, Any], path: Path) -> Model:
+def _same(model: Model | None, forms: Forms, stored: Plain, path: Path) -> Model:
     """Return a model of one's own, if it is the stored one; of other source it may be, with a word.
 
     Raises InputError where it is not.

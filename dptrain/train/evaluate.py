@@ -37,7 +37,7 @@ def evaluate(
     world: World,
     asked: Callable[[], Ask] | None = None,
     seen: Callable[[Floats, Array], None] | None = None,
-) -> dict[str, Any]:
+) -> dict[str, float]:
     """Return the mean loss and the metrics of the task over all rows, the same on every rank.
 
     The model's own metrics, if it has some. classification: accuracy. multilabel: accuracy (all

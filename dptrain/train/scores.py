@@ -1,12 +1,12 @@
 """What an evaluation tells of classes and labels one by one, exact on any number of ranks."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.arrays import Array, Floats
+from dptrain.checked import Plain
 from dptrain.config import Task
 from dptrain.reduce.sums import gather_at, total, total_count
 from dptrain.train.evaluate import predicted_classes
@@ -85,7 +85,7 @@ class Scores:
         logarithms = np.log(np.clip(right, SMALLEST, 1 - SMALLEST))
         return -float(logarithms.reshape(len(y), -1).mean(axis=1).sum())
 
-    def result(self, world: World, num_rows: int, num_blocks: int) -> dict[str, Any]:
+    def result(self, world: World, num_rows: int, num_blocks: int) -> Plain:
         """Return what all blocks of all ranks come to.
 
         `log_loss`; `f1_each`, of each class or label, None where none is it or was taken for it,
@@ -93,7 +93,7 @@ class Scores:
         rest, None where all or none are it, and their mean `roc_auc_macro`; `confusion`, whose row
         i counts what class i was taken for. Collective: every rank must call this.
         """
-        counts, found = total_count(world, self._counts), dict[str, Any]()
+        counts, found = total_count(world, self._counts), Plain()
         loss = total(world, np.array(self._losses, np.float64), num_blocks) / num_rows
         if np.isfinite(loss):
             found["log_loss"] = float(loss)

@@ -3,12 +3,12 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.arrays import Array, Floats, Forms
+from dptrain.checked import Plain
 from dptrain.config import TrainConfig
 from dptrain.data.feed import Feed
 from dptrain.model import Model
@@ -154,7 +154,7 @@ class State:
     @classmethod
     def read(cls, values: Mapping[str, object]) -> "State":
         """Return what `plain` returned these values of; ValueError where they can't be that."""
-        found: dict[str, Any] = {}
+        found: Plain = {}
         for item in fields(cls):
             value = values.get(item.name)
             if item.type is float:
