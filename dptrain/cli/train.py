@@ -3,7 +3,7 @@
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -27,6 +27,10 @@ from dptrain.config import DataConfig, ModelConfig, ModelFile, TrainConfig
 from dptrain.guard import CTRL_C, STOPS
 from dptrain.words import InputError, counted, file_name, quoted
 
+if TYPE_CHECKING:
+    from dptrain.run.outcome import Summary
+    from dptrain.world import World
+
 
 def _one_length(ctx: click.Context, values: Plain) -> None:
     """Of --epochs and --steps leave only the one from the nearer source: line, variable, file."""
@@ -49,6 +53,29 @@ def _dtype(ctx: click.Context, values: Plain) -> str | None:
             f"{other[0]} is the perceptron's; a model of one's own is told by --model-arg"
         )
     return values["dtype"] if "dtype" in given else None
+
+
+def _begun(out: str | None, resume: str | None, go_on: bool, force: bool, world: "World") -> bool:
+    """Return whether there is a run to go on with. Collective.
+
+    InputError where the options don't fit each other, or a new run's directory is not free.
+    """
+    from dptrain.record import rundir
+
+    with world.together():
+        if force and not (resume or go_on):
+            raise InputError("force is given without resume: there is nothing to go on with")
+        if go_on and not out:
+            raise InputError("continue needs the run's directory: give it by --out DIR")
+        if out and resume:
+            raise InputError(f"out is {out}, but {resume} goes on where it is: leave --out out")
+        begun = resume is not None
+        if out and world.rank == 0:
+            begun = go_on and rundir.holds_run(Path(out))
+            if not begun:
+                rundir.check_free(Path(out))
+    found: bool = world.broadcast(begun)
+    return found
 
 
 @click.command(cls=Told)
@@ -114,19 +141,7 @@ def train(
     from dptrain.run.fit import fit
     from dptrain.run.ready import load, model_for
 
-    with world.together():
-        if force and not (resume or go_on):
-            raise InputError("force is given without resume: there is nothing to go on with")
-        if go_on and not out:
-            raise InputError("continue needs the run's directory: give it by --out DIR")
-        if out and resume:
-            raise InputError(f"out is {out}, but {resume} goes on where it is: leave --out out")
-        begun = resume is not None
-        if out and world.rank == 0:
-            begun = go_on and rundir.holds_run(Path(out))
-            if not begun:
-                rundir.check_free(Path(out))
-    begun = world.broadcast(begun)
+    begun = _begun(out, resume, go_on, force, world)
     name = Path(data[0]).stem if data else "digits"
     loaded = load(data, data_config, seed=config.seed, world=world)
     with world.together():
@@ -143,7 +158,11 @@ def train(
     )
     if world.rank == 0:
         print_result(trained.summary.plain(), as_json, _training_text)
-    summary = trained.summary
+    return _status(trained.summary)
+
+
+def _status(summary: "Summary") -> int:
+    """Return the exit status of a run."""
     if summary.stopped in STOPS.values():
         later = status.CTRL_C if summary.stopped == CTRL_C else status.SAVED
         return later if summary.saved == summary.steps else status.UNWRITTEN

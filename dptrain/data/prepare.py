@@ -77,26 +77,30 @@ def prepare(
         with world.together():
             test = encoding.adapt(test)
         check_rows(Rows(test, encoding), world)
-    training, told = Rows(table, encoding, train), _told(table, fields, answer)
-    if answer.task == "classification":
-        counts = _counts(training, world)
-        if config.class_weight == "balanced":
-            weights = len(training) / (len(counts) * np.maximum(counts, 1))
-            training = replace(training, class_weights=weights)
-        elif uneven(counts):
-            told.append(_uneven(counts, encoding.classes))
-    elif config.class_weight == "balanced":
-        with world.together():
-            raise InputError(
-                f"class-weight is balanced, but {table.source} has no classes: the task is "
-                f"{answer.task}"
-            )
+    training, told = _weighted(Rows(table, encoding, train), config, world)
     return Data(
         training,
         None if validation is None else Rows(table, encoding, validation),
         None if test is None else Rows(test, encoding),
-        told=tuple(told),
+        told=(*_told(table, fields, answer), *told),
     )
+
+
+def _weighted(rows: Rows, config: DataConfig, world: World) -> tuple[Rows, list[str]]:
+    """Return rows with the weights of classes asked for, and what is to be said. Collective."""
+    if rows.encoding.task != "classification":
+        with world.together():
+            if config.class_weight == "balanced":
+                raise InputError(
+                    f"class-weight is balanced, but {rows.table.source} has no classes: the task "
+                    f"is {rows.encoding.task}"
+                )
+        return rows, []
+    counts = _counts(rows, world)
+    if config.class_weight == "balanced":
+        weights = len(rows) / (len(counts) * np.maximum(counts, 1))
+        return replace(rows, class_weights=weights), []
+    return rows, [_uneven(counts, rows.encoding.classes)] if uneven(counts) else []
 
 
 def _check_targets(table: Table, test: Table | None) -> None:

@@ -49,23 +49,13 @@ def open_run(
     if out is None:
         return None, None
     now, wanted = identity(settings, data, run, config, world), forms(run)
-    ranks = counted(world.size, "rank")
-    origin = now.model.get("file")
-    named = f" --model FILE.py:{origin['model']}" if origin else ""
-    comment = f"{software()}; {ranks}; dptrain train --config config.toml{named} repeats the run"
     start, arrays, changed, writer = resume.Start(), {}, {}, None
     with world.together():
         if world.rank == 0:
-            content = rundir.toml(now.settings, comment)
+            content = rundir.toml(now.settings, _comment(now, world))
             directory = out() if callable(out) else Path(out)
             with _refused(directory), contextlib.ExitStack() as undo:
-                if not go_on:
-                    rundir.create(directory)
-                lock = resume.lock(directory)
-                undo.callback(os.close, lock)
-                if not go_on:
-                    rundir.check_free(directory)  # nobody else was quicker
-                checkpoint.remove_leftovers(directory)
+                lock = _taken(directory, not go_on, undo)
                 agree = partial(changes, now=now, force=force)
                 start = resume.find(directory, wanted, agree, warn, force=force)
                 changed = agree(start.run) if start.run else {}
@@ -74,8 +64,7 @@ def open_run(
                 if not (over and changed):  # else it stays as it is
                     write_whole(directory / rundir.CONFIG, content)
                 changed = {} if over else changed
-                if start.metrics is not None:
-                    _replace_metrics(directory / rundir.METRICS, start.metrics)
+                _replace_metrics(directory / rundir.METRICS, start.metrics)
                 if not sync_directory(directory):
                     warn(f"{directory}: {UNFLUSHED}")
                 writer = _open_files(directory, start, changed, now, config, lock)
@@ -87,6 +76,25 @@ def open_run(
         restore(run, arrays, start.state, start.history)
         run.stop_without_gain(config)
     return writer, Identity.read(receipt.merged(start.run.plain(), changed)) if start.run else now
+
+
+def _comment(now: Identity, world: World) -> str:
+    """Return what a run's config.toml says first: what wrote it, and how the run is repeated."""
+    origin, ranks = now.model.get("file"), counted(world.size, "rank")
+    named = f" --model FILE.py:{origin['model']}" if origin else ""
+    return f"{software()}; {ranks}; dptrain train --config config.toml{named} repeats the run"
+
+
+def _taken(directory: Path, new: bool, undo: contextlib.ExitStack) -> int:
+    """Lock a run's directory, which is made if it is to be new; see `resume.lock`."""
+    if new:
+        rundir.create(directory)
+    lock = resume.lock(directory)
+    undo.callback(os.close, lock)
+    if new:
+        rundir.check_free(directory)  # nobody else was quicker
+    checkpoint.remove_leftovers(directory)
+    return lock
 
 
 @contextlib.contextmanager
@@ -110,8 +118,10 @@ def _check_length(start: resume.Start, run: Training, settings: Settings) -> Non
         )
 
 
-def _replace_metrics(path: Path, lines: list[bytes]) -> None:
+def _replace_metrics(path: Path, lines: list[bytes] | None) -> None:
     """Write the lines of metrics that can be read in the place of damaged ones, which are kept."""
+    if lines is None:
+        return
     if is_there(path):
         path.rename(path.with_suffix(".damaged"))
     write_whole(path, (line + b"\n" for line in lines))

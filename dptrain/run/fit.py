@@ -19,6 +19,7 @@ from dptrain.model import load as models
 from dptrain.optim.named import told, treatments
 from dptrain.order import Order
 from dptrain.record.progress import progress
+from dptrain.record.writer import Writer
 from dptrain.run.begin import open_run
 from dptrain.run.config import RunConfig, Settings
 from dptrain.run.control import MetricsFile, OnEpoch, RunControl
@@ -101,11 +102,7 @@ def fit(
                     name, _ = config.watched
                     check_measured(model, run.reducer.params, data.validation, name)
             writer, now = open_run(run, data, config, settings, out, resume, force, world)
-            idle = _idle(run.order, config, world, resume=resume)
-            where = f"after step {run.step}" if run.step else "from its beginning"
-            goes_on = f"the run goes on {where}" if resume and now else None
-            treated = told(model.layout, config)
-            _say(() if quiet else (*data.told, *treated, idle, goes_on), world)
+            _say(() if quiet else _beginning(run, data, config, world, resume), world)
             bar = progress(run.num_steps, run.step, quiet=quiet or world.rank > 0)
             control = RunControl(run, config, world, writer, now, on_epoch)
             if writer is not None:
@@ -115,14 +112,16 @@ def fit(
                 train(run, data, config, world, control, sinks)
                 trained = _ended(run, data, config, world, control)
     trained = replace(trained, summary=circumstances(trained.summary, run, world, control))
-    if writer is not None:
-        try:
-            trained.save(writer.run)
-        except InputError as error:  # the last checkpoint has it all the same
-            writer.note_trouble(str(error))
-            summary = replace(trained.summary, trouble=writer.trouble)
-            trained = replace(trained, summary=summary)
-    return trained
+    return trained if writer is None else _saved(trained, writer)
+
+
+def _saved(trained: Trained, writer: Writer) -> Trained:
+    """Write what a run came to, and return it with what could not be written, if anything."""
+    try:
+        trained.save(writer.run)
+    except InputError as error:  # the last checkpoint has it all the same
+        writer.note_trouble(str(error))
+    return replace(trained, summary=replace(trained.summary, trouble=writer.trouble))
 
 
 def _compared(model: Model, data: Data, config: TrainConfig, world: World) -> tuple[Settings, bool]:
@@ -185,6 +184,16 @@ def _test(run: Training, data: Data, world: World, control: Control) -> Metrics:
     except Interrupted as stop:
         run.stopped = stop.asked.stop  # the run itself is over, and saved
         return {}
+
+
+def _beginning(
+    run: Training, data: Data, config: TrainConfig, world: World, resume: bool
+) -> list[str | None]:
+    """Return what is to be said of a run that begins or goes on."""
+    where = f"after step {run.step}" if run.step else "from its beginning"
+    goes_on = f"the run goes on {where}" if resume else None
+    idle = _idle(run.order, config, world, resume=resume)
+    return [*data.told, *told(run.model.layout, config), idle, goes_on]
 
 
 def _idle(order: Order, config: TrainConfig, world: World, *, resume: bool) -> str | None:

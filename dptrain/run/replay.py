@@ -14,7 +14,7 @@ from dptrain.order import Batch
 from dptrain.record import checkpoint, receipt, rundir
 from dptrain.record.receipt import End, Receipt, Step
 from dptrain.reduce.digest import digest
-from dptrain.run.check import Difference, Found
+from dptrain.run.check import Found
 from dptrain.run.config import RunConfig
 from dptrain.run.control import BY_FUNCTION
 from dptrain.run.identity import LENGTH, NOTED
@@ -22,6 +22,7 @@ from dptrain.run.outcome import outcome
 from dptrain.run.resume import Start, find
 from dptrain.run.saved import told
 from dptrain.run.trained import Trained, end_of
+from dptrain.run.verdict import Difference
 from dptrain.streams import warn
 from dptrain.train.control import Control, Sink
 from dptrain.train.evaluate import evaluate

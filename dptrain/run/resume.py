@@ -111,22 +111,34 @@ def find(
             continue
         if before is not None:
             return Start(arrays, saved.state, files=saved.files)
-        files = saved.files
-        if receipt.head_at(run, files.receipt_lines) != files.receipt_sha256:
-            raise InputError(
-                f"{run / rundir.RECEIPT} is not the receipt of {path.name}: its line "
-                f"{files.receipt_lines} is another"
-            )
-        history, left = _history(run, files.metrics_lines, force, warn)
-        if left is not None:
-            files = replace(files, metrics_lines=len(left))
-        return Start(arrays, saved.state, history, saved.run, files, metrics=left)
+        return _start(run, path.name, arrays, saved, force, warn)
     begun = receipt.first_line(run) if before is None else None
     if begun is None:
         return Start()
     was = told(begun, 0)
     agree(was)
     return Start(run=was, files=Files(0, 1, begun.head))
+
+
+def _start(
+    run: Path,
+    name: str,
+    arrays: dict[str, Array],
+    saved: Saved,
+    force: bool,
+    warn: Callable[[str], None],
+) -> Start:
+    """Return what a run goes on from by a checkpoint that is whole; see `find`."""
+    files = saved.files
+    if receipt.head_at(run, files.receipt_lines) != files.receipt_sha256:
+        raise InputError(
+            f"{run / rundir.RECEIPT} is not the receipt of {name}: its line "
+            f"{files.receipt_lines} is another"
+        )
+    history, left = _history(run, files.metrics_lines, force, warn)
+    if left is not None:
+        files = replace(files, metrics_lines=len(left))
+    return Start(arrays, saved.state, history, saved.run, files, metrics=left)
 
 
 def _read(

@@ -8,20 +8,22 @@ from pathlib import Path
 import numpy as np
 
 from dptrain.arrays import num_params
-from dptrain.config import ModelConfig, ModelFile
+from dptrain.config import ModelConfig, ModelFile, TrainConfig
+from dptrain.data.prepare import Data
 from dptrain.model import Model, is_own
 from dptrain.model import load as models
 from dptrain.model.file import of_run
 from dptrain.record.progress import progress
 from dptrain.record.receipt import Receipt, differences
 from dptrain.record.rundir import FREE
-from dptrain.run.check import Found, Verdict, check_files
+from dptrain.run.check import Found, check_files
 from dptrain.run.config import RunConfig
 from dptrain.run.identity import NOTED, identity
 from dptrain.run.ready import load, model_for
 from dptrain.run.replay import Replay, check_unchanged, go_to
 from dptrain.run.saved import Identity, told
 from dptrain.run.statement import compare
+from dptrain.run.verdict import Verdict
 from dptrain.threads import blas_threads
 from dptrain.train.loop import begin, given_back
 from dptrain.words import InputError
@@ -121,15 +123,7 @@ def _replay(
     first, last = verdict.replayed
     with world.together():
         before = told(found.receipt, first)
-        settings = RunConfig.read(before.settings)
-        origin = _origin(before, given, path)
-        files = paths or settings.named_files()
-    config = settings.train
-    data = load(files, settings.data, seed=config.seed, world=world)
-    with world.together():
-        of_mlp = settings.model if isinstance(settings.model, ModelConfig) else ModelConfig()
-        kind = before.settings.get("dtype")
-        model = given[0] or model_for(data, origin, of_mlp, config.seed, kind)
+    model, data, config = _made(before, path, paths, given, world)
     own = num_params(model.layout)
     if own != before.num_params:  # before there is memory for them
         verdict.wrong.append(f"the model has {own} parameters; the run had {before.num_params}")
@@ -152,13 +146,30 @@ def _replay(
         run.reducer.close()
 
 
-def _origin(before: Identity, given: tuple[Model | None, str | None], path: Path) -> ModelFile:
-    """Return the file that made a run's model, if one did; InputError where it is needed."""
-    if given[0] is None and "file" in before.model:
-        return of_run(given[1], before.model, str(path))
-    if given[0] is None and is_own(before.model):
-        raise InputError(f"{path} has a model of one's own: give it to dptrain.verify, in Python")
-    return ModelFile()
+def _made(
+    before: Identity,
+    path: Path,
+    paths: Sequence[str],
+    given: tuple[Model | None, str | None],
+    world: World,
+) -> tuple[Model, Data, TrainConfig]:
+    """Return a run's model, data and settings, made once more. Collective."""
+    model, file = given
+    with world.together():
+        if model is None and "file" not in before.model and is_own(before.model):
+            raise InputError(
+                f"{path} has a model of one's own: give it to dptrain.verify, in Python"
+            )
+        own = model is None and "file" in before.model
+        origin = of_run(file, before.model, str(path)) if own else ModelFile()
+        settings = RunConfig.read(before.settings)
+        files = paths or settings.named_files()
+    data = load(files, settings.data, seed=settings.train.seed, world=world)
+    with world.together():
+        of_mlp = settings.model if isinstance(settings.model, ModelConfig) else ModelConfig()
+        kind = before.settings.get("dtype")
+        model = model or model_for(data, origin, of_mlp, settings.train.seed, kind)
+    return model, data, settings.train
 
 
 def environment(run: Identity) -> str | None:

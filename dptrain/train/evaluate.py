@@ -80,14 +80,18 @@ def evaluate(
         raise Interrupted(together)
     _, columns, names = max(answers, key=lambda answer: int(answer[1]))
     sums = total(world, np.array(own, np.float64).reshape(-1, columns), rows.num_blocks)
-    if not np.isfinite(sums[0]):
+    _check_finite(sums[0], rows)
+    metrics = _means(names, sums[2:]) if ask else _metrics(sums[2:], rows) if columns > 2 else {}
+    return {"loss": float(sums[0] / (sums[1] or 1)), **metrics}
+
+
+def _check_finite(loss: float, rows: Rows) -> None:
+    if not np.isfinite(loss):
         raise InputError(
-            f"the loss of {rows.table.source} is {sums[0]}: the parameters are not finite or far "
+            f"the loss of {rows.table.source} is {loss}: the parameters are not finite or far "
             "too large; train with a smaller --learning-rate, or with --clip-norm 1",
             everywhere=True,
         )
-    metrics = _means(names, sums[2:]) if ask else _metrics(sums[2:], rows) if columns > 2 else {}
-    return {"loss": float(sums[0] / (sums[1] or 1)), **metrics}
 
 
 def check_measured(model: Model, params: Floats, rows: Rows, name: str) -> None:
