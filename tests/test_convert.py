@@ -206,9 +206,9 @@ def test_show_says_what_is_there(made: Path, tmp_path: Path) -> None:
     assert "2026-02-02T00:00:00" in text
 
 
-def test_the_command_shows_and_converts(dptrain: Start, made: Path) -> None:
-    found = dptrain("data", "show", made / "t.csv", "--target", "label", "--json", ranks=2).json
-    assert found == dptrain("data", "show", made / "t.csv", "--target", "label", "--json").json
-    done = dptrain("data", "convert", made / "a.npz", "out", ranks=2)
+def test_the_command_shows_and_converts(quick: Start, made: Path) -> None:
+    found = quick("data", "show", made / "t.csv", "--target", "label", "--json", ranks=2).json
+    assert found == quick("data", "show", made / "t.csv", "--target", "label", "--json").json
+    done = quick("data", "convert", made / "a.npz", "out", ranks=2)
     assert "part 1/1" in done.stderr
-    assert dptrain("train", "out", "--epochs", "1", "--json").json["steps"] == 20
+    assert quick("train", "out", "--epochs", "1", "--json").json["steps"] == 20

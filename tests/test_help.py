@@ -17,7 +17,10 @@ GROUPS = {*TITLES.values(), SAFETY, REST}
 def every(group: click.Group) -> list[tuple[list[str], click.Command]]:
     """Return each command, with the words that call it."""
     found: list[tuple[list[str], click.Command]] = []
-    for name, one in group.commands.items():
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        one = group.get_command(context, name)
+        assert one
         below = every(one) if isinstance(one, click.Group) else [([], one)]
         found += [([name, *words], leaf) for words, leaf in below]
     return found

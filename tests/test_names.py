@@ -300,7 +300,7 @@ def test_a_variable_that_is_no_setting_is_named_once_and_does_nothing(dptrain: S
 
 
 def test_every_option_of_every_command_has_a_variable() -> None:
-    for command in cli.command.commands.values():
+    for command in (cli.command.get_command(None, name) for name in cli.COMMANDS):
         for param in command.params:
             assert param.envvar or param.param_type_name == "argument", (command.name, param.name)
 

@@ -11,9 +11,7 @@ from odd_ranks import Start, check
     ("how", "moment"),
     [
         ("true", ""),
-        ("dptrain --version", ""),
         ("dptrain evaluate nowhere", ""),
-        ("dptrain train --resume nowhere", ""),
         ("dptrain train --no-such-option", ""),
         ("sys.exit('no')", "before"),
         ("sys.exit(0)", "connected"),

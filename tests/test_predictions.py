@@ -81,24 +81,24 @@ def test_without_pyarrow_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> 
         check_name("p.parquet")
 
 
-def test_rows_are_called_as_they_are_in_the_table(dptrain: Start, tmp_path: Path) -> None:
+def test_rows_are_called_as_they_are_in_the_table(quick: Start, tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     x = np.random.default_rng(0).standard_normal((3000, 2)).round(3)
     lines = [f"n{n},{a},{b},{'yes' if a > 0 else 'no'}" for n, (a, b) in enumerate(x)]
     (tmp_path / "d.csv").write_text("\n".join(["who,a,b,label", *lines]))
     train = ("train", "d.csv", "--target", "label", "--id", "who", "--epochs", "15")
-    dptrain(*train, "--out", "run", "--quiet")
-    dptrain("predict", "run", "d.csv", "--out", "p.parquet", ranks=2)
+    quick(*train, "--out", "run", "--quiet")
+    quick("predict", "run", "d.csv", "--out", "p.parquet", ranks=2)
     names, rows = read(tmp_path / "p.parquet")
-    dptrain("predict", "run", "d.csv", "--out", "p.csv")
+    quick("predict", "run", "d.csv", "--out", "p.csv")
     assert (names, rows) == read(tmp_path / "p.csv")
     assert names == ["who", "prediction"]
     assert [who for who, _ in rows] == [f"n{n}" for n in range(3000)]
     assert {name for _, name in rows} == {"yes", "no"}
     (tmp_path / "e.csv").write_text("b,a\n1,2\n")  # without: as the run says, where they are there
-    assert dptrain("predict", "run", "e.csv").stdout == "prediction\nyes\n"
-    assert dptrain("predict", "run", "e.csv", "--id", "b").stdout == "b,prediction\n1,yes\n"
-    dptrain("predict", "run", "d.csv", "--out", "p.npy")
+    assert quick("predict", "run", "e.csv").stdout == "prediction\nyes\n"
+    assert quick("predict", "run", "e.csv", "--id", "b").stdout == "b,prediction\n1,yes\n"
+    quick("predict", "run", "d.csv", "--out", "p.npy")
     assert np.load(tmp_path / "p.npy").tolist() == [name for _, name in rows]
 
 

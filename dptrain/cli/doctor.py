@@ -9,11 +9,10 @@ from dptrain import launch as launches
 from dptrain.checked import Plain
 from dptrain.cli.help import Told
 from dptrain.cli.options import build, config_option, debug_option, json_option, setting
-from dptrain.cli.ranks import connect
+from dptrain.cli.ranks import connect, connected
 from dptrain.cli.results import print_result
 from dptrain.config import BenchConfig, ModelConfig, TrainConfig
 from dptrain.words import InputError
-from dptrain.world import connected
 
 
 @click.command(cls=Told)

@@ -5,35 +5,41 @@ import os
 import resource
 import sys
 import traceback
+from importlib import import_module
 from pathlib import Path
 
 import click
 
-from dptrain.cli.bench import bench
-from dptrain.cli.data import data
-from dptrain.cli.doctor import doctor
-from dptrain.cli.explain import explain
-from dptrain.cli.launch import launch
 from dptrain.cli.output import final_status, take_over
-from dptrain.cli.plot import plot
-from dptrain.cli.predict import evaluate, predict
-from dptrain.cli.ranks import connect
-from dptrain.cli.receipt import receipt
-from dptrain.cli.runs import runs
-from dptrain.cli.supervise import supervise
-from dptrain.cli.train import train
-from dptrain.cli.verify import verify
+from dptrain.cli.ranks import connect, connected
 from dptrain.launch import announced, let_the_first_speak
 from dptrain.status import CTRL_C
+from dptrain.version import __version__
 from dptrain.words import InputError, likely, nearest, quoted, shown
-from dptrain.world import connected
 
 FILES = 64
 """How many files a process needs to open at a time; half as many do, with two ranks."""
 
 
+COMMANDS = {
+    "train": "train", "evaluate": "predict", "predict": "predict", "data": "data",
+    "explain": "explain", "runs": "runs", "plot": "plot", "verify": "verify", "receipt": "receipt",
+    "bench": "bench", "doctor": "doctor", "launch": "launch", "supervise": "supervise",
+}  # fmt: skip
+"""The commands, each with its module, which is imported where the command is asked for."""
+
+
 class TrainByDefault(click.Group):
     """A group whose command is train where the line begins with an option, or is empty."""
+
+    def list_commands(self, ctx: click.Context | None) -> list[str]:  # noqa: ARG002
+        """Return the names of all commands."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context | None, cmd_name: str) -> click.Command:  # noqa: ARG002
+        """Return a command by its name."""
+        found: click.Command = getattr(import_module(f"dptrain.cli.{COMMANDS[cmd_name]}"), cmd_name)
+        return found
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put train in front of the arguments where no command stands there."""
@@ -45,12 +51,10 @@ class TrainByDefault(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command; where there is none, say which come near, or how to name a file."""
-        if args[0] not in self.commands:
+        if args[0] not in COMMANDS:
             there = os.path.exists(args[0])  # noqa: PTH110 (which raises nothing)
             hint = f"; to train on a file: dptrain train {quoted(args[0])}" if there else ""
-            raise click.UsageError(
-                f"no command {args[0]!r}; {nearest(args[0], self.commands)}{hint}"
-            )
+            raise click.UsageError(f"no command {args[0]!r}; {nearest(args[0], COMMANDS)}{hint}")
         return super().resolve_command(ctx, args)
 
 
@@ -63,7 +67,7 @@ class TrainByDefault(click.Group):
     },
     epilog="Without a command: dptrain train. See dptrain COMMAND --help.",
 )
-@click.version_option(package_name="dptrain")
+@click.version_option(__version__)
 def command() -> None:
     """Train with minibatches spread over MPI processes: mpirun -n 4 dptrain
 
@@ -74,13 +78,6 @@ def command() -> None:
     except OSError as error:
         message = f"the working directory can't be used ({error.strerror}): change to another"
         raise InputError(message, local=True) from None
-
-
-for _command in (
-    train, evaluate, predict, data, explain, runs, plot, verify, receipt, bench, doctor, launch,
-    supervise,
-):  # fmt: skip
-    command.add_command(_command)
 
 
 def main() -> None:
@@ -95,10 +92,12 @@ def main() -> None:
 
 def _warn_of_variables() -> None:
     """Name each variable that looks like a setting and is none."""
-    options = [param for each in command.commands.values() for param in each.params]
+    found = sorted(name for name in os.environ if name.startswith("DPTRAIN_"))
+    commands = [command.get_command(None, name) for name in COMMANDS] if found else []
+    options = [param for each in commands for param in each.params]
     valid = {str(param.envvar) for param in options if param.envvar}
-    for name in sorted(os.environ):
-        if name.startswith("DPTRAIN_") and name not in valid:
+    for name in found:
+        if name not in valid:
             known = {one.removeprefix("DPTRAIN_").lower().replace("_", "-"): one for one in valid}
             meant = likely(name.removeprefix("DPTRAIN_").lower().replace("_", "-"), known, 0.7)
             hint = f"; did you mean {known[meant]}?" if meant else ""

@@ -6,24 +6,28 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, get_args
 
 import click
 
-from dptrain import level as levels
-from dptrain import world as worlds
-from dptrain.record.level import level_of
+from dptrain.config import CpuLevel
 from dptrain.streams import tell
 from dptrain.words import InputError
 
+if TYPE_CHECKING:
+    from dptrain.world import World
+
+NATIVE = "native"
+
 level_option = click.option(
     "--cpu-level",
-    metavar=f"[{'|'.join([levels.NATIVE, *levels.LEVELS])}]",
+    metavar=f"[{'|'.join(get_args(CpuLevel))}]",
     envvar="DPTRAIN_CPU_LEVEL",
     help="Instructions to compute with.  [default: as the run]",
 )
 
 
-def connect(level: str = levels.NATIVE) -> worlds.World:
+def connect(level: str = NATIVE) -> "World":
     """Return all ranks, of which each is known by its command line, at a level of CPU. Collective.
 
     To be called before NumPy is imported.
@@ -31,7 +35,7 @@ def connect(level: str = levels.NATIVE) -> worlds.World:
     return _connect(lambda: level, level)
 
 
-def connect_as(run: str, asked: str | None = None, step: int | None = None) -> worlds.World:
+def connect_as(run: str, asked: str | None = None, step: int | None = None) -> "World":
     """Return all ranks at the level that a run was computed at, where none is asked for; says so.
 
     `step` says when, in a run that went on at another level; at its end, unless given. Only the
@@ -40,25 +44,39 @@ def connect_as(run: str, asked: str | None = None, step: int | None = None) -> w
     asked = asked or _asked()
     if asked is not None:
         return connect(asked)
-    here = levels.NATIVE
+    from dptrain.record.level import level_of
+
+    here = NATIVE
     with contextlib.suppress(InputError):  # said below, by the rank that counts
-        here = level_of(Path(run), step) or levels.NATIVE
+        here = level_of(Path(run), step) or NATIVE
     return _connect(lambda: level_of(Path(run), step), here)
 
 
-def _connect(find: Callable[[], str | None], expected: str) -> worlds.World:
+def _connect(find: Callable[[], str | None], expected: str) -> "World":
     """Return all ranks at the level that the first one finds; all that can is done before MPI."""
+    from dptrain import level as levels
+    from dptrain import world as worlds
+
     levels.begin_again(expected)
     world = worlds.connect()
     world.title = shlex.join(["dptrain", *sys.argv[1:]])
     with world.together():
         level = world.rank == 0 and find()
-    level = world.broadcast(level) or levels.NATIVE
+    level = world.broadcast(level) or NATIVE
     with world.together():
         levels.use_cpu_level(level)
-    if world.rank == 0 and level not in (levels.NATIVE, levels.highest(), _asked()):
+    if world.rank == 0 and level not in (NATIVE, levels.highest(), _asked()):
         tell(f"computing at {level}, as the run did")
     return world
+
+
+def connected() -> "World | None":
+    """Return the ranks where they are connected, which they are not where nobody has asked."""
+    if "dptrain.world" not in sys.modules:
+        return None
+    from dptrain.world import connected as found
+
+    return found()
 
 
 def _asked() -> str | None:

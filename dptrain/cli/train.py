@@ -24,7 +24,6 @@ from dptrain.cli.options import (
 from dptrain.cli.ranks import connect
 from dptrain.cli.results import print_result
 from dptrain.config import DataConfig, ModelConfig, ModelFile, TrainConfig
-from dptrain.guard import CTRL_C, STOPS
 from dptrain.words import InputError, counted, file_name, quoted
 
 if TYPE_CHECKING:
@@ -163,6 +162,8 @@ def train(
 
 def _status(summary: "Summary") -> int:
     """Return the exit status of a run."""
+    from dptrain.guard import CTRL_C, STOPS
+
     if summary.stopped in STOPS.values():
         later = status.CTRL_C if summary.stopped == CTRL_C else status.SAVED
         return later if summary.saved == summary.steps else status.UNWRITTEN
@@ -171,6 +172,7 @@ def _status(summary: "Summary") -> int:
 
 def _training_text(summary: Plain) -> str:
     """Return what a run came to, for people."""
+    from dptrain.guard import STOPS
     from dptrain.record.progress import measures
 
     later = summary["stopped"] in STOPS.values()
