@@ -5,6 +5,10 @@
 trains a little in many ways, on this CPU at each level that it has and on emulated CPUs, pinned to
 the same level, and prints a table: 'same', or what differs. Five minutes on one core; the suite has
 a short form of it. It needs qemu-user.
+
+    python tests/travel.py --library torch
+
+does so for PyTorch's operations, or for those of jax.
 """
 
 import argparse
@@ -116,6 +120,80 @@ def cases() -> dict[str, Callable[[], str]]:
     return found
 
 
+def cases_of(library: str) -> dict[str, Callable[[], str]]:
+    """Return the same for models of PyTorch or JAX: one for each kind of operation."""
+    import numpy as np
+
+    import dptrain
+
+    alone, rng = dptrain.World(), np.random.default_rng(7)
+    x = rng.standard_normal((200, 16)).astype(np.float32)
+    y = (x @ rng.standard_normal((16, 4))).argmax(1)
+    config = dptrain.TrainConfig(steps=6, batch_size=90, shards=3, seed=3)
+
+    def run(make: Callable[[], Any]) -> str:
+        data = dptrain.load((x, y), dptrain.DataConfig(validation=0.2), seed=3, world=alone)
+        trained = dptrain.fit(make(), data, config, world=alone)
+        found = hashlib.sha256(trained.params.tobytes() + trained.outputs(x).tobytes())
+        return found.hexdigest()[:12]
+
+    makers = of_torch() if library == "torch" else of_jax()
+    return {f"{library} {name}": partial(run, make) for name, make in makers.items()}
+
+
+def of_torch() -> dict[str, Callable[[], Any]]:
+    """Return what makes small PyTorch models by the operation that each has."""
+    import torch
+    from torch import nn
+
+    import dptrain
+
+    as_image, as_words = nn.Unflatten(1, (1, 4, 4)), nn.Unflatten(1, (4, 4))
+
+    def one(name: str) -> list[Any]:
+        return [getattr(nn, name)()]
+
+    parts: dict[str, Callable[[], list[Any]]] = {
+        "linear": list,
+        **{name: partial(one, name) for name in ("ReLU", "Tanh", "GELU", "Sigmoid", "SiLU")},
+        "softmax": lambda: [nn.Softmax(1)],
+        "layer norm": lambda: [nn.LayerNorm(16)],
+        "batch norm": lambda: [nn.BatchNorm1d(16)],
+        "dropout": lambda: [nn.Dropout(0.2)],
+        "convolution": lambda: [as_image, nn.Conv2d(1, 3, 3), nn.Flatten(), nn.Linear(12, 16)],
+        "pooling": lambda: [as_image, nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4, 16)],
+        "transformer": lambda: [as_words, nn.TransformerEncoderLayer(4, 2, 8), nn.Flatten()],
+    }
+
+    def make(name: str) -> Any:
+        torch.manual_seed(3)
+        inside = parts[name]()
+        return dptrain.TorchModel(nn.Sequential(nn.Linear(16, 16), *inside, nn.Linear(16, 4)))
+
+    return {name: partial(make, name) for name in parts}
+
+
+def of_jax() -> dict[str, Callable[[], Any]]:
+    """Return what makes small JAX models by the operation that each has."""
+    import dptrain
+
+    made = dptrain.JaxModel  # before JAX itself, which it tells how to compute
+    import jax
+
+    def init(rng: Any) -> Any:
+        first, last = jax.random.split(rng)
+        return {
+            "first": jax.random.normal(first, (16, 16)) / 4,
+            "last": jax.random.normal(last, (16, 4)) / 4,
+        }
+
+    def make(name: str) -> Any:
+        inside = getattr(jax.nn, name)
+        return made(init, lambda params, rows: inside(rows @ params["first"]) @ params["last"])
+
+    return {n: partial(make, n) for n in ("identity", "relu", "tanh", "gelu", "sigmoid", "softmax")}
+
+
 SHORT = ("gelu float32", "binary-cross-entropy float64", "table's price float32")
 
 
@@ -125,14 +203,16 @@ def main() -> None:
     parser.add_argument("--level")
     parser.add_argument("--case", action="append")
     parser.add_argument("--folder", default="/tmp")  # noqa: S108 (data that is made up)
+    parser.add_argument("--library", choices=["torch", "jax"])
     asked = parser.parse_args()
     os.environ["DPTRAIN_TRAVEL"] = asked.folder
     if asked.level is None:
-        table()
+        table(*(("--library", asked.library) if asked.library else ()))
         return
     levels.use_cpu_level(asked.level)
-    wanted = asked.case or [*cases()]
-    print(json.dumps({name: cases()[name]() for name in wanted} | {"": levels.in_use().text}))
+    known = cases_of(asked.library) if asked.library else cases()
+    found = {name: known[name]() for name in asked.case or known}
+    print(json.dumps(found | {"": levels.in_use().text}))
 
 
 def hashes(level: str, cpu: str | None = None, *options: str) -> dict[str, str]:
@@ -151,14 +231,14 @@ def hashes(level: str, cpu: str | None = None, *options: str) -> dict[str, str]:
     return found
 
 
-def table() -> None:
+def table(*options: str) -> None:
     """Print for each level and each emulated CPU which cases differ from this CPU's."""
-    here = {name: hashes(name) for name in levels.LEVELS if levels.has(name)}
+    here = {name: hashes(name, None, *options) for name in levels.LEVELS if levels.has(name)}
     for cpu, highest in CPUS.items():
         for level in ("x86-64-v2", "x86-64-v3", levels.NATIVE):
             if level == "x86-64-v3" and highest != level:
                 continue
-            found = hashes(level, cpu)
+            found = hashes(level, cpu, *options)
             for own, expected in here.items():
                 if level not in (own, levels.NATIVE):
                     continue
