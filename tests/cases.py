@@ -327,7 +327,11 @@ def commands(_: list[str]) -> None:
             while not comm.iprobe(0):
                 time.sleep(0.01)  # MPI itself would keep a core busy
             line = comm.recv(source=0)
-        found = comm.gather(ended(**json.loads(line)) if line else None)
+        asked = json.loads(line) if line else {}
+        odd = asked.pop("last", {})
+        if comm.rank == comm.size - 1:
+            asked |= odd
+        found = comm.gather(ended(**asked) if line else None)
         if found and line:
             print(json.dumps(found), flush=True)
 

@@ -31,15 +31,22 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what 
 
 
 LONG = (
-    "versions", "ends", "nodes", "level", "odd_ranks", "bytes", "cli", "mistakes", "bench",
-    "faults", "examples", "doctor", "names", "plot", "resume", "formats", "torture", "explain",
+    "versions", "mistakes", "ends", "nodes", "level", "bytes", "odd_ranks", "cli", "doctor",
+    "examples", "plot", "bench", "faults", "resume", "receipt", "supervise", "torture", "formats",
 )  # fmt: skip
 """The files of tests that take longest begin first, so that two workers end at the same time."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let pytest-xdist take files in their order, not by how many tests each has."""
+    """Let pytest-xdist take files in their order, not by how many tests each has.
+
+    And let an example of Hypothesis take as long as the machine wants.
+    """
     config.option.loadscopereorder = False
+    from hypothesis import settings
+
+    settings.register_profile("patient", deadline=None)
+    settings.load_profile("patient")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -162,11 +169,26 @@ class Ranks:
                 line, text=True, env=env, stdin=pipe, stdout=pipe, stderr=stderr
             )
 
-    def run(self, *args: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> Finished:
-        """Run `dptrain ARGS` on all of them; what they print is put together."""
+    def run(
+        self,
+        *args: str | Path,
+        cwd: Path,
+        env: Mapping[str, str] | None = None,
+        last: tuple[Sequence[str | Path], Path] | None = None,
+    ) -> Finished:
+        """Run `dptrain ARGS` on all of them; what they print is put together.
+
+        `last` are arguments and folder of the last rank, where they are others.
+        """
         assert self.job.stdin
         assert self.job.stdout
-        asked = {"args": [str(arg) for arg in args], "cwd": str(cwd), "env": dict(env or {})}
+        odd, folder = last or (args, cwd)
+        asked = {
+            "args": [str(arg) for arg in args],
+            "cwd": str(cwd),
+            "env": dict(env or {}),
+            "last": {"args": [str(arg) for arg in odd], "cwd": str(folder)},
+        }
         print(json.dumps(asked), file=self.job.stdin, flush=True)
         answer = self.job.stdout.readline()
         assert answer, self.said.read_text()

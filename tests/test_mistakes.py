@@ -365,22 +365,14 @@ def test_debug_shows_the_traceback_of_a_mistake(ask: Sequence[str], dptrain: Sta
 # Ranks that differ from each other
 
 
-def start_two(folder: Path, first: Sequence[str | Path], second: Sequence[str | Path]) -> Finished:
-    """Run two ranks with mpirun options and a command line each."""
-    parts = ["-n", "1", *first, ":", "-n", "1", *second]
-    return start("mpirun", *parts, cwd=folder)
-
-
-TRAIN = (BIN / "dptrain", "train")
-
-
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_file_that_only_one_rank_can_not_read(rank: int, tmp_path: Path) -> None:
     write(tmp_path, {"d.npz": GOOD, "other/empty": b""})
-    lines: list[Sequence[str | Path]] = [(*TRAIN, "d.npz"), (*TRAIN, "d.npz")]
-    lines[rank] = ("-wdir", tmp_path / "other", *TRAIN, "d.npz")
+    line = (BIN / "dptrain", "train", "d.npz")
+    parts: list[Sequence[str | Path]] = [("-n", "1", *line), ("-n", "1", *line)]
+    parts[rank] = ("-n", "1", "-wdir", tmp_path / "other", *line)
     before = contents(tmp_path)
-    done = start_two(tmp_path, lines[0], lines[1])
+    done = start("mpirun", *parts[0], ":", *parts[1], cwd=tmp_path)
     words = rf"on rank {rank} \(host \S+\), not on all: \S*/other/d\.npz: No such file"
     check_mistake(done, words)
     assert contents(tmp_path) == before
@@ -392,28 +384,40 @@ def test_a_file_that_only_one_rank_can_not_read(rank: int, tmp_path: Path) -> No
         ("", "--learning-rate 0.5", r"learning-rate.*0\.5"),
         ("--seed 1", "--seed 2", r"seed"),
         ("", "--hidden 7", r"hidden.*7"),
-        ("--batch-size 8", "--batch-size 0", r"batch-size is 0; it must"),
-        ("", "--batch-size abc", r"batch-size.*'abc' is not a whole number"),
         ("--validation 0.1", "--validation 0.2", r"validation.*0\.2"),
         ("", "--scale none", r"scale.*none"),
         ("", "--task regression", r"task.*regression"),
     ],
 )
-def test_ranks_with_different_options(first: str, second: str, words: str, tmp_path: Path) -> None:
+def test_ranks_with_different_options(
+    first: str, second: str, words: str, quick: Start, tmp_path: Path
+) -> None:
     write(tmp_path, {"d.npz": GOOD})
     before = contents(tmp_path)
-    lines: list[Sequence[str | Path]] = [
-        (*TRAIN, "d.npz", *options.split()) for options in (first, second)
-    ]
-    check_mistake(start_two(tmp_path, lines[0], lines[1]), words)
+    odd = ("train", "d.npz", *second.split())
+    done = quick("train", "d.npz", *first.split(), ranks=2, last=(odd, tmp_path))
+    check_mistake(done, words)
     assert contents(tmp_path) == before
 
 
-def test_ranks_that_find_different_data_under_one_name(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [("0", r"batch-size is 0; it must"), ("abc", r"batch-size.*'abc' is not a whole number")],
+)
+def test_a_rank_with_an_option_that_none_can_have(value: str, words: str, tmp_path: Path) -> None:
+    write(tmp_path, {"d.npz": GOOD})
+    before = contents(tmp_path)
+    line = ("-n", "1", BIN / "dptrain", "train", "d.npz", "--batch-size")
+    check_mistake(start("mpirun", *line, "8", ":", *line, value, cwd=tmp_path), words)
+    assert contents(tmp_path) == before
+
+
+def test_ranks_that_find_different_data_under_one_name(quick: Start, tmp_path: Path) -> None:
     write(tmp_path, {"d.npz": GOOD, "other/d.npz": {"x": BLOCKS, "y": BLOCKS[:, 0]}})
     before = contents(tmp_path)
-    second = ("-wdir", tmp_path / "other", *TRAIN, "d.npz")
-    check_mistake(start_two(tmp_path, (*TRAIN, "d.npz"), second), r"data is x \(3000, 3\)")
+    line = ("train", "d.npz")
+    done = quick(*line, ranks=2, last=(line, tmp_path / "other"))
+    check_mistake(done, r"data is x \(3000, 3\)")
     assert contents(tmp_path) == before
 
 
