@@ -160,7 +160,17 @@ def test_a_frozen_array_stays_and_the_others_learn(tmp_path: Path) -> None:
 
 def test_the_line_a_file_and_a_variable_say_the_same(quick: Start, tmp_path: Path) -> None:
     write_data(tmp_path / "data.npz")
-    settings = ["--steps", "2", "--hidden", "4", "--weight-decay", "0.1"]
+    settings = [
+        "--steps",
+        "2",
+        "--hidden",
+        "4",
+        "--weight-decay",
+        "0.1",
+        "--schedule",
+        "polynomial",
+    ]
+    settings += ["--power", "2", "--min-learning-rate", "0.001"]
     (tmp_path / "a.toml").write_text(
         'no-decay = ["bias", "layers.1.*"]\nlearning-rate-of = "bias=0.1"\nfreeze = []\n'
     )

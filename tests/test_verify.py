@@ -14,6 +14,7 @@ from forgery import lines_of, rechain
 
 from dptrain.guard import GUARD, Ask
 from dptrain.level import in_use
+from dptrain.optim.schedule import OF_LENGTH
 from dptrain.record import checkpoint
 from dptrain.record.receipt import head_of
 from dptrain.run import identity
@@ -454,13 +455,14 @@ def test_a_run_that_has_gone_on_changed(made: Path, tmp_path: Path) -> None:
     assert check(run).verdict == "whole"
     assert check(run, "1:4").verdict == check(run, "5:6").verdict == "identical"
     assert check(run, "3:5").verdict == "identical"  # more epochs change no step
-    cosine = tmp_path / "cosine"
-    train(made / "data.npz", cosine, schedule="cosine", keep_checkpoints=1)
-    train(made / "data.npz", cosine, resume=True, epochs=3, schedule="cosine", keep_checkpoints=1)
-    assert check(cosine).verdict == "whole"
-    assert check(cosine, "1:4").verdict == "identical"
-    with pytest.raises(InputError, match=r"after step 4 the run went on changed \(epochs"):
-        check(cosine, "5:6")
+    for schedule in OF_LENGTH:
+        run = tmp_path / schedule
+        train(made / "data.npz", run, schedule=schedule, keep_checkpoints=1)
+        train(made / "data.npz", run, resume=True, epochs=3, schedule=schedule, keep_checkpoints=1)
+        assert check(run).verdict == "whole"
+        assert check(run, "1:4").verdict == "identical"
+        with pytest.raises(InputError, match=r"after step 4 the run went on changed \(epochs"):
+            check(run, "5:6")
 
 
 def test_a_run_whose_length_was_said_otherwise(made: Path, tmp_path: Path) -> None:

@@ -73,10 +73,12 @@ class TrainConfig(Checked):
         "What is mixed each epoch: all rows, or, for slow storage, blocks of 1,024 rows, and the "
         "rows of 64 blocks at a time, which are then all that a minibatch sees of the data.",
     )
-    optimizer: Rule = setting("adam", "Rule of the update.")
+    optimizer: Rule = setting(
+        "adam", "Rule of the update; lars and lamb scale each array's by norms, for large batches."
+    )
     learning_rate: float = setting(0.002, "Step size, before the schedule.", low=0, above=True)
-    momentum: float = setting(0.9, "Of momentum and nesterov.", low=0, high=1)
-    weight_decay: float = setting(0.0, "L2 penalty; decoupled for adamw.", low=0)
+    momentum: float = setting(0.9, "Of momentum, nesterov and lars.", low=0, high=1)
+    weight_decay: float = setting(0.0, "L2 penalty; decoupled for adamw and lamb.", low=0)
     no_decay: tuple[str, ...] = setting(
         (),
         "Arrays without weight decay, such as 'bias,norm*': patterns of their names (layers.0.*) "
@@ -98,7 +100,14 @@ class TrainConfig(Checked):
     clip_value: float | None = setting(
         None, "Cut each entry of the gradient to this size.", low=0, above=True
     )
-    schedule: Schedule = setting("constant", "Learning rate over the run.")
+    schedule: Schedule = setting(
+        "constant",
+        "Learning rate over the run; one-cycle first rises, for 0.3 of the steps, from a 25th.",
+    )
+    min_learning_rate: float = setting(
+        0.0, "Where cosine, polynomial and one-cycle end; other rates' ends in proportion.", low=0
+    )
+    power: float = setting(1.0, "Of the polynomial schedule; 1 falls in a line.", low=0, above=True)
     decay_epochs: int = setting(10, "Of the step schedule: epochs between two decays.", low=1)
     decay_factor: float = setting(
         0.1, "Of the step schedule: what each decay multiplies by.", low=0, above=True, high=1
@@ -167,6 +176,15 @@ class TrainConfig(Checked):
             raise InputError("epochs and steps are both given; give one of them")
 
         list(self.rates)
+        if self.warmup and self.schedule == "one-cycle":
+            raise InputError(
+                f"warmup is {self.warmup}, and one-cycle rises by itself: leave warmup out"
+            )
+        if self.min_learning_rate > self.learning_rate:
+            raise InputError(
+                f"min-learning-rate is {self.min_learning_rate}, above the learning-rate, "
+                f"{self.learning_rate}; needed is one below it"
+            )
         if self.patience_metric != "loss" and self.patience is None:
             raise InputError(f"patience-metric is {self.patience_metric}; there is no --patience")
         _ = self.watched

@@ -10,6 +10,7 @@ from dptrain.checked import Plain
 from dptrain.config import TrainConfig
 from dptrain.data.prepare import Data
 from dptrain.guard import STOPS
+from dptrain.optim.schedule import OF_LENGTH
 from dptrain.order import Batch
 from dptrain.record import checkpoint, receipt, rundir
 from dptrain.record.receipt import End, Receipt, Step
@@ -210,7 +211,7 @@ def check_unchanged(found: Receipt, start: int, last: int) -> None:
         settings = note.changed.get("settings", {})
         noted = {*note.changed} - {*NOTED}
         only_longer = noted <= {"settings"} and {*settings} <= {*LENGTH}
-        rate_follows = found.run_before(note.step)["settings"].get("schedule") == "cosine"
+        rate_follows = found.run_before(note.step)["settings"].get("schedule") in OF_LENGTH
         if noted and start < note.step < last and (rate_follows or not only_longer):
             changed = ", ".join(dict.fromkeys([*settings, *sorted(noted)]))
             raise InputError(
