@@ -10,12 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from owners import Owners
 
+from dptrain.arrays import Kind, Param, views
 from dptrain.config import DType, Rule, TrainConfig
+from dptrain.optim.make import make_optimizer
 from dptrain.optim.optimizer import CACHED, Optimizer
-from dptrain.optim.rules import ClipValue, Momentum, Transform, WeightDecay, transforms
+from dptrain.optim.rules import ClipValue, Momentum, Transform, WeightDecay
 from dptrain.optim.schedule import learning_rate
 from dptrain.reduce.layout import BLOCK, block_slices
+from dptrain.reduce.segments import Segments
+from dptrain.words import InputError
 
 Vector = NDArray[np.float64]
 Steps = list[Vector]
@@ -23,12 +28,23 @@ Steps = list[Vector]
 RULES: tuple[Rule, ...] = get_args(Rule)
 DTYPES: tuple[DType, ...] = get_args(DType)
 
+PLAIN: tuple[Rule, ...] = RULES[: RULES.index("lars")]
+"""Those that treat all arrays alike."""
+
+plain_rules = pytest.mark.parametrize("rule", PLAIN)
 every_rule = pytest.mark.parametrize("rule", RULES)
 both_dtypes = pytest.mark.parametrize("dtype", DTYPES)
 
 
 def optimizer(config: TrainConfig, size: int, dtype: DType = "float64") -> Optimizer:
-    return Optimizer(transforms(config), learning_rate(config, 1), size, dtype)
+    """Return the optimizer of a model of one array."""
+    layout, whole = [Param("w", (size,))], slice(0, size)
+    segments = Segments(layout)
+
+    def measure(vector: Any) -> list[float]:
+        return segments.square_norms(segments.square_sums(vector, whole))
+
+    return make_optimizer(config, layout, whole, learning_rate(config, 1), dtype, measure)
 
 
 def one_step(config: TrainConfig, params: list[float], gradient: list[float]) -> list[float]:
@@ -89,7 +105,7 @@ REFERENCE: dict[Rule, Callable[[Steps], Vector]] = {
 }
 
 
-@every_rule
+@plain_rules
 @both_dtypes
 @pytest.mark.parametrize("decay", [0.0, 0.2])
 def test_rule_is_its_formula(rule: Rule, dtype: DType, decay: float) -> None:
@@ -112,6 +128,69 @@ def test_rule_is_its_formula(rule: Rule, dtype: DType, decay: float) -> None:
         np.testing.assert_allclose(params, expected, rtol=tolerance, atol=tolerance)
     assert params.dtype == dtype
     assert all(state.dtype == dtype for state in tested.state)
+
+
+def lars(w: Any, gradients: list[Any], kind: Kind) -> Any:
+    """Return an array after LARS's steps, by its formula; the rate is 0.5, the decay 0.2."""
+    velocity = np.zeros_like(w)
+    for g in gradients:
+        local = 0.001 * norm_of(w) / (norm_of(g) + 0.2 * norm_of(w))
+        trust = local if kind == "weight" and norm_of(w) > 0 < norm_of(g) else 1.0
+        velocity = 0.8 * velocity + trust * (g + 0.2 * w)
+        w = w - 0.5 * velocity
+    return w
+
+
+def lamb(w: Any, gradients: list[Any], kind: Kind) -> Any:
+    """Return an array after LAMB's steps, by its formula; the rate is 0.5, the decay 0.2."""
+    for step in range(1, len(gradients) + 1):
+        g = gradients[:step]
+        update = corrected_mean(g, 0.9) / (np.sqrt(corrected_mean(squares(g), 0.999)) + 1e-6)
+        update = update + 0.2 * w
+        trusts = kind == "weight" and norm_of(w) > 0 < norm_of(update)
+        w = w - 0.5 * (norm_of(w) / norm_of(update) if trusts else 1.0) * update
+    return w
+
+
+def norm_of(vector: Vector) -> float:
+    return math.sqrt(math.fsum(vector**2))
+
+
+@pytest.mark.parametrize(("rule", "formula"), [("lars", lars), ("lamb", lamb)])
+def test_lars_and_lamb_are_their_formulas_array_by_array(
+    rule: Rule, formula: Callable[[Any, list[Any], Kind], Any]
+) -> None:
+    """Arrays that span slices, one that starts at 0, one of no gradient; biases are not scaled."""
+    layout = [
+        Param("weight", (2500,)), Param("bias", (30,), "bias"), Param("scale", (30,), "norm"),
+        Param("zero", (700,)), Param("dead", (40,)),
+    ]  # fmt: skip
+    size = sum(param.size for param in layout)
+    config = TrainConfig(optimizer=rule, momentum=0.8, weight_decay=0.2)
+    rng = np.random.default_rng(3)
+    params, steps = rng.normal(size=size), list(rng.normal(size=(4, size)))
+    views(layout, params)["zero"][:] = 0
+    for gradient in steps:
+        views(layout, gradient)["dead"][:] = 0
+    start = params.copy()
+    owners = Owners(config, layout, block_slices(0, size, 3), "float64", lambda _: 0.5)
+    for step, gradient in enumerate(steps):
+        assert owners.update(params, gradient * 7, step, math.nan, 7.0) == [None] * 3
+    owners.close()
+    for param in layout:
+        own = [views(layout, gradient)[param.name] for gradient in steps]
+        expected = formula(views(layout, start)[param.name], own, param.kind)
+        np.testing.assert_allclose(
+            views(layout, params)[param.name], expected, rtol=1e-12, atol=1e-13, err_msg=param.name
+        )
+
+
+@pytest.mark.parametrize("rule", ["lars", "lamb"])
+def test_a_norm_that_overflows_is_found_not_taken_for_infinity(rule: Rule) -> None:
+    tested = optimizer(TrainConfig(optimizer=rule, weight_decay=1.0), 4)
+    params = np.full(4, 1e200)
+    with np.errstate(over="ignore", invalid="ignore"):
+        assert tested.update(params, np.full(4, 1e160), 0, math.nan, 1.0) == 0
 
 
 def test_nesterov_is_momentum_that_looks_ahead() -> None:
@@ -137,7 +216,8 @@ def test_first_step_of_adam_is_the_learning_rate_against_the_gradients_sign() ->
 @every_rule
 @both_dtypes
 def test_rule_minimises_a_quadratic(rule: Rule, dtype: DType) -> None:
-    config = TrainConfig(optimizer=rule, learning_rate=0.05, epochs=600, schedule="cosine")
+    rate = 10.0 if rule == "lars" else 0.05
+    config = TrainConfig(optimizer=rule, learning_rate=rate, epochs=600, schedule="cosine")
     curvature = np.array([0.5, 1, 2, 4], dtype)
     goal = np.array([1, -1, 0.5, 2], dtype)
     params = np.zeros(4, dtype)
@@ -154,14 +234,14 @@ def bytes_by_slices(config: TrainConfig, dtype: DType, size: int, slices: list[s
     """Return parameters and state after 3 steps, each slice updated by an optimizer of its own."""
     rng = np.random.default_rng(1)
     params = rng.normal(size=size).astype(dtype)
-    owners = [optimizer(config, len(params[part]), dtype) for part in slices]
+    layout = [Param("w", (size,))]
+    owners = Owners(config, layout, slices, dtype, learning_rate(config, 1))
     for step in range(3):
         gradient = rng.normal(0, 3, size).astype(dtype)
         norm = float(np.linalg.norm(gradient.astype(np.float64)))
-        for owner, part in zip(owners, slices, strict=True):
-            owner.update(params[part], gradient[part], step, norm, 1.0)
-    states = zip(*(owner.state for owner in owners), strict=True)
-    return b"".join(v.tobytes() for v in (params, *(np.hstack(state) for state in states)))
+        owners.update(params, gradient, step, norm)
+    owners.close()
+    return b"".join(v.tobytes() for v in (params, *owners.state()))
 
 
 @every_rule
@@ -227,7 +307,7 @@ def test_a_square_that_overflows_is_found(rule: Rule) -> None:
     assert found == 1
 
 
-@every_rule
+@plain_rules
 def test_parameters_that_overflow_are_found_and_large_ones_are_not(rule: Rule) -> None:
     large = TrainConfig(optimizer=rule, learning_rate=1e18)
     params, gradient = np.full(5, 1e25, np.float32), np.full(5, 1e15, np.float32)
@@ -378,6 +458,27 @@ def cosine(share: float) -> float:
             {0: FULL / 3, 2: FULL, 7: FULL, 8: FULL / 2, 12: FULL / 2, 13: FULL / 4},
         ),
         ({"schedule": "cosine", "steps": 3, "warmup": 8}, 5, {0: FULL / 8, 2: 3 * FULL / 8}),
+        (
+            {"schedule": "cosine", "steps": 8, "min_learning_rate": 0.25},
+            5,
+            {0: FULL, 2: 0.25 + cosine(1 / 4) / 2, 4: 0.375, 6: 0.25 + cosine(3 / 4) / 2},
+        ),
+        ({"schedule": "polynomial", "epochs": 4}, 5, {0: FULL, 5: 0.375, 15: 0.125, 19: 0.025}),
+        (
+            {"schedule": "polynomial", "steps": 10, "power": 2.0, "min_learning_rate": 0.1},
+            5,
+            {0: FULL, 5: 0.1 + 0.4 / 4, 9: 0.1 + 0.4 / 100},
+        ),
+        (
+            {"schedule": "one-cycle", "steps": 100},
+            5,
+            {0: FULL / 25, 15: FULL * 0.52, 30: FULL, 65: FULL / 2, 99: cosine(69 / 70)},
+        ),
+        (
+            {"schedule": "one-cycle", "steps": 100, "min_learning_rate": 0.125},
+            5,
+            {0: FULL / 25, 10: FULL * (0.04 + 0.96 / 4), 30: FULL, 65: 0.3125},
+        ),
     ],
     ids=[
         "constant",
@@ -391,6 +492,11 @@ def cosine(share: float) -> float:
         "warm-up and cosine",
         "warm-up and step",
         "warm-up longer than the run",
+        "cosine that ends above 0",
+        "polynomial",
+        "polynomial of the second degree that ends above 0",
+        "one-cycle",
+        "one-cycle that ends above 0",
     ],
 )
 def test_schedule_gives_these_learning_rates(
@@ -413,6 +519,18 @@ def test_cosine_falls_from_the_full_rate_to_almost_nothing(steps: int, data: st.
     assert fall == sorted(fall, reverse=True)
     assert max(rates) == fall[0] == FULL
     assert 0 < fall[-1] < FULL * 2.5 / len(fall) ** 2  # 1 + cos(pi - x) is x^2 / 2 at the most
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"min_learning_rate": 0.6}, "min-learning-rate is 0.6, above the learning-rate, 0.5"),
+        ({"schedule": "one-cycle", "warmup": 3}, "warmup is 3, and one-cycle rises by itself"),
+    ],
+)
+def test_schedules_that_make_no_sense_are_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        TrainConfig(learning_rate=FULL, **options)
 
 
 def test_update_takes_the_rate_of_its_step() -> None:

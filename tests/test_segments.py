@@ -8,9 +8,10 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 from conftest import RunningMean
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from owners import Owners
 
 import dptrain
 from dptrain import DataConfig, TrainConfig, World
@@ -18,9 +19,7 @@ from dptrain.arrays import Kind, Param
 from dptrain.config import Reduction, Rule
 from dptrain.data.encode import Flat
 from dptrain.optim import optimizer
-from dptrain.optim.named import Treatment, parts
 from dptrain.optim.optimizer import Optimizer
-from dptrain.optim.rules import transforms
 from dptrain.reduce import REDUCERS
 from dptrain.reduce.layout import BLOCK, block_slices, rank_slices
 from dptrain.reduce.segments import Segments
@@ -30,7 +29,7 @@ SIZES = st.lists(st.integers(1, 3 * BLOCK), min_size=1, max_size=6)
 KINDS = st.lists(st.sampled_from(get_args(Kind)), min_size=6, max_size=6)
 NODES = st.lists(st.integers(1, 4), min_size=1, max_size=4)
 RULES: tuple[Rule, ...] = get_args(Rule)
-TREATMENTS = st.builds(Treatment, st.sampled_from([1.0, 0.25]), st.booleans(), st.booleans())
+ARRAYS = st.sets(st.integers(0, 5))
 
 
 def layout_of(sizes: list[int], kinds: list[Kind] | None = None) -> list[Param]:
@@ -112,25 +111,21 @@ def updated(
     layout: list[Param],
     slices: list[slice],
     weight_sums: tuple[float, ...] = (7, 5, 3),
-    treated: list[Treatment] | None = None,
+    **named: Any,
 ) -> tuple[bytes, NDArray[Any]]:
     """Return the bytes of parameters and state after steps by one owner a slice, and the former."""
     size = sum(param.size for param in layout)
     rng = np.random.default_rng(2)
     params = rng.standard_normal(size).astype(np.float32)
-    config = TrainConfig(optimizer=rule, weight_decay=0.1, clip_value=0.5, learning_rate=0.25)
-    owners = []
-    for part in slices:
-        places = parts(layout, treated or [Treatment()] * len(layout), part)
-        owners.append(
-            Optimizer(transforms(config), lambda _: 0.25, len(params[part]), "float32", *places)
-        )
+    config = TrainConfig(
+        optimizer=rule, weight_decay=0.1, clip_value=0.5, learning_rate=0.25, **named
+    )
+    owners = Owners(config, layout, slices, "float32")
     for step, weight_sum in enumerate(weight_sums):
         gradient = rng.standard_normal(size).astype(np.float32) * bool(weight_sum)
-        for owner, part in zip(owners, slices, strict=True):
-            assert owner.update(params[part], gradient[part], step, math.nan, weight_sum) is None
-    states = [np.hstack(state) for state in zip(*(owner.state for owner in owners), strict=True)]
-    return b"".join(array.tobytes() for array in (params, *states)), params
+        assert {*owners.update(params, gradient, step, math.nan, weight_sum)} == {None}
+    owners.close()
+    return b"".join(array.tobytes() for array in (params, *owners.state())), params
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -140,7 +135,7 @@ def updated(
     kinds=KINDS,
     cuts=st.sets(st.integers(1, 17), max_size=5),
     ranks=st.integers(1, 9),
-    each=st.lists(TREATMENTS, min_size=6, max_size=6),
+    named=st.fixed_dictionaries(dict.fromkeys(["no_decay", "freeze", "learning_rate_of"], ARRAYS)),
 )
 def test_any_cut_of_the_vector_gives_the_same_bytes(
     rule: Rule,
@@ -148,10 +143,15 @@ def test_any_cut_of_the_vector_gives_the_same_bytes(
     kinds: list[Kind],
     cuts: set[int],
     ranks: int,
-    each: list[Treatment],
+    named: dict[str, set[int]],
 ) -> None:
-    layout, size, treated = layout_of(sizes, kinds), sum(sizes), each[: len(sizes)]
-    run = functools.partial(updated, rule, layout, treated=treated)
+    layout, size = layout_of(sizes, kinds), sum(sizes)
+    chosen: dict[str, Any] = {
+        key: [f"a{n}" for n in each if n < len(sizes)] for key, each in named.items()
+    }
+    chosen["learning_rate_of"] = [f"{name}=0.01" for name in chosen["learning_rate_of"]]
+    assume(any(p.kind != "statistic" and p.name not in chosen["freeze"] for p in layout))
+    run = functools.partial(updated, rule, layout, **chosen)
     whole, _ = run(slices=[slice(0, size)])
     edges = [0, *sorted(BLOCK * cut for cut in cuts if BLOCK * cut < size), size]
     slices = [slice(a, b) for a, b in itertools.pairwise(edges)]

@@ -6,17 +6,36 @@ vector is cut cannot change a bit.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dptrain.arrays import Floats
-from dptrain.optim.named import Part, Treatment
-from dptrain.optim.rules import Step, Transform, WeightDecay
+from dptrain.optim.named import Part
+from dptrain.optim.rules import Step, Transform
 
 CACHED = 65536
 """Entries that are updated at a time: few enough for the work of a block to stay in cache, and so
 many that reading ahead pays (measured: 1.6 times as fast as blocks of 16384)."""
+
+
+class Block(NamedTuple):
+    """Views of what is updated at a time, which are kept."""
+
+    params: Floats
+    gradient: Floats
+    update: Floats
+    """Memory for it."""
+    work: Floats
+    pieces: list[tuple[Transform, Floats]]
+    """The transforms, each with its state."""
+    watched: list[Floats]
+    """What is multiplied with the parameters to see whether both are finite: rows of the state that
+    may hide it, or else the parameters themselves."""
+    factor: float
+    """What the learning rate is multiplied by."""
+    array: int
+    """See `Part`."""
 
 
 class Optimizer:
@@ -55,8 +74,7 @@ class Optimizer:
         self.rate = rate
         self.state = [np.zeros((transform.num_slots, size), dtype) for transform in transforms]
         self._work = np.empty((2, min(size, CACHED)), dtype)
-        self._params: Floats | None = None
-        self._gradient: Floats | None = None
+        self._params = self._gradient = np.empty(0, dtype)  # those of the last step
         self._blocks: list[Block] = []
 
     def update(
@@ -75,7 +93,7 @@ class Optimizer:
         divisor = weight_sum or 1.0  # by a power of two multiplying is the same, but faster
         whole = divisor >= 1 and math.frexp(divisor)[0] == 0.5
         divide, by = (np.multiply, 1 / divisor) if whole else (np.divide, divisor)
-        for values, gradient, update, work, pieces, watched, factor in self._in_blocks(
+        for values, gradient, update, work, pieces, watched, factor, _ in self._in_blocks(
             params, gradient_sum
         ):
             divide(gradient, by, out=update)
@@ -86,9 +104,15 @@ class Optimizer:
             np.subtract(values, found, out=values)
             for row in watched:  # finite only where both are: one look at what is in cache
                 doubt = doubt or not math.isfinite(values.dot(row))
+        return self._end(params, gradient_sum, weight_sum, doubt)
+
+    def _end(
+        self, params: Floats, gradient_sum: Floats, weight_sum: float, doubt: bool
+    ) -> int | None:
+        """Set the statistics, and return what `update` does; `doubt` says that there is one."""
         for part in self.statistics if weight_sum else ():
             values = params[part]
-            np.divide(gradient_sum[part], divisor, out=values)
+            np.divide(gradient_sum[part], weight_sum, out=values)
             doubt = doubt or not math.isfinite(values.dot(values))
         if not doubt:
             return None
@@ -98,33 +122,27 @@ class Optimizer:
                 return min(faults)
         return None
 
-    def _in_blocks(self, params: Floats, gradient: Floats) -> "list[Block]":
+    def _in_blocks(self, params: Floats, gradient: Floats) -> list[Block]:
         """Return views of a block each; they are kept, as the vectors come back step after step."""
         if self._params is not params or self._gradient is not gradient:
             self._params, self._gradient = params, gradient
             self._blocks = [
-                self._block(
-                    slice(first, min(first + CACHED, place.stop)), treatment, params, gradient
-                )
-                for place, _, treatment in self.parts
-                for first in range(place.start, place.stop, CACHED)
+                self._block(slice(first, min(first + CACHED, part.place.stop)), part)
+                for part in self.parts
+                for first in range(part.place.start, part.place.stop, CACHED)
             ]
         return self._blocks
 
-    def _block(
-        self, part: slice, treatment: Treatment, params: Floats, gradient: Floats
-    ) -> "Block":
-        update, work = self._work[:, : part.stop - part.start]
+    def _block(self, place: slice, part: Part) -> Block:
+        """Return the views of a place in a part of the vectors at hand."""
+        update, work = self._work[:, : place.stop - place.start]
         pieces = [
-            (transform, state[:, part])
-            for transform, state in zip(self.transforms, self.state, strict=True)
-            if treatment.decays or not isinstance(transform, WeightDecay)
+            (own, state[:, place])
+            for piece, state in zip(self.transforms, self.state, strict=True)
+            if (own := piece if part.treatment.decays else piece.without_decay()) is not None
         ]
-        watched = [state[-1] for transform, state in pieces if transform.hides] or [params[part]]
-        return params[part], gradient[part], update, work, pieces, watched, treatment.factor
-
-
-Block = tuple[Floats, Floats, Floats, Floats, list[tuple[Transform, Floats]], list[Floats], float]
-"""A block of parameters and of the gradient, memory for its update and for work, the state, what is
-multiplied with the parameters to see whether both are finite (rows of the state that may hide it,
-or else the parameters themselves), and what the learning rate is multiplied by."""
+        params, gradient = self._params[place], self._gradient[place]
+        watched = [state[-1] for transform, state in pieces if transform.hides] or [params]
+        return Block(
+            params, gradient, update, work, pieces, watched, part.treatment.factor, part.array
+        )

@@ -1,6 +1,7 @@
 """Small transforms of the mean gradient that compose, each free of how the vector is cut."""
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, Protocol
 
@@ -11,10 +12,14 @@ from dptrain.config import Rule, TrainConfig
 
 
 class Step(NamedTuple):
-    """What a transform may know of a step: its number from 1, and the whole gradient's norm."""
+    """What a transform may know of a step: its number from 1, and the whole gradient's norm.
+
+    And what the update of the array at hand is scaled by, where that is asked for.
+    """
 
     number: int
     norm: float
+    ratio: float = 1.0
 
 
 class Transform(Protocol):
@@ -35,6 +40,10 @@ class Transform(Protocol):
         changes it; `work` [n] is memory to compute in. What is not finite in `update` must stay so,
         there or, where the transform `hides` it, in the last row of the state.
         """
+
+    def without_decay(self) -> "Transform | None":
+        """Return what takes its place for arrays that don't decay; None where nothing does."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -78,6 +87,10 @@ class WeightDecay(Transform):
         np.multiply(params, self.decay, out=work)
         update += work
         return update
+
+    def without_decay(self) -> None:
+        """See `Transform`."""
+        return
 
 
 @dataclass(frozen=True)
@@ -158,6 +171,69 @@ class RMSProp(Transform):
         return update
 
 
+class Trust(Transform):
+    """Scales the update of an array by its norm and the parameters'; see `Layerwise`."""
+
+    @abstractmethod
+    def ratio(self, of_params: float, of_update: float, /) -> float:
+        """Return what an array's update is scaled by, given both norms before this transform."""
+
+
+@dataclass(frozen=True)
+class Lars(Trust):
+    """Scale g + decay * w by coefficient * |w| / (|g| + decay * |w|), array by array.
+
+    You, Gitman and Ginsburg (2017), "Large batch training of convolutional networks"; where a norm
+    is 0 an array goes as far as without.
+    """
+
+    decay: float
+    coefficient: float = 0.001
+
+    def ratio(self, of_params: float, of_update: float) -> float:
+        """See `Trust`; the update is the gradient."""
+        if of_params == 0 or of_update == 0:
+            return 1.0
+        return self.coefficient * of_params / _finite(of_update + self.decay * of_params)
+
+    def __call__(
+        self, update: Floats, params: Floats, state: Floats, work: Floats, step: Step
+    ) -> Floats:
+        if self.decay:
+            np.multiply(params, self.decay, out=work)
+            update += work
+        update *= step.ratio
+        return update
+
+    def without_decay(self) -> "Lars":
+        """See `Transform`."""
+        return Lars(0.0, self.coefficient)
+
+
+@dataclass(frozen=True)
+class Lamb(Trust):
+    """Scale the update u, decay included, by |w| / |u|, array by array.
+
+    You and others (2020), "Large batch optimization for deep learning: training BERT in 76
+    minutes", with no bound on |w|; where a norm is 0 an array goes as far as without.
+    """
+
+    def ratio(self, of_params: float, of_update: float) -> float:
+        """See `Trust`."""
+        return of_params / _finite(of_update) if of_params > 0 and of_update != 0 else 1.0
+
+    def __call__(
+        self, update: Floats, params: Floats, state: Floats, work: Floats, step: Step
+    ) -> Floats:
+        update *= step.ratio
+        return update
+
+
+def _finite(norm: float) -> float:
+    """Return a norm; NaN where it overflows, as what is divided by infinity would be 0."""
+    return norm if norm < math.inf else math.nan
+
+
 def transforms(config: TrainConfig) -> list[Transform]:
     """Return the pieces of the optimizer that a configuration names, in the order they apply."""
     decay: list[Transform] = [WeightDecay(config.weight_decay)] if config.weight_decay else []
@@ -168,6 +244,8 @@ def transforms(config: TrainConfig) -> list[Transform]:
         "adam": [*decay, Adam()],
         "adamw": [Adam(), *decay],
         "rmsprop": [*decay, RMSProp()],
+        "lars": [Lars(config.weight_decay), Momentum(config.momentum)],
+        "lamb": [Adam(epsilon=1e-6), *decay, Lamb()],
     }
     clip: list[Transform] = []
     if config.clip_norm is not None:

@@ -14,9 +14,8 @@ from dptrain.data.feed import Feed
 from dptrain.data.prepare import Data
 from dptrain.keys import Purpose, generator, generators
 from dptrain.model import Model, Sums
-from dptrain.optim.named import parts, treatments
-from dptrain.optim.optimizer import Optimizer
-from dptrain.optim.rules import transforms
+from dptrain.optim.make import make_optimizer
+from dptrain.optim.named import treatments
 from dptrain.optim.schedule import learning_rate
 from dptrain.order import Batch, Order
 from dptrain.reduce import REDUCERS
@@ -43,17 +42,23 @@ def begin(model: Model, data: Data, config: TrainConfig, world: World) -> Traini
     shards = config.num_shards
     order = Order(len(data.train), config.batch_size, shards, config.seed, config.shuffle)
     reducer = REDUCERS[config.reduce](world, num_params(model.layout), shards, model.dtype)
+    segments = Segments(model.layout, [treatment.frozen for treatment in treated])
+    optimizer = make_optimizer(
+        config,
+        model.layout,
+        reducer.own_slice,
+        learning_rate(config, order.steps_per_epoch),
+        model.dtype,
+        partial(reducer.square_norms, segments=segments),
+    )
     num_own = reducer.own_slice.stop - reducer.own_slice.start
-    rate = learning_rate(config, order.steps_per_epoch)
-    places = parts(model.layout, treated, reducer.own_slice)
-    optimizer = Optimizer(transforms(config), rate, num_own, model.dtype, *places)
     reducer.start(lambda: model.initial_params(generator(config.seed, Purpose.PARAMS)))
     return Training(
         model,
         Feed(data.train, model, world, partial(shared_rows, world.node_comm)),
         order,
         reducer,
-        Segments(model.layout, [treatment.frozen for treatment in treated]),
+        segments,
         optimizer,
         config.num_steps(order.steps_per_epoch),
         best=np.zeros(num_own * (config.patience is not None), model.dtype),

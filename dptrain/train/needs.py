@@ -13,7 +13,7 @@ from dptrain.data.prepare import Data
 from dptrain.machine import too_little_memory
 from dptrain.model import Model
 from dptrain.optim.optimizer import CACHED
-from dptrain.optim.rules import transforms
+from dptrain.optim.rules import Trust, transforms
 from dptrain.reduce import REDUCERS
 from dptrain.reduce.memory import free_bytes
 from dptrain.words import InputError
@@ -46,7 +46,9 @@ def needs(model: Model, config: TrainConfig, nodes: list[range], rows: int | Non
     """
     n, itemsize = num_params(model.layout), np.dtype(model.dtype).itemsize
     reducer = REDUCERS[config.reduce].needs(nodes, n, config.num_shards, itemsize)
-    slots = sum(transform.num_slots for transform in transforms(config))
+    pieces = transforms(config)
+    slots = sum(transform.num_slots for transform in pieces)
+    updates = any(isinstance(piece, Trust) for piece in pieces)  # which are kept to be measured
     rows = rows or max(-(-config.batch_size // config.num_shards), BLOCK)
     activations = activation_bytes(model, rows)
     own = {}
@@ -54,7 +56,7 @@ def needs(model: Model, config: TrainConfig, nodes: list[range], rows: int | Non
         own[ranks] = len(ranks) * activations
         for rank in ranks:
             size = reducer.slices[rank].stop - reducer.slices[rank].start
-            kept = slots + (config.patience is not None)
+            kept = slots + updates + (config.patience is not None)
             own[ranks] += reducer.own[rank] + (kept * size + 2 * min(size, CACHED)) * itemsize
             own[ranks] += 2 * n * itemsize * (config.recheck_every is not None)
     vectors = (1 + slots) * n * itemsize

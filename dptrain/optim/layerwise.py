@@ -1,0 +1,87 @@
+"""LARS and LAMB: how far an array goes is decided by its norm and by that of its update."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from dptrain.arrays import Floats
+from dptrain.optim.named import Part
+from dptrain.optim.optimizer import Block, Optimizer
+from dptrain.optim.rules import Step, Transform, Trust
+
+Measure = Callable[[Floats], Sequence[float]]
+"""Takes the slice of a vector, returns the square norm of each array of the whole. Collective."""
+
+
+class Layerwise(Optimizer):
+    """An optimizer one of whose transforms trusts each array's update by its norm.
+
+    An array may span slices, so the update is made in two passes: what stands before that transform
+    first, then all slices are measured, then the rest. Norms are added in the tree, over blocks
+    that are cut where arrays end, and so `update` is a collective call.
+
+    Parameters
+    ----------
+    transforms, rate, size, dtype, parts, statistics
+        See `Optimizer`; each part is of one array.
+    adapts
+        Of each array whether its update is scaled.
+    measure
+        What measures the arrays of a vector of which this is a slice.
+    """
+
+    def __init__(
+        self,
+        transforms: list[Transform],
+        rate: Callable[[int], float],
+        size: int,
+        dtype: Any,
+        parts: Sequence[Part],
+        statistics: Sequence[slice],
+        adapts: Sequence[bool],
+        measure: Measure,
+    ) -> None:
+        super().__init__(transforms, rate, size, dtype, parts, statistics)
+        self._trust = next(piece for piece in transforms if isinstance(piece, Trust))
+        self._adapts, self._measure = adapts, measure
+        self._found = np.zeros(size, dtype)
+
+    def update(
+        self, params: Floats, gradient_sum: Floats, step: int, norm: float, weight_sum: float
+    ) -> int | None:
+        """See `Optimizer.update`. Collective: every owner of a slice must call this."""
+        blocks, info = self._in_blocks(params, gradient_sum), Step(step + 1, norm)
+        rate, divisor, doubt = self.rate(step), weight_sum or 1.0, False
+        for values, gradient, update, work, pieces, *_ in blocks:
+            np.divide(gradient, divisor, out=update)
+            for transform, state in pieces[: _split(pieces)]:
+                transform(update, values, state, work, info)
+        ratios = self._ratios(params)
+        for values, _, found, work, pieces, watched, factor, array in blocks:
+            own = info._replace(ratio=ratios[array])
+            for transform, state in pieces[_split(pieces) :]:
+                found = transform(found, values, state, work, own)
+            np.multiply(found, rate * factor, out=found)
+            np.subtract(values, found, out=values)
+            for row in watched:
+                doubt = doubt or not math.isfinite(values.dot(row))
+        return self._end(params, gradient_sum, weight_sum, doubt)
+
+    def _ratios(self, params: Floats) -> list[float]:
+        """Return what each array's update is scaled by. Collective."""
+        squares = zip(self._measure(params), self._measure(self._found), strict=True)
+        return [
+            self._trust.ratio(math.sqrt(of_params), math.sqrt(of_update)) if adapts else 1.0
+            for adapts, (of_params, of_update) in zip(self._adapts, squares, strict=True)
+        ]
+
+    def _block(self, place: slice, part: Part) -> Block:
+        """See `Optimizer`; its update stays until all slices have been measured."""
+        return super()._block(place, part)._replace(update=self._found[place])
+
+
+def _split(pieces: list[tuple[Transform, Floats]]) -> int:
+    """Return how many transforms stand before the one that asks for norms."""
+    return next(n for n, (transform, _) in enumerate(pieces) if isinstance(transform, Trust))
