@@ -100,6 +100,13 @@ class TrainConfig(Checked):
     clip_value: float | None = setting(
         None, "Cut each entry of the gradient to this size.", low=0, above=True
     )
+    ema: float | None = setting(
+        None,
+        "Average the parameters over steps, such as by 0.999; validation, test and the stored "
+        "model are the average's.",
+        low=0,
+        high=1,
+    )
     schedule: Schedule = setting(
         "constant",
         "Learning rate over the run; one-cycle first rises, for 0.3 of the steps, from a 25th.",

@@ -67,7 +67,7 @@ class Layerwise(Optimizer):
             np.subtract(values, found, out=values)
             for row in watched:
                 doubt = doubt or not math.isfinite(values.dot(row))
-        return self._end(params, gradient_sum, weight_sum, doubt)
+        return self._end(params, gradient_sum, step, weight_sum, doubt)
 
     def _ratios(self, params: Floats) -> list[float]:
         """Return what each array's update is scaled by. Collective."""

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dptrain.arrays import Floats
+from dptrain.optim.average import Average
 from dptrain.optim.named import Part
 from dptrain.optim.rules import Step, Transform
 
@@ -73,6 +74,7 @@ class Optimizer:
         self.statistics = statistics
         self.rate = rate
         self.state = [np.zeros((transform.num_slots, size), dtype) for transform in transforms]
+        self.average: Average | None = None
         self._work = np.empty((2, min(size, CACHED)), dtype)
         self._params = self._gradient = np.empty(0, dtype)  # those of the last step
         self._blocks: list[Block] = []
@@ -104,16 +106,18 @@ class Optimizer:
             np.subtract(values, found, out=values)
             for row in watched:  # finite only where both are: one look at what is in cache
                 doubt = doubt or not math.isfinite(values.dot(row))
-        return self._end(params, gradient_sum, weight_sum, doubt)
+        return self._end(params, gradient_sum, step, weight_sum, doubt)
 
     def _end(
-        self, params: Floats, gradient_sum: Floats, weight_sum: float, doubt: bool
+        self, params: Floats, gradient_sum: Floats, step: int, weight_sum: float, doubt: bool
     ) -> int | None:
-        """Set the statistics, and return what `update` does; `doubt` says that there is one."""
+        """Set statistics and average, and return what `update` does; `doubt`: there is one."""
         for part in self.statistics if weight_sum else ():
             values = params[part]
             np.divide(gradient_sum[part], weight_sum, out=values)
             doubt = doubt or not math.isfinite(values.dot(values))
+        if self.average is not None:
+            self.average.update(params, step + 1)
         if not doubt:
             return None
         for arrays in ([gradient_sum], [params, *(row for state in self.state for row in state)]):

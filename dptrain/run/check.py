@@ -87,6 +87,9 @@ def check_files(run: Path, verdict: Verdict, *, handed: bool = False) -> Found:
     right: set[str | None] = {found.last_params, digests.get(found.num_steps)}
     if "patience" in found.run["settings"]:  # then they are of the best epoch
         right = {*lines.known, *digests.values()}
+    if "ema" in found.run["settings"] and model is not None:  # the receipt knows its file alone
+        last = kept[found.num_steps][0] if found.num_steps in kept else {"ema": model.params}
+        right = {last.get("best", last.get("ema"))}
     if handed and not is_there(run / rundir.SUMMARY):
         if found.end is not None and model is not None:
             _check_model(found.end.model, model.file, model, right, verdict)
@@ -102,9 +105,8 @@ def _checkpoints(run: Path, verdict: Verdict) -> Checkpoints:
         try:
             arrays, values = checkpoint.read(path)
             saved = Saved.read(values, step)
-            digests = {"params": digest(World(), arrays["params"])}
-            if "best" in arrays and saved.state.best_value < math.inf:
-                digests["best"] = digest(World(), arrays["best"])
+            names = ["params", *(["best"] if saved.state.best_value < math.inf else []), "ema"]
+            digests = {name: digest(World(), arrays[name]) for name in names if name in arrays}
             found[step] = digests, saved
         except FileNotFoundError:  # by the run, which goes on
             continue
@@ -159,7 +161,10 @@ def _check_checkpoints(kept: Checkpoints, lines: Lines, verdict: Verdict) -> dic
             verdict.wrong.append(f"{name}: the receipt is not the one it was written with")
         elif lines.params.get(step) not in (None, digests["params"]):
             verdict.wrong.append(f"{name}: its parameters are not those of the receipt")
-        elif digests.get("best", digests["params"]) not in lines.known | {digests["params"]}:
+        elif (
+            "ema" not in saved.run.settings  # of averages the receipt has no digests
+            and digests.get("best", digests["params"]) not in lines.known | {digests["params"]}
+        ):
             verdict.wrong.append(f"{name}: its best parameters are of no epoch of the receipt")
         else:
             verdict.fine.append(f"{name}: every byte, and the receipt up to it")

@@ -27,7 +27,7 @@ from dptrain.run.verdict import Difference
 from dptrain.streams import warn
 from dptrain.train.control import Control, Sink
 from dptrain.train.evaluate import evaluate
-from dptrain.train.loop import close_epoch, take_best, train_epoch
+from dptrain.train.loop import close_epoch, take_result, train_epoch
 from dptrain.train.state import Training, forms, restore, snapshot
 from dptrain.words import InputError
 from dptrain.world import World
@@ -171,7 +171,7 @@ class Replay(Control):
         run, known, signal = self._run, self._found.receipt, _signal(end)
         over = run.step == run.num_steps and run.seen == 0
         going = run.params.copy()
-        take_best(run)
+        take_result(run)
         params, test = run.reducer.params, {}
         if signal is None and self._data.test is not None:
             test = evaluate(run.model, params, self._data.test, self._world)

@@ -14,6 +14,7 @@ from dptrain.data.feed import Feed
 from dptrain.data.prepare import Data
 from dptrain.keys import Purpose, generator, generators
 from dptrain.model import Model, Sums
+from dptrain.optim.average import Average
 from dptrain.optim.make import make_optimizer
 from dptrain.optim.named import treatments
 from dptrain.optim.schedule import learning_rate
@@ -53,6 +54,8 @@ def begin(model: Model, data: Data, config: TrainConfig, world: World) -> Traini
     )
     num_own = reducer.own_slice.stop - reducer.own_slice.start
     reducer.start(lambda: model.initial_params(generator(config.seed, Purpose.PARAMS)))
+    if config.ema is not None:
+        optimizer.average = Average(config.ema, reducer.params[reducer.own_slice])
     return Training(
         model,
         Feed(data.train, model, world, partial(shared_rows, world.node_comm)),
@@ -87,7 +90,8 @@ def train(
 ) -> None:
     """Train epoch by epoch until the last step, early stopping or a signal.
 
-    With `patience` the parameters end as the best epoch's. Collective: every rank must call this.
+    With `patience` the parameters end as the best epoch's, with `ema` as their average. Collective:
+    every rank must call this.
 
     Raises
     ------
@@ -104,14 +108,34 @@ def train(
                 close_epoch(run, data, config, world, control, sinks)
             except Interrupted as stop:
                 control.stop(stop.asked)
-    take_best(run)
+    take_result(run)
 
 
-def take_best(run: Training) -> None:
-    """Set the parameters to the best epoch's, with `patience`. Collective."""
-    if run.keeps_best and run.best_value < math.inf:
-        run.params[:] = run.best
+def take_result(run: Training) -> None:
+    """Set the parameters to the best epoch's, with `patience`, or to their average. Collective."""
+    result = run.best if run.keeps_best and run.best_value < math.inf else run.averaged
+    if result is not None:
+        run.params[:] = result
         run.reducer.allgather()
+
+
+@contextmanager
+def averaged(run: Training) -> Iterator[None]:
+    """Let the parameters be their average within the block, with `ema`. Collective."""
+    average = run.optimizer.average
+
+    def swap() -> None:
+        if average is not None:
+            average.swap(run.params)
+            run.reducer.allgather()
+
+    swap()
+    try:
+        yield
+    except Interrupted:  # which all ranks raise
+        swap()
+        raise
+    swap()
 
 
 def train_epoch(
@@ -251,7 +275,8 @@ def close_epoch(
     """
     metrics = run.line(run.norm_sum / run.seen) | {"train_loss": run.train_loss}
     if data.validation is not None:
-        found = evaluate(run.model, run.reducer.params, data.validation, world, control.asked)
+        with averaged(run):
+            found = evaluate(run.model, run.reducer.params, data.validation, world, control.asked)
         metrics |= {f"validation_{name}": value for name, value in found.items()}
     run.history.append(metrics)
     run.measured += 1
@@ -262,7 +287,8 @@ def close_epoch(
         run.kept = run.measured - 1
         run.kept_metrics = {k: v for k, v in metrics.items() if k.startswith(("train_", "valid"))}
         if run.keeps_best:
-            run.best_value, run.best[:] = value, run.params
+            run.best_value = value
+            run.best[:] = run.params if run.averaged is None else run.averaged
     run.stop_without_gain(config)
     for sink in sinks:
         sink.metrics(metrics)

@@ -49,6 +49,7 @@ def needs(model: Model, config: TrainConfig, nodes: list[range], rows: int | Non
     pieces = transforms(config)
     slots = sum(transform.num_slots for transform in pieces)
     updates = any(isinstance(piece, Trust) for piece in pieces)  # which are kept to be measured
+    averages = config.ema is not None
     rows = rows or max(-(-config.batch_size // config.num_shards), BLOCK)
     activations = activation_bytes(model, rows)
     own = {}
@@ -56,10 +57,10 @@ def needs(model: Model, config: TrainConfig, nodes: list[range], rows: int | Non
         own[ranks] = len(ranks) * activations
         for rank in ranks:
             size = reducer.slices[rank].stop - reducer.slices[rank].start
-            kept = slots + updates + (config.patience is not None)
+            kept = slots + updates + averages + (config.patience is not None)
             own[ranks] += reducer.own[rank] + (kept * size + 2 * min(size, CACHED)) * itemsize
             own[ranks] += 2 * n * itemsize * (config.recheck_every is not None)
-    vectors = (1 + slots) * n * itemsize
+    vectors = (1 + slots + averages) * n * itemsize
     own[nodes[0]] += vectors
     return Needs(
         shared=reducer.shared,

@@ -92,6 +92,11 @@ class Training:
         """This rank's slice of the parameters."""
         return self.reducer.params[self.reducer.own_slice]
 
+    @property
+    def averaged(self) -> Floats | None:
+        """This rank's slice of the parameters' average, with `ema`."""
+        return None if self.optimizer.average is None else self.optimizer.average.values
+
     def next_epoch(self) -> None:
         """Begin to count the next epoch's examples and losses."""
         self.seen, self.loss_sum, self.weight_sum, self.norm_sum = 0, 0.0, 0.0, 0.0
@@ -174,8 +179,8 @@ class State:
 def snapshot(run: Training) -> tuple[dict[str, Array], State]:
     """Return copies of a run's arrays, on rank 0, and its plain values, free of the ranks.
 
-    `params` [n]; `optimizer.I` [slots, n] for each transform that has a state; `best` [n] with
-    patience. Collective: every rank must call this.
+    `params` [n]; `optimizer.I` [slots, n] for each transform that has a state; `ema` [n]
+    and `best` [n] with these. Collective: every rank must call this.
     """
     arrays = {name: run.reducer.gather(part) for name, part in _parts(run).items()}
     state = State(*(getattr(run, item.name) for item in fields(State)))
@@ -212,6 +217,8 @@ def _parts(run: Training) -> dict[str, Array]:
     for number, state in enumerate(run.optimizer.state):
         if len(state):
             parts[f"optimizer.{number}"] = state
+    if run.averaged is not None:
+        parts["ema"] = run.averaged
     if run.keeps_best:
         parts["best"] = run.best
     return parts
