@@ -10,6 +10,7 @@ import autograd
 import autograd.numpy as anp
 import numpy as np
 import pytest
+from conftest import Mistake
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from dptrain.keys import Purpose, generator
 from dptrain.model import Model, described
 from dptrain.model import load as models
 from dptrain.model.activations import ACTIVATIONS
-from dptrain.model.losses import LOSSES
+from dptrain.model.losses import LOSSES, SmoothedCrossEntropy
 from dptrain.model.mlp import MLP
 from dptrain.order import Batch
 from dptrain.reduce.tree import tree_sum
@@ -413,6 +414,56 @@ def test_loss_of_huge_outputs_is_finite_and_right(
     assert LOSSES[loss].loss_sum(outputs, np.array(y)) == pytest.approx(expected, rel=1e-6)
     LOSSES[loss].loss_sum_and_delta(outputs, np.array(y), np.empty_like(outputs))
     np.testing.assert_allclose(outputs, delta, rtol=1e-6)
+
+
+@both_dtypes
+@QUICK
+@given(
+    seed=st.integers(0, 99), m=st.integers(1, 5), classes=st.integers(2, 40),
+    smoothing=st.floats(0.01, 0.99), weighted=st.booleans(),
+)  # fmt: skip
+def test_smoothed_labels_are_cross_entropy_with_targets_that_all_classes_share(
+    dtype: DType, seed: int, m: int, classes: int, smoothing: float, weighted: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    z, y = rng.normal(0, 3, (m, classes)).astype(dtype), rng.integers(0, classes, m)
+    weights = rng.random(m) if weighted else None
+    targets = np.full((m, classes), smoothing / classes)
+    targets[range(m), y] += 1 - smoothing
+    exact, each = z.astype(np.float64), np.ones(m) if weights is None else weights
+    logs = exact - exact.max(axis=1, keepdims=True)
+    logs -= np.log(np.exp(logs).sum(axis=1, keepdims=True))
+    delta = z.copy()
+    found = SmoothedCrossEntropy(smoothing).loss_sum_and_delta(delta, y, np.empty_like(z), weights)
+    tolerance = 1e-12 if dtype == "float64" else 1e-5
+    assert found == pytest.approx(-(targets * logs).sum(axis=1) @ each, rel=tolerance)
+    expected = (np.exp(logs) - targets) * each[:, None]
+    np.testing.assert_allclose(delta, expected, rtol=0, atol=tolerance)
+
+
+def test_labels_are_smoothed_in_training_only() -> None:
+    """At outputs that are all alike the losses agree; what is sure of itself pays in training."""
+    sizes, rng = [3, 4], np.random.default_rng
+    plain, smoothed = MLP(sizes, dtype="float64"), MLP(sizes, dtype="float64", label_smoothing=0.25)
+    params, out = np.zeros(16), np.empty(16)
+    x, y = rng(0).normal(size=(5, 3)), np.array([0, 1, 2, 3, 0])
+    assert smoothed.loss_and_grad_sum(params, x, y, None, out, rng)[0] == pytest.approx(
+        plain.loss_and_grad_sum(params, x, y, None, out, rng)[0], rel=1e-14
+    )
+    params[12:] = 9, 0, 0, 0
+    more = 0.25 * sum(9 * (label == 0) - 9 / 4 for label in y)
+    loss = plain.loss_and_grad_sum(params, x, y, None, out, rng)[0]
+    found = smoothed.loss_and_grad_sum(params, x, y, None, out, rng)[0]
+    assert found == pytest.approx(loss + more, rel=1e-13)
+    outputs = plain.outputs(params, x)
+    assert smoothed.loss_sum(outputs, y, None) == plain.loss_sum(outputs, y, None)
+    assert MLP(**smoothed.spec()).spec() == smoothed.spec()
+
+
+def test_labels_that_are_no_classes_are_not_smoothed(mistake: Mistake) -> None:
+    with pytest.raises(InputError, match=r"label-smoothing is 0.1, and the loss is huber"):
+        MLP([2, 1], loss="huber", label_smoothing=0.1)
+    mistake("train", "--label-smoothing", "1", words="label-smoothing is 1.0; it must be at least")
 
 
 def test_huber_is_square_inside_and_straight_outside() -> None:

@@ -20,6 +20,13 @@ class ModelConfig(Checked):
     dropout: float = setting(0.0, "Probability to drop a hidden unit in training.", low=0, high=1)
     init: Init = setting("auto", "Initial weights; auto is he for relu and gelu, else glorot.")
     loss: LossChoice = setting("auto", "Loss; auto decides from the task.")
+    label_smoothing: float = setting(
+        0.0,
+        "In training take this much of each class's target for all classes alike; losses of "
+        "validation and test are without.",
+        low=0,
+        high=1,
+    )
     dtype: DType = setting("float32", "Type of parameters, activations and gradients.")
 
 

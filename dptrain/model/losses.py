@@ -77,6 +77,26 @@ class CrossEntropy(LossFunction):
         return powers
 
 
+class SmoothedCrossEntropy(CrossEntropy):
+    """Cross-entropy for (1 - smoothing) onehot(y) + smoothing / classes (Szegedy et al., 2016).
+
+    What is more than without is smoothing * (z[y] - mean(z)).
+    """
+
+    def __init__(self, smoothing: float) -> None:
+        self.smoothing = smoothing
+
+    def of_each(self, z: Floats, y: Array, work: Floats, weights: Weights) -> float:
+        """The delta is softmax(z) less the smoothed targets."""
+        flat, picked = z.reshape(-1), np.arange(0, z.size, z.shape[1])
+        picked += y
+        more = self.smoothing * _sum(flat[picked] - z.mean(axis=1), weights)
+        loss_sum = super().of_each(z, y, work, weights)
+        flat[picked] += self.smoothing
+        z -= self.smoothing / z.shape[1]
+        return loss_sum + more
+
+
 class BinaryCrossEntropy(LossFunction):
     """-(y log s + (1 - y) log(1 - s)), s = sigmoid(z), the mean over outputs; y 0 or 1."""
 

@@ -15,7 +15,7 @@ from dptrain.checked import Plain
 from dptrain.config import Activation, DType, Init, Loss, LossChoice, ModelConfig, Task
 from dptrain.model import MakeGenerator, Sums, weight_sum
 from dptrain.model.activations import ACTIVATIONS
-from dptrain.model.losses import LOSSES
+from dptrain.model.losses import LOSSES, SmoothedCrossEntropy
 from dptrain.words import InputError, nearest
 
 
@@ -37,6 +37,8 @@ class MLP:
         start at 0.
     loss
         "cross-entropy", "binary-cross-entropy", "mean-squared-error" or "huber".
+    label_smoothing
+        Of cross-entropy in training: how much of a target all classes share. `loss_sum` is without.
     dtype
         "float32" or "float64".
     """
@@ -52,16 +54,23 @@ class MLP:
         dropout: float = 0.0,
         init: Init = "auto",
         loss: LossChoice = "cross-entropy",
+        label_smoothing: float = 0.0,
         dtype: DType = "float32",
     ) -> None:
         if len(sizes) < 2 or not all(isinstance(n, (int, np.integer)) and n > 0 for n in sizes):
             raise InputError(f"sizes is {list(sizes)}; it must be at least two numbers above 0")
-        self.config = ModelConfig(tuple(sizes[1:-1]), activation, dropout, init, loss, dtype)
+        hidden, smoothing = tuple(sizes[1:-1]), label_smoothing
+        self.config = ModelConfig(hidden, activation, dropout, init, loss, smoothing, dtype)
         """The settings that make this model again, given the data; checks them."""
         if loss == "auto":
             raise InputError(f"loss is 'auto', which needs data to decide; {nearest('', LOSSES)}")
+        if smoothing and loss != "cross-entropy":
+            raise InputError(
+                f"label-smoothing is {smoothing}; it is of cross-entropy, not of {loss}"
+            )
         self.sizes = tuple(map(int, sizes))
         self.loss: Loss = loss
+        self._training_loss = SmoothedCrossEntropy(smoothing) if smoothing else LOSSES[loss]
         self.dtype = np.dtype(dtype)
         self._shapes = list(itertools.pairwise(self.sizes))
         self.layout = tuple(
@@ -121,7 +130,7 @@ class MLP:
         held, memory = self._take_memory(len(x))
         self._forward(layers, x, memory, rng)
         delta = memory.units[-1]
-        loss_sum = LOSSES[self.loss].loss_sum_and_delta(delta, y, memory.slopes[-1], weights)
+        loss_sum = self._training_loss.loss_sum_and_delta(delta, y, memory.slopes[-1], weights)
         for number in range(len(layers) - 1, -1, -1):
             below = memory.units[number - 1] if number > 0 else x
             weight_grad, bias_grad = gradients[number]
@@ -241,6 +250,7 @@ def mlp(config: ModelConfig, task: Task, inputs: int, outputs: int, classes: int
         dropout=config.dropout,
         init=config.init,
         loss=loss,
+        label_smoothing=config.label_smoothing,
         dtype=config.dtype,
     )
 
