@@ -70,7 +70,11 @@ ELSEWHERE = {
     "lr": "learning-rate", "rate": "learning-rate", "alpha": "learning-rate", "bs": "batch-size",
     "wd": "weight-decay", "l2": "weight-decay", "layers": "hidden", "units": "hidden",
     "rng": "seed", "early-stopping": "patience", "val": "validation", "label": "target",
-    "output": "out", "epoch": "epochs", "scheduler": "schedule",
+    "output": "out", "epoch": "epochs", "scheduler": "schedule", "lr-scheduler": "schedule",
+    "min-lr": "min-learning-rate", "smoothing": "label-smoothing", "ema-decay": "ema",
+    "weights": "init-from", "pretrained": "init-from", "accumulate": "shards",
+    "gradient-accumulation": "shards", "gradient-accumulation-steps": "shards",
+    "accumulation-steps": "shards", "micro-batches": "shards",
 }  # fmt: skip
 """What settings are called in other programs."""
 

@@ -104,7 +104,7 @@ def every_kind(tmp_path_factory: pytest.TempPathFactory) -> dict[int | None, lis
 def test_every_kind_of_run_gives_the_same_bytes(
     every_kind: dict[int | None, list[dict[str, Any]]],
 ) -> None:
-    assert len(every_kind[None]) == 15
+    assert len(every_kind[None]) == 17
     for ranks, found in every_kind.items():
         for one, other in zip(every_kind[None], found, strict=True):
             assert one == other, f"{one['name']} on {ranks} ranks"

@@ -461,7 +461,7 @@ def test_labels_are_smoothed_in_training_only() -> None:
 
 
 def test_labels_that_are_no_classes_are_not_smoothed(mistake: Mistake) -> None:
-    with pytest.raises(InputError, match=r"label-smoothing is 0.1, and the loss is huber"):
+    with pytest.raises(InputError, match=r"0\.1; it needs cross-entropy, not huber"):
         MLP([2, 1], loss="huber", label_smoothing=0.1)
     mistake("train", "--label-smoothing", "1", words="label-smoothing is 1.0; it must be at least")
 

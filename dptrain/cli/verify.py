@@ -26,6 +26,12 @@ from dptrain.words import counted
     help="Compare with what dptrain receipt has stated; of RUN only receipt and model are needed.",
 )
 @model_option
+@click.option(
+    "--init-from",
+    metavar="FILE",
+    envvar="DPTRAIN_INIT_FROM",
+    help="Where the weights are now that the run started from, if they have moved.",
+)
 @level_option
 @config_option
 @json_option
@@ -40,6 +46,7 @@ def verify(
     as_json: bool,
     quiet: bool,
     model: str | None,
+    init_from: str | None,
 ) -> int:
     """Check that RUN did what its receipt says, on any number of ranks.
 
@@ -52,7 +59,16 @@ def verify(
     world = connect() if replay is None else connect_as(run, cpu_level, first)
     from dptrain.run.verify import verify as check
 
-    found = check(run, replay, data, statement=statement, file=model, quiet=quiet, world=world)
+    found = check(
+        run,
+        replay,
+        data,
+        statement=statement,
+        file=model,
+        init_from=init_from,
+        quiet=quiet,
+        world=world,
+    )
     if world.rank == 0:
         print_result(found.values(), as_json, _text)
     return 0 if found.verdict in ("identical", "whole") else 1

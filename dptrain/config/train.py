@@ -3,7 +3,6 @@
 import contextlib
 import math
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -49,14 +48,26 @@ def interval(text: str) -> tuple[float, Unit]:
     return number, unit
 
 
+def _pattern_and_rate(text: str) -> tuple[str, float]:
+    """Return what PATTERN=RATE means; InputError where it is no such text."""
+    pattern, _, number = text.rpartition("=")
+    with contextlib.suppress(ValueError):
+        if pattern and 0 < float(number) < math.inf:
+            return pattern, float(number)
+    raise InputError(
+        f"learning-rate-of is {text!r}; needed is a pattern, = and a number above 0, such as "
+        "'head.*=0.01'; what is to stay as it is, --freeze"
+    )
+
+
 @dataclass(frozen=True)
 class TrainConfig(Checked):
     """How a model is trained; together with the data and the model it decides every byte."""
 
     shards: int | None = setting(
         None,
-        "Parts V of each minibatch, whose gradients are added in one fixed tree.  "
-        "[default: one for each 64 examples]",
+        "Parts V of each minibatch, whose gradients are added in one fixed tree; more of them than "
+        "ranks is gradient accumulation.  [default: one for each 64 examples]",
         low=1,
         high=MOST_SHARDS + 1,
     )
@@ -67,6 +78,15 @@ class TrainConfig(Checked):
     steps: int | None = setting(None, "Stop after this many steps, in place of --epochs.", low=1)
     seed: int = setting(
         0, "Decides order, initial weights, dropout, held-out rows.", low=0, high=10**100
+    )
+    init_from: str | None = setting(
+        None,
+        "Weights to start from, by their names: a .safetensors file, or a run's directory. What "
+        "doesn't fit, or isn't there, starts as without, and is said.",
+        metavar="FILE",
+    )
+    init_sha256: str | None = setting(
+        None, "What that file's SHA-256 must be, as a run notes it.", metavar="HEX"
     )
     shuffle: Shuffle = setting(
         "rows",
@@ -181,8 +201,7 @@ class TrainConfig(Checked):
         interval(self.checkpoint_every)
         if self.epochs is not None and self.steps is not None:
             raise InputError("epochs and steps are both given; give one of them")
-
-        list(self.rates)
+        _ = self.rates  # which checks them
         if self.warmup and self.schedule == "one-cycle":
             raise InputError(
                 f"warmup is {self.warmup}, and one-cycle rises by itself: leave warmup out"
@@ -212,18 +231,9 @@ class TrainConfig(Checked):
         return name, -1 if better == "max" else 1
 
     @property
-    def rates(self) -> Iterator[tuple[str, float]]:
+    def rates(self) -> list[tuple[str, float]]:
         """The patterns of `learning_rate_of`, each with its rate; InputError where it has none."""
-        for text in self.learning_rate_of:
-            pattern, _, number = text.rpartition("=")
-            with contextlib.suppress(ValueError):
-                if pattern and 0 < float(number) < math.inf:
-                    yield pattern, float(number)
-                    continue
-            raise InputError(
-                f"learning-rate-of is {text!r}; needed is a pattern, = and a number above 0, such "
-                "as 'head.*=0.01'; what is to stay as it is, --freeze"
-            )
+        return [_pattern_and_rate(text) for text in self.learning_rate_of]
 
     def num_steps(self, steps_per_epoch: int) -> int:
         """Return the number of steps of the whole run, given those of one epoch."""

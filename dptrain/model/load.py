@@ -57,6 +57,12 @@ def stored(model: Model, arrays: dict[str, Array]) -> dict[str, Array]:
     return arrays if ask is None else arrays | ask(arrays)
 
 
+def put(model: Model, params: Floats, name: str, array: Array) -> None:
+    """Set one of a model's arrays in a flat vector [n] to what `tensors` has for it."""
+    own = views(model.layout, params)[name]
+    own[...] = array.T if type(model) is MLP else array
+
+
 def params_of(stored: Any, arrays: Mapping[str, Array]) -> Floats:
     """Return the parameters [n] that `tensors` has made these arrays of.
 

@@ -65,9 +65,7 @@ class MLP:
         if loss == "auto":
             raise InputError(f"loss is 'auto', which needs data to decide; {nearest('', LOSSES)}")
         if smoothing and loss != "cross-entropy":
-            raise InputError(
-                f"label-smoothing is {smoothing}; it is of cross-entropy, not of {loss}"
-            )
+            raise InputError(f"label-smoothing is {smoothing}; it needs cross-entropy, not {loss}")
         self.sizes = tuple(map(int, sizes))
         self.loss: Loss = loss
         self._training_loss = SmoothedCrossEntropy(smoothing) if smoothing else LOSSES[loss]

@@ -10,8 +10,8 @@ import json
 import os
 import stat
 from collections.abc import Iterable, Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from dptrain.checked import Plain
 from dptrain.words import InputError
@@ -34,7 +34,7 @@ NO_FLUSH = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.E
 """What file systems say that can't flush a folder at all."""
 
 
-def open_plain(path: Path, limit: int | None = None) -> BinaryIO:
+def open_plain(path: Path, limit: int | None = None) -> BufferedReader:
     """Open a file of a run to read it, of at most `limit` bytes; OSError as `descriptor`."""
     return os.fdopen(descriptor(path, os.O_RDONLY, limit), "rb")
 

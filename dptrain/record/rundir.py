@@ -41,7 +41,7 @@ CONFIG, METRICS, RECEIPT, MODEL, SUMMARY, SECONDS = (
 )
 
 FREE: tuple[str, ...] = ("data", "test-data", "checkpoint-every", "keep-checkpoints")
-FREE += ("audit-every", "recheck-every", "stall-timeout")
+FREE += ("audit-every", "recheck-every", "stall-timeout", "init-from")
 """Settings that change no byte of the result: where files are, and what guards the run."""
 
 LONGEST_NAME = 120

@@ -8,7 +8,7 @@ from typing import Any
 
 from dptrain.checked import Plain
 from dptrain.record import checkpoint, receipt, rundir
-from dptrain.record.files import PIECE, TEXT, is_there, open_plain, read_object
+from dptrain.record.files import TEXT, is_there, open_plain, read_object
 from dptrain.record.receipt import End, Receipt
 from dptrain.record.rundir import FREE
 from dptrain.reduce.digest import digest
@@ -122,10 +122,8 @@ def _model(run: Path, verdict: Verdict) -> StoredModel | None:
         return None
     try:
         params = params_in(*rundir.read_tensors(path))
-        whole = hashlib.sha256()
         with open_plain(path) as file:
-            while piece := file.read(PIECE):
-                whole.update(piece)
+            whole = hashlib.file_digest(file, "sha256")
     except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         verdict.wrong.append(f"{rundir.MODEL}: damaged: {error}")
         return None
@@ -157,14 +155,12 @@ def _check_checkpoints(kept: Checkpoints, lines: Lines, verdict: Verdict) -> dic
     for step, (digests, saved) in kept.items():
         name = checkpoint.path_of(Path(), step).name
         named = saved.files.receipt_sha256, step, saved.run.plain()
+        best = None if "ema" in saved.run.settings else digests.get("best")  # no average's is known
         if lines.marks.get(saved.files.receipt_lines) != named:
             verdict.wrong.append(f"{name}: the receipt is not the one it was written with")
         elif lines.params.get(step) not in (None, digests["params"]):
             verdict.wrong.append(f"{name}: its parameters are not those of the receipt")
-        elif (
-            "ema" not in saved.run.settings  # of averages the receipt has no digests
-            and digests.get("best", digests["params"]) not in lines.known | {digests["params"]}
-        ):
+        elif best not in {None, digests["params"], *lines.known}:
             verdict.wrong.append(f"{name}: its best parameters are of no epoch of the receipt")
         else:
             verdict.fine.append(f"{name}: every byte, and the receipt up to it")

@@ -27,6 +27,7 @@ from dptrain.run.identity import check_equal, check_programs, warn_of_machines
 from dptrain.run.outcome import circumstances, outcome
 from dptrain.run.ready import check_fits
 from dptrain.run.trained import Trained, end_of
+from dptrain.run.weights import with_weights
 from dptrain.streams import tell, warn
 from dptrain.threads import blas_threads
 from dptrain.train.control import Control, Sink
@@ -89,19 +90,23 @@ def fit(
     """
     config = (config or TrainConfig()).settled(len(data.train))
     world = world or connect()
+    check_programs(world)
+    with world.together():
+        config, weights = with_weights(config, model)
     settings, own = _compared(model, data, config, world)
     _say(() if quiet else [world.crowded(config.threads)], world)
     warn_of_machines(world, warn)
     with blas_threads(config.threads), GUARD.hearing(config.stall_timeout):
         if own and not resume:
             _try(model, data, config, world)
-        run = begin(model, data, config, world)
+        run = begin(model, data, config, world, weights.initial if weights else None)
         with given_back(run):
             if config.patience_metric != "loss" and data.validation is not None:
                 with world.together():
                     name, _ = config.watched
                     check_measured(model, run.reducer.params, data.validation, name)
             writer, now = open_run(run, data, config, settings, out, resume, force, world)
+            _say(weights.told if weights and not (quiet or resume) else (), world)
             _say(() if quiet else _beginning(run, data, config, world, resume), world)
             bar = progress(run.num_steps, run.step, quiet=quiet or world.rank > 0)
             control = RunControl(run, config, world, writer, now, on_epoch)
@@ -129,7 +134,6 @@ def _compared(model: Model, data: Data, config: TrainConfig, world: World) -> tu
 
     Raises InputError where they are not, or don't fit each other. Collective.
     """
-    check_programs(world)
     settings = RunConfig(data.paths, data.config, config, models.settings(model)).settings()
     places = ("data", "test-data")  # which may differ from node to node; `load` has compared
     same = {key: value for key, value in settings.items() if key not in places}

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from dptrain.run.replay import Replay, check_unchanged, go_to
 from dptrain.run.saved import Identity, told
 from dptrain.run.statement import compare
 from dptrain.run.verdict import Verdict
+from dptrain.run.weights import with_weights
 from dptrain.threads import blas_threads
 from dptrain.train.loop import begin, given_back
 from dptrain.words import InputError
@@ -42,6 +44,7 @@ def verify(
     statement: str | Path | None = None,
     model: Model | None = None,
     file: str | None = None,
+    init_from: str | None = None,
     quiet: bool = True,
     world: World | None = None,
 ) -> Verdict:
@@ -63,6 +66,8 @@ def verify(
         For a run with a model of one's own; else it is made from the run's settings.
     file
         For a run that was started with --model: its FILE.py:FUNCTION.
+    init_from
+        Where the weights that the run started from are now; where they were, unless given.
     quiet
         Show no progress.
     world
@@ -92,7 +97,7 @@ def verify(
     shared: tuple[Verdict, Found] = world.broadcast((verdict, found))
     verdict, found = shared
     if verdict.replayed is not None:
-        _replay(path, found, verdict, data, (model, file), quiet, world)
+        _replay(path, found, verdict, data, (model, file, init_from), quiet, world)
     return verdict
 
 
@@ -114,7 +119,7 @@ def _replay(
     found: Found,
     verdict: Verdict,
     paths: Sequence[str],
-    given: tuple[Model | None, str | None],
+    given: tuple[Model | None, str | None, str | None],
     quiet: bool,
     world: World,
 ) -> None:
@@ -123,14 +128,17 @@ def _replay(
     first, last = verdict.replayed
     with world.together():
         before = told(found.receipt, first)
-    model, data, config = _made(before, path, paths, given, world)
+    model, data, config = _made(before, path, paths, given[:2], world)
     own = num_params(model.layout)
     if own != before.num_params:  # before there is memory for them
         verdict.wrong.append(f"the model has {own} parameters; the run had {before.num_params}")
         verdict.replayed = None
         return
+    with world.together():
+        moved = replace(config, init_from=given[2] or config.init_from)
+        config, weights = with_weights(moved, model)
     with blas_threads(config.threads), np.errstate(all="ignore"):
-        run = begin(model, data, config, world)
+        run = begin(model, data, config, world, weights.initial if weights else None)
         with given_back(run):
             again = RunConfig(data.paths, data.config, config, models.settings(model))
             now = identity(again.settings(), data, run, config, world)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -32,8 +32,14 @@ from dptrain.words import InputError
 from dptrain.world import World
 
 
-def begin(model: Model, data: Data, config: TrainConfig, world: World) -> Training:
-    """Return a run before its first step.
+def begin(
+    model: Model,
+    data: Data,
+    config: TrainConfig,
+    world: World,
+    start: Callable[[Model, Floats], Floats] | None = None,
+) -> Training:
+    """Return a run before its first step; `start` makes others of the model's initial parameters.
 
     Collective: every rank must call this. Raises InputError where a node has too little memory.
     """
@@ -53,7 +59,12 @@ def begin(model: Model, data: Data, config: TrainConfig, world: World) -> Traini
         partial(reducer.square_norms, segments=segments),
     )
     num_own = reducer.own_slice.stop - reducer.own_slice.start
-    reducer.start(lambda: model.initial_params(generator(config.seed, Purpose.PARAMS)))
+
+    def initial() -> Floats:
+        own = model.initial_params(generator(config.seed, Purpose.PARAMS))
+        return own if start is None else start(model, own)
+
+    reducer.start(initial)
     if config.ema is not None:
         optimizer.average = Average(config.ema, reducer.params[reducer.own_slice])
     return Training(
