@@ -27,7 +27,8 @@ from dptrain.run.verdict import Difference
 from dptrain.streams import warn
 from dptrain.train.control import Control, Sink
 from dptrain.train.evaluate import evaluate
-from dptrain.train.loop import close_epoch, take_result, train_epoch
+from dptrain.train.loop import close_epoch, train_epoch
+from dptrain.train.result import take_result
 from dptrain.train.state import Training, forms, restore, snapshot
 from dptrain.words import InputError
 from dptrain.world import World

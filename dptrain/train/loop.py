@@ -27,6 +27,7 @@ from dptrain.reduce.tree import tree_sum
 from dptrain.train.control import Control, Sink
 from dptrain.train.evaluate import Interrupted, evaluate
 from dptrain.train.needs import bytes_here, check_memory
+from dptrain.train.result import averaged, take_result
 from dptrain.train.state import Training
 from dptrain.words import InputError
 from dptrain.world import World
@@ -120,33 +121,6 @@ def train(
             except Interrupted as stop:
                 control.stop(stop.asked)
     take_result(run)
-
-
-def take_result(run: Training) -> None:
-    """Set the parameters to the best epoch's, with `patience`, or to their average. Collective."""
-    result = run.best if run.keeps_best and run.best_value < math.inf else run.averaged
-    if result is not None:
-        run.params[:] = result
-        run.reducer.allgather()
-
-
-@contextmanager
-def averaged(run: Training) -> Iterator[None]:
-    """Let the parameters be their average within the block, with `ema`. Collective."""
-    average = run.optimizer.average
-
-    def swap() -> None:
-        if average is not None:
-            average.swap(run.params)
-            run.reducer.allgather()
-
-    swap()
-    try:
-        yield
-    except Interrupted:  # which all ranks raise
-        swap()
-        raise
-    swap()
 
 
 def train_epoch(
