@@ -49,19 +49,21 @@ def test_gradients_and_steps_are_those_of_the_numpy_perceptron() -> None:
     data = dptrain.load(config=DataConfig(scale="standard"))
     x, y = data.train.gather(slice(0, 37), Flat(np.float64))
     params = own.initial_params(no_rng())
-    for weights in (None, np.linspace(0, 2, 37)):
+    for smoothing, weights in ((0.0, None), (0.0, np.linspace(0, 2, 37)), (0.2, None)):
         wanted, found = np.empty_like(params), np.full_like(params, np.nan)
-        sums = own.loss_and_grad_sum(params, x, y, weights, wanted, no_rng)
-        assert model.loss_and_grad_sum(
+        numpys = dptrain.MLP(own.sizes, dtype="float64", label_smoothing=smoothing)
+        sums = numpys.loss_and_grad_sum(params, x, y, weights, wanted, no_rng)
+        other = JaxModel(perceptron, apply, label_smoothing=smoothing)
+        assert other.loss_and_grad_sum(
             params[order], x, y, weights, found, no_rng
         ) == pytest.approx(sums, rel=1e-13)
         np.testing.assert_allclose(found, wanted[order], rtol=0, atol=1e-12)
     start = own.initial_params(dptrain.keys.generator(0, dptrain.keys.Purpose.PARAMS))
     model.initial_params = lambda rng: start[order]  # type: ignore[method-assign] # noqa: ARG005
     config = TrainConfig(steps=50)
-    trained, other = dptrain.fit(own, data, config), dptrain.fit(model, data, config)
-    np.testing.assert_allclose(other.params, trained.params[order], rtol=0, atol=1e-8)
-    assert other.summary.metrics["test_accuracy"] == trained.summary.metrics["test_accuracy"]
+    trained, likewise = dptrain.fit(own, data, config), dptrain.fit(model, data, config)
+    np.testing.assert_allclose(likewise.params, trained.params[order], rtol=0, atol=1e-8)
+    assert likewise.summary.metrics["test_accuracy"] == trained.summary.metrics["test_accuracy"]
 
 
 def test_the_usual_losses_are_those_of_the_numpy_perceptron() -> None:

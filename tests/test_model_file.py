@@ -117,6 +117,10 @@ def test_a_run_with_a_file_is_known_again_by_every_command(
         (("--model", "softmax.py:build", "--model-arg", "3"), "needed is NAME=VALUE"),
         (("--model", "softmax.py:build", "--hidden", "3"), "hidden is the perceptron's"),
         (("--model", "softmax.py:build", "--dtype", "float32"), "makes a model of float64"),
+        (
+            ("--model", "softmax.py:build", "--label-smoothing", "0.1"),
+            "build makes has its own loss",
+        ),
         (("--model-arg", "width=3"), "there is no --model"),
         (("--config", "named.toml"), "named.toml sets model; .* never says what is run"),
         (("--model", "torchless.py:build"), r"torch can't be imported .*dptrain\[torch\]"),

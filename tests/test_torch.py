@@ -69,6 +69,31 @@ def test_gradients_are_those_of_the_numpy_perceptron(pair: tuple[Any, Any, Any])
         np.testing.assert_allclose(found[2], gradient[order], rtol=0, atol=1e-12)
 
 
+def test_labels_are_smoothed_in_training_as_pytorch_does_it(pair: tuple[Any, Any, Any]) -> None:
+    own, plain, order = pair
+    own = dptrain.MLP(own.sizes, dtype="float64", label_smoothing=0.2)
+    model = TorchModel(perceptron().double(), label_smoothing=0.2)
+    x, y = digits(37)
+    params = own.initial_params(no_rng())
+    for weights in (None, np.linspace(0, 2, 37)):
+        loss, weight, gradient = sums(own, x, y, weights, params)
+        found = sums(model, x, y, weights, params[order])
+        assert found[:2] == pytest.approx((loss, weight), rel=1e-14)
+        np.testing.assert_allclose(found[2], gradient[order], rtol=0, atol=1e-12)
+    outputs = model.outputs(params[order], x)
+    expected = functional.cross_entropy(
+        torch.tensor(outputs), torch.tensor(y), reduction="sum", label_smoothing=0.2
+    )
+    assert sums(model, x, y, None, params[order])[0] == pytest.approx(float(expected), rel=1e-13)
+    assert model.loss_sum(outputs, y, None) == plain.loss_sum(outputs, y, None)
+    assert model.spec() != plain.spec()
+    with pytest.raises(InputError, match="and the model has a loss of its own: have that smooth"):
+        TorchModel(perceptron(), functional.cross_entropy, label_smoothing=0.2)
+    model.check("regression", 64, 10, 0)
+    with pytest.raises(InputError, match="it needs a score for each class, and this is regression"):
+        sums(model, x, np.zeros((37, 10)), None, params[order])
+
+
 @pytest.mark.parametrize("rule", get_args(Rule))
 def test_50_steps_are_those_of_the_numpy_perceptron(rule: Rule, pair: tuple[Any, Any, Any]) -> None:
     own, model, order = pair
@@ -370,10 +395,13 @@ sys.path.append(str(EXAMPLES))
 def test_the_convolutional_network_learns_digits(tmp_path: Path, quick: Start) -> None:
     model = ("--model", f"{EXAMPLES / 'cnn.py'}:build", "--model-arg", "width=8")
     line = ("--epochs", "2", "--learning-rate", "0.01", "--scale", "standard", "--out", "run")
-    trained = quick(*model, *line, "--json", "--quiet").json
+    more = ("--label-smoothing", "0.1", "--ema", "0.9", "--no-decay", "bias,norm*")
+    trained = quick(*model, *line, *more, "--json", "--quiet").json
     assert trained["test_accuracy"] > 0.8
     found = quick("evaluate", "run", *model[:2], "--json", cwd=tmp_path).json
     assert found["accuracy"] == trained["test_accuracy"]
+    found = quick("verify", "run", "--replay", ":4", *model[:2], "--json", ranks=2).json
+    assert found["verdict"] == "identical"
 
 
 def test_a_module_with_named_inputs_learns_comments(

@@ -46,7 +46,7 @@ def _dtype(ctx: click.Context, values: Plain) -> str | None:
     """Return the type that is asked for; with --model refuse what is the perceptron's alone."""
     names = [item.name for item in fields(ModelConfig)]
     given = {n for n in names if ctx.get_parameter_source(n) is not ParameterSource.DEFAULT}
-    other = sorted(given - {"dtype"})
+    other = sorted(given - {"dtype", "label_smoothing"})
     if other and (values["model"] or values["model_sha256"]):
         raise InputError(
             f"{other[0]} is the perceptron's; a model of one's own is told by --model-arg"

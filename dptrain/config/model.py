@@ -22,8 +22,8 @@ class ModelConfig(Checked):
     loss: LossChoice = setting("auto", "Loss; auto decides from the task.")
     label_smoothing: float = setting(
         0.0,
-        "In training take this much of each class's target for all classes alike; losses of "
-        "validation and test are without.",
+        "In training take this much of each class's target for all classes alike, where the loss "
+        "is the usual one; losses of validation and test are without.",
         low=0,
         high=1,
     )
@@ -55,3 +55,4 @@ class MadeByFile(Checked):
     model_arg: tuple[str, ...]
     model_sha256: str | None
     dtype: DType
+    label_smoothing: float

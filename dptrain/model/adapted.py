@@ -8,7 +8,7 @@ import numpy as np
 
 from dptrain.arrays import Array, Floats
 from dptrain.checked import Plain
-from dptrain.config import Task
+from dptrain.config import ModelConfig, Task
 from dptrain.model import Sums
 from dptrain.model.losses import LOSSES
 from dptrain.model.memory import keep_memory
@@ -31,18 +31,27 @@ class Adapted:
     metrics
         Takes outputs and targets, and returns sums over these examples by name, which in the end
         are divided by the number of examples; or pairs, of a sum and of what it is divided by.
+    label_smoothing
+        Of the usual loss for classes, in training: how much of a target all classes share.
     """
 
     library: ClassVar[Any]
-    """Has `broadcast_to`."""
+    """Has `broadcast_to` and `arange`."""
 
     def __init__(
         self,
         loss: Callable[..., Any] | None,
         transform: Callable[..., Any] | None,
         metrics: Callable[..., Any] | None,
+        label_smoothing: float = 0.0,
     ) -> None:
         keep_memory()
+        self.label_smoothing = ModelConfig(label_smoothing=label_smoothing).label_smoothing
+        if loss is not None and label_smoothing:
+            raise InputError(
+                f"label-smoothing is {label_smoothing}, and the model has a loss of its own: have "
+                "that smooth them"
+            )
         self.loss, self.metrics = loss, metrics
         self._transform = transform
         self._task: Task = "classification"
@@ -84,7 +93,8 @@ class Adapted:
 
     def spec(self) -> Plain:
         """Return what settings the model has, as plain values."""
-        return {"loss": name_of(self.loss)}
+        smoothing = {"label_smoothing": self.label_smoothing} if self.label_smoothing else {}
+        return {"loss": name_of(self.loss), **smoothing}
 
     def _array(self, array: Array) -> Any:
         """Return an array of NumPy as the library's."""
@@ -102,9 +112,13 @@ class Adapted:
         """Return an array of the type of another, and no function of any parameter."""
         raise NotImplementedError
 
-    def _losses(self, outputs: Any, targets: Any, weights: Any) -> tuple[Any, Any]:
+    def _losses(
+        self, outputs: Any, targets: Any, weights: Any, smoothing: float = 0.0
+    ) -> tuple[Any, Any]:
         """Return losses [m, terms], and what each counts, or None for 1. All are the library's."""
         losses, counts = self._find_losses(outputs, targets)
+        if smoothing:
+            losses = losses + smoothing * self._more_smoothed(outputs, targets)
         losses = losses.reshape(len(targets), -1)
         if counts is not None:
             counts = self._constant(counts.reshape(losses.shape), losses)
@@ -132,6 +146,16 @@ class Adapted:
                 f"{tuple(counts.shape)}; needed is a weight for each loss"
             )
         return losses, counts
+
+    def _more_smoothed(self, outputs: Any, targets: Any) -> Any:
+        """Return how much more cross-entropy is [m] for targets that all classes share."""
+        if self._task != "classification" or outputs.ndim != 2 or outputs.shape[1] < 2:
+            raise InputError(
+                f"label-smoothing is {self.label_smoothing}; it needs a score for each class, and "
+                f"this is {self._task} with outputs of shape {list(outputs.shape)}"
+            )
+        picked = outputs[self.library.arange(len(targets)), targets]
+        return picked - outputs.mean(1)
 
     def _check_width(self, shape: tuple[int, ...], num_targets: int) -> None:
         """Raise InputError where outputs of this shape are not what the usual loss takes."""

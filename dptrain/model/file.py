@@ -6,7 +6,7 @@ import importlib.util
 import inspect
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -31,7 +31,13 @@ class Origin(ModelFile):
 
 
 def build(
-    file: ModelFile, inputs: tuple[int, ...], outputs: int, *, seed: int, dtype: str | None = None
+    file: ModelFile,
+    inputs: tuple[int, ...],
+    outputs: int,
+    *,
+    seed: int,
+    dtype: str | None = None,
+    label_smoothing: float = 0.0,
 ) -> Model:
     """Return the model that a file's function makes for examples of a shape.
 
@@ -48,6 +54,8 @@ def build(
         Seeds PyTorch before the file is run, as NumPy's generators are from the run's seed.
     dtype
         What a PyTorch module is made, where that is asked for.
+    label_smoothing
+        Of the usual loss; see `Adapted`.
 
     Raises
     ------
@@ -77,7 +85,11 @@ def build(
         ) from None
     with users_code():
         made = make(inputs, outputs, **arguments)
-    beside = {key: getattr(module, key) for key in BESIDE if callable(getattr(module, key, None))}
+    beside: dict[str, Any] = {
+        key: getattr(module, key) for key in BESIDE if callable(getattr(module, key, None))
+    }
+    if label_smoothing:
+        beside["label_smoothing"] = label_smoothing
     model = _adapted(made, beside, dtype, f"{path}:{name}")
     model.origin = Origin(name, file.model_arg, digest, seed)  # type: ignore[attr-defined]
     return model
@@ -156,10 +168,8 @@ def _arguments(texts: tuple[str, ...]) -> Plain:
     return found
 
 
-def _adapted(
-    made: Any, beside: Mapping[str, Callable[..., Any]], dtype: str | None, where: str
-) -> Model:
-    """Return as a model what a function has made."""
+def _adapted(made: Any, beside: Mapping[str, Any], dtype: str | None, where: str) -> Model:
+    """Return as a model what a function has made, with what is `beside` it."""
     if callable(getattr(made, "named_parameters", None)):
         from dptrain.model.torch import TorchModel
         from dptrain.model.torch_module import of_type
@@ -171,6 +181,8 @@ def _adapted(
         model: Model = JaxModel(*made, **beside)
     elif callable(getattr(made, "loss_and_grad_sum", None)):
         model = made
+        if "label_smoothing" in beside:
+            raise InputError(f"label-smoothing is given; what {where} makes has its own loss")
     else:
         raise InputError(
             f"{where} returns {made!r:.200}; needed is a torch.nn.Module, a pair of JAX functions "

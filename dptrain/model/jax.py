@@ -45,7 +45,7 @@ class JaxModel(Adapted):
     apply
         Takes parameters and inputs [m, ...] and returns outputs [m, ...]. A third argument, if it
         has one, is a key for dropout and the like in training, None else.
-    loss, transform, metrics
+    loss, transform, metrics, label_smoothing
         See `Adapted`; the loss and `apply` are compiled, so must be made of what JAX can trace.
 
     Raises
@@ -64,8 +64,9 @@ class JaxModel(Adapted):
         *,
         transform: Callable[..., Any] | None = None,
         metrics: Callable[..., Any] | None = None,
+        label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__(loss, transform, metrics)
+        super().__init__(loss, transform, metrics, label_smoothing)
         if TOO_LATE:
             raise InputError(
                 "JAX has computed before it was told to do so with one thread: have "
@@ -129,7 +130,8 @@ class JaxModel(Adapted):
     def _total(self, params: Any, x: Any, y: Any, weights: Any, seed: Any) -> Any:
         """Return what the gradient is of; and the losses, and what each counts."""
         key = jax.random.wrap_key_data(seed) if self._random else None
-        losses, counts = self._losses(self._outputs(params, x, key), y, weights)
+        outputs = self._outputs(params, x, key)
+        losses, counts = self._losses(outputs, y, weights, self.label_smoothing)
         return (losses if counts is None else losses * counts).sum(), (losses, counts)
 
     def _outputs(self, params: Any, x: Any, key: Any) -> Any:

@@ -17,7 +17,10 @@ def settings(model: Model) -> ModelConfig | MadeByFile | None:
         return model.config
     origin: ModelFile | None = getattr(model, "origin", None)
     kind: Any = np.dtype(model.dtype).name
-    return MadeByFile(origin.model_arg, origin.model_sha256, kind) if origin else None
+    if origin is None:
+        return None
+    smoothing: float = getattr(model, "label_smoothing", 0.0)
+    return MadeByFile(origin.model_arg, origin.model_sha256, kind, smoothing)
 
 
 def remade(stored: Any) -> Model | None:

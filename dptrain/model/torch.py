@@ -32,7 +32,7 @@ class TorchModel(Adapted):
     module
         On the CPU, all its parameters float32 or all float64. Given inputs [m, ...], it returns
         outputs [m, ...].
-    loss, transform, metrics
+    loss, transform, metrics, label_smoothing
         See `Adapted`. A function of PyTorch's that has `reduction` is called with "none".
 
     Raises
@@ -50,8 +50,9 @@ class TorchModel(Adapted):
         *,
         transform: Callable[..., Any] | None = None,
         metrics: Callable[..., Any] | None = None,
+        label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__(loss, transform, metrics)
+        super().__init__(loss, transform, metrics, label_smoothing)
         self.module = module
         self._params = dict(module.named_parameters())  # those that are tied once
         buffers = dict(module.named_buffers())
@@ -92,7 +93,8 @@ class TorchModel(Adapted):
         """Return a shard's loss and weight sums, and write the gradient's to `out`; see `Model`."""
         seed = int(rng().bit_generator.random_raw())
         with self._computing(params, seed), torch.enable_grad():
-            losses, counts = self._losses(self._outputs(x), _tensor(y), _optional(weights))
+            targets, each = _tensor(y), _optional(weights)
+            losses, counts = self._losses(self._outputs(x), targets, each, self.label_smoothing)
             if not losses.requires_grad:
                 raise InputError("the loss does not depend on any parameter that is trained")
             ones = torch.ones_like(losses) if counts is None else counts

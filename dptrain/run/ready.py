@@ -113,7 +113,8 @@ def model_for(
         if file.model_arg:
             raise InputError(f"model-arg is {file.model_arg[0]}, and there is no --model")
         return mlp_for(data, config)
-    return build(file, data.encoding.shape, data.encoding.scores, seed=seed, dtype=dtype)
+    shape, scores, smoothing = data.encoding.shape, data.encoding.scores, config.label_smoothing
+    return build(file, shape, scores, seed=seed, dtype=dtype, label_smoothing=smoothing)
 
 
 def check_model(model: Model, data: Data, *, seed: int = 0) -> None:

@@ -232,7 +232,8 @@ def _from_file(named: str | None, about: Plain, forms: Forms, where: str) -> Mod
     """Return the model that the file which a person names makes, for the stored encoding."""
     origin, encoding = of_run(named, about["model"], where), Encoding.from_spec(about["encoding"])
     kind = next(kind for kind, _ in forms.values())
-    return build(origin, encoding.shape, encoding.scores, seed=origin.seed, dtype=kind)
+    known = {"label_smoothing": about["model"].get("spec", {}).get("label_smoothing", 0.0)}
+    return build(origin, encoding.shape, encoding.scores, seed=origin.seed, dtype=kind, **known)
 
 
 def _same(model: Model | None, forms: Forms, stored: Plain, path: Path) -> Model:

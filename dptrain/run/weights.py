@@ -97,7 +97,8 @@ def _matched(path: Path, model: Model) -> Weights:
 
     InputError where it has none.
     """
-    needed, found = models.forms(model), Weights(path)
+    known, found = models.forms(model), Weights(path)
+    needed = {param.name: known[param.name] for param in model.layout}
     with _opened(path) as file:
         there = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         forms = {name: (one.get_dtype(), tuple(one.get_shape())) for name, one in there.items()}
@@ -111,7 +112,7 @@ def _matched(path: Path, model: Model) -> Weights:
             f"{'; '.join(unlike.values()) or f'Found: {listed(list(forms))}'}; needed: "
             f"{listed(list(needed))}"
         )
-    others = [name for name in forms if name not in needed and not name.startswith("input.")]
+    others = [name for name in forms if name not in known and not name.startswith("input.")]
     found.told.append(f"from {path}: {counted(len(found.names), 'array')}, {listed(found.names)}")
     found.told += [f"not taken from it, {line}" for line in unlike.values()]
     for title, names in (("not in it, and so as without it", missing), ("not used", others)):
