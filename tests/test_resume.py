@@ -243,7 +243,7 @@ def was(**values: Any) -> Identity:
 def test_every_setting_that_changes_bytes_is_fixed() -> None:
     free = {"data", "test-data"}  # where files are; their contents are compared
     free |= {"checkpoint-every", "keep-checkpoints"}
-    free |= {"audit-every", "recheck-every", "stall-timeout"}
+    free |= {"audit-every", "recheck-every", "stall-timeout", "init-from"}
     names = [
         option_name(item)
         for config in (DataConfig, ModelConfig, TrainConfig)

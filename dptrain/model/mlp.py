@@ -33,8 +33,7 @@ class MLP:
         1 / (1 - dropout), so that nothing changes for evaluation (Srivastava et al., 2014).
     init
         "he": normal with variance 2 / inputs (He et al., 2015). "glorot": uniform with variance
-        2 / (inputs + outputs) (Glorot and Bengio, 2010). "auto": he for relu and gelu. Biases
-        start at 0.
+        2 / (inputs + outputs) (Glorot and Bengio, 2010). "auto": he for relu, gelu. Biases are 0.
     loss
         "cross-entropy", "binary-cross-entropy", "mean-squared-error" or "huber".
     label_smoothing
