@@ -101,10 +101,7 @@ def fit(
             _try(model, data, config, world)
         run = begin(model, data, config, world, weights.initial if weights else None)
         with given_back(run):
-            if config.patience_metric != "loss" and data.validation is not None:
-                with world.together():
-                    name, _ = config.watched
-                    check_measured(model, run.reducer.params, data.validation, name)
+            _check_watched(run, data, config, world)
             writer, now = open_run(run, data, config, settings, out, resume, force, world)
             _say(weights.told if weights and not (quiet or resume) else (), world)
             _say(() if quiet else _beginning(run, data, config, world, resume), world)
@@ -118,6 +115,14 @@ def fit(
                 trained = _ended(run, data, config, world, control)
     trained = replace(trained, summary=circumstances(trained.summary, run, world, control))
     return trained if writer is None else _saved(trained, writer)
+
+
+def _check_watched(run: Training, data: Data, config: TrainConfig, world: World) -> None:
+    """Raise InputError where the metric to watch is none that there will be. Collective."""
+    if config.patience_metric != "loss" and data.validation is not None:
+        with world.together():
+            name, _ = config.watched
+            check_measured(run.model, run.reducer.params, data.validation, name)
 
 
 def _saved(trained: Trained, writer: Writer) -> Trained:

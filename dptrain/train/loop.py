@@ -51,23 +51,17 @@ def begin(
     order = Order(len(data.train), config.batch_size, shards, config.seed, config.shuffle)
     reducer = REDUCERS[config.reduce](world, num_params(model.layout), shards, model.dtype)
     segments = Segments(model.layout, [treatment.frozen for treatment in treated])
-    optimizer = make_optimizer(
-        config,
-        model.layout,
-        reducer.own_slice,
-        learning_rate(config, order.steps_per_epoch),
-        model.dtype,
-        partial(reducer.square_norms, segments=segments),
-    )
-    num_own = reducer.own_slice.stop - reducer.own_slice.start
+    own, rate = reducer.own_slice, learning_rate(config, order.steps_per_epoch)
+    norms = partial(reducer.square_norms, segments=segments)
+    optimizer = make_optimizer(config, model.layout, own, rate, model.dtype, norms)
 
     def initial() -> Floats:
-        own = model.initial_params(generator(config.seed, Purpose.PARAMS))
-        return own if start is None else start(model, own)
+        found = model.initial_params(generator(config.seed, Purpose.PARAMS))
+        return found if start is None else start(model, found)
 
     reducer.start(initial)
     if config.ema is not None:
-        optimizer.average = Average(config.ema, reducer.params[reducer.own_slice])
+        optimizer.average = Average(config.ema, reducer.params[own])
     return Training(
         model,
         Feed(data.train, model, world, partial(shared_rows, world.node_comm)),
@@ -76,7 +70,7 @@ def begin(
         segments,
         optimizer,
         config.num_steps(order.steps_per_epoch),
-        best=np.zeros(num_own * (config.patience is not None), model.dtype),
+        best=np.zeros((own.stop - own.start) * (config.patience is not None), model.dtype),
         keeps_best=config.patience is not None,
     )
 
