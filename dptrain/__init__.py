@@ -76,7 +76,7 @@ _LIBRARIES = {"TorchModel": "torch", "JaxModel": "jax"}
 def __dir__() -> list[str]:
     """Return the public names, but for those whose library is not there; help() shows them."""
     absent = {name for name, library in _LIBRARIES.items() if find_spec(library) is None}
-    return sorted({*globals(), *__all__} - absent)
+    return sorted({*(name for name in globals() if name[:2] == "__"), *__all__} - absent)
 
 
 def __getattr__(name: str) -> Any:

@@ -37,7 +37,7 @@ class Checked:
                 continue
             if not _fits(value, item.type):
                 needed = item.type.__name__ if isinstance(item.type, type) else item.type
-                raise InputError(f"{option_name(item)} is {value!r}; needed is of type {needed}")
+                raise InputError(f"{option_name(item)} is {value!r}; give a value of type {needed}")
             if "low" in item.metadata and value is not None:
                 for number in value if isinstance(value, tuple) else (value,):
                     _check_number(option_name(item), number, item.metadata)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dptrain.record.files import check_writable, write_whole
-from dptrain.words import InputError
+from dptrain.words import InputError, install
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,21 +41,18 @@ UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
 """What leaves the date out of a file, where its format has one."""
 
 
-def check(path: Path, option: str) -> None:
+def check(path: Path, option: str, *, force: bool = True) -> None:
     """Raise InputError where nothing could be drawn to this file, before the work.
 
-    `option` is what the person calls the file, such as --plot.
+    `option` is what the person calls the file, such as --plot; without `force` it must be new.
     """
     if path.suffix.lower() not in SUFFIXES:
-        needed = f"a file that ends in {', '.join(SUFFIXES)}"
-        raise InputError(f"{option} is {path}; needed is {needed}")
-    check_writable(path, option)
+        raise InputError(f"{option} is {path}; name a file that ends in {', '.join(SUFFIXES)}")
+    check_writable(path, option, force=force)
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
-        raise InputError(
-            f"{option} needs matplotlib ({error}); install it with: pip install 'dptrain[plot]'"
-        ) from None
+        raise InputError(f"{option} needs matplotlib ({error}): {install('plot')}") from None
 
 
 @contextlib.contextmanager

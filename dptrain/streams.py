@@ -2,15 +2,23 @@
 
 import contextlib
 import os
+import shutil
 import sys
+import textwrap
 
 from dptrain.words import shown
 
 
 def tell(text: str) -> None:
     """Print a line for people; that nobody can read it is no reason to end a run."""
+    line = f"dptrain: {text}"
+    if sys.stderr.isatty():  # elsewhere lines stay whole, to be searched
+        width = shutil.get_terminal_size().columns
+        line = textwrap.fill(
+            line, width, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False
+        )
     with contextlib.suppress(OSError):
-        print(f"dptrain: {text}", file=sys.stderr, flush=True)
+        print(line, file=sys.stderr, flush=True)
 
 
 def warn(text: str) -> None:

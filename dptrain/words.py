@@ -96,6 +96,16 @@ def nearest(found: str, valid: Iterable[str]) -> str:
     return f"valid: {shown}{hint}"
 
 
+def install(extra: str) -> str:
+    """Return what installs an extra: its packages, by names that any clone and any index know."""
+    from importlib import metadata  # which takes a while, and is seldom needed
+
+    ends = f"extra == '{extra}'"
+    named = [one.replace('"', "'").split(";") for one in metadata.requires("dptrain") or ()]
+    packages = [what.strip() for what, *when in named if "".join(when).strip() == ends]
+    return shlex.join(["pip", "install", *packages])
+
+
 def brief(text: str) -> str:
     """Return a name, cut where it is long."""
     return text if len(text) <= 40 else f"{text[:36]}..."

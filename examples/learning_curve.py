@@ -9,7 +9,7 @@ in each step, but take fewer steps: at the same learning rate they fall behind.
     mpirun -n 2 python examples/learning_curve.py
 
 Draws learning_curve.png in the current folder, and keeps the runs in runs/, from which `dptrain
-plot` draws other pictures. Needs matplotlib: pip install 'dptrain[plot]'.
+plot` draws other pictures. Needs matplotlib: pip install matplotlib.
 """
 
 from pathlib import Path
@@ -24,7 +24,7 @@ def main() -> None:
     try:
         import matplotlib  # noqa: F401 (found out now, not after the work)
     except ImportError:
-        needed = "this example needs matplotlib: pip install 'dptrain[plot]'"
+        needed = "this example needs matplotlib: pip install matplotlib"
         raise SystemExit(needed if world.rank == 0 else 1) from None
     data = dptrain.load(config=dptrain.DataConfig(validation=0.2))
     runs = [Path("runs", f"batches of {size}") for size in BATCH_SIZES]

@@ -147,7 +147,7 @@ def test_plot_draws_a_picture(
 def test_without_matplotlib_the_extra_is_named(quick: Start) -> None:
     with mock.patch.dict(sys.modules, {"matplotlib": None}), pytest.raises(InputError) as raised:
         figure.check(Path("a.png"), "--plot")
-    assert "pip install 'dptrain[plot]'" in str(raised.value)
+    assert "pip install 'matplotlib>=" in str(raised.value)
     check_mistake(quick("bench", "--plot", "a.exe", ranks=2), "--plot .*a.exe")
 
 

@@ -13,7 +13,7 @@ from conftest import BIN, Start, start
 import dptrain as package
 from dptrain import DataConfig, ModelConfig, TrainConfig, World
 from dptrain.order import Order
-from dptrain.run.fit import _idle
+from dptrain.run.before import idle
 
 ROOT = Path(__file__).parent.parent
 DIGITS = ("train", "--shards", "4", "--epochs", "2", "--json", "--out", "run")
@@ -69,7 +69,7 @@ def test_the_default_number_of_shards_is_a_function_of_the_batch_alone() -> None
 def test_ranks_without_work_are_counted(ranks: int, config: TrainConfig, words: str | None) -> None:
     order, world = Order(3823, config.batch_size, config.num_shards, 0, "rows"), World()
     world.size = ranks
-    said = _idle(order, config, world, resume=False)
+    said = idle(order, config, world, resume=False)
     assert (words is None and said is None) or re.match(str(words), str(said))
 
 

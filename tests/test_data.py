@@ -298,10 +298,10 @@ def test_the_task_can_be_forced(tmp_path: Path, y: Array, task: TaskChoice, dtyp
         (np.array(["a", "b"]), "regression", "y holds names; regression needs numbers"),
         (np.array(["a", "b"]), "multilabel", "y holds names; multilabel needs numbers"),
         (np.array([0.0, 1.5]), "classification", "label 1.5 in row 1.*--task regression"),
-        (np.array([[0, 1], [2, 0]]), "multilabel", "label 2 in row 1; needed is 0 or 1"),
+        (np.array([[0, 1], [2, 0]]), "multilabel", "label 2 in row 1; give 0 or 1"),
         (np.array([7, 9] * 9), "auto", "2 different .*--task classification or --task regression"),
         (np.array([-1.0, 1.0] * 9), "auto", "2 different .*--task classification or --task regr"),
-        (np.array([0, 3]), "multilabel", "label 3 in row 1; needed is 0 or 1"),
+        (np.array([0, 3]), "multilabel", "label 3 in row 1; give 0 or 1"),
         (np.array([1j, 2]), "auto", "y has dtype complex128"),
         (np.array([4, 4]), "auto", "all 2 labels are 4; classification needs at least two"),
     ],
@@ -326,15 +326,15 @@ def test_integers_that_look_like_values_need_a_task(tmp_path: Path) -> None:
     ("arrays", "message"),
     [
         ({"x": np.zeros((0, 3)), "y": np.zeros(0)}, "no example"),
-        ({"x": np.float64(3), "y": np.zeros(1)}, "needed are rows of numbers"),
-        ({"x": np.array(["a", "b"]), "y": np.zeros(2)}, "needed are rows of numbers"),
-        ({"a": np.eye(2)}, "holds a; needed are x and y"),
-        ({}, "holds nothing; needed are x and y"),
+        ({"x": np.float64(3), "y": np.zeros(1)}, "give rows of numbers"),
+        ({"x": np.array(["a", "b"]), "y": np.zeros(2)}, "give rows of numbers"),
+        ({"a": np.eye(2)}, "holds a; store x and y"),
+        ({}, "holds nothing; store x and y"),
         ({"x": np.eye(2)}, "no target"),
         ({"x": np.eye(2), "y": np.arange(2), "x_test": np.eye(2)}, "test rows of .* no y"),
         (
             {"x": np.eye(2), "y": np.arange(2), "x_test": np.eye(2), "y_test": np.array(["a", ""])},
-            "label a in row 0; needed is one of the training rows' labels .*0, 1",
+            "label a in row 0; give one of the training rows' labels .*0, 1",
         ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
@@ -439,7 +439,7 @@ def test_validation_rows_are_a_part_of_the_size_asked_for(
 def test_a_split_that_leaves_no_row_on_one_side_is_refused(
     tmp_path: Path, share: float, size: int
 ) -> None:
-    with pytest.raises(InputError, match=f"of 3 rows that holds out {size}; needed is at least"):
+    with pytest.raises(InputError, match=f"of 3 rows that holds out {size}; hold out at least"):
         held_out(tmp_path, 3, share, seed=0)
 
 
@@ -689,7 +689,7 @@ def test_predict_takes_what_numpy_makes_rows_of(answers: Trained, x: Any) -> Non
         ([ROW, [1]], "x can't be made an array"),
         (np.empty((0, 4)), r"x has shape \(0, 4\), so there is no example"),
         ([], "there is no example"),
-        (None, r"shape \(\); needed are rows of numbers"),
+        (None, r"shape \(\); give rows of numbers"),
         ([[1e300, 2, 3, 4]], r"outputs for row 0 .*not finite.* too large"),
     ],
     ids=[

@@ -84,7 +84,7 @@ def test_without_an_mpi_library_one_process_is_told_how_to_get_one(dptrain: Star
     done = dptrain("doctor", *SMALL, "--json", env={"MPI4PY_LIBMPI": "/nonexistent/libmpi.so"})
     found = lines(done.json)["library"]
     assert found["status"] == "warning"
-    assert "pip install 'dptrain[mpi]'" in found["advice"]
+    assert "pip install 'mpich>=" in found["advice"]
 
 
 # What is needed
@@ -148,7 +148,7 @@ def fail():
 if world.rank == world.size - 1:
     look.LOOKS["memory"] = fail
 checks = {check["name"]: check for check in
-    examine(model, config, Path("runs"), world)["checks"]}
+    examine(model, config, Path("runs"), world, {})["checks"]}
 assert checks["memory"]["status"] == "warning"
 assert "PermissionError: not for you" in checks["memory"]["found"], checks["memory"]
 assert f"rank {world.size - 1} on" in checks["memory"]["found"]

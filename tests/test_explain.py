@@ -452,8 +452,9 @@ def test_the_page_is_written_once_the_check_agrees(
     (tmp_path / "e.toml").write_text('check = true\nhtml = "a.html"\nhidden = 3\n')
     args = ("1", "--config", "e.toml")
     assert explain(*args, monkeypatch=monkeypatch, folder=tmp_path) == 0
-    assert capsys.readouterr().out.endswith("all agree\nwritten: a.html\n")
-    content = (tmp_path / "a.html").read_text()
+    found, content = capsys.readouterr(), (tmp_path / "a.html").read_text()
+    assert found.out.endswith("all agree\n")
+    assert found.err == f"dptrain: wrote a.html: 1 chapter, {len(content.encode()):,} bytes\n"
     assert [content.count(words) for words in ("<h2>", "v<sub>3</sub>\N{MIDDLE DOT}a")] == [1, 1]
 
 

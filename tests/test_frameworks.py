@@ -83,14 +83,14 @@ def loss(outputs, targets):
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ("half", "weight is float16; needed is float32 for all arrays, or float64: module.float"),
-        ("meta", r"weight is on meta; needed is the CPU: module.cpu\(\)"),
+        ("half", "weight is float16; give float32 for all arrays, or float64: module.float"),
+        ("meta", r"weight is on meta; bring it to the CPU: module.cpu\(\)"),
         ("raises", r"bad.py, line 20, in forward: KeyError: 'no such letter'"),
-        ("wide", r"outputs have shape \[64, 9\]; needed is \[m, 10\], a score for each class"),
+        ("wide", r"outputs have shape \[64, 9\]; return \[m, 10\], a score for each class"),
         ("nan", r"loss of step \d+ \(epoch 1\), shard \d is nan, as is .*, first of weight: stop"),
         ("numpy", "differs from itself in the gradient of weight: a random number that is not"),
         ("own", "differs from itself in the gradient of weight: a random number that is not"),
-        ("mean", r'one number for 64 examples; needed is one an example: .*reduction="none"'),
+        ("mean", r'one number for 64 examples; give one an example: .*reduction="none"'),
     ],
 )
 def test_mistakes_end_with_one_message(

@@ -94,9 +94,9 @@ def test_what_does_not_fit_is_refused() -> None:
         JaxModel(lambda _: {}, apply)
     with pytest.raises(InputError, match=r"one number for 64 examples; .* one an example"):
         fit(JaxModel(perceptron, apply, lambda z, _: z.mean()))
-    with pytest.raises(InputError, match=r"shape \[64, 9\]; needed is \[m, 10\], a score"):
+    with pytest.raises(InputError, match=r"shape \[64, 9\]; return \[m, 10\], a score"):
         fit(JaxModel(perceptron, lambda params, x: apply(params, x)[:, :9]))
-    with pytest.raises(InputError, match="needed is an array"):
+    with pytest.raises(InputError, match="return an array"):
         fit(JaxModel(perceptron, lambda params, x: apply(params, x)[1:]))
 
 

@@ -90,10 +90,10 @@ DATA = {
         {"d.npz": GOOD}, "d.npz --test-data nope.npz", r"nope\.npz: No such file"
     ),
     "a folder": Case({"d.npz/_/x.npy": X}, "d.npz", "is a directory without files"),
-    "an empty file": Case({"d.npz": b""}, "d.npz", r"d\.npz is empty; needed is a CSV, Parquet"),
+    "an empty file": Case({"d.npz": b""}, "d.npz", r"d\.npz is empty; give a CSV, Parquet"),
     "text named npz": Case({"d.npz": CSV}, "d.npz", r"named \.npz but begins with b'width.*\.csv"),
     "binary named csv": Case(
-        {"d.csv": b"\x7fELF\0\0"}, "d.csv --target y", r"d\.csv is binary; needed is"
+        {"d.csv": b"\x7fELF\0\0"}, "d.csv --target y", r"d\.csv is binary; give"
     ),
     "npy in place of npz": Case({"x.npy": X}, "x.npy", r"x\.npy has no target: store y beside x"),
     "a truncated npz": Case(
@@ -146,7 +146,7 @@ DATA = {
     "labels that training has not": Case(
         {"d.npz": {**GOOD, "x_test": X, "y_test": 2 * Y}},
         "d.npz",
-        rf"y has label 2 in row {np.argmax(Y)}; needed is one of the training rows' .*valid: 0, 1",
+        rf"y has label 2 in row {np.argmax(Y)}; give one of the training rows' .*valid: 0, 1",
     ),
     "labels all equal": Case(
         {"d.npz": {"x": X, "y": 0 * Y}}, "d.npz", r"all 60 labels are 0; .*at least two classes"
@@ -172,7 +172,7 @@ DATA = {
     "no target": Case(
         {"d.csv": CSV}, "d.csv", r"no target: give --target NAME; .*width, height, label"
     ),
-    "three files": Case({"x.npy": X}, "x.npy x.npy x.npy", r"3 data files are given; needed"),
+    "three files": Case({"x.npy": X}, "x.npy x.npy x.npy", r"3 data files are given; give one"),
 }
 
 
@@ -233,7 +233,7 @@ SETTINGS = {
     "an unknown option": ("--bath-size 3", r"--bath-size.*[Dd]id you mean '?--batch-size"),
     "an unknown value": ("--optimizer adma", r"optimizer is 'adma'; .*did you mean 'adam'"),
     "a batch of 0": ("--batch-size 0", r"batch-size is 0; it must be at least 1"),
-    "nothing held out": ("--validation 0.001", r"of 60 rows that holds out 0; needed is at least"),
+    "nothing held out": ("--validation 0.001", r"of 60 rows that holds out 0; hold out at least"),
     "epochs and steps": ("--epochs 2 --steps 3", r"epochs and steps are both given; give one"),
     "patience with nothing to watch": ("--patience 3", r"patience is 3.*; give --validation"),
     "a loss for another task": (
@@ -456,10 +456,10 @@ STORED = {
     "evaluate on labels never seen": Case(
         {"f.csv": "width,height,label\n1,0,0\n1,0,2\n"},
         "evaluate run f.csv",
-        r"f\.csv: y has label 2 in line 3; needed is one of the training rows' labels",
+        r"f\.csv: y has label 2 in line 3; give one of the training rows' labels",
     ),
     "evaluate without targets": Case(
-        {"x.npy": X[:, :2]}, "evaluate run x.npy", r"x\.npy has no y; needed is a target"
+        {"x.npy": X[:, :2]}, "evaluate run x.npy", r"x\.npy has no y; store a target"
     ),
     "predict from NaN": Case(
         {"x.npy": put(X[:, :2], np.nan, (4, 1))},
@@ -482,7 +482,7 @@ STORED = {
     "predict into no folder": Case(
         {}, "predict run d.csv --out no/p.npy", r"--out is no/p\.npy, but there is no dir"
     ),
-    "predict nothing": Case({}, "predict run", r"Missing argument 'DATA"),
+    "predict nothing": Case({}, "predict run", r"DATA... is missing; see"),
 }
 
 

@@ -701,19 +701,19 @@ def test_settings_may_be_numpys_numbers_and_lists_and_are_kept_as_plain_ones() -
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("batch_size", np.float64(64), "batch-size is 64.0; needed is of type int"),
-        ("batch_size", np.bool_(True), "batch-size is True; needed is of type int"),
-        ("noise_scale", np.int64(1), "noise-scale is 1; needed is of type bool"),
+        ("batch_size", np.float64(64), "batch-size is 64.0; give a value of type int"),
+        ("batch_size", np.bool_(True), "batch-size is True; give a value of type int"),
+        ("noise_scale", np.int64(1), "noise-scale is 1; give a value of type bool"),
         ("learning_rate", np.float32("nan"), "learning-rate is nan; it must be above 0"),
         ("learning_rate", 10**400, "learning-rate is inf; it must be above 0 and finite"),
-        ("learning_rate", np.array([0.1]), "needed is of type float"),
+        ("learning_rate", np.array([0.1]), "give a value of type float"),
     ],
     ids=["whole", "bool for whole", "whole for bool", "NaN", "beyond float", "array"],
 )
 def test_numbers_of_another_kind_are_refused_as_before(name: str, value: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
         TrainConfig(**{name: value})
-    with pytest.raises(InputError, match=r"hidden is .*; needed is of type tuple\[int"):
+    with pytest.raises(InputError, match=r"hidden is .*; give a value of type tuple\[int"):
         ModelConfig(hidden=[[3]])  # type: ignore[arg-type]
 
 

@@ -109,12 +109,12 @@ def test_a_run_with_a_file_is_known_again_by_every_command(
     ("options", "words"),
     [
         (("--model", "softmax.py:biuld"), "has no function 'biuld'; valid: .*mean 'build'"),
-        (("--model", "softmax"), "needed is FILE.py:FUNCTION"),
+        (("--model", "softmax"), "give FILE.py:FUNCTION"),
         (("--model", "none.py:build"), "none.py can't be read"),
-        (("--model", "softmax.py:nothing"), r"returns None; needed is a torch.nn.Module"),
+        (("--model", "softmax.py:nothing"), r"returns None; return a torch.nn.Module"),
         (("--model", "softmax.py:fails"), r"softmax.py, line \d+, in fails: IndexError"),
         (("--model", "softmax.py:build", "--model-arg", "width=3"), "unexpected keyword .*'width'"),
-        (("--model", "softmax.py:build", "--model-arg", "3"), "needed is NAME=VALUE"),
+        (("--model", "softmax.py:build", "--model-arg", "3"), "give NAME=VALUE"),
         (("--model", "softmax.py:build", "--hidden", "3"), "hidden is the perceptron's"),
         (("--model", "softmax.py:build", "--dtype", "float32"), "makes a model of float64"),
         (
@@ -123,7 +123,7 @@ def test_a_run_with_a_file_is_known_again_by_every_command(
         ),
         (("--model-arg", "width=3"), "there is no --model"),
         (("--config", "named.toml"), "named.toml sets model; .* never says what is run"),
-        (("--model", "torchless.py:build"), r"torch can't be imported .*dptrain\[torch\]"),
+        (("--model", "torchless.py:build"), r"torch can't be imported .*pip install 'torch>="),
         (("--model", "wrong.py:build"), "wrong.py, line 1.*SyntaxError|SyntaxError"),
     ],
 )

@@ -90,7 +90,7 @@ def test_a_pattern_that_fits_nothing_is_refused(option: dict[str, Any], words: s
 
 @pytest.mark.parametrize("text", ["head", "head=", "=1", "head=0", "head=-1", "head=nan", "a=inf"])
 def test_a_rate_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match=f"learning-rate-of is '{text}'; needed is a pattern"):
+    with pytest.raises(InputError, match=f"learning-rate-of is '{text}'; give a pattern"):
         TrainConfig(learning_rate_of=("bias=0.1", text))
 
 
@@ -195,4 +195,4 @@ def test_a_pattern_that_fits_nothing_ends_the_run_before_it_begins(mistake: Mist
     mistake("train", "--freeze", "layer.0.*",
             words=r"freeze is 'layer.0.\*', which fits no array; valid: layers.0.weight, .*"
             "did you mean 'layers.0.")  # fmt: skip
-    mistake("train", "--learning-rate-of", "bias", words="learning-rate-of is 'bias'; needed is")
+    mistake("train", "--learning-rate-of", "bias", words="learning-rate-of is 'bias'; give")

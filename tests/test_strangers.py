@@ -123,7 +123,8 @@ def check_refused(done: Finished, name: object = None) -> None:
         assert '"verdict": "d' in done.stdout, name
     else:
         assert done.status == 0, (name, done)
-        assert all(line.startswith("dptrain: warning: ") for line in lines), (name, lines)
+        told = ("dptrain: warning: ", "dptrain: wrote ")
+        assert all(line.startswith(told) for line in lines), (name, lines)
 
 
 def resume(run: Path) -> Sequence[str | Path]:

@@ -110,11 +110,11 @@ def test_stored_labels_meet_those_of_other_files_as_they_are_written(tmp_path: P
     data = load(tmp_path, column(*["01", "02", "x"] * 9), LABELS)
     dptrain.fit(dptrain.mlp_for(data), data, TrainConfig(steps=2), out=tmp_path / "r", world=ALONE)
     (tmp_path / "t.csv").write_text(column("01", "02"))
-    from dptrain.run.predict import evaluate_run
+    from dptrain.run.evaluate import evaluate_run
 
     assert evaluate_run(str(tmp_path / "r"), [str(tmp_path / "t.csv")], (), ALONE)["examples"] == 2
     (tmp_path / "t.csv").write_text(column("01", "2"))
-    with pytest.raises(InputError, match=r"label 2 in line 3; needed is one of .*01, 02, x"):
+    with pytest.raises(InputError, match=r"label 2 in line 3; give one of .*01, 02, x"):
         evaluate_run(str(tmp_path / "r"), [str(tmp_path / "t.csv")], (), ALONE)
 
 
@@ -391,7 +391,7 @@ def test_rows_keep_their_weights_where_others_are_held_out(tmp_path: Path) -> No
 @pytest.mark.parametrize("weight", ["-1", "inf"])
 def test_weights_that_can_not_be_are_refused(tmp_path: Path, weight: str) -> None:
     config = DataConfig(target=("y",), weight="w")
-    with pytest.raises(InputError, match=r"line 3 has weight .* in 'w'; needed is a finite number"):
+    with pytest.raises(InputError, match=r"line 3 has weight .* in 'w'; give a finite number"):
         load(tmp_path, f"a,w,y\n1,1,p\n2,{weight},q\n", config)
 
 

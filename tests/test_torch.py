@@ -302,8 +302,8 @@ class Odd(nn.Linear):
 @pytest.mark.parametrize(
     ("build", "words"),
     [
-        (lambda: nn.Linear(64, 10).half(), "weight is float16; needed is float32"),
-        (lambda: nn.Linear(64, 10, device="meta"), "weight is on meta; needed is the CPU"),
+        (lambda: nn.Linear(64, 10).half(), "weight is float16; give float32"),
+        (lambda: nn.Linear(64, 10, device="meta"), "weight is on meta; bring it to the CPU"),
         (
             lambda: nn.Sequential(nn.Linear(64, 9), nn.Linear(9, 10).double()),
             "1.weight is|0.weight",
@@ -318,7 +318,7 @@ class Odd(nn.Linear):
         (lambda: Odd("params"), "changes weight"),
         (lambda: Odd("rows"), r"shape \[36, 10\] for 37 examples"),
         (lambda: Odd("list"), r"returns \[tensor"),
-        (lambda: Odd("wide"), r"shape \[37, 9\]; needed is \[m, 10\], a score for each class"),
+        (lambda: Odd("wide"), r"shape \[37, 9\]; return \[m, 10\], a score for each class"),
     ],
 )
 def test_a_module_that_does_not_fit_is_refused(build: Callable[[], Any], words: str) -> None:

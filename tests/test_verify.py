@@ -481,4 +481,4 @@ def test_a_run_whose_length_was_said_otherwise(made: Path, tmp_path: Path) -> No
 def test_what_is_no_run(tmp_path: Path) -> None:
     done = start("dptrain", "verify", "nothing", ranks=2, cwd=tmp_path)
     assert (done.status, done.stderr.count("dptrain: "), done.stdout) == (2, 1, "")
-    assert "needed is the directory of a run" in done.stderr
+    assert "name the directory of a run" in done.stderr

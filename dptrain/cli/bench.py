@@ -18,6 +18,7 @@ from dptrain.cli.options import (
 )
 from dptrain.cli.ranks import connect
 from dptrain.cli.results import print_result
+from dptrain.cli.written import force_option, say_written
 from dptrain.config import BenchConfig, ModelConfig, TrainConfig
 
 
@@ -36,11 +37,12 @@ from dptrain.config import BenchConfig, ModelConfig, TrainConfig
 @click.option(
     "--plot", metavar="FILE", envvar="DPTRAIN_PLOT", help="Draw it: a .png, .svg or .pdf file."
 )
+@force_option("bench")
 @config_option
 @json_option
 @quiet_option
 @debug_option
-def bench(plot: str | None, as_json: bool, quiet: bool, **values: Any) -> int:
+def bench(plot: str | None, force: bool, as_json: bool, quiet: bool, **values: Any) -> int:
     """Where a step's time goes on this machine, beside the least that it could take.
 
     Each part of the step is done alone, and beside it stands a floor, measured in the same run: the
@@ -59,7 +61,7 @@ def bench(plot: str | None, as_json: bool, quiet: bool, **values: Any) -> int:
         few = measure.synthetic(settings.inputs, settings.outputs, settings.task, config.seed, 2)
         model = mlp_for(few, model_config)
         if plot is not None and world.rank == 0:
-            figure.check(Path(plot), "--plot")
+            figure.check(Path(plot), "--plot", force=force)
 
     def say(text: str) -> None:
         if world.rank == 0 and not quiet:
@@ -70,5 +72,6 @@ def bench(plot: str | None, as_json: bool, quiet: bool, **values: Any) -> int:
         if world.rank == 0:
             if plot is not None:
                 show.draw(found, Path(plot))
+                say_written(plot, "a step's parts")
             print_result(found, as_json, show.text)
     return 0

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from dptrain.checked import Plain
-from dptrain.cli.help import Told
+from dptrain.cli.help import Commands, Told
 from dptrain.cli.options import build, config_option, debug_option, json_option, setting
 from dptrain.cli.ranks import connect
 from dptrain.cli.results import print_result
@@ -27,7 +27,7 @@ def _columns(command: Any) -> Any:
     return command
 
 
-@click.group()
+@click.group(cls=Commands)
 def data() -> None:
     """Look at data, or convert what is larger than memory."""
 

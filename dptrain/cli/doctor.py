@@ -8,45 +8,64 @@ import click
 from dptrain import launch as launches
 from dptrain.checked import Plain
 from dptrain.cli.help import Told
-from dptrain.cli.options import build, config_option, debug_option, json_option, setting
+from dptrain.cli.kinds import Name
+from dptrain.cli.options import (
+    build,
+    config_option,
+    continue_option,
+    debug_option,
+    json_option,
+    resume_option,
+    setting,
+    settings,
+)
 from dptrain.cli.ranks import connect, connected
 from dptrain.cli.results import print_result
-from dptrain.config import BenchConfig, ModelConfig, TrainConfig
+from dptrain.cli.train import given_dtype, one_length
+from dptrain.config import BenchConfig, DataConfig, ModelConfig, ModelFile, TrainConfig
 from dptrain.words import InputError
 
 
 @click.command(cls=Told)
+@click.argument("data", nargs=-1, type=Name(), metavar="[DATA]...", envvar="DPTRAIN_DATA")
+@settings(TrainConfig, ModelConfig, ModelFile, DataConfig)
 @setting(BenchConfig, "inputs")
 @setting(BenchConfig, "outputs")
-@setting(ModelConfig, "hidden", (512, 512))
-@setting(ModelConfig, "dropout")
-@setting(ModelConfig, "dtype")
-@setting(TrainConfig, "shards")
-@setting(TrainConfig, "batch_size", 256)
-@setting(TrainConfig, "optimizer")
-@setting(TrainConfig, "threads")
-@setting(TrainConfig, "cpu_level")
-@setting(TrainConfig, "keep_checkpoints")
 @click.option(
     "--out",
     metavar="DIR",
     envvar="DPTRAIN_OUT",
-    default="runs",
-    show_default=True,
-    help="Where the run would be written.",
+    help="Where the run would be written.  [default: in runs]",
 )
+@resume_option
+@continue_option
 @config_option
 @json_option
+@click.option("--quiet", is_flag=True, envvar="DPTRAIN_QUIET", help="Print what is not ok only.")
 @debug_option
-def doctor(out: str, as_json: bool, **values: Any) -> int:
-    """What is wrong with this MPI, these nodes and these files, before a job is lost to it.
+def doctor(
+    data: tuple[str, ...],
+    out: str | None,
+    resume: str | None,
+    go_on: bool,
+    as_json: bool,
+    quiet: bool,
+    **values: Any,
+) -> int:
+    """What is wrong with this MPI, these nodes and this data, before a job is lost to it.
 
-    Start it as the job will be started: mpirun -n 4 dptrain doctor. Each line is ok, a warning or
-    an error, with what to do; the exit status is 1 where there is an error. The model's size
-    decides how much memory and disk are needed. Nothing is left behind.
+    Start it as the job will be started, with the job's own line but for the word doctor: mpirun -n
+    4 dptrain doctor x.npy y.npy --batch-size 1024. Each line is ok, a warning or an error, with
+    what to do; the exit status is 1 where there is an error. The data is read and judged as train
+    does it; without DATA --inputs and --outputs say how large the network is. Nothing is left
+    behind.
     """
-    model_config, config = build(ModelConfig, values), build(TrainConfig, values)
-    data = build(BenchConfig, values)
+    ctx = click.get_current_context()
+    one_length(ctx, values)
+    config = build(TrainConfig, values)
+    sizes = BenchConfig(inputs=values["inputs"], outputs=values["outputs"])
+    parts = build(DataConfig, values), build(ModelConfig, values), build(ModelFile, values)
+    dtype = given_dtype(ctx, values)
     try:
         world = connect(config.cpu_level)
     except InputError as error:
@@ -54,11 +73,14 @@ def doctor(out: str, as_json: bool, **values: Any) -> int:
             raise
         return _misfits(error, as_json)
     from dptrain.doctor.examine import examine
-    from dptrain.model.mlp import MLP
+    from dptrain.doctor.job import Job, tried
 
-    sizes = [data.inputs, *model_config.hidden, data.outputs]
-    model = MLP(sizes, dropout=model_config.dropout, dtype=model_config.dtype)
-    found = examine(model, config, Path(out), world)
+    where = Path(named) if (named := resume or out) else None
+    go_on = go_on or resume is not None
+    model, before = tried(Job(data, *parts, dtype, config, sizes, where, go_on), world)
+    found = examine(model, config, where or Path("runs"), world, before)
+    if quiet:
+        found["checks"] = [check for check in found["checks"] if check["status"] != "ok"]
     if world.rank == 0:
         print_result(found, as_json, _text)
     return _status(found)

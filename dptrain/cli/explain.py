@@ -9,8 +9,9 @@ import click
 from dptrain.cli.help import Told
 from dptrain.cli.options import build, config_option, debug_option, settings
 from dptrain.cli.ranks import connect
+from dptrain.cli.written import force_option, say_written
 from dptrain.config import ExplainConfig
-from dptrain.words import shown
+from dptrain.words import counted
 
 
 @click.command(cls=Told)
@@ -28,9 +29,12 @@ from dptrain.words import shown
     envvar="DPTRAIN_HTML",
     help="Write the chapters as one page that needs nothing else.",
 )
+@force_option("explain")
 @config_option
 @debug_option
-def explain(chapters: tuple[str, ...], check: bool, html: str | None, **values: Any) -> int:
+def explain(
+    chapters: tuple[str, ...], check: bool, html: str | None, force: bool, **values: Any
+) -> int:
     """What a minibatch averages, and what workers add, in numbers to check by hand.
 
     CHAPTER is a number, a name or words of a question, all unless given: 1 example, 2 batch,
@@ -54,7 +58,7 @@ def explain(chapters: tuple[str, ...], check: bool, html: str | None, **values: 
         written = (book.chapter(config, number) for number in numbers)
         if html is not None:
             write_whole(Path(html), page(book.TITLE, book.LEAD, list(written)).encode())
-            say(f"written: {shown(html)}")
+            say_written(html, counted(len(numbers), "chapter"))
         elif not check:
             for chapter in written:
                 say(text(chapter.words, colours=sys.stdout.isatty()))
@@ -62,7 +66,7 @@ def explain(chapters: tuple[str, ...], check: bool, html: str | None, **values: 
     with world.together():
         numbers = book.chosen(chapters)
         if html is not None:
-            check_writable(Path(html), "--html")
+            check_writable(Path(html), "--html", force=force)
     with blas_threads(1):
         agreed = not check or agree(config, numbers, world, say)
         with world.together():

@@ -1,5 +1,6 @@
 """Help pages: options in groups, and below them the Markdown file of the command, with examples."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from dptrain.config import (
     PlotConfig,
     TrainConfig,
 )
-from dptrain.words import likely
+from dptrain.words import likely, nearest, quoted
 
 TITLES = {
     DataConfig: "Data",
@@ -26,7 +27,8 @@ TITLES = {
     PlotConfig: "Picture",
 }
 SAFETY = "Checkpoints and checks"
-SAFE = ("hash_every", "checkpoint_every", "keep_checkpoints", "audit_every", "stall_timeout")
+SAFE = {"hash_every", "checkpoint_every", "keep_checkpoints", "audit_every", "recheck_every",
+        "stall_timeout"}  # fmt: skip
 REST = "Run, files and messages"
 
 
@@ -38,9 +40,36 @@ class Setting(click.Option):
         self.group = SAFETY if self.name in SAFE else TITLES[config]
 
 
+class Commands(click.Group):
+    """A group of commands, which says of a word that is none which comes near."""
+
+    def __init__(self, *args: Any, **attributes: Any) -> None:
+        super().__init__(*args, **{**attributes, "no_args_is_help": False})
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Ask for a command where there is none."""
+        if not args:
+            raise click.UsageError(f"a command is missing: {', '.join(self.list_commands(ctx))}")
+        return super().parse_args(ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; where there is none, say which come near, or how to name a file."""
+        names = self.list_commands(ctx)
+        if args[0] not in names:
+            there = os.path.exists(args[0])  # noqa: PTH110 (which raises nothing)
+            hint = f"; to train on a file: dptrain train {quoted(args[0])}" if there else ""
+            raise click.UsageError(f"no command {args[0]!r}; {nearest(args[0], names)}{hint}")
+        return super().resolve_command(ctx, args)
+
+
 LAUNCHERS = {"-n", "-np", "--np", "--n", "--workers", "--num-workers", "--ranks", "--processes",
              "--nproc", "-j", "--jobs"}  # fmt: skip
 """What other programs call the number of processes."""
+
+DEVICES = {"--gpu", "--gpus", "--device", "--devices", "--cuda", "--accelerator"}
+"""What other programs call the processor that computes."""
 
 
 class Told(click.Command):
@@ -51,16 +80,21 @@ class Told(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            raise click.UsageError(self._misspelt(error.option_name), ctx) from None
+            raise click.UsageError(self._misspelt(error.option_name, ctx), ctx) from None
+        except click.MissingParameter as error:
+            what = error.param.human_readable_name if error.param else "an argument"
+            raise click.UsageError(f"{what} is missing; see {ctx.command_path} --help") from None
 
-    def _misspelt(self, found: str) -> str:
+    def _misspelt(self, found: str, ctx: click.Context) -> str:
         """Return what is said of an option that is none."""
         if found in LAUNCHERS:
-            line = f"mpirun -n 4 dptrain {self.name}"
+            line = f"mpirun -n 4 {ctx.command_path}"
             return f"no option {found}; the launcher starts the processes: {line} ..."
+        if found in DEVICES:
+            return f"no option {found}; dptrain computes on CPUs only"
         names = [name.lstrip("-") for option in self.params for name in option.opts]
         meant = likely(found.lstrip("-"), [name for name in names if name != "force"])
-        hint = f"did you mean --{meant}?" if meant else f"see dptrain {self.name} --help"
+        hint = f"did you mean --{meant}?" if meant else f"see {ctx.command_path} --help"
         return f"no option {found}; {hint}"
 
     def get_short_help_str(self, limit: int = 45) -> str:  # noqa: ARG002 (lines are wrapped)

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import click
 
+from dptrain.cli.help import Commands
 from dptrain.cli.output import final_status, take_over
 from dptrain.cli.ranks import connect, connected
 from dptrain.launch import announced, let_the_first_speak
 from dptrain.status import CTRL_C
 from dptrain.version import __version__
-from dptrain.words import InputError, likely, nearest, quoted, shown
+from dptrain.words import InputError, likely, shown
 
 FILES = 64
 """How many files a process needs to open at a time; half as many do, with two ranks."""
@@ -29,7 +30,7 @@ COMMANDS = {
 """The commands, each with its module, which is imported where the command is asked for."""
 
 
-class TrainByDefault(click.Group):
+class TrainByDefault(Commands):
     """A group whose command is train where the line begins with an option, or is empty."""
 
     def list_commands(self, ctx: click.Context | None) -> list[str]:  # noqa: ARG002
@@ -47,20 +48,9 @@ class TrainByDefault(click.Group):
             args = ["train", *args]
         return super().parse_args(ctx, args)
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command; where there is none, say which come near, or how to name a file."""
-        if args[0] not in COMMANDS:
-            there = os.path.exists(args[0])  # noqa: PTH110 (which raises nothing)
-            hint = f"; to train on a file: dptrain train {quoted(args[0])}" if there else ""
-            raise click.UsageError(f"no command {args[0]!r}; {nearest(args[0], COMMANDS)}{hint}")
-        return super().resolve_command(ctx, args)
-
 
 @click.group(
     cls=TrainByDefault,
-    no_args_is_help=False,
     context_settings={
         "help_option_names": ["-h", "--help"],
         "max_content_width": 100,

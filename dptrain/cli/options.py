@@ -130,7 +130,7 @@ def _take_defaults(ctx: click.Context, param: click.Parameter, values: Plain, pa
         several = valid[key].multiple or valid[key].nargs == -1
         needed = _needed(valid[key], [value] if several and not isinstance(value, list) else value)
         if needed:
-            raise click.BadParameter(f"{path} sets {key} to {value!r}; needed is {needed}")
+            raise click.BadParameter(f"{path} sets {key} to {value!r}; give {needed}")
         ctx.default_map[valid[key].name] = [value] if several and isinstance(value, str) else value
 
 
@@ -184,6 +184,13 @@ resume_option = click.option(
     is_eager=True,
     callback=_read_run,
     help="Go on with the run in this directory, on any number of ranks.",
+)
+continue_option = click.option(
+    "--continue",
+    "go_on",
+    is_flag=True,
+    envvar="DPTRAIN_CONTINUE",
+    help="Begin the run in --out, or go on with it where it has begun: with the same settings.",
 )
 model_option = click.option(
     "--model",

@@ -1,6 +1,7 @@
 """dptrain plot."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
@@ -8,8 +9,8 @@ import click
 from dptrain.cli.help import Told
 from dptrain.cli.options import build, config_option, debug_option, settings
 from dptrain.cli.ranks import connect
+from dptrain.cli.written import force_option, say_written
 from dptrain.config import PlotConfig
-from dptrain.words import shown
 
 
 @click.command(cls=Told)
@@ -21,23 +22,26 @@ from dptrain.words import shown
     envvar="DPTRAIN_PLOT_OUT",
     default="curves.png",
     show_default=True,
-    help="A .png, .svg or .pdf file; one that exists is replaced.",
+    help="A .png, .svg or .pdf file.",
 )
+@force_option("plot")
 @config_option
 @debug_option
-def plot(runs: tuple[str, ...], out: str, **values: Any) -> int:
+def plot(runs: tuple[str, ...], out: str, force: bool, **values: Any) -> int:
     """Learning curves of one or several runs, each a directory that train has written.
 
     Losses, metrics, learning rate, gradient norm, noise scale: what the runs' metrics.jsonl hold.
     An epoch's training loss and gradient norm are means over its examples; seconds are those of
     all steps, of lost ones too.
-    A run can be drawn while it trains. Needs matplotlib: pip install 'dptrain[plot]'.
+    A run can be drawn while it trains. Needs matplotlib: pip install matplotlib.
     """
     config = build(PlotConfig, values)
     world = connect()
+    from dptrain import figure
     from dptrain.plot.curves import plot_runs
 
     with world.together():
         if world.rank == 0:
-            print(f"{shown(out)}: {', '.join(plot_runs(runs, out, **asdict(config)))}")
+            figure.check(Path(out), "--out", force=force)
+            say_written(out, ", ".join(plot_runs(runs, out, **asdict(config))))
     return 0

@@ -1,6 +1,7 @@
 """dptrain evaluate and dptrain predict: what a stored run can be asked."""
 
 from pathlib import Path
+from typing import get_args
 
 import click
 
@@ -10,6 +11,9 @@ from dptrain.cli.kinds import Name
 from dptrain.cli.options import config_option, debug_option, json_option, model_option
 from dptrain.cli.ranks import connect_as, level_option
 from dptrain.cli.results import print_result
+from dptrain.cli.written import force_option, say_written
+from dptrain.config import Part
+from dptrain.words import counted
 
 EACH = {"f1_each": "F1", "roc_auc_each": "ROC-AUC"}
 MOST_NAMED = 1000
@@ -27,6 +31,12 @@ MOST_NAMED = 1000
     metavar="NAME",
     help="CSV column to compare with; repeat it for several.",
 )
+@click.option(
+    "--on",
+    type=click.Choice(get_args(Part)),
+    envvar="DPTRAIN_EVALUATE_ON",
+    help="Which rows of the run's data: trained on, held out by the seed, or test rows.",
+)
 @model_option
 @level_option
 @config_option
@@ -36,6 +46,7 @@ def evaluate(
     run: str,
     data: tuple[str, ...],
     target: tuple[str, ...],
+    on: Part | None,
     cpu_level: str | None,
     as_json: bool,
     model: str | None,
@@ -47,12 +58,13 @@ def evaluate(
     MAE, R2. Each is exact, and the same on any number of ranks. Above 134 million rows times
     classes there is no ROC-AUC, above 1,000 classes no confusion matrix.
 
-    Of a file with x_test and y_test these are taken, else x and y.
+    Of a file with x_test and y_test these are taken, else x and y. With --on train or validation
+    DATA is where the run's own data lies now, if it has moved: other data is refused.
     """
     world = connect_as(run, cpu_level)
-    from dptrain.run.predict import evaluate_run
+    from dptrain.run.evaluate import evaluate_run
 
-    found = evaluate_run(run, data, target, world, model)
+    found = evaluate_run(run, data, target, world, model, on)
     if world.rank == 0:
         print_result(found, as_json, _evaluation_text)
     return 0
@@ -67,6 +79,7 @@ def evaluate(
     envvar="DPTRAIN_PREDICT_OUT",
     help="A .csv, .parquet or .npy file; standard output, as CSV, unless given.",
 )
+@force_option("predict")
 @click.option(
     "--probabilities",
     is_flag=True,
@@ -90,6 +103,7 @@ def predict(
     run: str,
     data: tuple[str, ...],
     out: str | None,
+    force: bool,
     probabilities: bool,
     ids: tuple[str, ...],
     model: str | None,
@@ -109,8 +123,12 @@ def predict(
         if out is not None:
             check_name(out)
         if out is not None and world.rank == 0:
-            check_writable(Path(out), "--out")
-    predict_run(run, data, out, probabilities=probabilities, ids=ids, world=world, model=model)
+            check_writable(Path(out), "--out", force=force)
+    num_rows = predict_run(
+        run, data, out, probabilities=probabilities, ids=ids, world=world, model=model
+    )
+    if out is not None and world.rank == 0:
+        say_written(out, counted(num_rows, "row"))
     return 0
 
 
@@ -121,7 +139,8 @@ def _evaluation_text(found: Plain) -> str:
     of_all = {"f1_macro": "macro F1", "roc_auc": "ROC-AUC", "roc_auc_macro": "macro ROC-AUC"}
     known = [(name, found[key]) for key, name in of_all.items() if found.get(key) is not None]
     more = [f"{name} {value:.4f}" for name, value in known]
-    lines = [f"{found['data']}: {found['examples']} examples"]
+    part = f", {found['on']} rows" if "on" in found else ""
+    lines = [f"{found['data']}{part}: {counted(found['examples'], 'example')}"]
     lines += [", ".join([measures(found), *more])]
     names = [str(name) for name in found.get("classes", range(len(found.get("f1_each", ()))))]
     if "f1_each" in found and "roc_auc" not in found and "roc_auc_each" not in found:

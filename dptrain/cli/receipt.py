@@ -6,12 +6,23 @@ from pathlib import Path
 import click
 
 from dptrain.cli.options import Alone
+from dptrain.cli.written import force_option, say_written
+from dptrain.launch import announced
+from dptrain.record.files import check_writable, write_whole
+from dptrain.words import counted
 
 
 @click.command(cls=Alone)
 @click.argument("run")
-def receipt(run: str) -> int:
-    """Print a short statement of a finished RUN, to be signed and handed over with its model.
+@click.option(
+    "--out",
+    metavar="FILE",
+    envvar="DPTRAIN_RECEIPT_OUT",
+    help="Where to write it; standard output unless given.",
+)
+@force_option("receipt")
+def receipt(run: str, out: str | None, force: bool) -> int:
+    """Write a short statement of a finished RUN, to be signed and handed over with its model.
 
     It is JSON in the in-toto form: from what data, by what program and settings the model was
     trained, what it came to, the hash of the receipt's last line, and the model's SHA-256. The
@@ -19,5 +30,16 @@ def receipt(run: str) -> int:
     """
     from dptrain.run.statement import stated
 
-    click.echo(json.dumps(stated(Path(run)), indent=2))
+    launch = announced()
+    if launch is not None and launch.rank > 0:
+        return 0  # the first one writes
+    if out is not None:
+        check_writable(Path(out), "--out", force=force)
+    found = stated(Path(run))
+    text = f"{json.dumps(found, indent=2)}\n"
+    if out is None:
+        click.echo(text, nl=False)
+    else:
+        write_whole(Path(out), text.encode())
+        say_written(out, counted(found["predicate"]["result"]["steps"], "step"))
     return 0

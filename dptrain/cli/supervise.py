@@ -14,7 +14,7 @@ from dptrain.words import InputError
 
 def _ranks(ctx: click.Context, param: click.Parameter, ranks: tuple[int, ...]) -> tuple[int, ...]:
     if min(ranks, default=0) < 1:
-        raise click.BadParameter("needed are numbers of ranks, as 4 or 4,3,2", ctx, param)
+        raise click.BadParameter("give numbers of ranks, as 4 or 4,3,2", ctx, param)
     return ranks
 
 
@@ -24,7 +24,7 @@ def _launcher(ctx: click.Context, param: click.Parameter, text: str) -> list[str
     except ValueError:
         words = []
     if not words:
-        raise click.BadParameter(f"{text!r}; needed is a command, such as mpirun", ctx, param)
+        raise click.BadParameter(f"{text!r}; give a command, such as mpirun", ctx, param)
     return words
 
 

@@ -15,6 +15,7 @@ from dptrain.cli.kinds import Name
 from dptrain.cli.options import (
     build,
     config_option,
+    continue_option,
     debug_option,
     json_option,
     quiet_option,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from dptrain.world import World
 
 
-def _one_length(ctx: click.Context, values: Plain) -> None:
+def one_length(ctx: click.Context, values: Plain) -> None:
     """Of --epochs and --steps leave only the one from the nearer source: line, variable, file."""
     source = ParameterSource  # whose own order is another before click 8.4
     order = [source.COMMANDLINE, source.ENVIRONMENT, source.DEFAULT_MAP, source.DEFAULT]
@@ -42,7 +43,7 @@ def _one_length(ctx: click.Context, values: Plain) -> None:
             values[key] = None
 
 
-def _dtype(ctx: click.Context, values: Plain) -> str | None:
+def given_dtype(ctx: click.Context, values: Plain) -> str | None:
     """Return the type that is asked for; with --model refuse what is the perceptron's alone."""
     names = [item.name for item in fields(ModelConfig)]
     given = {n for n in names if ctx.get_parameter_source(n) is not ParameterSource.DEFAULT}
@@ -87,13 +88,7 @@ def _begun(out: str | None, resume: str | None, go_on: bool, force: bool, world:
     help="Run directory.  [default: runs/<time>-<name>]",
 )
 @resume_option
-@click.option(
-    "--continue",
-    "go_on",
-    is_flag=True,
-    envvar="DPTRAIN_CONTINUE",
-    help="Begin the run in --out, or go on with it where it has begun: with the same settings.",
-)
+@continue_option
 @click.option(
     "--force",
     is_flag=True,
@@ -131,10 +126,10 @@ def train(
     DPTRAIN_DATA='["x.npy", "y.npy"]'.
     """
     out = out and file_name(out)
-    _one_length(click.get_current_context(), values)
+    one_length(click.get_current_context(), values)
     config = build(TrainConfig, values)
     model_config, data_config = build(ModelConfig, values), build(DataConfig, values)
-    file, dtype = build(ModelFile, values), _dtype(click.get_current_context(), values)
+    file, dtype = build(ModelFile, values), given_dtype(click.get_current_context(), values)
     world = connect(config.cpu_level)
     from dptrain.record import rundir
     from dptrain.run.fit import fit

@@ -63,6 +63,6 @@ class DataConfig(Checked):
         if self.delimiter == "\\t":
             object.__setattr__(self, "delimiter", "\t")
         if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
-            raise InputError(f"delimiter is {self.delimiter!r}; needed is one letter, such as ;")
+            raise InputError(f"delimiter is {self.delimiter!r}; give one letter, such as ;")
         if self.decimal not in (None, ".", ","):
-            raise InputError(f"decimal is {self.decimal!r}; needed is a point or a comma")
+            raise InputError(f"decimal is {self.decimal!r}; give a point or a comma")

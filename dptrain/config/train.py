@@ -55,7 +55,7 @@ def _pattern_and_rate(text: str) -> tuple[str, float]:
         if pattern and 0 < float(number) < math.inf:
             return pattern, float(number)
     raise InputError(
-        f"learning-rate-of is {text!r}; needed is a pattern, = and a number above 0, such as "
+        f"learning-rate-of is {text!r}; give a pattern, = and a number above 0, such as "
         "'head.*=0.01'; what is to stay as it is, --freeze"
     )
 
@@ -209,7 +209,7 @@ class TrainConfig(Checked):
         if self.min_learning_rate > self.learning_rate:
             raise InputError(
                 f"min-learning-rate is {self.min_learning_rate}, above the learning-rate, "
-                f"{self.learning_rate}; needed is one below it"
+                f"{self.learning_rate}; give one below it"
             )
         if self.patience_metric != "loss" and self.patience is None:
             raise InputError(f"patience-metric is {self.patience_metric}; there is no --patience")

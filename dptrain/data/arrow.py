@@ -115,7 +115,7 @@ def _check_alike(first: Sequence[str], names: Sequence[str], path: str) -> None:
     if sorted(first) != sorted(names):
         other = next(iter({*first} ^ {*names}), "")
         raise InputError(
-            f"{path} has other columns than the files before it ({other!r}); needed are the same"
+            f"{path} has other columns than the files before it ({other!r}); give the same"
         )
 
 

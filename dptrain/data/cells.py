@@ -98,8 +98,8 @@ def column(cells: Cells, kind: Kind | None, *, label: bool, as_written: bool) ->
         values = _numpy(flat).reshape(len(array), array.type.list_size)
         return Column(cells.name, "numbers", values)
     raise InputError(
-        f"{cells.source}: column {cells.name!r} holds {array.type}; needed are numbers, texts, "
-        f"dates, or yes and no: leave it out with --drop {cells.name!r}"
+        f"{cells.source}: column {cells.name!r} holds {array.type}; only numbers, texts, "
+        f"dates, or yes and no can be read: leave it out with --drop {cells.name!r}"
     )
 
 
@@ -131,17 +131,17 @@ def _numbers(cells: Cells, array: pa.ChunkedArray, kind: Kind | None) -> Column:
     if kind == "flag":
         known = np.isin(values, (0, 1)) | np.isnan(values)
         if not known.all():
-            raise cells.fault(pa.array(~known), "needed is yes or no")
+            raise cells.fault(pa.array(~known), "write yes or no")
         return Column(cells.name, "flag", np.where(np.isnan(values), -1, values).astype(np.int8))
     if kind == "date":
-        raise InputError(f"{cells.source}: column {cells.name!r} holds numbers; needed are dates")
+        raise InputError(f"{cells.source}: column {cells.name!r} holds numbers; give dates")
     return Column(cells.name, "numbers", values)
 
 
 def _dates(cells: Cells, array: pa.ChunkedArray, kind: Kind | None, label: bool) -> Column:
     if label or kind not in (None, "date"):
         raise InputError(
-            f"{cells.source}: column {cells.name!r} holds {array.type}; needed are numbers or names"
+            f"{cells.source}: column {cells.name!r} holds {array.type}; give numbers or names"
         )
     if pa.types.is_duration(array.type):
         return Column(cells.name, "numbers", _numpy(array.cast(pa.int64()).cast(pa.float64())))
@@ -173,7 +173,7 @@ def _texts(
             (NUMBER, "a number") if kind == "numbers" else (DATE, "a date: 2026-11-25")
         )
         wrong = pc.invert(pc.or_(pc.match_substring_regex(array, pattern), gaps))
-        raise cells.fault(wrong, f"needed is {needed}, as in the rows that were trained on")
+        raise cells.fault(wrong, f"give {needed}, as in the rows that were trained on")
     found = _words(cells, array, gaps)
     if kind == "flag" or (kind is None and _is_pair(found.words)):
         return _flags(cells, found)
@@ -198,7 +198,7 @@ def _labels(cells: Cells, array: pa.ChunkedArray, kind: Kind | None, as_written:
     if found is not None:
         return found
     if kind == "numbers":
-        raise cells.fault(pc.invert(pc.match_substring_regex(array, NUMBER)), "needed is a number")
+        raise cells.fault(pc.invert(pc.match_substring_regex(array, NUMBER)), "give a number")
     found = _words(cells, array, no_gaps)
     if not as_written:
         _check_doubt(cells, array, no_gaps, found.words, label=True)
@@ -277,7 +277,7 @@ def _flags(cells: Cells, found: Column) -> Column:
     values = np.array([meaning.get(word.lower(), -2) for word in found.words] + [-1], np.int8)
     flags = values[np.asarray(found.values)]
     if (flags == -2).any():
-        raise cells.fault(pa.array(flags == -2), "needed is yes or no")
+        raise cells.fault(pa.array(flags == -2), "write yes or no")
     return Column(cells.name, "flag", flags)
 
 

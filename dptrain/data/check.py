@@ -46,7 +46,7 @@ def _check_weights(rows: Rows, block: slice, column: Column) -> None:
         row = int(np.argmax(wrong))
         raise InputError(
             f"{rows.table.source}: {rows.line(block.start + row)} has weight {values[row]} in "
-            f"{column.name!r}; needed is a finite number of at least 0"
+            f"{column.name!r}; give a finite number of at least 0"
         )
 
 
@@ -65,7 +65,7 @@ def _check_column(rows: Rows, block: slice, column: Column, *, may_miss: bool) -
         where = rows.place(block.start + row, [number])
         extra = f" of column {column.name!r}" * (rows.table.line is not None)
         raise InputError(
-            f"{rows.table.source}: x has {found} in {where}{extra}; needed are finite numbers: "
+            f"{rows.table.source}: x has {found} in {where}{extra}; give finite numbers: "
             "fill it in or leave the row out"
             + ", as the rows that were trained on have no gap there"
             * _is_gap(found)
@@ -73,7 +73,7 @@ def _check_column(rows: Rows, block: slice, column: Column, *, may_miss: bool) -
     entry = [int(np.ravel_multi_index(entry, values.shape[1:]))] if entry else []
     raise InputError(
         f"{rows.table.source}: {'x' if of_x else 'y'} has {found} in "
-        f"{rows.place(block.start + row, entry, of_x=of_x)}; needed are finite numbers: fill it in "
+        f"{rows.place(block.start + row, entry, of_x=of_x)}; give finite numbers: fill it in "
         "or leave the row out"
     )
 
@@ -102,5 +102,5 @@ def _check_labels(rows: Rows, block: slice) -> None:
         label = target.words[y[row]] if target.kind == "words" else y[(row, *entry)]
         raise InputError(
             f"{rows.table.source}: y has label {label} in "
-            f"{rows.line(block.start + row)}; needed is {needed}"
+            f"{rows.line(block.start + row)}; give {needed}"
         )

@@ -76,7 +76,9 @@ def read_converted(path: str, roles: Roles) -> Table:
     try:
         manifest = json.loads(file.read_bytes())
         if manifest["format"] != FORMAT:
-            raise InputError(f"{file} is of format {manifest['format']}; needed is {FORMAT}")
+            raise InputError(
+                f"{file} is of format {manifest['format']}, and {FORMAT} is read: convert it anew"
+            )
         arrays = [_array(Path(path), one, manifest["part"]) for one in manifest["arrays"]]
         found = [
             (str(one["role"]), _column(Path(path), one, arrays)) for one in manifest["columns"]

@@ -125,7 +125,7 @@ class Encoding:
         needed = {self.outputs, len(self.classes)} if self.one_hot else {self.outputs}
         if table.targets and outputs not in needed:
             shape = table.targets[0].values.shape
-            raise InputError(f"{table.source}: y has shape {shape}; needed are {max(needed)} a row")
+            raise InputError(f"{table.source}: y has shape {shape}; give {max(needed)} a row")
         return table
 
     def _adapted(self, table: Table) -> Table:

@@ -77,7 +77,7 @@ class Rows:
     def raw_y(self, examples: Any) -> Array:
         """Return the raw targets [m] or [m, outputs] of examples; of names their numbers."""
         if not self.table.targets:
-            raise InputError(f"{self.table.source} has no y; needed is a target for each example")
+            raise InputError(f"{self.table.source} has no y; store a target for each example")
         rows = self.rows(examples)
         found = [column.read(rows) for column in self.table.targets]
         y = found[0] if len(found) == 1 else np.stack(found, axis=1)

@@ -114,9 +114,9 @@ def _start(path: str, size: int) -> bytes:
 
 def _decoded(path: str, raw: bytes) -> str:
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise InputError(f"{path} is UTF-16; needed is UTF-8: iconv -f UTF-16 -t UTF-8 makes it")
+        raise InputError(f"{path} is UTF-16; make it UTF-8: iconv -f UTF-16 -t UTF-8")
     if b"\0" in raw:
-        raise InputError(f"{path} is binary; needed is text, or a file under its own name")
+        raise InputError(f"{path} is binary; give text, or a file under its own name")
     if raw.startswith(b"\xef\xbb\xbf"):
         raw = raw[3:]
     for cut in range(4):  # the last letter may be cut

@@ -28,7 +28,7 @@ def given(data: Any, roles: Roles, source: str = "the data") -> Table:
     if hasattr(data, "__len__") and hasattr(data, "__getitem__"):
         return pair(Items(data, 0), Items(data, 1), roles, source)
     raise InputError(
-        f"data is of type {type(data).__name__}; needed are files, arrays (x, y), a frame, or an "
+        f"data is of type {type(data).__name__}; give files, arrays (x, y), a frame, or an "
         "object with __len__ and __getitem__ that gives pairs x, y"
     )
 
@@ -56,7 +56,7 @@ def named(arrays: Mapping[str, Any], roles: Roles, source: str) -> tuple[Table, 
 
 
 NAMES = (
-    "needed are x and y, or x_train and y_train (and for test data x_test and y_test); or name "
+    "store x and y, or x_train and y_train (and for test data x_test and y_test); or name "
     "them with --x and --y, or columns with --target"
 )
 
@@ -98,7 +98,7 @@ def _column(name: str, values: Any, *, label: bool) -> Column:
 def as_array(values: Any, name: str) -> Any:
     """Return something array-like as an array; what can be read by rows stays as it is."""
     if hasattr(values, "mask") and np.ma.is_masked(values):
-        raise InputError(f"{name} has masked entries; needed are numbers: fill them in")
+        raise InputError(f"{name} has masked entries; give numbers: fill them in")
     rowwise = all(hasattr(values, part) for part in ("shape", "dtype", "__getitem__"))
     if rowwise and (isinstance(values, np.ndarray) or not hasattr(values, "__array__")):
         return values

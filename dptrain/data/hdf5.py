@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from dptrain.arrays import Array
-from dptrain.words import InputError
+from dptrain.words import InputError, install
 
 
 class Dataset:
@@ -44,9 +44,7 @@ def read_hdf5(path: str) -> dict[str, Any]:
     try:
         import h5py
     except ImportError:
-        raise InputError(
-            f"{path} is a HDF5 file, which h5py reads: pip install 'dptrain[hdf5]'"
-        ) from None
+        raise InputError(f"{path} is a HDF5 file, which h5py reads: {install('hdf5')}") from None
     found: dict[str, Any] = {}
 
     def visit(name: str, item: Any) -> None:

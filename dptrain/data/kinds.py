@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dptrain.data.numpy_files import is_idx
-from dptrain.words import InputError
+from dptrain.words import InputError, install, quoted
 
-NEEDED = "needed is a CSV, Parquet, Arrow, .npz, .npy, IDX or HDF5 file"
+NEEDED = "give a CSV, Parquet, Arrow, .npz, .npy, IDX or HDF5 file"
 
 MAGIC = {
     "npz": b"PK",
@@ -32,6 +32,9 @@ UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 def expanded(name: str) -> list[str]:
     """Return the files that a name, a directory's name or a pattern stands for, sorted."""
     try:
+        if (Path(name) / "receipt.jsonl").exists():
+            hint = f"to go on with it: --resume {quoted(name)}"
+            raise InputError(f"{name} is a run, and no data; {hint}", local=True)
         if Path(name).is_dir():
             files = [str(path) for path in _inside(Path(name))]
             if not files:
@@ -78,7 +81,7 @@ def kind_of(path: str) -> tuple[str, bool]:
         elif name.endswith(ending):
             raise InputError(
                 f"{path} is named {ending} but begins with {start[:12]!r}, as no such file does; "
-                "needed is a file under its own name"
+                "give each file its own ending"
             )
     found = next((kind for kind, magic in MAGIC.items() if start.startswith(magic)), "text")
     if is_idx(start):
@@ -103,7 +106,9 @@ def _start(path: str) -> bytes:
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116 (beside the other questions about it)
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opened, it might wait for ever
-            raise InputError(f"{path} is a pipe or a device; needed is a file, read more than once")
+            raise InputError(
+                f"{path} is a pipe or a device; give a file, which is read more than once"
+            )
         with Path(path).open("rb") as file:
             return file.read(64)
     except OSError as error:
@@ -140,6 +145,4 @@ def tables_of(source: str) -> Tables:
     try:
         return Tables()
     except ImportError:
-        raise InputError(
-            f"{source} is a table, which pyarrow reads: pip install 'dptrain[tables]'"
-        ) from None
+        raise InputError(f"{source} is a table, which pyarrow reads: {install('tables')}") from None

@@ -121,7 +121,7 @@ def _split(num_rows: int, share: float, seed: int) -> tuple[Chosen | None, Chose
     if not 0 < held_out < num_rows:
         raise InputError(
             f"validation is {share}: of {num_rows} rows that holds out {held_out}; "
-            "needed is at least one, and at least one to train on"
+            "hold out at least one, and leave at least one to train on"
         )
     chosen = HeldOut(num_rows, held_out, seed)
     return Kept(chosen), chosen

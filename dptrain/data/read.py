@@ -94,7 +94,7 @@ def _look(names: Sequence[str], roles: Roles) -> Files:
                 "or x and y as .npy"
             )
     if arrays and len(paths) > 2:
-        raise InputError(f"{len(paths)} data files are given; needed are one, or x and y as .npy")
+        raise InputError(f"{len(paths)} data files are given; give one, or x and y as .npy")
     stats = [os.stat(path) for path in paths]  # noqa: PTH116 (as by each rank of a node)
     identity = [(one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns) for one in stats]
     shown = paths if len(paths) < 3 else [f"{len(paths)} files, the first of them {paths[0]}"]

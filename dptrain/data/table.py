@@ -159,7 +159,7 @@ class Table:
             shape, kind = column.values.shape, np.dtype(column.values.dtype)
             if kind.kind not in "biuf" or len(shape) == 0:
                 raise InputError(
-                    f"{self.source}: {column.name} has dtype {kind} and shape {shape}; needed are "
+                    f"{self.source}: {column.name} has dtype {kind} and shape {shape}; give "
                     f"rows of numbers{' or names' * (id(column) in labels)}"
                     + f"; {column.name}.astype(str) makes names"
                     * (kind.kind == "O")

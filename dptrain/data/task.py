@@ -94,7 +94,7 @@ def _of_numbers(table: Table, config: DataConfig, values: Array | None) -> Answe
     if values is None or not known:
         if config.task == "classification":
             raise InputError(
-                f"{table.source}: y holds too many different values for classes; needed is --task "
+                f"{table.source}: y holds too many different values for classes; give --task "
                 "regression"
             )
         task: Task = "regression" if config.task == "auto" else config.task

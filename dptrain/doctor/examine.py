@@ -1,15 +1,19 @@
 """The whole examination: every rank looks, all try things out together, and all judge alike."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
+from dptrain.arrays import num_params
 from dptrain.checked import Plain
 from dptrain.config import TrainConfig
-from dptrain.doctor.judge import MEASURED, Case, judge
+from dptrain.doctor.judge import MEASURED, Case, Finding, judge
 from dptrain.doctor.look import look
 from dptrain.doctor.place import try_out
 from dptrain.doctor.speed import exchange_seconds
 from dptrain.launch import announced
-from dptrain.model.mlp import MLP
+from dptrain.model import Model
 from dptrain.train.needs import needs
 from dptrain.world import World
 
@@ -17,17 +21,23 @@ LONGEST = 2**22
 """Entries of the longest vector that is exchanged: enough to know longer ones by."""
 
 
-def examine(model: MLP, config: TrainConfig, out: Path, world: World) -> Plain:
-    """Return what `doctor --json` prints, equal on every rank. Collective."""
+def examine(
+    model: Model, config: TrainConfig, out: Path, world: World, before: Mapping[str, Finding]
+) -> Plain:
+    """Return what `doctor --json` prints, equal on every rank. Collective.
+
+    `before` are findings that stand before its own; see `job.tried`.
+    """
     everyone = world.allgather(look())
     needed = needs(model, config, world.nodes)
     directory = try_out(world, out)
     measured = measure(world, model)
     case = Case(everyone, world.nodes, announced(), config.threads, needed, directory, measured)
+    findings = {**before, **judge(case)}
     return {
         "ranks": world.size,
         "nodes": len(world.nodes),
-        "checks": [{"name": name, **verdict._asdict()} for name, verdict in judge(case).items()],
+        "checks": [{"name": name, **verdict._asdict()} for name, verdict in findings.items()],
         "measured": dict.fromkeys(MEASURED) | measured,
         "needed": {
             "shared_mb": max(needed.shared.values()) / 1e6,
@@ -37,12 +47,13 @@ def examine(model: MLP, config: TrainConfig, out: Path, world: World) -> Plain:
     }
 
 
-def measure(world: World, model: MLP) -> dict[str, float]:
+def measure(world: World, model: Model) -> dict[str, float]:
     """Return the times of the tree's exchanges by name; nothing for one rank. Collective."""
     if world.size == 1:
         return {}
-    length = min(model.num_params, LONGEST)
-    took = exchange_seconds(world, length, model.dtype) * model.num_params / length
-    rate = model.num_params * model.dtype.itemsize / took / 1e9
-    found = (1e6 * exchange_seconds(world, 1, model.dtype), 1e3 * took, rate)
+    n, kind = num_params(model.layout), np.dtype(model.dtype)
+    length = min(n, LONGEST)
+    took = exchange_seconds(world, length, kind) * n / length
+    rate = n * kind.itemsize / took / 1e9
+    found = (1e6 * exchange_seconds(world, 1, kind), 1e3 * took, rate)
     return dict(zip(MEASURED, found, strict=True))

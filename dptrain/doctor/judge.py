@@ -11,7 +11,7 @@ from dptrain.launch import RIGHT_LAUNCHER, Launch, misfit
 from dptrain.level import one_level
 from dptrain.machine import crowded
 from dptrain.train.needs import Needs
-from dptrain.words import counted
+from dptrain.words import counted, install
 
 SLOW = 1000
 """Microseconds of the smallest exchange from which on something is wrong. Measured on 2 cores: 27
@@ -66,9 +66,7 @@ def _judge(case: Case, needed: Sequence[str], check: Callable[[Case], Finding]) 
 def _library(case: Case) -> Finding:
     name, file, packages = (case.first[key] for key in ("library", "library file", "packages"))
     if name is None:
-        return Finding(
-            "warning", "none: dptrain runs in one process only", "pip install 'dptrain[mpi]'"
-        )
+        return Finding("warning", "none: dptrain runs in one process only", install("mpi"))
     found = name + (f" ({file})" if isinstance(file, str) else "")
     if len(packages) > 1:
         return Finding(

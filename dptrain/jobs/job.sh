@@ -122,7 +122,7 @@ cd "$PBS_O_WORKDIR"  # a job starts in the home directory
 
 #@ slurm
 # How srun tells the ranks of each other; `srun --mpi=list` shows what this Slurm can do.
-#   pmi2  MPICH, also the one that comes with pip install 'dptrain[mpi]'; Intel MPI, which
+#   pmi2  MPICH, also the one that comes with pip install mpich; Intel MPI, which
 #         needs export I_MPI_PMI_LIBRARY=<Slurm's libpmi2.so> as well
 #   pmix  Open MPI
 # With one that does not fit (the default is often none) every process thinks it is alone, and

@@ -143,7 +143,7 @@ class Adapted:
         if counts is not None and tuple(counts.shape) != tuple(losses.shape):
             raise InputError(
                 f"the loss returns losses {tuple(losses.shape)} and weights "
-                f"{tuple(counts.shape)}; needed is a weight for each loss"
+                f"{tuple(counts.shape)}; return a weight for each loss"
             )
         return losses, counts
 
@@ -171,8 +171,8 @@ class Adapted:
             needed = f"[m, {width}], a score for each class"
         if not fits:
             raise InputError(
-                f"the model's outputs have shape {list(shape)}; needed is {needed}, or a loss of "
-                "one's own"
+                f"the model's outputs have shape {list(shape)}; return {needed}, or give a loss "
+                "of one's own"
             )
 
 
@@ -189,7 +189,7 @@ def one_kind(kinds: Mapping[str, str], how: str = "") -> np.dtype[Any]:
     """Return the one type of all arrays; InputError, by name, for one that can't be trained."""
     for name, kind in kinds.items():
         if kind not in ("float32", "float64") or len({*kinds.values()}) > 1:
-            raise InputError(f"{name} is {kind}; needed is float32 for all arrays, or float64{how}")
+            raise InputError(f"{name} is {kind}; give float32 for all arrays, or float64{how}")
     if not kinds:
         raise InputError("the model has no parameters to train")
     return np.dtype(next(iter(kinds.values())))
@@ -201,7 +201,7 @@ def check_rows(found: Any, num: int) -> None:
     if shape is None or tuple(shape[:1]) != (num,):
         what = repr(found) if shape is None else f"shape {list(shape)}"
         raise InputError(
-            f"the network returns {what:.200} for {num} examples; needed is an array [m, ...], a "
+            f"the network returns {what:.200} for {num} examples; give an array [m, ...], a "
             "row for each example"
         )
 
@@ -210,12 +210,12 @@ def check_losses(shape: tuple[int, ...], num_examples: int) -> None:
     """Raise InputError where a loss returned no number for each of so many examples."""
     if not shape and num_examples > 1:
         raise InputError(
-            f"the loss returns one number for {num_examples} examples; needed is one an example: "
+            f"the loss returns one number for {num_examples} examples; return one an example: "
             "shards of several sizes, and minibatches on several ranks, are only added up rightly "
             'where nothing has been divided before. In PyTorch give it reduction="none"'
         )
     if shape and (shape[0] == 0 or shape[0] % num_examples):
         raise InputError(
-            f"the loss returns shape {list(shape)} for {num_examples} examples; needed is one "
+            f"the loss returns shape {list(shape)} for {num_examples} examples; return one "
             "number, or a row of terms, for each"
         )

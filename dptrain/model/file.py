@@ -115,7 +115,7 @@ def of_run(named: str | None, stored: Any, where: str) -> Origin:
 def _read(path: Path, file: ModelFile) -> tuple[bytes, str]:
     """Return a file's content and its hash; InputError where it is not there or not what it was."""
     if path.suffix != ".py":
-        raise InputError(f"model is {file.model!r}; needed is FILE.py:FUNCTION")
+        raise InputError(f"model is {file.model!r}; give FILE.py:FUNCTION")
     try:
         text = path.read_bytes()
     except OSError as error:
@@ -160,7 +160,7 @@ def _arguments(texts: tuple[str, ...]) -> Plain:
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name.isidentifier():
-            raise InputError(f"model-arg is {text!r}; needed is NAME=VALUE, such as width=32")
+            raise InputError(f"model-arg is {text!r}; give NAME=VALUE, such as width=32")
         try:
             found[name] = json.loads(value)
         except ValueError:
@@ -185,7 +185,7 @@ def _adapted(made: Any, beside: Mapping[str, Any], dtype: str | None, where: str
             raise InputError(f"label-smoothing is given; what {where} makes has its own loss")
     else:
         raise InputError(
-            f"{where} returns {made!r:.200}; needed is a torch.nn.Module, a pair of JAX functions "
+            f"{where} returns {made!r:.200}; return a torch.nn.Module, a pair of JAX functions "
             "(init, apply), or what keeps dptrain.Model"
         )
     if dtype not in (None, str(model.dtype)):

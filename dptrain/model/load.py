@@ -75,7 +75,7 @@ def params_of(stored: Any, arrays: Mapping[str, Array]) -> Floats:
     made = remade(stored)
     wanted = forms(made) if made else {n: (a.dtype.name, a.shape) for n, a in arrays.items()}
     if {name: (array.dtype.name, array.shape) for name, array in arrays.items()} != wanted:
-        raise ValueError(f"the arrays are {', '.join(arrays)}; needed are {wanted}")
+        raise ValueError(f"the arrays are {', '.join(arrays)}, and should be {wanted}")
     if len({kind for kind, _ in wanted.values()}) != 1:
         raise ValueError("there are no parameters of one type")
     found = (arrays[name].T if made else arrays[name] for name in wanted)

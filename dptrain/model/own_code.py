@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dptrain.model import source_of
-from dptrain.words import InputError
+from dptrain.words import InputError, install
 
 OUR_ROOMS = ("torch", "jax", "jaxlib", "numpy", "dptrain", "builtins", "functools")
 """Libraries whose source says nothing of a model: the receipt names their versions."""
@@ -64,7 +64,7 @@ def one_thread() -> bool:
 def missing(library: str, error: ImportError) -> InputError:
     """Return the error of a library that is not installed."""
     return InputError(
-        f"{library} can't be imported ({error}): pip install 'dptrain[{library}]', with Python "
+        f"{library} can't be imported ({error}): {install(library)}, with Python "
         f"{sys.version_info.major}.{sys.version_info.minor} of {sys.prefix}",
         local=True,
     )

@@ -10,10 +10,10 @@ from dptrain.config import TrainConfig
 from dptrain.record import receipt, rundir
 from dptrain.words import InputError
 
-Settings = Plain
+Plain = Plain
 
 
-def apart(runs: Sequence[Path], left_out: Sequence[str] = ()) -> list[Settings]:
+def apart(runs: Sequence[Path], left_out: Sequence[str] = ()) -> list[Plain]:
     """Return of each run the settings that differ, in the order of the file, but for some.
 
     What decides no byte, such as where data lies, does not count; other data does. Of a run that
@@ -47,7 +47,7 @@ def written(value: Any) -> str:
     return ",".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
 
 
-def _settings(run: Path) -> Settings:
+def _settings(run: Path) -> Plain:
     """Return the settings that decide a run's bytes; of data, its files' names and its hashes."""
     try:
         found = rundir.read_config(run)
@@ -63,7 +63,7 @@ def _settings(run: Path) -> Settings:
     return {"data": (names, content)} | {k: v for k, v in found.items() if k not in free}
 
 
-def _name_data(settings: Sequence[Settings]) -> None:
+def _name_data(settings: Sequence[Plain]) -> None:
     """Put in the place of names and contents of data: a name where contents differ, else nothing.
 
     Where contents that differ have one name, they are numbered.

@@ -81,9 +81,9 @@ def read_lines(path: Path) -> list[dict[str, float]]:
                         "file, or take that line out"
                     ) from None
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; needed is the directory of a run") from None
+        raise InputError(f"{path}: {error.strerror}; name the directory of a run") from None
     if not lines:
-        raise InputError(f"{path} has no line yet; needed is a run that has done an epoch")
+        raise InputError(f"{path} has no line yet; wait until its first epoch is done")
     return lines
 
 

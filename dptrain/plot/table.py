@@ -32,13 +32,14 @@ def runs_in(directory: Path) -> list[Row]:
     InputError
         The directory can't be read, or holds no run.
     """
-    try:
-        found = [directory / name for name in names_in(directory)]
-    except OSError as error:
-        raise InputError(f"{directory}: {error.strerror}; name a directory of runs") from None
-    runs = [path for path in found if rundir.holds_run(path)]
+    runs = []
+    with contextlib.suppress(OSError):  # as of one that is not there
+        found = (directory / name for name in names_in(directory))
+        runs = [path for path in found if rundir.holds_run(path)]
     if not runs:
-        raise InputError(f"{directory} holds no run; name the directory that runs are in")
+        what = "is a run" if rundir.holds_run(directory) else "holds no run"
+        what = what if directory.is_dir() else "is no directory"
+        raise InputError(f"{directory} {what}; name the directory that runs are in")
     return [
         {"run": path.name, "state": state(path), "epochs": 0} | own | best(path)
         for path, own in zip(runs, apart(runs, left_out=["epochs"]), strict=True)

@@ -154,13 +154,13 @@ def read_object(text: bytes | str) -> Plain:
     return found
 
 
-def check_writable(path: Path, option: str) -> None:
+def check_writable(path: Path, option: str, *, force: bool = True) -> None:
     """Raise InputError where a file that a person asked for could not be written: before the work.
 
-    `option` is what the person calls the file, such as --plot.
+    `option` is what the person calls the file, such as --plot; without `force` it must be new.
     """
     if os.path.isdir(path):  # noqa: PTH112 (which raises nothing)
-        raise InputError(f"{option} is {path}, which is a directory; needed is the name of a file")
+        raise InputError(f"{option} is {path}, which is a directory; name a file in it")
     if not os.path.isdir(path.parent):  # noqa: PTH112
         raise InputError(f"{option} is {path}, but there is no directory {path.parent}")
     try:
@@ -170,6 +170,8 @@ def check_writable(path: Path, option: str) -> None:
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", error)
         raise InputError(f"{path} can't be written: {why}") from None
+    if not force and is_there(path):
+        raise InputError(f"{option} is {path}, which exists; name another, or --force replaces it")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise InputError(f"{path} can't be written: no permission to write in {path.parent}")
 

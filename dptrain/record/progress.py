@@ -56,15 +56,20 @@ def fitted(values: Mapping[str, float], step: str, left: str, width: int) -> str
     losses = [f"{k[:-5]} loss {v:.4g}" for k, v in values.items() if k.endswith("_loss")]
     scores = measures({k: v for k, v in values.items() if "loss" not in k}, "validation_")
     more = scores.split(", ") if scores else []
-    epoch, short = f"epoch {values['epoch']}", False
-    for cut in ("", *["more"] * (len(more) - 1), "step", "words", "more"):
+    epoch, time_left, short = f"epoch {values['epoch']}", f"  {left} left", False
+    for cut in ("", *["more"] * (len(more) - 1), "step", "words", "time", "more"):
         if cut == "more":
             del more[-1:]
-        step, short = "" if cut == "step" else step, short or cut == "words"
+        elif cut == "step":
+            step = ""
+        elif cut == "words":
+            short, time_left = True, f"  {left}"
+        elif cut == "time":
+            time_left = ""
         told = ", ".join([*losses, *more])
         if short:
-            told = told.replace("train ", "").replace("validation loss", "validation")
-        line = f"{step}{epoch}  {told}  {left} left"
+            told = told.replace("train ", "").replace("validation loss", "valid")
+        line = f"{step}{epoch}  {told}{time_left}"
         if len(line) <= width:
             break
     return line

@@ -195,7 +195,7 @@ def read_config(directory: Path, *, local: bool = False) -> Plain:
         with open_plain(path) as file:
             return read_toml(file, path)
     except OSError as error:
-        message = f"{path}: {error.strerror}; needed is the directory of a run"
+        message = f"{path}: {error.strerror}; name the directory of a run"
         raise InputError(message, local=local) from None
 
 
@@ -244,7 +244,7 @@ def read_tensors(
             return read_arrays(file, forms), values
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(
-            f"{path} does not exist; needed is the directory of a finished run", local=True
+            f"{path} does not exist; name the directory of a finished run", local=True
         ) from None
     except OSError as error:
         raise InputError(f"{path} can't be read: {error.strerror}", local=True) from None

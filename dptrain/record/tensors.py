@@ -48,7 +48,7 @@ def read_header(file: BinaryIO) -> tuple[bytes, Plain, Forms]:
             raise DamagedError(f"{name} is not where it should be")
         stop = place[1]
     if 8 + length + stop != size:
-        raise DamagedError(f"it has {size:,} bytes; needed are {8 + length + stop:,}")
+        raise DamagedError(f"it has {size:,} bytes, and should have {8 + length + stop:,}")
     return start + text, values, forms
 
 

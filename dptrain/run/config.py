@@ -51,7 +51,7 @@ class RunConfig:
         """
         files = settings.get("data", [])
         if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
-            raise InputError(f"data is {files!r}; needed is a list of files")
+            raise InputError(f"data is {files!r}; it must be a list of files")
         data, train = _part(DataConfig, settings), _part(TrainConfig, settings)
         return cls(tuple(files), data, train, _part(ModelConfig, settings))
 

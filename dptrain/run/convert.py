@@ -160,7 +160,8 @@ def _begin(out: Path, plan: Plan, start: Plain) -> Journal:
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{out} can't be written: {error}") from None
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"{out} can't be written: {why}; name a new directory") from None
     return journal
 
 

@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from dptrain.arrays import num_params
-from dptrain.config import SHARD, TrainConfig
+from dptrain.config import TrainConfig
 from dptrain.data.prepare import Data
 from dptrain.guard import GUARD
 from dptrain.keys import Purpose, generator
 from dptrain.level import check
 from dptrain.model import Model, described, is_own
 from dptrain.model import load as models
-from dptrain.optim.named import told, treatments
-from dptrain.order import Order
+from dptrain.optim import named
 from dptrain.record.progress import progress
 from dptrain.record.writer import Writer
+from dptrain.run import before
 from dptrain.run.begin import open_run
 from dptrain.run.config import RunConfig, Settings
 from dptrain.run.control import MetricsFile, OnEpoch, RunControl
@@ -35,7 +35,7 @@ from dptrain.train.evaluate import Interrupted, check_measured, evaluate
 from dptrain.train.loop import begin, given_back, train
 from dptrain.train.state import Metrics, Training
 from dptrain.train.trial import try_model
-from dptrain.words import InputError, counted, shown
+from dptrain.words import InputError, shown
 from dptrain.world import World, collective, connect
 
 
@@ -93,7 +93,7 @@ def fit(
     check_programs(world)
     with world.together():
         config, weights = with_weights(config, model)
-    settings, own = _compared(model, data, config, world)
+    settings, own = compared(model, data, config, world)
     _say(() if quiet else [world.crowded(config.threads)], world)
     warn_of_machines(world, warn)
     with blas_threads(config.threads), GUARD.hearing(config.stall_timeout):
@@ -134,7 +134,7 @@ def _saved(trained: Trained, writer: Writer) -> Trained:
     return replace(trained, summary=replace(trained.summary, trouble=writer.trouble))
 
 
-def _compared(model: Model, data: Data, config: TrainConfig, world: World) -> tuple[Settings, bool]:
+def compared(model: Model, data: Data, config: TrainConfig, world: World) -> tuple[Settings, bool]:
     """Return all settings of a run, and whether its model is one's own; the same on all ranks.
 
     Raises InputError where they are not, or don't fit each other. Collective.
@@ -199,27 +199,11 @@ def _beginning(
     run: Training, data: Data, config: TrainConfig, world: World, resume: bool
 ) -> list[str | None]:
     """Return what is to be said of a run that begins or goes on."""
-    where = f"after step {run.step}" if run.step else "from its beginning"
-    goes_on = f"the run goes on {where}" if resume else None
-    idle = _idle(run.order, config, world, resume=resume)
-    return [*data.told, *told(run.model.layout, config), idle, goes_on]
-
-
-def _idle(order: Order, config: TrainConfig, world: World, *, resume: bool) -> str | None:
-    """Return what to say where ranks have nothing to work on, and what would use them."""
-    idle, size, shards = order.idle(world.size), world.size, order.num_shards
-    if not idle:
-        return None
-    found = (
-        f"{idle} of {size} ranks {'are' if idle > 1 else 'is'} idle: a minibatch has "
-        f"{min(order.batch_size, order.num_examples)} examples in {counted(shards, 'shard')}"
-    )
-    if resume:
-        return f"{found}, which a run keeps; start {size - idle}"
-    if order.batch_size < size:
-        return f"{found}; use them by --batch-size {SHARD * size}"
-    larger = f"--batch-size {SHARD * size}, or by " * (config.shards is None)
-    return f"{found}; use them by {larger}--shards {size}, which is another result"
+    return [
+        *data.told, *named.told(run.model.layout, config), before.whole(run.order),
+        before.idle(run.order, config, world, resume=resume),
+        before.goes_on(run, config) if resume else None,
+    ]  # fmt: skip
 
 
 def _check(model: Model, data: Data, config: TrainConfig) -> None:
@@ -237,4 +221,4 @@ def _check(model: Model, data: Data, config: TrainConfig) -> None:
             f"--batch-size of 2 or more; they are {config.num_shards} and {config.batch_size}"
         )
     check_fits(model, data)
-    treatments(model.layout, config)
+    named.treatments(model.layout, config)

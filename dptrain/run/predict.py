@@ -1,4 +1,4 @@
-"""What a stored run can be asked: how good it is on some rows, and what it predicts for others."""
+"""What a stored run predicts for other rows."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 
 from dptrain.arrays import Array
-from dptrain.checked import Plain
 from dptrain.config import DataConfig
-from dptrain.data.check import check_rows
 from dptrain.data.encode import Encoding
 from dptrain.data.feed import Rows
 from dptrain.data.read import read
@@ -23,53 +21,8 @@ from dptrain.run.config import RunConfig
 from dptrain.run.identity import check_equal, check_programs, content
 from dptrain.run.predictions import write_predictions
 from dptrain.run.trained import Trained, load_trained
-from dptrain.threads import blas_threads
-from dptrain.train.evaluate import evaluate
-from dptrain.train.scores import Scores
 from dptrain.words import InputError
 from dptrain.world import World, collective
-
-
-@collective
-def evaluate_run(
-    run: str, paths: Sequence[str], target: Sequence[str], world: World, model: str | None = None
-) -> Plain:
-    """Return the loss and the metrics of a stored model on the rows of some files.
-
-    Without files: on the run's own test rows. Of a file that holds test rows these are taken.
-    With classes, which are named, and with labels, also what `Scores.result` finds. Collective:
-    every rank must call this.
-
-    Raises
-    ------
-    InputError
-        The run or the files can't be read, have no targets, or don't fit each other.
-    """
-    with world.together():
-        trained = load_trained(run, file=model)
-        settings = RunConfig.read(rundir.read_config(Path(run), local=True))
-        stored = settings.data
-        files = tuple(paths) or stored.test_data or settings.named_files()
-        roles = _roles(trained.encoding, stored, tuple(target) or trained.encoding.targets)
-    table, test = read(files, roles, world, partial(shared_rows, world.node_comm))
-    with world.together():
-        if not paths and not test and not stored.test_data:
-            raise InputError(f"the data of {run} has no test rows; name the DATA to evaluate on")
-        rows = Rows(trained.encoding.adapt(test or table), trained.encoding)
-        rows.raw_y(slice(0, 0))  # there must be targets
-    _check_same(trained, rows, world)
-    check_rows(rows, world)
-    encoding = trained.encoding
-    scores = None
-    if encoding.task != "regression":
-        scores = Scores(encoding.task, encoding.scores, len(rows), trained.chances)
-    with blas_threads(trained.threads, brief=True), np.errstate(all="ignore"):
-        seen = None if scores is None else scores.add
-        found = evaluate(trained.model, trained.params, rows, world, seen=seen)
-    result = {"run": run, "data": rows.table.source, "examples": len(rows), **found}
-    if len(encoding.classes):
-        result["classes"] = encoding.classes.tolist()
-    return result if scores is None else result | scores.result(world, len(rows), rows.num_blocks)
 
 
 @collective
@@ -82,8 +35,8 @@ def predict_run(
     ids: Sequence[str] = (),
     world: World,
     model: str | None = None,
-) -> None:
-    """Write predictions for the rows of some files to a file, or as CSV to stdout.
+) -> int:
+    """Write predictions for the rows of some files to a file, or as CSV to stdout; say how many.
 
     The columns `ids`, or those that the run names where the files have them, stand before the
     predictions. Each rank predicts and holds its own blocks of rows; rank 0 writes them block by
@@ -100,7 +53,9 @@ def predict_run(
         trained = load_trained(run, file=model)
         stored = _stored(run)
         roles = replace(
-            _roles(trained.encoding, stored, ()), ids=tuple(ids) or stored.id, ids_if_there=not ids
+            roles_of(trained.encoding, stored, ()),
+            ids=tuple(ids) or stored.id,
+            ids_if_there=not ids,
         )
         if Path(out or "").suffix == ".npy" and roles.ids:
             if ids:
@@ -112,7 +67,7 @@ def predict_run(
     with world.together():
         found = replace(test or table, targets=())
         rows = Rows(trained.encoding.adapt(found), trained.encoding)
-    _check_same(trained, rows, world)
+    check_same(trained, rows, world)
     with world.together():
         meaning = trained.chances if probabilities else trained.predictions
         made = trained.in_blocks(rows, world, meaning)
@@ -126,6 +81,7 @@ def predict_run(
         finally:
             for _ in blocks:  # also where they can't be written: the other ranks wait to send them
                 pass
+    return len(rows)
 
 
 def _stored(run: str) -> DataConfig:
@@ -136,7 +92,7 @@ def _stored(run: str) -> DataConfig:
         return DataConfig()
 
 
-def _roles(encoding: Encoding, stored: DataConfig, target: tuple[str, ...]) -> Roles:
+def roles_of(encoding: Encoding, stored: DataConfig, target: tuple[str, ...]) -> Roles:
     """Return what the columns of other files are for, as in those that were trained on."""
     return replace(
         Roles.of(stored),
@@ -150,7 +106,7 @@ def _roles(encoding: Encoding, stored: DataConfig, target: tuple[str, ...]) -> R
     )
 
 
-def _check_same(trained: Trained, rows: Rows, world: World) -> None:
+def check_same(trained: Trained, rows: Rows, world: World) -> None:
     """Raise InputError where ranks have read another model, or other rows. Collective."""
     check_programs(world)
     if world.size > 1:

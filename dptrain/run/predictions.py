@@ -14,7 +14,7 @@ import numpy as np
 from dptrain.arrays import Array
 from dptrain.data.numpy_files import npy_header
 from dptrain.record.files import write_whole
-from dptrain.words import InputError, shown
+from dptrain.words import InputError, install, shown
 
 Block = tuple[Sequence[Array], Array]
 """What some rows are called by, columns [m] of texts; and their predictions [m] or [m, columns]."""
@@ -149,7 +149,7 @@ def _parquet() -> tuple[Any, Any]:
         return importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
     except ImportError:
         raise InputError(
-            "a .parquet file needs pyarrow: pip install 'dptrain[tables]', or write .csv",
+            f"a .parquet file needs pyarrow: {install('tables')}, or write .csv",
             local=True,
         ) from None
 

@@ -152,7 +152,7 @@ def _read(
     def fits(values: Plain, forms: Forms) -> None:
         if forms != wanted:
             agree(Identity.read(values.get("run")))
-            raise ValueError(f"it holds {forms}; needed are {wanted}")
+            raise ValueError(f"it holds {forms}, and should hold {wanted}")
 
     try:
         arrays, values = checkpoint.read(path, fits)

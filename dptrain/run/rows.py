@@ -23,7 +23,7 @@ def as_rows(x: Any, encoding: Encoding) -> Rows:
     """
     source = "the rows to predict"
     if hasattr(x, "mask") and np.ma.is_masked(x):
-        raise InputError("x has masked entries; needed are numbers: fill them in")
+        raise InputError("x has masked entries; give numbers: fill them in")
     x = _as_columns(x)
     if encoding.named and (hasattr(x, "__arrow_c_stream__") or isinstance(x, Mapping)):
         table = given(x, Roles(kinds=encoding.kinds), source)

@@ -29,7 +29,7 @@ def statement(found: Receipt) -> Plain:
     """
     run, end = found.run, found.end
     if end is None:
-        raise InputError("the run has not ended, so there is no model to state anything of")
+        raise InputError("the run has not ended: go on with it by dptrain train --resume")
     settings = {name: value for name, value in run["settings"].items() if name not in FREE}
     return {
         "_type": "https://in-toto.io/Statement/v1",

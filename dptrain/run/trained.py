@@ -209,7 +209,7 @@ def load_trained(
         wanted = models.forms(found[0])
         beside = [*wanted][len(found[0].layout) :]
         if [*forms.items()] != [*wanted.items()] or about.get("beside", []) != beside:
-            raise ValueError(f"it holds {forms}; needed are {wanted}")
+            raise ValueError(f"it holds {forms}, and should hold {wanted}")
 
     try:
         tensors, about = rundir.read_tensors(path, fits)

@@ -76,7 +76,7 @@ def _digest(path: Path) -> str:
     except (OSError, RuntimeError, ValueError) as error:  # a link to itself; a NUL in the name
         why = getattr(error, "strerror", None) or error
         raise InputError(
-            f"init-from: {path} can't be read: {why}; needed is a .safetensors file, or the "
+            f"init-from: {path} can't be read: {why}; give a .safetensors file, or the "
             "directory of a finished run",
             local=True,
         ) from None

@@ -103,7 +103,7 @@ class Trial:
             bound = views(self.model.layout, size)[name].max(initial=0)
             if part.max(initial=0) > 1e4 * self.eps * max(bound, float(size.max()) / 100):
                 raise InputError(
-                    f"the gradient of {name} over two shards is not the sum of theirs: needed are "
+                    f"the gradient of {name} over two shards is not the sum of theirs: return "
                     "sums over examples, not means"
                 )
 
@@ -116,7 +116,7 @@ class Trial:
             if abs(a + b - whole) > 1e4 * self.eps * (abs(a) + abs(b) + abs(whole)):
                 raise InputError(
                     f"{what} {name} of two shards together is {whole:g}, and {a:g} and {b:g} of "
-                    "each: needed are sums over examples, not means"
+                    "each: return sums over examples, not means"
                 )
 
     def slopes(self, gradient: Floats, most: int, tolerance: float) -> None:
