@@ -19,6 +19,9 @@ Array = NDArray[Any]
 Weights = NDArray[np.float64] | None
 """How much each example counts, [m]; None where each counts 1."""
 
+Categories = tuple[tuple[str, int, int], ...]
+"""Inputs that are codes of categories, 0 to rows - 1: a name, which input, and how many rows."""
+
 Form = tuple[str, tuple[int, ...]]
 """The type of an array's entries, and its shape."""
 

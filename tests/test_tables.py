@@ -56,8 +56,6 @@ REFUSED: dict[str, tuple[str | bytes, DataConfig, str]] = {
     "a cell too many": ("a,y\n1,0\n2,1,5\n", Y, "line 3 has 3 cells; the header has 2"),
     "a cell too few": ("a,b,y\n1,2,0\n\n2,1\n", Y, "line 4 has 2 cells; the header has 3"),
     "decimals or thousands": ('a;y\n"1,200";1.5\n"1,300";2.5\n', Y, "--decimal"),
-    "too many texts": ("a,b,y\n" + "".join(f"{i},w{i // 2},{i}.5\n" for i in range(80)), Y,
-                       r"b \(40\).*--drop 'b'.*--one-hot 40"),
     "nothing to drop": ("a,y\n1,0\n", DataConfig(target=("y",), drop=("b",)), "no column 'b'"),
     "labels in doubt": (column(*[3, 8] * 9), Y, "--task classification or --task regression"),
     "many classes in a row": (column(*range(200)), Y, "--task classification or --task regression"),

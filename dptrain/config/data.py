@@ -46,7 +46,11 @@ class DataConfig(Checked):
     )
     y: str | None = setting(None, "And the one that holds the target.", metavar="NAME")
     one_hot: int = setting(
-        32, "Different texts in a column up to which each is an input.", low=1, high=10**6
+        32,
+        "Different texts in a column up to which each is an input; of more, each becomes some "
+        "numbers that are learned.",
+        low=1,
+        high=10**6,
     )
     task: TaskChoice = setting("auto", "What the target is; auto decides from its values.")
     scale: Scale = setting(

@@ -1,5 +1,6 @@
 """How raw rows become inputs, and targets numbers: fitted once, and stored with the model."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite
@@ -8,7 +9,7 @@ from typing import Any, Protocol, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.arrays import Array
+from dptrain.arrays import Array, Categories
 from dptrain.checked import Plain
 from dptrain.config import Scale, Task
 from dptrain.data.field import Field, field_of
@@ -71,6 +72,13 @@ class Encoding:
     def scores(self) -> int:
         """How many scores, one a class, or else values a model of one's own gives an example."""
         return len(self.classes) or self.outputs
+
+    @property
+    def categories(self) -> Categories:
+        """The inputs that are codes of categories; the last code is of whatever was never seen."""
+        places = itertools.accumulate((field.width for field in self.fields), initial=0)
+        found = zip(self.fields, places, strict=False)
+        return tuple((f.name, place, len(f.words) + 1) for f, place in found if f.coded)
 
     @property
     def kinds(self) -> Mapping[str, Kind]:
@@ -156,11 +164,15 @@ class Encoding:
 
     def spec(self) -> Plain:
         """Return it as plain values; a scale that all inputs have in common as one number."""
-        kept = ("name", "kind", "shape", "fill", "parts", "words")
+        kept = ("name", "kind", "shape", "fill", "parts", "words", "coded")
         return {
             "task": self.task,
             "inputs": [
-                {key: getattr(one, key) for key in kept if getattr(one, key) not in ((), None)}
+                {
+                    key: getattr(one, key)
+                    for key in kept
+                    if getattr(one, key) not in ((), None, False)
+                }
                 for one in self.fields
             ],
             "named": self.named,

@@ -22,7 +22,8 @@ class Field:
     """How one column becomes inputs.
 
     numbers as they are; yes and no as 1 and 0; dates as some of `PARTS`; a text as as many inputs
-    as there are `words`, of which one is 1, and one more for whatever is none of them.
+    as there are `words`, of which one is 1, and one more for whatever is none of them; or, `coded`,
+    as one input, the number of that one.
     """
 
     name: str
@@ -35,12 +36,13 @@ class Field:
     parts: tuple[str, ...] = ()
     words: tuple[str | None, ...] = ()
     """The training rows' texts, sorted; None, the last, is a gap."""
+    coded: bool = False
 
     @property
     def width(self) -> int:
         """How many inputs it becomes."""
         if self.kind == "words":
-            return len(self.words) + 1
+            return 1 if self.coded else len(self.words) + 1
         plain = {"numbers": int(np.prod(self.shape)), "flag": 1, "date": len(self.parts)}
         return plain[self.kind] + (self.fill is not None)
 
@@ -60,6 +62,8 @@ class Field:
 
     def encode(self, values: Array, places: NDArray[np.intp] | None = None) -> Array:
         """Return inputs [m, width] of values [m, ...] as a column has them, not scaled yet."""
+        if places is not None and self.coded:
+            return places[values][:, None].astype(np.float64)
         if places is not None:
             out = np.zeros((len(values), self.width))
             out[np.arange(len(values)), places[values]] = 1
@@ -96,7 +100,7 @@ def field_of(told: Mapping[str, Any]) -> Field:
     found = Field(
         told["name"], told["kind"], tuple(told.get("shape", ())),
         None if fill is None else tuple(float(value) for value in fill),
-        tuple(told.get("parts", ())), tuple(told.get("words", ())),
+        tuple(told.get("parts", ())), tuple(told.get("words", ())), told.get("coded", False),
     )  # fmt: skip
     sizes = {"numbers": 1, "flag": 1, "date": len(found.parts), "words": 0}
     sound = (
@@ -110,6 +114,7 @@ def field_of(told: Mapping[str, Any]) -> Field:
         and all(word is None or isinstance(word, str) for word in found.words)
         and len({*found.words}) == len(found.words)
         and (not found.words or found.kind == "words")
+        and (found.coded is False or (found.coded is True and found.kind == "words"))
     )
     if not sound:
         raise ValueError(f"{found.name!r} is no input")

@@ -14,8 +14,9 @@ from dptrain.data.feed import Rows
 from dptrain.data.field import PARTS, Field, date_parts
 from dptrain.data.split import Chosen, HeldOut, Kept
 from dptrain.data.table import Column, Table
-from dptrain.data.task import Answer, decide, uneven
-from dptrain.words import InputError, brief, counted, listed, shown
+from dptrain.data.task import decide, uneven
+from dptrain.data.told import rare, understood
+from dptrain.words import InputError
 from dptrain.world import World
 
 Total = Callable[[Array, int], Array]
@@ -82,7 +83,7 @@ def prepare(
         training,
         None if validation is None else Rows(table, encoding, validation),
         None if test is None else Rows(test, encoding),
-        told=(*_told(table, fields, answer), *told),
+        told=(*understood(table, fields, answer), *told),
     )
 
 
@@ -100,7 +101,7 @@ def _weighted(rows: Rows, config: DataConfig, world: World) -> tuple[Rows, list[
     if config.class_weight == "balanced":
         weights = len(rows) / (len(counts) * np.maximum(counts, 1))
         return replace(rows, class_weights=weights), []
-    return rows, [_uneven(counts, rows.encoding.classes)] if uneven(counts) else []
+    return rows, [rare(counts, rows.encoding.classes)] if uneven(counts) else []
 
 
 def _check_targets(table: Table, test: Table | None) -> None:
@@ -135,22 +136,11 @@ def _fields(
         x = table.columns[0]
         return (Field(x.name, "numbers", x.values.shape[1:]),)
     rows = slice(None) if train is None else train[:]
-    own = [_field(table.columns[n], rows) for n in world.mine(len(table.columns))]
-    fields = tuple(field for part in world.allgather(own) for field in part)
-    with world.together():
-        many = [field for field in fields if len(field.words) > config.one_hot]
-        if many:
-            told = ", ".join(f"{field.name} ({len(field.words):,})" for field in many[:5])
-            drop = " ".join(f"--drop '{field.name}'" for field in many)
-            raise InputError(
-                f"{table.source}: too many different texts for an input each (--one-hot "
-                f"{config.one_hot}): {told}. Leave such columns out with {drop}, or give --one-hot "
-                f"{max(len(field.words) for field in many)}"
-            )
-    return fields
+    own = [_field(table.columns[n], rows, config.one_hot) for n in world.mine(len(table.columns))]
+    return tuple(field for part in world.allgather(own) for field in part)
 
 
-def _field(column: Column, train: slice | NDArray[np.intp]) -> Field:
+def _field(column: Column, train: slice | NDArray[np.intp], one_hot: int) -> Field:
     """Return how a column becomes inputs, by its training rows.
 
     Whether there are gaps is asked of all rows, as those held out are of the same table.
@@ -161,7 +151,8 @@ def _field(column: Column, train: slice | NDArray[np.intp]) -> Field:
     if column.kind == "words":
         places = np.unique(values)
         words: list[str | None] = [column.words[place] for place in places if place >= 0]
-        return Field(column.name, "words", words=(*words, *[None] * (-1 in places)))
+        gap = [None] * (-1 in places)
+        return Field(column.name, "words", words=(*words, *gap), coded=len(words) > one_hot)
     if column.kind == "date":
         found = date_parts(values)
         known = found[~np.isnan(found).any(axis=1)]
@@ -247,52 +238,3 @@ def _counts(rows: Rows, world: World) -> NDArray[np.int64]:
     )
     counts: NDArray[np.int64] = np.sum(world.allgather(own), axis=0)
     return counts
-
-
-def _uneven(counts: NDArray[np.int64], classes: Array) -> str:
-    """Return what a person should know of classes of which some are rare."""
-    rare, common = (shown(brief(str(classes[n]))) for n in (counts.argmin(), counts.argmax()))
-    share = counts.max() / counts.sum()
-    return (
-        f"{counts.min():,} of {counts.sum():,} rows only have the label {rare!r}, and to say "
-        f"{common!r} each time is right in {share:.1%}: --class-weight balanced lets each class "
-        "count the same"
-    )
-
-
-def _told(table: Table, fields: tuple[Field, ...], answer: Answer) -> list[str]:
-    """Return what was understood, for people: three to ten lines."""
-    width = sum(field.width for field in fields)
-    rows = f"{table.source}: {len(table):,} rows, {counted(width, 'input')}"
-    columns = f" from {counted(len(fields), 'column')}" if table.named else ""
-    lines = [rows + columns]
-    if table.named:
-        called = {
-            "numbers": "numbers", "flag": "yes or no", "date": "dates", "words": "categories",
-        }  # fmt: skip
-        for kind, name in called.items():
-            found = [field for field in fields if field.kind == kind]
-            if found:
-                lines.append(f"{name}: {_named([_about(field) for field in found])}")
-        gaps = [field.name for field in fields if field.fill is not None]
-        if gaps:
-            lines.append(f"gaps, filled with the median and marked: {_named(gaps)}")
-        lines += table.notes[:4]
-        if len(table.notes) > 4:
-            lines.append(f"{len(table.notes) - 4} more columns are left out")
-    else:
-        lines.append(f"x: {table.columns[0].about().partition(' ')[2]}")
-    if table.weight is not None:
-        lines.append(f"each row counts as {table.weight.name} says")
-    target = _named([column.name for column in table.targets])
-    return [*lines, f"target {target}: {answer.told}"]
-
-
-def _about(field: Field) -> str:
-    if field.kind == "words":
-        return f"{field.name} ({len(field.words)})"
-    return f"{field.name} ({', '.join(field.parts)})" if field.kind == "date" else field.name
-
-
-def _named(names: list[str]) -> str:
-    return listed([brief(shown(name)) for name in names])

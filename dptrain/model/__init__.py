@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dptrain.arrays import Array, Floats, Layout, Weights
+from dptrain.arrays import Array, Categories, Floats, Layout, Weights
 from dptrain.checked import Plain
 from dptrain.config import ModelFile, Task
 from dptrain.words import InputError, is_text
@@ -42,7 +42,8 @@ class Model(Protocol):
     (whether data fit it), `activation_bytes` and `flop` (its products, for `bench`).
 
     An array's rows come in their own shape, whole numbers as they are, other numbers scaled. With
-    `flat_inputs = True`, as an `MLP` has it, each is one row of scaled numbers of type `dtype`.
+    `flat_inputs = True`, as an `MLP` has it, each is one row of scaled numbers of type `dtype`. A
+    category of more than `one_hot` words is one input, the word's number; the last is a new word's.
     """
 
     @property
@@ -99,8 +100,15 @@ def weight_sum(weights: Weights, num_examples: int) -> float:
     return float(num_examples) if weights is None else float(np.add.reduce(weights))
 
 
-def check_data(model: Model, task: Task, inputs: int, outputs: int, classes: int) -> None:
-    """Raise InputError where data don't fit a model, as far as it says so; see `MLP.check`."""
+def check_data(
+    model: Model, task: Task, inputs: int, outputs: int, classes: int, categories: Categories
+) -> None:
+    """Raise InputError where data don't fit a model, as far as it says so; see `MLP.check`.
+
+    A model that does not say which of its inputs are codes of categories takes them as they are.
+    """
+    if getattr(model, "categories", categories) != categories:
+        raise InputError("the model is for other categories than the data has")
     ask: Callable[[Task, int, int, int], None] | None = getattr(model, "check", None)
     if ask is not None:
         ask(task, inputs, outputs, classes)

@@ -55,7 +55,7 @@ def tensors(model: Model, params: Floats) -> dict[str, Array]:
 def stored(model: Model, arrays: dict[str, Array]) -> dict[str, Array]:
     """Return the same without copies, of the layout's arrays by name."""
     if type(model) is MLP:
-        return {name: array.T for name, array in arrays.items()}
+        return _turned(arrays)
     ask: Callable[[dict[str, Array]], dict[str, Array]] | None = getattr(model, "beside", None)
     return arrays if ask is None else arrays | ask(arrays)
 
@@ -63,7 +63,15 @@ def stored(model: Model, arrays: dict[str, Array]) -> dict[str, Array]:
 def put(model: Model, params: Floats, name: str, array: Array) -> None:
     """Set one of a model's arrays in a flat vector [n] to what `tensors` has for it."""
     own = views(model.layout, params)[name]
-    own[...] = array.T if type(model) is MLP else array
+    own[...] = _turned({name: array})[name] if type(model) is MLP else array
+
+
+def _turned(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Return a perceptron's arrays as they are stored, or those stored as they are computed with.
+
+    The numbers of categories are [categories, numbers] here and there.
+    """
+    return {n: a if n.startswith("embedding.") else a.T for n, a in arrays.items()}
 
 
 def params_of(stored: Any, arrays: Mapping[str, Array]) -> Floats:
@@ -78,5 +86,5 @@ def params_of(stored: Any, arrays: Mapping[str, Array]) -> Floats:
         raise ValueError(f"the arrays are {', '.join(arrays)}, and should be {wanted}")
     if len({kind for kind, _ in wanted.values()}) != 1:
         raise ValueError("there are no parameters of one type")
-    found = (arrays[name].T if made else arrays[name] for name in wanted)
-    return np.concatenate([array.ravel() for array in found])
+    found = _turned(arrays) if made else arrays
+    return np.concatenate([found[name].ravel() for name in wanted])

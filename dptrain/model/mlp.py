@@ -1,21 +1,21 @@
 """The multilayer perceptron over one flat vector: layers are views, gradients go where they are
 reduced."""
 
-import functools
 import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 
-from dptrain.arrays import Array, Floats, Param, Weights, num_params
+from dptrain.arrays import Array, Categories, Floats, Param, Weights, num_params
 from dptrain.checked import Plain
 from dptrain.config import Activation, DType, Init, Loss, LossChoice, ModelConfig, Task
 from dptrain.model import MakeGenerator, Sums, weight_sum
 from dptrain.model.activations import ACTIVATIONS
+from dptrain.model.embedding import Embedding
 from dptrain.model.losses import LOSSES, SmoothedCrossEntropy
+from dptrain.model.spare import Memory, Spare
 from dptrain.words import InputError, nearest
 
 
@@ -40,6 +40,8 @@ class MLP:
         Of cross-entropy in training: how much of a target all classes share. `loss_sum` is without.
     dtype
         "float32" or "float64".
+    categories
+        Inputs that are codes, for each of which the first layer takes numbers that are learned.
     """
 
     flat_inputs = True
@@ -55,6 +57,7 @@ class MLP:
         loss: LossChoice = "cross-entropy",
         label_smoothing: float = 0.0,
         dtype: DType = "float32",
+        categories: Categories = (),
     ) -> None:
         if len(sizes) < 2 or not all(isinstance(n, (int, np.integer)) and n > 0 for n in sizes):
             raise InputError(f"sizes is {list(sizes)}; it must be at least two numbers above 0")
@@ -69,8 +72,10 @@ class MLP:
         self.loss: Loss = loss
         self._training_loss = SmoothedCrossEntropy(smoothing) if smoothing else LOSSES[loss]
         self.dtype = np.dtype(dtype)
-        self._shapes = list(itertools.pairwise(self.sizes))
-        self.layout = tuple(
+        self.categories: Categories = tuple((name, n, rows) for name, n, rows in categories)
+        self._embedding = Embedding(self.sizes[0], self.categories)
+        self._shapes = list(itertools.pairwise((self._embedding.inputs, *self.sizes[1:])))
+        self.layout: tuple[Param, ...] = tuple(
             param
             for number, (inputs, outputs) in enumerate(self._shapes)
             for param in (
@@ -78,7 +83,8 @@ class MLP:
                 Param(f"layers.{number}.bias", (outputs,), "bias"),
             )
         )
-        """Each layer's weights [inputs, outputs] and biases [outputs]."""
+        self.layout += self._embedding.layout
+        """Each layer's weights [inputs, outputs] and biases [outputs]; the categories' tables."""
         self._spare = Spare()
 
     @property
@@ -107,6 +113,7 @@ class MLP:
                 weight[:] = rng.standard_normal(weight.shape) * math.sqrt(2 / inputs)
             else:
                 weight[:] = rng.uniform(-1, 1, weight.shape) * math.sqrt(6 / (inputs + outputs))
+        self._embedding.start(params, rng)
         return params
 
     def loss_and_grad_sum(
@@ -125,6 +132,7 @@ class MLP:
         """
         layers, gradients = self.layers(params), self.layers(out)
         held, memory = self._take_memory(len(x))
+        codes, x = x, self._looked_up(params, x, memory)
         self._forward(layers, x, memory, rng)
         delta = memory.units[-1]
         loss_sum = self._training_loss.loss_sum_and_delta(delta, y, memory.slopes[-1], weights)
@@ -138,12 +146,14 @@ class MLP:
                 np.matmul(delta, layers[number][0].T, out=below)
                 np.multiply(below, memory.slopes[number - 1], out=below)
                 delta = below
+        self._embedding.add_up(codes, delta, layers[0][0], out)
         self._spare.append(held)
         return loss_sum, weight_sum(weights, len(x))
 
     def outputs(self, params: Floats, x: Array) -> Floats:
         """Return the outputs [m, outputs] before softmax or sigmoid; see `Model`."""
         held, memory = self._take_memory(len(x))
+        x = self._looked_up(params, x, memory)
         self._forward(self.layers(params), x, memory, None)
         found = memory.units[-1].copy()
         self._spare.append(held)
@@ -157,11 +167,18 @@ class MLP:
         """Return what outputs [m, outputs] mean: probabilities of classes or labels, or values."""
         return LOSSES[self.loss].probabilities(outputs)
 
+    def _looked_up(self, params: Floats, x: Floats, memory: Memory) -> Floats:
+        """Return what the first layer takes, [m, inputs]: x itself where there are no codes."""
+        if not self.categories:
+            return x
+        self._embedding.look_up(params, x, memory.inputs)
+        return memory.inputs
+
     def _forward(
         self,
         layers: list[tuple[Floats, Floats]],
         x: Floats,
-        memory: "Memory",
+        memory: Memory,
         rng: MakeGenerator | None,
     ) -> None:
         """Compute every layer's units, and for training the hidden layers' slopes, with dropout.
@@ -182,7 +199,7 @@ class MLP:
                     memory.drop(number, random, self.config.dropout)
             below = z
 
-    def _take_memory(self, rows: int) -> "tuple[dict[int, Memory], Memory]":
+    def _take_memory(self, rows: int) -> tuple[dict[int, Memory], Memory]:
         """Return working memory that no other call has, and its part for so many rows.
 
         The call appends the first to `_spare` once it is done, for the next one to take.
@@ -197,7 +214,8 @@ class MLP:
             if largest is None or largest.rows < rows:
                 held.clear()
                 largest = None
-            memory = held[rows] = Memory(rows, self.sizes, self.dtype, largest)
+            sizes = self._embedding.inputs * bool(self.categories), *self.sizes[1:]
+            memory = held[rows] = Memory(rows, sizes, self.dtype, largest)
         return held, memory
 
     def check(self, task: Task, inputs: int, outputs: int, classes: int) -> None:
@@ -209,11 +227,13 @@ class MLP:
     def flop(self, rows: int) -> int:
         """Return the additions and multiplications of all products of a step with so many rows."""
         once = 2 * rows * sum(inputs * outputs for inputs, outputs in self._shapes)
-        return 3 * once - 2 * rows * self.sizes[0] * self.sizes[1]  # no delta of the inputs
+        plain = len(self._embedding.plain)
+        return 3 * once - 2 * rows * plain * self.sizes[1]  # no delta of the inputs
 
     def activation_bytes(self, rows: int) -> int:
         """Return the memory that rows are computed in: units and slopes, and what dropout keeps."""
-        entries = rows * (2 * sum(self.sizes[1:]) + 1)
+        inputs = self._embedding.inputs * bool(self.categories)
+        entries = rows * (2 * sum(self.sizes[1:]) + 1 + inputs)
         keep = 4 * rows * sum(self.sizes[1:-1]) if self.config.dropout else 0
         return entries * self.dtype.itemsize + keep
 
@@ -221,10 +241,18 @@ class MLP:
         """Return the keyword arguments that make this model again, as plain values."""
         settings = asdict(self.config)
         del settings["hidden"]
-        return {"sizes": list(self.sizes), **settings}
+        codes = {"categories": [*map(list, self.categories)]} if self.categories else {}
+        return {"sizes": list(self.sizes), **settings, **codes}
 
 
-def mlp(config: ModelConfig, task: Task, inputs: int, outputs: int, classes: int) -> MLP:
+def mlp(
+    config: ModelConfig,
+    task: Task,
+    inputs: int,
+    outputs: int,
+    classes: int,
+    categories: Categories = (),
+) -> MLP:
     """Return a perceptron as wide as a row of inputs, with a loss and outputs for the task.
 
     `outputs` is how many targets a row has, `classes` how many classes: 0 but in classification.
@@ -249,52 +277,5 @@ def mlp(config: ModelConfig, task: Task, inputs: int, outputs: int, classes: int
         loss=loss,
         label_smoothing=config.label_smoothing,
         dtype=config.dtype,
+        categories=categories,
     )
-
-
-class Spare(list["dict[int, Memory]"]):
-    """Memory that calls have left for the next ones: by number of rows, as much as there were calls
-    at one time. A copy of it, pickled or not, is empty.
-    """
-
-    def __reduce__(self) -> tuple[type["Spare"], tuple[()]]:
-        return Spare, ()
-
-
-class Memory:
-    """What a network computes in for a number of rows: each layer's units and slopes [rows, units].
-
-    With fewer rows it is the first rows of a larger one's arrays. Slopes are for training only.
-    """
-
-    def __init__(
-        self, rows: int, sizes: tuple[int, ...], dtype: Any, larger: "Memory | None"
-    ) -> None:
-        self.rows = rows
-        self._larger = larger
-        self._keep: dict[int, Floats] = {}
-        if larger is None:
-            self.units = [np.empty((rows, units), dtype) for units in sizes[1:]]
-            self.ones = np.ones(rows, dtype)
-        else:
-            self.units = [array[:rows] for array in larger.units]
-            self.ones = larger.ones[:rows]
-
-    @functools.cached_property
-    def slopes(self) -> list[Floats]:
-        """The slopes of each layer's units; those of the outputs are memory for the loss."""
-        if self._larger is None:
-            return [np.empty_like(array) for array in self.units]
-        return [array[: self.rows] for array in self._larger.slopes]
-
-    def drop(self, number: int, random: np.random.Generator, dropout: float) -> None:
-        """Set units of a hidden layer to 0 at random, their slopes too, and scale the others."""
-        units, slopes = self.units[number], self.slopes[number]
-        if number not in self._keep:
-            self._keep[number] = np.empty(units.shape, np.float32)
-        keep = self._keep[number]
-        random.random(dtype=np.float32, out=keep)
-        np.greater_equal(keep, dropout, out=keep, casting="unsafe")
-        keep *= 1 / (1 - dropout)
-        units *= keep
-        slopes *= keep

@@ -99,7 +99,8 @@ def mlp_for(data: Data, config: ModelConfig | None = None) -> MLP:
     """
     config, encoding = config or ModelConfig(), data.encoding
     inputs, outputs = encoding.shift.size, encoding.outputs
-    return mlp(config, encoding.task, inputs, outputs, len(encoding.classes))
+    classes = len(encoding.classes)
+    return mlp(config, encoding.task, inputs, outputs, classes, encoding.categories)
 
 
 def model_for(
@@ -150,4 +151,5 @@ def check_fits(model: Model, data: Data) -> None:
     """Raise InputError where a model does not fit some data."""
     check_layout(model)
     found = data.encoding
-    check_data(model, found.task, found.shift.size, found.outputs, len(found.classes))
+    sizes = found.shift.size, found.outputs, len(found.classes)
+    check_data(model, found.task, *sizes, found.categories)

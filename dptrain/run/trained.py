@@ -178,7 +178,7 @@ def _check_encoding(encoding: Encoding, model: Model) -> None:
             raise ValueError("a class is no text")
     elif len(classes):
         raise ValueError(f"{task} has no classes")
-    check_data(model, task, encoding.shift.size, outputs, len(classes))
+    check_data(model, task, encoding.shift.size, outputs, len(classes), encoding.categories)
 
 
 def load_trained(
