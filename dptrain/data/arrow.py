@@ -1,8 +1,11 @@
 """Tables with named columns through pyarrow: text, Parquet, Arrow files, frames, named arrays."""
 
+import itertools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -13,14 +16,18 @@ import pyarrow.parquet as parquet
 from pyarrow import feather
 
 from dptrain.data.cells import Cells, column
-from dptrain.data.delimited import read, suspicious
+from dptrain.data.delimited import begin_with_numbers, read
 from dptrain.data.form import Form, check_names, form
 from dptrain.data.roles import Picked, Roles
 from dptrain.data.table import Column, Table
+from dptrain.machine import usable_cores
 from dptrain.words import InputError
 
 INDEX = re.compile(r"(Unnamed: \d+|__index_level_\d+__|)")
 """Names that a column gets which had none: the numbers of the rows, mostly."""
+
+LARGE = 10_000
+"""Rows from which a column is work enough for a thread."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +60,30 @@ def read_text(paths: Sequence[str], roles: Roles, source: str) -> Table:
         check_names(one)
         _check_alike(forms[0].names, one.names, one.path)
     names = roles.pick(forms[0].names, source)
-    tables = [read(one, names.every) for one in forms]
+    tables, notes = _texts(forms, names, roles)
     ends = tuple(accumulate(len(table) for table in tables))
-    notes = [
-        note for one, table in zip(forms, tables, strict=True) for note in suspicious(one, table)
-    ]
     whole = pa.concat_tables(tables)
     return _table(whole, names, roles, source, Lines(tuple(forms), ends), notes, written=True)
+
+
+def _texts(
+    forms: Sequence[Form], names: Picked, roles: Roles
+) -> tuple[list[pa.Table], Iterable[str]]:
+    """Return the rows of each file, and what is to be said of them.
+
+    Inputs are read as numbers at once, where all files' first rows, and then all rows, allow it.
+    """
+    others = {*names.targets, *names.ids, names.weight}
+    free = [n for n in names.features if roles.kinds.get(n, "numbers") == "numbers"]
+    typed = set() if roles.decimal == "," else {*free} - others
+    for one in forms:
+        typed &= begin_with_numbers(one, sorted(typed))
+    while True:
+        found = [read(one, names.every, typed) for one in forms]
+        tables = [table for table, _ in found]
+        if len({table.schema for table in tables}) == 1:
+            return tables, itertools.chain.from_iterable(notes for _, notes in found)
+        typed &= {n for n in typed if all(t.schema.field(n).type == pa.float64() for t in tables)}
 
 
 def read_typed(paths: Sequence[str], roles: Roles, source: str) -> Table:
@@ -163,11 +187,11 @@ def _table(
     roles: Roles,
     source: str,
     line: Callable[[int], str],
-    notes: list[str],
+    notes: Iterable[str],
     *,
     written: bool = False,
 ) -> Table:
-    """Return what a table's columns hold, each freed once it is known."""
+    """Return what a table's columns hold; the cores of this process share those of a large one."""
     if len(whole) == 0:
         raise InputError(f"{source} has no example: no row behind the names of its columns")
 
@@ -178,26 +202,22 @@ def _table(
         kind = "words" if text else roles.label_kind if label else roles.kinds.get(name)
         return column(cells, kind, label=label, as_written=label and roles.as_written)
 
-    inputs = []
-    for name in names.features:
-        found = one(name)
-        why = None if roles.kinds else _left_out(found)
-        if why:
-            notes.append(f"{name or 'the column without a name'!s} is left out: {why}")
-        else:
-            inputs.append(found)
-    if not inputs:
-        raise InputError(f"{source} has no input beside the target")
-    return Table(
-        source,
-        tuple(inputs),
-        tuple(one(name, label=True) for name in names.targets),
-        one(names.weight) if names.weight else None,
-        tuple(one(name, text=True) for name in names.ids),
-        named=True,
-        notes=tuple(notes),
-        line=line,
-    )
+    large = len(whole) > LARGE
+    with ThreadPoolExecutor(len(usable_cores()) if large else 1) as pool:
+        each = pool.map if large else map
+        found = each(one, names.features)
+        targets = each(partial(one, label=True), names.targets)
+        weights = each(one, filter(None, (names.weight,)))
+        ids = each(partial(one, text=True), names.ids)
+        whys = [(c, None if roles.kinds else _left_out(c)) for c in found]
+        inputs = tuple(column for column, why in whys if not why)
+        told = [f"{c.name or 'the column without a name'} is left out: {w}" for c, w in whys if w]
+        if not inputs:
+            raise InputError(f"{source} has no input beside the target")
+        return Table(
+            source, inputs, tuple(targets), next(iter(weights), None), tuple(ids), named=True,
+            notes=(*notes, *told), line=line,
+        )  # fmt: skip
 
 
 def _left_out(found: Column) -> str | None:
