@@ -101,7 +101,8 @@ class Encoding:
         if as_it_is and self.scale in ("auto", "none") and parts[0].dtype.kind in "biu":
             return np.require(parts[0].reshape(len(parts[0]), *shape), requirements="W")
         raw = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
-        scaled: Array = np.subtract(raw, self.shift, dtype=np.float64)
+        scaled: Array = raw.astype(np.float64)  # half the time of np.subtract(..., dtype=...)
+        scaled -= self.shift
         scaled *= self.factor
         inputs: Array = scaled.astype(taker.dtype, copy=False)
         return inputs.reshape(len(inputs), *shape) if as_it_is else inputs

@@ -1,9 +1,10 @@
 """Rows of a table as a model takes them: read and encoded when they are asked for."""
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from dptrain.data.encode import Encoding, Taker
 from dptrain.data.share import Take
 from dptrain.data.split import Chosen
 from dptrain.data.table import Column, Table
+from dptrain.machine import usable_cores
 from dptrain.words import InputError
 from dptrain.world import World
 
@@ -154,6 +156,20 @@ class Rows:
         return f"{where} ({'both count' if column else 'counts'} from 0){named}"
 
 
+class Batch(Protocol):
+    """A minibatch, as far as its rows are concerned."""
+
+    @property
+    def num_shards(self) -> int:
+        """How many shards it has."""
+
+    def shard(self, number: int, /) -> NDArray[np.intp]:
+        """Return the examples of one."""
+
+
+B = TypeVar("B", bound=Batch)
+
+
 class Feed:
     """Examples as the model takes them, gathered into memory that is used again and again.
 
@@ -167,6 +183,8 @@ class Feed:
         self._taker = taker
         self._memory: dict[int, Array] = {}
         self._all: tuple[Array, Array, Weights] | None = None
+        self._read: dict[bytes, Future[tuple[Array, Array, Weights]]] = {}
+        self._thread: ThreadPoolExecutor | None = None
         firsts = self._three(slice(0, 1))
         in_memory = all(map(_in_memory, rows.table.every()))
         if len(rows) * firsts[0][0].nbytes <= (LARGEST if in_memory else LARGEST_OF_FILES):
@@ -182,6 +200,29 @@ class Feed:
                         whole[part] = found
             if world.node_comm is not None:
                 world.node_comm.Barrier()
+        elif len(usable_cores()) > len(world.ranks_here) and all(map(_mapped, rows.table.every())):
+            self._thread = ThreadPoolExecutor(1)
+
+    def ahead(self, batches: Iterable[B], mine: Callable[[int], range]) -> Iterator[B]:
+        """Yield minibatches; a thread reads the rows of this rank's shards of the next meanwhile.
+
+        Where rows are at hand already, or there is no core for a thread, it does nothing.
+        """
+        self._read.clear()
+        later = iter(batches)
+        now = next(later, None)
+        while now is not None:
+            following = next(later, None)
+            if self._thread is not None and following is not None:
+                for number in mine(following.num_shards):
+                    rows = following.shard(number)
+                    self._read[rows.tobytes()] = self._thread.submit(self._quietly, rows)
+            yield now
+            now = following
+
+    def _quietly(self, examples: NDArray[np.intp]) -> tuple[Array, Array, Weights]:
+        with np.errstate(all="ignore"):  # which is each thread's own
+            return self._three(examples)
 
     def _three(self, examples: Any) -> tuple[Array, Array, Weights]:
         """Return inputs, targets and weights of examples, encoded anew."""
@@ -199,7 +240,8 @@ class Feed:
         The weights are None where every example counts 1.
         """
         if self._all is None:
-            return self._three(examples)
+            read = self._read.pop(examples.tobytes(), None)
+            return self._three(examples) if read is None else read.result()
         x, y, weights = self._all
         out = self._memory.get(len(examples))
         if out is None:
@@ -211,4 +253,8 @@ class Feed:
 
 
 def _in_memory(column: Column) -> bool:
-    return isinstance(column.values, np.ndarray) and not isinstance(column.values, np.memmap)
+    return isinstance(column.values, np.ndarray) and not _mapped(column)
+
+
+def _mapped(column: Column) -> bool:
+    return isinstance(column.values, np.memmap)

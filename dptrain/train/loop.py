@@ -129,7 +129,7 @@ def train_epoch(
     """
     reducer, optimizer, start = run.reducer, run.optimizer, time.perf_counter() - run.seconds
     params, own_params = reducer.params, run.params
-    for batch in run.order.steps(run.epoch, first=run.step):
+    for batch in run.feed.ahead(run.order.steps(run.epoch, first=run.step), world.mine):
         control.before_step(batch)
         sums, squares = [], []
         for shard in world.mine(batch.num_shards):
