@@ -14,7 +14,8 @@ import pyarrow.parquet
 import pytest
 from conftest import start
 
-from dptrain import DataConfig, World
+import dptrain
+from dptrain import DataConfig, InputError, World
 from dptrain.run.convert import convert
 
 ROWS = 2100
@@ -119,3 +120,21 @@ def test_one_sha256_for_all_formats_on_1_to_3_ranks(folder: Path) -> None:
             found[ranks, name] = tuple(result)
     assert len(found) == 2 * len(files)
     assert len({*found.values()}) == 1, found
+
+
+def test_what_directories_are_named_by_is_a_column(folder: Path) -> None:
+    for year, town in ((2023, "Ulm"), (2024, "New%20York"), (2024, "__HIVE_DEFAULT_PARTITION__")):
+        part = folder / "by" / f"year={year}" / f"town={town}"
+        part.mkdir(parents=True)
+        rows = pa.table({"a": [0.5, 1.5], "y": [year + 0.5, year + 1.25]})
+        pa.parquet.write_table(rows, part / "0.parquet")
+    data = dptrain.load(folder / "by", DataConfig(target=("y",)), world=World())
+    assert data.encoding.features == ("a", "year", "town")
+    assert data.train.raw_x(slice(None))[:, 1].tolist() == [2023] * 2 + [2024] * 4
+    assert data.encoding.fields[2].words == ("New York", "Ulm", None)
+    one = dptrain.load(folder / "by" / "year=2024", DataConfig(target=("y",)), world=World())
+    assert one.encoding.features == ("a", "town")
+    (folder / "text" / "year=1").mkdir(parents=True)
+    (folder / "text" / "year=1" / "0.csv").write_text("a,y\n1,2\n")
+    with pytest.raises(InputError, match="directory named key=value"):
+        dptrain.load(folder / "text", DataConfig(target=("y",)), world=World())

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 from pyarrow import feather
 
-from dptrain.data.cells import Cells, column
+from dptrain.data.cells import PLAIN, Cells, column
 from dptrain.data.delimited import begin_with_numbers, read
 from dptrain.data.form import Form, check_names, form
 from dptrain.data.roles import Picked, Roles
@@ -86,16 +86,26 @@ def _texts(
         typed &= {n for n in typed if all(t.schema.field(n).type == pa.float64() for t in tables)}
 
 
-def read_typed(paths: Sequence[str], roles: Roles, source: str) -> Table:
-    """Return the rows of Parquet and Arrow files, one behind the other."""
+def read_typed(
+    paths: Sequence[str], roles: Roles, source: str, keys: Sequence[Mapping[str, str | None]]
+) -> Table:
+    """Return the rows of Parquet and Arrow files, one behind the other.
+
+    `keys` are further columns of each file's rows: numbers where all files have whole ones.
+    """
     tables: list[pa.Table] = []
     names = Picked((), (), None, ())
-    for path in paths:
+    texts = {name for held in keys for name, v in held.items() if v and not re.match(PLAIN, v)}
+    for path, held in zip(paths, keys, strict=True):
         try:
-            found = _schema(path)
+            found = [*_schema(path), *held]
             names = names if tables else roles.pick(found, source)
             _check_alike(names.every, [name for name in found if name in names.every], path)
-            tables.append(_columns(path, names.every))
+            rows = _columns(path, [name for name in names.every if name not in held])
+            for name in held.keys() & {*names.every}:
+                value = pa.scalar(held[name]).cast(pa.string() if name in texts else pa.int64())
+                rows = rows.append_column(name, pa.repeat(value, len(rows)))
+            tables.append(rows.select(names.every))
         except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
             if isinstance(error, InputError):
                 raise

@@ -5,8 +5,9 @@ import gzip
 import os
 import stat
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from urllib.parse import unquote
 
 from dptrain.data.numpy_files import is_idx
 from dptrain.words import InputError, install, quoted
@@ -63,6 +64,19 @@ def _inside(folder: Path) -> Iterator[Path]:
             yield from _inside(path)
         elif path.is_file():
             yield path
+
+
+def keys_of(path: str, names: Sequence[str]) -> dict[str, str | None]:
+    """Return what the parts of a directory say of a file in it, that are named key=value.
+
+    `names` are what was asked for: only what is within one of them counts.
+    """
+    found: dict[str, str | None] = {}
+    for folder in filter(Path(path).is_relative_to, names):
+        for part in Path(path).relative_to(folder).parts[:-1]:
+            key, _, value = map(unquote, part.partition("="))
+            found[key] = None if value == "__HIVE_DEFAULT_PARTITION__" else value
+    return found
 
 
 def kind_of(path: str) -> tuple[str, bool]:

@@ -9,7 +9,7 @@ from typing import Any
 from dptrain.data.converted import is_converted, read_converted
 from dptrain.data.given import given, named, one_array, pair
 from dptrain.data.hdf5 import read_hdf5
-from dptrain.data.kinds import expanded, kind_of, tables_of
+from dptrain.data.kinds import expanded, keys_of, kind_of, tables_of
 from dptrain.data.numpy_files import read_idx, read_npy, read_npz
 from dptrain.data.roles import Roles
 from dptrain.data.share import Take, share
@@ -31,6 +31,8 @@ class Files:
     """What people are told of where rows come from."""
     unpacked: bool
     """Whether rows have to be unpacked or parsed, so that one rank a node does it for all."""
+    keys: tuple[dict[str, str | None], ...] = ()
+    """What the names of directories say of each, as columns of its rows."""
     identity: tuple[Any, ...] = ()
     """By which ranks of a node see whether they mean the same files."""
 
@@ -100,8 +102,14 @@ def _look(names: Sequence[str], roles: Roles) -> Files:
     shown = paths if len(paths) < 3 else [f"{len(paths)} files, the first of them {paths[0]}"]
     as_table = kinds[0] == "hdf5" and bool(roles.target or roles.kinds)
     packed = kinds[0] in ("npz", *TABLES) or any(packed for _, packed in found)
+    keys = tuple(keys_of(path, [file_name(name) for name in names]) for path in paths)
+    if any(keys) and kinds[0] not in ("parquet", "arrow"):
+        raise InputError(
+            f"{paths[0]} is in a directory named key=value, whose value no column has: needed are "
+            "Parquet files, or a pattern that names the files"
+        )
     return Files(
-        tuple(paths), tuple(kinds), " and ".join(shown), packed or as_table, tuple(identity)
+        tuple(paths), tuple(kinds), " and ".join(shown), packed or as_table, keys, tuple(identity)
     )
 
 
@@ -112,8 +120,9 @@ def _read(found: Files, roles: Roles) -> tuple[Table, Table | None]:
         return read_converted(paths[0], roles), None
     if kind in TABLES:
         arrow = tables_of(paths[0]).arrow
-        reader = arrow.read_text if kind == "text" else arrow.read_typed
-        return reader(paths, roles, source), None
+        if kind == "text":
+            return arrow.read_text(paths, roles, source), None
+        return arrow.read_typed(paths, roles, source, found.keys), None
     if kind in ("npy", "idx"):
         readers = {"npy": read_npy, "idx": read_idx}
         arrays = [readers[kind](path) for kind, path in zip(found.kinds, paths, strict=True)]
