@@ -96,7 +96,7 @@ class Adapted:
         smoothing = {"label_smoothing": self.label_smoothing} if self.label_smoothing else {}
         return {"loss": name_of(self.loss), **smoothing}
 
-    def _array(self, array: Array) -> Any:
+    def _array(self, array: Array | None) -> Any:
         """Return an array of NumPy as the library's."""
         return array
 

@@ -93,7 +93,7 @@ class TorchModel(Adapted):
         """Return a shard's loss and weight sums, and write the gradient's to `out`; see `Model`."""
         seed = int(rng().bit_generator.random_raw())
         with self._computing(params, seed), torch.enable_grad():
-            targets, each = _tensor(y), _optional(weights)
+            targets, each = self._array(y), self._array(weights)
             losses, counts = self._losses(self._outputs(x), targets, each, self.label_smoothing)
             if not losses.requires_grad:
                 raise InputError("the loss does not depend on any parameter that is trained")
@@ -117,7 +117,7 @@ class TorchModel(Adapted):
     def loss_sum(self, outputs: Floats, y: Array, weights: Weights) -> Sums:
         """Return the loss sum of outputs, and the weight sum; see `Model`."""
         with settings(0), users_code(), torch.no_grad():
-            return sums(*self._losses(_tensor(outputs), _tensor(y), _optional(weights)))
+            return sums(*self._losses(self._array(outputs), self._array(y), self._array(weights)))
 
     def fingerprint(self) -> str:
         """Return a hash of how the module is built, and of what in it is never trained."""
@@ -141,8 +141,11 @@ class TorchModel(Adapted):
         """Return PyTorch's version, and which instructions of the CPU it uses."""
         return [f"torch {torch.__version__} ({torch.backends.cpu.get_cpu_capability()})"]
 
-    def _array(self, array: Array) -> Any:
-        return _tensor(array)
+    def _array(self, array: Array | None) -> Any:
+        """Return a tensor that shares an array's memory, where that may be written to."""
+        if array is None:
+            return None
+        return torch.from_numpy(array if array.flags.writeable else array.copy())
 
     def _constant(self, array: Any, like: Any) -> Any:
         return array.detach().to(like.dtype)
@@ -152,7 +155,7 @@ class TorchModel(Adapted):
 
     def _views(self, vector: Floats) -> list[Any]:
         """Return the named arrays of a flat vector [n], as tensors that share its memory."""
-        parts = _tensor(vector).split(self._sizes)
+        parts = self._array(vector).split(self._sizes)
         return [part.view(a.shape) for part, a in zip(parts, self._arrays, strict=True)]
 
     @contextlib.contextmanager
@@ -185,7 +188,7 @@ class TorchModel(Adapted):
 
     def _outputs(self, x: Array) -> Any:
         """Return what the module makes of inputs, a row for each."""
-        found = self.module(_tensor(x))
+        found = self.module(self._array(x))
         check_rows(found, len(x))
         return found
 
@@ -197,12 +200,3 @@ class TorchModel(Adapted):
         of = functional.mse_loss if squared else functional.binary_cross_entropy_with_logits
         rows = outputs.reshape(len(outputs), -1)
         return of(rows, targets.reshape(rows.shape).to(rows.dtype), reduction="none").mean(1)
-
-
-def _tensor(array: Array) -> Any:
-    """Return a tensor that shares an array's memory, where that may be written to."""
-    return torch.from_numpy(array if array.flags.writeable else array.copy())
-
-
-def _optional(weights: Weights) -> Any:
-    return None if weights is None else torch.from_numpy(weights)
