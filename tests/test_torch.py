@@ -227,12 +227,14 @@ def test_what_requires_no_gradient_stays_as_it_is(rule: Rule) -> None:
 
 def test_the_module_is_left_as_it_was() -> None:
     net = perceptron()
+    assert net.training
     before, pointers = copy.deepcopy(net.state_dict()), [p.data_ptr() for p in net.parameters()]
     torch.set_num_threads(2)
     torch.use_deterministic_algorithms(False)
     dptrain.fit(
         TorchModel(net), dptrain.load(config=DataConfig(scale="standard")), TrainConfig(steps=2)
     )
+    assert net.training
     assert torch.get_num_threads() == 2
     assert not torch.are_deterministic_algorithms_enabled()
     assert pointers == [p.data_ptr() for p in net.parameters()]

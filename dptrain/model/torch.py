@@ -161,9 +161,9 @@ class TorchModel(Adapted):
     @contextlib.contextmanager
     def _computing(self, params: Floats, seed: int | None) -> Iterator[None]:
         """Let the module have these parameters; to train, with a seed, statistics to change."""
-        training = seed is not None
+        training, before = seed is not None, self.module.training
         with settings(seed or 0), users_code():
-            if self.module.training != training:
+            if training != before:
                 self.module.train(training)
             lent = [*self._arrays, *self._counters]
             own = [array.data for array in lent]
@@ -177,6 +177,8 @@ class TorchModel(Adapted):
             finally:
                 for array, data in zip(lent, own, strict=True):
                     array.data = data
+                if training != before:
+                    self.module.train(before)
             now = zip(fixed.items(), versions, strict=True)
             changed = [name for (name, array), version in now if array._version != version]
             changed += [name for home, name, b in self._homes if home.get(name) is not b]
@@ -187,7 +189,6 @@ class TorchModel(Adapted):
                 )
 
     def _outputs(self, x: Array) -> Any:
-        """Return what the module makes of inputs, a row for each."""
         found = self.module(self._array(x))
         check_rows(found, len(x))
         return found
