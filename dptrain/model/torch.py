@@ -197,7 +197,6 @@ class TorchModel(Adapted):
         functional = torch.nn.functional
         if self._task == "classification" and outputs.ndim == 2 and outputs.shape[1] > 1:
             return functional.cross_entropy(outputs, targets, reduction="none")
-        squared = self._task == "regression"
+        rows, squared = outputs.reshape(len(outputs), -1), self._task == "regression"
         of = functional.mse_loss if squared else functional.binary_cross_entropy_with_logits
-        rows = outputs.reshape(len(outputs), -1)
         return of(rows, targets.reshape(rows.shape).to(rows.dtype), reduction="none").mean(1)
