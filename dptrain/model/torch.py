@@ -111,8 +111,7 @@ class TorchModel(Adapted):
     def outputs(self, params: Floats, x: Array) -> Floats:
         """Return the module's outputs in evaluation, shape [m, ...]; see `Model`."""
         with self._computing(params, None), torch.no_grad():
-            found: Floats = self._outputs(x).numpy()
-            return found
+            return np.asarray(self._outputs(x))
 
     def loss_sum(self, outputs: Floats, y: Array, weights: Weights) -> Sums:
         """Return the loss sum of outputs, and the weight sum; see `Model`."""
@@ -130,10 +129,9 @@ class TorchModel(Adapted):
     def beside(self, arrays: dict[str, Array]) -> dict[str, Array]:
         """Return what else the module's state has: arrays' second names, counters and constants."""
         names = {id(array): name for name, array in (self._params | self._statistics).items()}
-        state = self.module.state_dict(keep_vars=True)
         return {
             name: arrays[names[id(found)]] if id(found) in names else found.detach().numpy()
-            for name, found in state.items()
+            for name, found in self.module.state_dict(keep_vars=True).items()
             if isinstance(found, torch.Tensor) and name not in arrays
         }
 
