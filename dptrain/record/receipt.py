@@ -201,7 +201,7 @@ def head_at(run: Path, num_lines: int) -> str:
     path = run / RECEIPT
     line = next(itertools.islice(lines_of(path), num_lines - 1, None), None)
     if line is None:
-        raise InputError(f"{path} has fewer than {num_lines} lines")
+        raise InputError(f"{path} has too few lines: line {num_lines} is not there")
     return head_of(line)
 
 
