@@ -105,7 +105,7 @@ def _look(names: Sequence[str], roles: Roles) -> Files:
     keys = tuple(keys_of(path, [file_name(name) for name in names]) for path in paths)
     if any(keys) and kinds[0] not in ("parquet", "arrow"):
         raise InputError(
-            f"{paths[0]} is in a directory named key=value, whose value no column has: needed are "
+            f"{paths[0]} is in a directory named key=value, whose value no column has: give "
             "Parquet files, or a pattern that names the files"
         )
     return Files(

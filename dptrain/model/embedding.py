@@ -37,7 +37,7 @@ class Embedding:
                 raise InputError(f"categories has {name!r}, {column}, {rows}: no input of codes")
             if rows > MOST:
                 raise InputError(
-                    f"column {name!r} has {rows:,} different texts; needed are at most {MOST:,}: "
+                    f"column {name!r} has {rows:,} different texts, above {MOST:,}: "
                     f"leave it out with --drop {name!r}"
                 )
         self.columns = columns
