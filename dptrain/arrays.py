@@ -71,3 +71,10 @@ def name_of(layout: Layout, entry: int) -> str:
     """Return the name of the array that an entry of the flat vector belongs to."""
     stops = list(itertools.accumulate(param.size for param in layout))
     return layout[bisect.bisect_right(stops, entry)].name
+
+
+def distinct(*parts: Array) -> Array:
+    """Return the different values of some vectors, sorted; np.unique would load numpy.ma for it."""
+    found = np.sort(np.concatenate(parts))
+    different: Array = found[np.append(True, found[1:] != found[:-1])[: len(found)]]
+    return different

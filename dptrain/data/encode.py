@@ -235,7 +235,8 @@ def _check_width(table: Table, found: int, width: int) -> None:
 def _as_plain(scale: NDArray[np.float64]) -> float | list[float]:
     """Return the numbers [inputs], or the one that all of them are."""
     numbers: list[float] = scale.tolist()
-    return numbers[0] if len(np.unique(scale.view(np.int64))) == 1 else numbers
+    alike = len(scale) and (scale.view(np.int64) == scale[:1].view(np.int64)).all()
+    return numbers[0] if alike else numbers
 
 
 def _of_plain(values: Any, width: int) -> NDArray[np.float64]:

@@ -1,13 +1,12 @@
 """What a target is: classes, labels or values, by rules that are said before training."""
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.arrays import Array
+from dptrain.arrays import Array, distinct
 from dptrain.config import DataConfig, Task
 from dptrain.data.feed import Rows
 from dptrain.data.table import Table
@@ -172,15 +171,15 @@ def _different(rows: Rows, world: World) -> Array | None:
     kept: Array | None = None
     many = False
     for block in rows.blocks(world):
-        found = np.unique(rows.raw_y(block))
-        kept = found if kept is None else np.union1d(kept, found)
+        found = distinct(rows.raw_y(block).reshape(-1))
+        kept = found if kept is None else distinct(kept, found)
         many = len(kept) > MOST_VALUES
         if many:
             break
     everyone = world.allgather((many, None if many else kept))
     if any(too_many for too_many, _ in everyone):
         return None
-    found = functools.reduce(np.union1d, [one for _, one in everyone if one is not None])
+    found = distinct(*(one for _, one in everyone if one is not None))
     return None if len(found) > MOST_VALUES else found
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.arrays import Floats, Layout
+from dptrain.arrays import Floats, Layout, distinct
 from dptrain.reduce.layout import BLOCK
 from dptrain.reduce.tree import tree_sum
 
@@ -22,7 +22,7 @@ class Segments:
 
     def __init__(self, layout: Layout, frozen: Sequence[bool] | None = None) -> None:
         stops = np.cumsum([param.size for param in layout])
-        starts = np.union1d(np.arange(0, stops[-1], BLOCK), stops[:-1])
+        starts = distinct(np.arange(0, stops[-1], BLOCK), stops[:-1])
         self._starts = starts[starts < stops[-1]]
         self._ends = np.searchsorted(self._starts, stops).tolist()
         pairs = zip(layout, frozen or [False] * len(layout), strict=True)
