@@ -51,18 +51,7 @@ def predict_run(
     """
     with world.together():
         trained = load_trained(run, file=model)
-        stored = _stored(run)
-        roles = replace(
-            roles_of(trained.encoding, stored, ()),
-            ids=tuple(ids) or stored.id,
-            ids_if_there=not ids,
-        )
-        if Path(out or "").suffix == ".npy" and roles.ids:
-            if ids:
-                raise InputError(
-                    "a .npy file has predictions only: leave --id out, or write .csv or .parquet"
-                )
-            roles = replace(roles, ids=())
+        roles = _roles(run, trained.encoding, ids, out)
     table, test = read(tuple(paths), roles, world, partial(shared_rows, world.node_comm))
     with world.together():
         found = replace(test or table, targets=())
@@ -82,6 +71,17 @@ def predict_run(
             for _ in blocks:  # also where they can't be written: the other ranks wait to send them
                 pass
     return len(rows)
+
+
+def _roles(run: str, encoding: Encoding, ids: Sequence[str], out: str | None) -> Roles:
+    """Return what the files' columns are for; InputError where `out` can't hold those named."""
+    stored, alone = _stored(run), Path(out or "").suffix == ".npy"
+    if alone and ids:
+        raise InputError(
+            "a .npy file has predictions only: leave --id out, or write .csv or .parquet"
+        )
+    called = () if alone else tuple(ids) or stored.id
+    return replace(roles_of(encoding, stored, ()), ids=called, ids_if_there=not ids)
 
 
 def _stored(run: str) -> DataConfig:
