@@ -53,7 +53,7 @@ def test_what_is_read_ahead_is_what_is_asked_for(mapped: list[str]) -> None:
 
 def test_nothing_is_left_of_an_epoch_that_ended_early(mapped: list[str]) -> None:
     found = feed_of(mapped)
-    next(found.ahead(ORDER.steps(0), ALONE.mine))
+    next(iter(found.ahead(ORDER.steps(0), ALONE.mine)))
     assert len(found._read) == 3
     steps = [batch.step for batch in found.ahead(ORDER.steps(1, first=7), ALONE.mine)]
     assert steps == [7, 8, 9]
@@ -84,7 +84,7 @@ def test_a_mistake_of_the_thread_is_that_of_the_step(
 ) -> None:
     found = feed_of(mapped)
 
-    batches = found.ahead(ORDER.steps(0), ALONE.mine)
+    batches = iter(found.ahead(ORDER.steps(0), ALONE.mine))
     first = next(batches)
     found[first.shard(0)]
     monkeypatch.setattr(found, "_three", fail)

@@ -203,20 +203,25 @@ class Feed:
         elif len(usable_cores()) > len(world.ranks_here) and all(map(_mapped, rows.table.every())):
             self._thread = ThreadPoolExecutor(1)
 
-    def ahead(self, batches: Iterable[B], mine: Callable[[int], range]) -> Iterator[B]:
-        """Yield minibatches; a thread reads the rows of this rank's shards of the next meanwhile.
+    def ahead(self, batches: Iterable[B], mine: Callable[[int], range]) -> Iterable[B]:
+        """Return minibatches of which a thread reads the next one's rows, this rank's, meanwhile.
 
-        Where rows are at hand already, or there is no core for a thread, it does nothing.
+        Where rows are at hand already, or there is no core for a thread, they are those given.
         """
         self._read.clear()
+        return batches if self._thread is None else self._reading(self._thread, batches, mine)
+
+    def _reading(
+        self, thread: ThreadPoolExecutor, batches: Iterable[B], mine: Callable[[int], range]
+    ) -> Iterator[B]:
         later = iter(batches)
         now = next(later, None)
         while now is not None:
             following = next(later, None)
-            if self._thread is not None and following is not None:
+            if following is not None:
                 for number in mine(following.num_shards):
                     rows = following.shard(number)
-                    self._read[rows.tobytes()] = self._thread.submit(self._quietly, rows)
+                    self._read[rows.tobytes()] = thread.submit(self._quietly, rows)
             yield now
             now = following
 

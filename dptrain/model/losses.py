@@ -60,13 +60,12 @@ class CrossEntropy(LossFunction):
         else:
             peaks = np.maximum.reduce(z, axis=1)
         np.subtract(z, peaks[:, None], out=z)  # softmax stays the same, and exp can't overflow
-        sums = work[:, :1]
         flat, picked = z.reshape(-1), np.arange(0, z.size, z.shape[1])
         picked += y
         loss_sum = -_sum(flat[picked], weights)
         np.exp(z, out=z)
-        np.add.reduce(z, axis=1, keepdims=True, out=sums)
-        np.divide(z, sums, out=z)
+        sums = np.add.reduce(z, axis=1)
+        np.divide(z, sums[:, None], out=z)
         flat[picked] -= 1
         return loss_sum + _sum(np.log(sums), weights)
 

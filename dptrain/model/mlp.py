@@ -146,7 +146,8 @@ class MLP:
                 np.matmul(delta, layers[number][0].T, out=below)
                 np.multiply(below, memory.slopes[number - 1], out=below)
                 delta = below
-        self._embedding.add_up(codes, delta, layers[0][0], out)
+        if self.categories:
+            self._embedding.add_up(codes, delta, layers[0][0], out)
         self._spare.append(held)
         return loss_sum, weight_sum(weights, len(x))
 
