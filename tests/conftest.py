@@ -28,11 +28,14 @@ HERE = Path(__file__).parent
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what ends with an &
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # as nohup does
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 LONG = (
-    "versions", "mistakes", "ends", "nodes", "level", "bytes", "odd_ranks", "cli", "doctor",
-    "examples", "plot", "bench", "faults", "resume", "receipt", "supervise", "torture", "formats",
+    "versions", "mistakes", "ends", "nodes", "supervise", "model_file", "readme", "level", "bytes",
+    "strangers", "odd_ranks", "cli", "doctor", "examples", "plot", "bench", "faults", "resume",
+    "receipt", "torture", "recheck", "formats",
 )  # fmt: skip
 """The files of tests that take longest begin first, so that two workers end at the same time."""
 

@@ -133,7 +133,7 @@ def test_mistakes_with_weights(mistake: Mistake, tmp_path: Path) -> None:
     save_file({"layers.0.bias": np.zeros(3)}, tmp_path / "b.safetensors")
     (tmp_path / "text.safetensors").write_text("no tensors")
     for name, words in {
-        "nothing": "init-from: .*nothing can't be read: No such file or directory; name",
+        "nothing": "init-from: .*nothing can't be read: No such file or directory; give a",
         "text.safetensors": "init-from: .*text.safetensors is no safetensors file: ",
         "a.safetensors": r"nothing that fits the model. Found: a; needed: layers.0.weight, layers",
         "b.safetensors": r"layers.0.bias: found float64 \[3\], needed float32 \[128\]; needed: ",

@@ -1,5 +1,7 @@
 """Categories as numbers that are learned: a row of a table for each, in place of its code."""
 
+import functools
+
 import numpy as np
 
 from dptrain.arrays import Array, Categories, Floats, Param, num_params
@@ -40,18 +42,24 @@ class Embedding:
                     f"column {name!r} has {rows:,} different texts, above {MOST:,}: "
                     f"leave it out with --drop {name!r}"
                 )
-        self.columns = columns
-        self.plain = [column for column in range(inputs) if column not in {*columns}]
+        self.columns, self._all = columns, inputs
+        self.num_plain = inputs - len(columns)
+        """How many inputs are no codes."""
         self.layout = tuple(
             Param(f"embedding.{name}", (rows, width(rows))) for name, _, rows in categories
         )
         """Each table [categories, numbers]; the last category is whatever was never seen."""
-        self.inputs = len(self.plain) + sum(param.shape[1] for param in self.layout)
+        self.inputs = self.num_plain + sum(param.shape[1] for param in self.layout)
         """What an example has once numbers stand for codes, which come behind the others."""
+
+    @functools.cached_property
+    def plain(self) -> list[int]:
+        """The inputs that are no codes; first looked for where there are rows of as many."""
+        return [column for column in range(self._all) if column not in self.columns]
 
     def parts(self, vector: Floats) -> list[tuple[int, slice, Floats]]:
         """Return each code's input, where its numbers come, and its table, a view of `vector`."""
-        found, start, place = [], len(vector) - num_params(self.layout), len(self.plain)
+        found, start, place = [], len(vector) - num_params(self.layout), self.num_plain
         for column, param in zip(self.columns, self.layout, strict=True):
             table = vector[start : start + param.size].reshape(param.shape)
             found.append((column, slice(place, place + param.shape[1]), table))
@@ -65,7 +73,7 @@ class Embedding:
 
     def look_up(self, params: Floats, x: Array, out: Floats) -> None:
         """Write the inputs [m, inputs] with numbers in place of codes to `out`."""
-        out[:, : len(self.plain)] = x[:, self.plain]
+        out[:, : self.num_plain] = x[:, self.plain]
         for column, place, table in self.parts(params):
             out[:, place] = table[x[:, column].astype(np.intp)]
 

@@ -228,7 +228,7 @@ class MLP:
     def flop(self, rows: int) -> int:
         """Return the additions and multiplications of all products of a step with so many rows."""
         once = 2 * rows * sum(inputs * outputs for inputs, outputs in self._shapes)
-        plain = len(self._embedding.plain)
+        plain = self._embedding.num_plain
         return 3 * once - 2 * rows * plain * self.sizes[1]  # no delta of the inputs
 
     def activation_bytes(self, rows: int) -> int:
