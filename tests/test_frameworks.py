@@ -90,7 +90,7 @@ def loss(outputs, targets):
         ("nan", r"loss of step \d+ \(epoch 1\), shard \d is nan, as is .*, first of weight: stop"),
         ("numpy", "differs from itself in the gradient of weight: a random number that is not"),
         ("own", "differs from itself in the gradient of weight: a random number that is not"),
-        ("mean", r'one number for 64 examples; give one an example: .*reduction="none"'),
+        ("mean", r'one number for 64 examples; return one an example: .*reduction="none"'),
     ],
 )
 def test_mistakes_end_with_one_message(

@@ -96,7 +96,7 @@ def test_what_does_not_fit_is_refused() -> None:
         fit(JaxModel(perceptron, apply, lambda z, _: z.mean()))
     with pytest.raises(InputError, match=r"shape \[64, 9\]; return \[m, 10\], a score"):
         fit(JaxModel(perceptron, lambda params, x: apply(params, x)[:, :9]))
-    with pytest.raises(InputError, match="return an array"):
+    with pytest.raises(InputError, match="give an array"):
         fit(JaxModel(perceptron, lambda params, x: apply(params, x)[1:]))
 
 

@@ -19,7 +19,7 @@ def type_of(arrays: dict[str, Any]) -> np.dtype[Any]:
     """Return the one type of all arrays; InputError for one that can't be trained here."""
     for name, array in arrays.items():
         if array.device.type != "cpu":
-            raise InputError(f"{name} is on {array.device}; give the CPU: module.cpu()")
+            raise InputError(f"{name} is on {array.device}; bring it to the CPU: module.cpu()")
     kinds = {name: str(array.dtype).removeprefix("torch.") for name, array in arrays.items()}
     return one_kind(kinds, ": module.float() or module.double()")
 
