@@ -1,9 +1,9 @@
 """Options of arrays by their names: which decay, at which rate each learns, what stays as it is."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dptrain.arrays import Layout, Param
 from dptrain.config import TrainConfig
@@ -43,13 +43,11 @@ def treatments(layout: Layout, config: TrainConfig) -> list[Treatment]:
     """
     found = [Treatment(frozen=getattr(param, "fixed", False)) for param in layout]
     for pattern in config.no_decay:
-        _treat(found, layout, "no-decay", pattern, lambda old: replace(old, decays=False))
+        _treat(found, layout, "no-decay", pattern, decays=False)
     for pattern, rate in config.rates:
-        factor = rate / config.learning_rate
-        treat = _with_factor(factor)
-        _treat(found, layout, "learning-rate-of", pattern, treat)
+        _treat(found, layout, "learning-rate-of", pattern, factor=rate / config.learning_rate)
     for pattern in config.freeze:
-        _treat(found, layout, "freeze", pattern, lambda old: replace(old, frozen=True))
+        _treat(found, layout, "freeze", pattern, frozen=True)
     pairs = zip(layout, found, strict=True)
     left = [param for param, each in pairs if not each.frozen and param.kind != "statistic"]
     if config.freeze and not left:
@@ -57,16 +55,8 @@ def treatments(layout: Layout, config: TrainConfig) -> list[Treatment]:
     return found
 
 
-def _with_factor(factor: float) -> Callable[[Treatment], Treatment]:
-    return lambda old: replace(old, factor=factor)
-
-
 def _treat(
-    found: list[Treatment],
-    layout: Layout,
-    option: str,
-    pattern: str,
-    change: Callable[[Treatment], Treatment],
+    found: list[Treatment], layout: Layout, option: str, pattern: str, **changes: Any
 ) -> None:
     """Change the treatment of each array that a pattern fits; InputError where it fits none."""
     meant = [number for number, param in enumerate(layout) if _fits(param, pattern)]
@@ -77,7 +67,7 @@ def _treat(
             f"{option} is {pattern!r}, which fits no array; {nearest(pattern, [*names, *kinds])}"
         )
     for number in meant:
-        found[number] = change(found[number])
+        found[number] = replace(found[number], **changes)
 
 
 def _fits(param: Param, pattern: str) -> bool:
