@@ -58,15 +58,19 @@ def pair() -> tuple[Any, Any, Any]:
     return own, TorchModel(perceptron().double()), order
 
 
-def test_gradients_are_those_of_the_numpy_perceptron(pair: tuple[Any, Any, Any]) -> None:
-    own, model, order = pair
+def check_sums(own: Any, model: Any, order: Any, params: Any) -> None:
+    """Check that two models make the same of examples, with weights and without."""
     x, y = digits(37)
-    params = own.initial_params(no_rng())
     for weights in (None, np.linspace(0, 2, 37)):
         loss, weight, gradient = sums(own, x, y, weights, params)
         found = sums(model, x, y, weights, params[order])
         assert found[:2] == pytest.approx((loss, weight), rel=1e-14)
         np.testing.assert_allclose(found[2], gradient[order], rtol=0, atol=1e-12)
+
+
+def test_gradients_are_those_of_the_numpy_perceptron(pair: tuple[Any, Any, Any]) -> None:
+    own, model, order = pair
+    check_sums(own, model, order, own.initial_params(no_rng()))
 
 
 def test_labels_are_smoothed_in_training_as_pytorch_does_it(pair: tuple[Any, Any, Any]) -> None:
@@ -75,11 +79,7 @@ def test_labels_are_smoothed_in_training_as_pytorch_does_it(pair: tuple[Any, Any
     model = TorchModel(perceptron().double(), label_smoothing=0.2)
     x, y = digits(37)
     params = own.initial_params(no_rng())
-    for weights in (None, np.linspace(0, 2, 37)):
-        loss, weight, gradient = sums(own, x, y, weights, params)
-        found = sums(model, x, y, weights, params[order])
-        assert found[:2] == pytest.approx((loss, weight), rel=1e-14)
-        np.testing.assert_allclose(found[2], gradient[order], rtol=0, atol=1e-12)
+    check_sums(own, model, order, params)
     outputs = model.outputs(params[order], x)
     expected = functional.cross_entropy(
         torch.tensor(outputs), torch.tensor(y), reduction="sum", label_smoothing=0.2
