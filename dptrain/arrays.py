@@ -22,6 +22,10 @@ Weights = NDArray[np.float64] | None
 Categories = tuple[tuple[str, int, int], ...]
 """Inputs that are codes of categories, 0 to rows - 1: a name, which input, and how many rows."""
 
+CACHED = 65536
+"""Entries that are worked on at a time: few enough for the work of a block to stay in cache, and so
+many that reading ahead pays (measured, updates: 1.6 times as fast as blocks of 16384)."""
+
 Form = tuple[str, tuple[int, ...]]
 """The type of an array's entries, and its shape."""
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 import dptrain
 from dptrain import ModelConfig, TrainConfig
-from dptrain.optim.average import CACHED, Average
+from dptrain.arrays import CACHED
+from dptrain.optim.average import Average
 from dptrain.record import checkpoint
 from dptrain.train.control import Control
 from dptrain.train.evaluate import evaluate

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from owners import Owners
 
-from dptrain.arrays import Kind, Param, views
+from dptrain.arrays import CACHED, Kind, Param, views
 from dptrain.config import DType, Rule, TrainConfig
 from dptrain.optim.make import make_optimizer
-from dptrain.optim.optimizer import CACHED, Optimizer
+from dptrain.optim.optimizer import Optimizer
 from dptrain.optim.rules import ClipValue, Momentum, Transform, WeightDecay
 from dptrain.optim.schedule import learning_rate
 from dptrain.reduce.layout import BLOCK, block_slices

@@ -2,10 +2,7 @@
 
 import numpy as np
 
-from dptrain.arrays import Floats
-
-CACHED = 65536
-"""Entries at a time, as in `Optimizer`."""
+from dptrain.arrays import CACHED, Floats
 
 
 class Average:

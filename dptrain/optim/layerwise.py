@@ -54,19 +54,14 @@ class Layerwise(Optimizer):
         """See `Optimizer.update`. Collective: every owner of a slice must call this."""
         blocks, info = self._in_blocks(params, gradient_sum), Step(step + 1, norm)
         rate, divisor, doubt = self.rate(step), weight_sum or 1.0, False
-        for values, gradient, update, work, pieces, *_ in blocks:
-            np.divide(gradient, divisor, out=update)
-            for transform, state in pieces[: _split(pieces)]:
-                transform(update, values, state, work, info)
+        for block in blocks:
+            np.divide(block.gradient, divisor, out=block.update)
+            for transform, state in block.pieces[: _split(block.pieces)]:
+                transform(block.update, block.params, state, block.work, info)
         ratios = self._ratios(params)
-        for values, _, found, work, pieces, watched, factor, array in blocks:
-            own = info._replace(ratio=ratios[array])
-            for transform, state in pieces[_split(pieces) :]:
-                found = transform(found, values, state, work, own)
-            np.multiply(found, rate * factor, out=found)
-            np.subtract(values, found, out=values)
-            for row in watched:
-                doubt = doubt or not math.isfinite(values.dot(row))
+        for block in blocks:
+            own = info._replace(ratio=ratios[block.array])
+            doubt = block.step(block.pieces[_split(block.pieces) :], own, rate) or doubt
         return self._end(params, gradient_sum, step, weight_sum, doubt)
 
     def _ratios(self, params: Floats) -> list[float]:

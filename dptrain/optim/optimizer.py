@@ -10,14 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dptrain.arrays import Floats
+from dptrain.arrays import CACHED, Floats
 from dptrain.optim.average import Average
 from dptrain.optim.named import Part
 from dptrain.optim.rules import Step, Transform
-
-CACHED = 65536
-"""Entries that are updated at a time: few enough for the work of a block to stay in cache, and so
-many that reading ahead pays (measured: 1.6 times as fast as blocks of 16384)."""
 
 
 class Block(NamedTuple):
@@ -37,6 +33,20 @@ class Block(NamedTuple):
     """What the learning rate is multiplied by."""
     array: int
     """See `Part`."""
+
+    def step(self, pieces: Sequence[tuple[Transform, Floats]], info: Step, rate: float) -> bool:
+        """Make of `update` by these transforms what is subtracted from the parameters.
+
+        Returns whether parameters or state may have become what is not finite.
+        """
+        values, found, doubt = self.params, self.update, False
+        for transform, state in pieces:
+            found = transform(found, values, state, self.work, info)
+        np.multiply(found, rate * self.factor, out=found)
+        np.subtract(values, found, out=values)
+        for row in self.watched:  # finite only where both are: one look at what is in cache
+            doubt = doubt or not math.isfinite(values.dot(row))
+        return doubt
 
 
 class Optimizer:
@@ -95,17 +105,9 @@ class Optimizer:
         divisor = weight_sum or 1.0  # by a power of two multiplying is the same, but faster
         whole = divisor >= 1 and math.frexp(divisor)[0] == 0.5
         divide, by = (np.multiply, 1 / divisor) if whole else (np.divide, divisor)
-        for values, gradient, update, work, pieces, watched, factor, _ in self._in_blocks(
-            params, gradient_sum
-        ):
-            divide(gradient, by, out=update)
-            found = update
-            for transform, state in pieces:
-                found = transform(found, values, state, work, info)
-            np.multiply(found, rate * factor, out=found)
-            np.subtract(values, found, out=values)
-            for row in watched:  # finite only where both are: one look at what is in cache
-                doubt = doubt or not math.isfinite(values.dot(row))
+        for block in self._in_blocks(params, gradient_sum):
+            divide(block.gradient, by, out=block.update)
+            doubt = block.step(block.pieces, info, rate) or doubt
         return self._end(params, gradient_sum, step, weight_sum, doubt)
 
     def _end(

@@ -8,16 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from dptrain.arrays import Floats
+from dptrain.arrays import CACHED, Floats
 from dptrain.reduce.layout import Holding, areas, holding, shared_bytes
 from dptrain.reduce.memory import SHM, NodeMemory, free_bytes
 from dptrain.reduce.sums import Sums
 from dptrain.reduce.tree import plan
 from dptrain.streams import tell
 from dptrain.world import World, cut
-
-CACHED = 65536
-"""Entries that are added at a time: few enough for the sums of a node's shards to stay in cache."""
 
 Adds = list[tuple[Floats, Floats]]
 """Pairs of arrays: what the second holds is added to the first, pair by pair."""

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dptrain.arrays import num_params
+from dptrain.arrays import CACHED, num_params
 from dptrain.config import TrainConfig
 from dptrain.data.feed import BLOCK
 from dptrain.data.prepare import Data
 from dptrain.machine import too_little_memory
 from dptrain.model import Model
-from dptrain.optim.optimizer import CACHED
 from dptrain.optim.rules import Trust, transforms
 from dptrain.reduce import REDUCERS
 from dptrain.reduce.memory import free_bytes
