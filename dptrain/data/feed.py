@@ -1,7 +1,7 @@
 """Rows of a table as a model takes them: read and encoded when they are asked for."""
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -159,10 +159,6 @@ class Rows:
 class Batch(Protocol):
     """A minibatch, as far as its rows are concerned."""
 
-    @property
-    def num_shards(self) -> int:
-        """How many shards it has."""
-
     def shard(self, number: int, /) -> NDArray[np.intp]:
         """Return the examples of one."""
 
@@ -203,23 +199,23 @@ class Feed:
         elif len(usable_cores()) > len(world.ranks_here) and all(map(_mapped, rows.table.every())):
             self._thread = ThreadPoolExecutor(1)
 
-    def ahead(self, batches: Iterable[B], mine: Callable[[int], range]) -> Iterable[B]:
-        """Return minibatches of which a thread reads the next one's rows, this rank's, meanwhile.
+    def ahead(self, batches: Iterable[B], shards: range) -> Iterable[B]:
+        """Return minibatches of which a thread reads the next one's shards, this rank's, meanwhile.
 
         Where rows are at hand already, or there is no core for a thread, they are those given.
         """
         self._read.clear()
-        return batches if self._thread is None else self._reading(self._thread, batches, mine)
+        return batches if self._thread is None else self._reading(self._thread, batches, shards)
 
     def _reading(
-        self, thread: ThreadPoolExecutor, batches: Iterable[B], mine: Callable[[int], range]
+        self, thread: ThreadPoolExecutor, batches: Iterable[B], shards: range
     ) -> Iterator[B]:
         later = iter(batches)
         now = next(later, None)
         while now is not None:
             following = next(later, None)
             if following is not None:
-                for number in mine(following.num_shards):
+                for number in shards:
                     rows = following.shard(number)
                     self._read[rows.tobytes()] = thread.submit(self._quietly, rows)
             yield now

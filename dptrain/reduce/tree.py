@@ -21,7 +21,8 @@ def tree_sum(leaves: Iterable[T]) -> T:
     """
     nodes = list(leaves)
     while len(nodes) > 1:
-        parents = [left + right for left, right in zip(nodes[0::2], nodes[1::2], strict=False)]
+        row = iter(nodes)
+        parents = [left + right for left, right in zip(row, row, strict=False)]
         nodes = parents + nodes[2 * len(parents) :]
     return nodes[0]
 

@@ -96,7 +96,7 @@ class TreeReduce(Reducer):
             self.params[self.own_slice][:1] = math.nan
         self._between.allgather()
         self._within.share_params()
-        return math.isfinite(np.dot(self.params[self._firsts], self._zeros))
+        return math.isfinite(self.params[self._firsts].dot(self._zeros))
 
     def square_norms(self, part: Floats, segments: Segments) -> list[float]:
         """See `Reducer.square_norms`: from the segments of all slices."""

@@ -128,11 +128,11 @@ def train_epoch(
     but the gradient is averaged.
     """
     reducer, optimizer, start = run.reducer, run.optimizer, time.perf_counter() - run.seconds
-    params, own_params = reducer.params, run.params
-    for batch in run.feed.ahead(run.order.steps(run.epoch, first=run.step), world.mine):
+    params, own_params, shards = reducer.params, run.params, world.mine(reducer.num_shards)
+    for batch in run.feed.ahead(run.order.steps(run.epoch, first=run.step), shards):
         control.before_step(batch)
         sums, squares = [], []
-        for shard in world.mine(batch.num_shards):
+        for shard in shards:
             with reducer.write(shard) as gradient:
                 known = control.checked(shard, gradient)
                 sums.append(known or shard_loss_and_grad_sum(run, params, batch, shard, gradient))
