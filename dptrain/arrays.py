@@ -4,8 +4,7 @@ import bisect
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +36,7 @@ Kind = Literal["weight", "bias", "norm", "statistic"]
 otherwise than weights; a statistic, such as a running mean, is averaged and no parameter."""
 
 
-@dataclass(frozen=True)
-class Param:
+class Param(NamedTuple):
     """A named array of a model, which lies in the flat vector in C order, after those before it."""
 
     name: str

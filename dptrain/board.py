@@ -8,8 +8,8 @@ import os
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 
 class State(IntEnum):
@@ -24,8 +24,7 @@ class State(IntEnum):
     """On its way out: it makes no further call."""
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """What a rank does: the number of its collective call, and where that stands in the program."""
 
     rank: int

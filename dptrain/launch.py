@@ -13,8 +13,7 @@ import stat
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from dptrain.streams import last_words
 from dptrain.words import InputError, counted
@@ -50,8 +49,7 @@ LOCAL = (
 """Variables that say how many ranks the launcher starts on a node, and which one a process is."""
 
 
-@dataclass(frozen=True)
-class Launch:
+class Launch(NamedTuple):
     """What a launcher's environment announces: its name, this process's rank, how many ranks."""
 
     launcher: str

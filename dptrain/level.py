@@ -10,9 +10,9 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from typing import NamedTuple
 
 from dptrain.machine import cpu_features, listed_features
 from dptrain.version import known_blas
@@ -21,8 +21,7 @@ from dptrain.words import InputError
 NATIVE = "native"
 
 
-@dataclass(frozen=True)
-class Level:
+class Level(NamedTuple):
     """A level of x86-64, as its ABI defines it, and what makes libraries keep to it."""
 
     flags: tuple[str, ...]
@@ -149,8 +148,7 @@ def variables(level: str) -> dict[str, str]:
     return found
 
 
-@dataclass(frozen=True)
-class InUse:
+class InUse(NamedTuple):
     """What really computes in this process."""
 
     numpy: str

@@ -2,8 +2,7 @@
 
 import functools
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dptrain.board import LENGTH, Board
 from dptrain.guard import GUARD
@@ -13,8 +12,7 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 
-@dataclass(frozen=True)
-class Nodes:
+class Nodes(NamedTuple):
     """The ranks of a communicator, numbered so that those of a node follow each other."""
 
     comm: Any

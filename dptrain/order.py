@@ -1,7 +1,7 @@
 """Which examples each step sees, and in which shard: a pure function of (seed, epoch)."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,7 @@ STRETCH, STRETCHES = 1024, 64
 """Neighbouring examples that `Blocks` keeps together, and how many such stretches it mixes."""
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """A minibatch of the whole, before anyone asks who computes what of it.
 
     `step` counts from 0 over the whole run; `rows` are example numbers, shape [size].
@@ -47,8 +46,7 @@ class Batch:
         return generator(self.seed, Purpose.DROPOUT, self.epoch, self.step, shard)
 
 
-@dataclass(frozen=True)
-class Order:
+class Order(NamedTuple):
     """The minibatches of every epoch; the last of an epoch may be smaller."""
 
     num_examples: int

@@ -1,7 +1,5 @@
 """Shows what can be told from what the ranks of a node are doing, without any rank."""
 
-from dataclasses import replace
-
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,7 +29,7 @@ def test_each_rank_writes_its_line_and_reads_all() -> None:
 
 
 def test_a_line_says_where_its_rank_is() -> None:
-    where = {state: str(replace(LINES[1], state=state)) for state in State}
+    where = {state: str(LINES[1]._replace(state=state)) for state in State}
     assert where[State.INSIDE] == where[State.EXCUSED] == "rank 1 is in fit"
     assert where[State.ENDED] == "rank 1 has ended"
     assert where[State.OUTSIDE] == "rank 1 is in no call of dptrain"
@@ -48,37 +46,37 @@ def test_the_first_that_claims_says_why_all_end() -> None:
 
 
 def test_a_rank_waits_for_ever_only_for_one_that_has_ended_or_is_elsewhere() -> None:
-    ended = replace(LINES[1], state=State.ENDED, number=6)
+    ended = LINES[1]._replace(state=State.ENDED, number=6)
     assert never(LINES, LINES, 0) is None
     assert never([LINES[0], ended], [LINES[0], ended], 0) == "rank 0 is in fit, rank 1 has ended"
-    moved = [replace(LINES[0], beats=2), ended]
+    moved = [LINES[0]._replace(beats=2), ended]
     assert never(moved, [LINES[0], ended], 0) is None  # it has done a step meanwhile
-    took_part = [LINES[0], replace(ended, number=7)]
+    took_part = [LINES[0], ended._replace(number=7)]
     assert never(took_part, took_part, 0) is None  # and has left sooner
-    elsewhere = [LINES[0], replace(LINES[1], site=2, doing="load")]
+    elsewhere = [LINES[0], LINES[1]._replace(site=2, doing="load")]
     assert "rank 0 is in fit, rank 1 is in load: every rank" in str(never(elsewhere, elsewhere, 0))
-    excused = [replace(LINES[0], state=State.EXCUSED), ended]
+    excused = [LINES[0]._replace(state=State.EXCUSED), ended]
     assert never(excused, excused, 0) is None  # it waits for a disk, not for a rank
     assert never([ended], [ended], 1) is None
 
 
 def test_late_ranks_are_named_by_those_that_wait_in_front() -> None:
-    now = [replace(line, alive=9) for line in LINES]
-    behind = [now[0], now[1], replace(now[2], beats=2)]
+    now = [line._replace(alive=9) for line in LINES]
+    behind = [now[0], now[1], now[2]._replace(beats=2)]
     found = "rank 2 (process 102 on vm): is in fit, not at the point where the others wait"
     assert late(LINES, behind, 0) == found
     assert late(LINES, behind, 2) is None  # it is itself the one
     assert late(LINES, now, 0) is None
-    asleep = [*behind[:2], replace(behind[2], alive=5)]
+    asleep = [*behind[:2], behind[2]._replace(alive=5)]
     assert late(LINES, asleep, 1) == "rank 2 (process 102 on vm): no answer"
-    slow_disk = [now[0], replace(now[1], state=State.EXCUSED), behind[2]]
+    slow_disk = [now[0], now[1]._replace(state=State.EXCUSED), behind[2]]
     assert late(LINES, slow_disk, 0) is None
 
 
 @given(st.lists(st.sampled_from([6, 7, 8]), min_size=2, max_size=5))
 def test_no_rank_that_moves_or_has_taken_part_is_at_fault(numbers: list[int]) -> None:
-    now = [replace(LINES[0], rank=rank, number=number) for rank, number in enumerate(numbers)]
+    now = [LINES[0]._replace(rank=rank, number=number) for rank, number in enumerate(numbers)]
     assert [line.rank for line in steady(now, now)] == [*range(len(now))]
-    assert not steady([replace(line, beats=0) for line in now], now)
+    assert not steady([line._replace(beats=0) for line in now], now)
     for rank in range(len(now)):
         assert never(now, now, rank) is None

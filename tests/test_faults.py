@@ -3,7 +3,6 @@
 The functions by which a process changes files are replaced by ones that can be told to fail.
 """
 
-import dataclasses
 import errno
 import io
 import json
@@ -504,7 +503,7 @@ def test_the_lines_that_a_checkpoint_counts_on_are_on_disk_before_it(disk: Disk)
         files.step(step, np.arange(3), 0.5, None)
         files.metrics({"step": step})
         disk.done.clear()
-        files.save(step, {"params": np.zeros(3)}, dataclasses.asdict(files.files()), {})
+        files.save(step, {"params": np.zeros(3)}, files.files()._asdict(), {})
         files.wait()
         done = changes_of(disk)
         checkpoint_begins = done.index(("write", f"checkpoints/.step-{step:010}.safetensors.tmp"))

@@ -6,7 +6,6 @@ import random
 import struct
 import tracemalloc
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -243,7 +242,7 @@ def test_a_writer_goes_on_where_its_lines_say(tmp_path: Path) -> None:
         writer.step(step, rows, 0.5, None)
         writer.metrics({"step": step})
         if step == 2:
-            writer.save(step, {"params": np.zeros(3)}, asdict(writer.files()), {})
+            writer.save(step, {"params": np.zeros(3)}, writer.files()._asdict(), {})
             lines = writer.files()
     writer.close()
     whole = (tmp_path / rundir.RECEIPT).read_bytes()

@@ -23,7 +23,7 @@ from dptrain.run import identity
 from dptrain.run.resume import settings_of
 from dptrain.run.saved import Identity
 
-OTHER_LIBM = replace(in_use(), libm="another")
+OTHER_LIBM = in_use()._replace(libm="another")
 SHORT = TrainConfig(
     batch_size=64, shards=3, epochs=3, checkpoint_every="17 steps", keep_checkpoints=100
 )
@@ -236,7 +236,7 @@ def test_other_test_rows_are_refused(tmp_path: Path) -> None:
 
 def was(**values: Any) -> Identity:
     """Return what decides the bytes of a run, of which these values count."""
-    nothing = dict.fromkeys(item.name for item in dataclasses.fields(Identity))
+    nothing = dict.fromkeys(Identity._fields)
     return Identity(**{**nothing, "settings": {}, **values})
 
 

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -307,7 +307,7 @@ WORDS = {"seed = 0": "seed", "adam": "optimizer", "shards = 4": "shards"}
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("in_use", replace(in_use(), libm="another"), "libm: ['another'] here"),
+        ("in_use", in_use()._replace(libm="another"), "libm: ['another'] here"),
         ("linear_algebra", ["another blas"], "blas: ['another blas'] here"),
         ("__version__", "99", "dptrain: 99 here"),
     ],

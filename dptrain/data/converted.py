@@ -4,9 +4,9 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,8 +27,7 @@ def is_converted(path: str) -> bool:
     return os.path.isfile(os.path.join(path, MANIFEST))  # noqa: PTH113, PTH118 (raises nothing)
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where a column's values are: all of an array, or one of the numbers in each of its rows."""
 
     column: Column

@@ -1,8 +1,7 @@
 """How one column of a table becomes inputs: numbers, yes and no, dates, categories, gaps."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +16,7 @@ HOUR = 3_600_000_000
 """Microseconds."""
 
 
-@dataclass(frozen=True)
-class Field:
+class Field(NamedTuple):
     """How one column becomes inputs.
 
     numbers as they are; yes and no as 1 and 0; dates as some of `PARTS`; a text as as many inputs

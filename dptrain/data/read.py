@@ -2,9 +2,8 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dptrain.data.converted import is_converted, read_converted
 from dptrain.data.given import given, named, one_array, pair
@@ -21,8 +20,7 @@ TABLES = ("parquet", "arrow", "text")
 """What pyarrow reads."""
 
 
-@dataclass(frozen=True)
-class Files:
+class Files(NamedTuple):
     """Files of one kind, which are one data set."""
 
     paths: tuple[str, ...]

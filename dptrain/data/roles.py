@@ -4,14 +4,14 @@ import fnmatch
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from dptrain.config import DataConfig
 from dptrain.data.table import Kind, Table
 from dptrain.words import InputError, nearest
 
 
-@dataclass(frozen=True)
-class Picked:
+class Picked(NamedTuple):
     """The names of the columns that are read."""
 
     features: tuple[str, ...]

@@ -1,7 +1,7 @@
 """What a target is: classes, labels or values, by rules that are said before training."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,7 @@ MOST_VALUES = 10**5
 """Different values that are told apart."""
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What is to be learned."""
 
     task: Task

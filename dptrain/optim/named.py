@@ -1,7 +1,6 @@
 """Options of arrays by their names: which decay, at which rate each learns, what stays as it is."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
@@ -10,8 +9,7 @@ from dptrain.config import TrainConfig
 from dptrain.words import InputError, counted, listed, nearest
 
 
-@dataclass(frozen=True)
-class Treatment:
+class Treatment(NamedTuple):
     """What is asked for an array of a model."""
 
     factor: float = 1.0
@@ -67,7 +65,7 @@ def _treat(
             f"{option} is {pattern!r}, which fits no array; {nearest(pattern, [*names, *kinds])}"
         )
     for number in meant:
-        found[number] = replace(found[number], **changes)
+        found[number] = found[number]._replace(**changes)
 
 
 def _fits(param: Param, pattern: str) -> bool:

@@ -6,10 +6,9 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +25,7 @@ TIMED = re.compile(rb'{"seconds": (\d{1,12}\.\d{6})}\n')
 """What `Writer.seconds` is kept as: a line that grows no shorter while the seconds grow."""
 
 
-@dataclass(frozen=True)
-class Files:
+class Files(NamedTuple):
     """Where a run's files stand: what a checkpoint must know to go on with them."""
 
     metrics_lines: int = 0

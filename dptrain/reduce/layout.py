@@ -1,7 +1,7 @@
 """Who holds what: shards in buffers, the vector in slices. Pure arithmetic, known to every rank."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from dptrain.reduce.memory import NodeMemory
 from dptrain.reduce.tree import plan
@@ -15,8 +15,7 @@ KEPT = 4
 """A rank with so many shards keeps each one's sum; with more it adds as it goes, to save memory."""
 
 
-@dataclass(frozen=True)
-class Holding:
+class Holding(NamedTuple):
     """A rank's shards and the buffers that their gradient sums are written to.
 
     `slots[i]` is the buffer of shard i of the rank's. `adds[i]` are the pairs of buffers (into,
@@ -74,8 +73,7 @@ def shared_bytes(
     return small + vector * sum(holding(h, num_shards).num_buffers for h in held), vector
 
 
-@dataclass(frozen=True)
-class Needs:
+class Needs(NamedTuple):
     """What a reducer takes, in bytes, and what it leaves to update."""
 
     slices: list[slice]

@@ -5,8 +5,7 @@ holds a leaf does not matter: whole subtrees among neighbouring leaves can be ad
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,8 +37,7 @@ def siblings(left: range, right: range, num_leaves: int) -> bool:
     )
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """The additions that a row of neighbouring nodes allows, in the order in which to do them.
 
     `adds[i]` are the pairs (into, what), as indices of nodes, to be added once node i is there.

@@ -1,9 +1,9 @@
 """All settings of a run, to and from what it stores."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from dptrain.checked import Checked, Plain, option_name
 from dptrain.config import FROM_PYTHON, DataConfig, MadeByFile, ModelConfig, TrainConfig
@@ -15,8 +15,7 @@ Settings = Plain
 C = TypeVar("C", bound=Checked)
 
 
-@dataclass(frozen=True)
-class RunConfig:
+class RunConfig(NamedTuple):
     """What a run was told: its files, and the settings of data, training and model."""
 
     files: tuple[str, ...]

@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dptrain.arrays import Array, Forms
@@ -137,7 +137,7 @@ def _start(
         )
     history, left = _history(run, files.metrics_lines, force, warn)
     if left is not None:
-        files = replace(files, metrics_lines=len(left))
+        files = files._replace(metrics_lines=len(left))
     return Start(arrays, saved.state, history, saved.run, files, metrics=left)
 
 

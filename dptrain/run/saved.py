@@ -1,8 +1,8 @@
-"""What decides a run's bytes, and what a checkpoint says: as dataclasses that read themselves."""
+"""What decides a run's bytes, and what a checkpoint says: as values that read themselves."""
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from typing import NamedTuple
 
 from dptrain.checked import Plain
 from dptrain.record.receipt import Receipt
@@ -13,8 +13,7 @@ from dptrain.train.state import State
 from dptrain.words import InputError
 
 
-@dataclass(frozen=True)
-class Identity:
+class Identity(NamedTuple):
     """What ranks, who goes on with a run and who replays it must have the same."""
 
     dptrain: str
@@ -44,7 +43,7 @@ class Identity:
 
     def plain(self) -> Plain:
         """Return it as plain values, as they will be read again; None is left out."""
-        values = {name: value for name, value in asdict(self).items() if value is not None}
+        values = {name: value for name, value in self._asdict().items() if value is not None}
         settings = {name: value for name, value in self.settings.items() if value is not None}
         found: Plain = json.loads(json.dumps(values | {"settings": settings}))
         return found
@@ -54,7 +53,7 @@ class Identity:
         """Return what `plain` returned these values of; ValueError where they can't be that."""
         if not isinstance(values, dict) or not isinstance(values.get("settings"), dict):
             raise ValueError("it does not say what the run is")
-        names = {item.name for item in fields(cls)}
+        names = {*cls._fields}
         found: Plain = dict.fromkeys(names) | values
         if found.keys() != names:
             raise ValueError(f"it says of the run what none has: {sorted(found.keys() - names)}")
@@ -72,8 +71,7 @@ def told(receipt: Receipt, step: int) -> Identity:
         raise InputError(f"{RECEIPT} is damaged: {error}") from None
 
 
-@dataclass(frozen=True)
-class Saved:
+class Saved(NamedTuple):
     """What a checkpoint says beside its arrays."""
 
     state: State
@@ -82,7 +80,7 @@ class Saved:
 
     def plain(self) -> Plain:
         """Return it as plain values."""
-        return self.state.plain() | asdict(self.files) | {"run": self.run.plain()}
+        return self.state.plain() | self.files._asdict() | {"run": self.run.plain()}
 
     @classmethod
     def read(cls, values: Mapping[str, object], step: int) -> "Saved":

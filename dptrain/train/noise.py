@@ -5,11 +5,10 @@ Pure arithmetic on square norms; no rank needs to know who holds which shard.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Noise:
+class Noise(NamedTuple):
     """Two estimates, each unbiased; their ratio is not: average each over steps, then divide.
 
     `variance` is S = tr(Sigma), the variance of one example's gradient summed over parameters, at
