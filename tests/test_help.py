@@ -7,6 +7,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from dptrain.cli import main as cli
 from dptrain.cli.help import REST, SAFETY, TITLES
 from dptrain.cli.main import command
 
@@ -45,6 +46,13 @@ def test_help_fits_80_columns_and_has_examples(words: list[str], one: click.Comm
         if isinstance(option, click.Option):
             assert re.search(rf"^  (-\w, )?{option.opts[0]}\b", text, re.MULTILINE), option.opts
             assert option.help
+
+
+def test_the_list_of_commands_has_the_first_sentence_of_each_ones_help() -> None:
+    assert [*cli.COMMANDS] == sorted(cli.COMMANDS)
+    for name, sentence in cli.COMMANDS.items():
+        text = " ".join((command.get_command(None, name).help or "").split("\n\n")[0].split())
+        assert text.split(". ")[0].rstrip(".") == sentence
 
 
 @pytest.mark.parametrize("words", [words for words, _ in COMMANDS], ids=NAMES)

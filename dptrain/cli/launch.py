@@ -9,7 +9,7 @@ from dptrain.jobs import SCHEDULERS, script
 @click.command(cls=Alone)
 @click.argument("scheduler", type=click.Choice(SCHEDULERS), metavar="SCHEDULER")
 def launch(scheduler: str) -> int:
-    """Print a job script, to be changed at its top and handed in: dptrain launch slurm > job.sh
+    """Print a job script, to be changed at its top and handed in.
 
     The job saves the run shortly before its time is up, queues itself again and goes on, as often
     as it takes, until six starts have saved nothing more. slurm starts the ranks by srun,

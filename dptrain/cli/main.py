@@ -23,11 +23,22 @@ FILES = 64
 
 
 COMMANDS = {
-    "train": "train", "evaluate": "predict", "predict": "predict", "data": "data",
-    "explain": "explain", "runs": "runs", "plot": "plot", "verify": "verify", "receipt": "receipt",
-    "bench": "bench", "doctor": "doctor", "launch": "launch", "supervise": "supervise",
-}  # fmt: skip
-"""The commands, each with its module, which is imported where the command is asked for."""
+    "bench": "Where a step's time goes on this machine, beside the least that it could take",
+    "data": "Look at data, or convert what is larger than memory",
+    "doctor": "What is wrong with this MPI, these nodes and this data, before a job is lost to it",
+    "evaluate": "Loss and metrics of the model in RUN on DATA, or on the run's own test data",
+    "explain": "What a minibatch averages, and what workers add, in numbers to check by hand",
+    "launch": "Print a job script, to be changed at its top and handed in",
+    "plot": "Learning curves of one or several runs, each a directory that train has written",
+    "predict": "Predictions of the model in RUN for the rows of DATA: classes, labels or values",
+    "receipt": "Write a short statement of a finished RUN, to be signed and handed over",
+    "runs": "A table of the runs in DIR: state, settings that differ, best metrics",
+    "supervise": "Start `mpirun -n N dptrain train ...`, and start it again where it dies",
+    "train": "Train on DATA, or on the embedded handwritten digits",
+    "verify": "Check that RUN did what its receipt says, on any number of ranks",
+}
+"""The commands: of each its help's first sentence. Its module, of its name, is imported where the
+command is asked for: for a list of them none is."""
 
 
 class TrainByDefault(Commands):
@@ -35,12 +46,17 @@ class TrainByDefault(Commands):
 
     def list_commands(self, ctx: click.Context | None) -> list[str]:  # noqa: ARG002
         """Return the names of all commands."""
-        return sorted(COMMANDS)
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context | None, cmd_name: str) -> click.Command:  # noqa: ARG002
         """Return a command by its name."""
-        found: click.Command = getattr(import_module(f"dptrain.cli.{COMMANDS[cmd_name]}"), cmd_name)
+        found: click.Command = getattr(import_module(f"dptrain.cli.{cmd_name}"), cmd_name)
         return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write what each command is for."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put train in front of the arguments where no command stands there."""

@@ -22,7 +22,7 @@ from dptrain.words import counted
 )
 @force_option("receipt")
 def receipt(run: str, out: str | None, force: bool) -> int:
-    """Write a short statement of a finished RUN, to be signed and handed over with its model.
+    """Write a short statement of a finished RUN, to be signed and handed over.
 
     It is JSON in the in-toto form: from what data, by what program and settings the model was
     trained, what it came to, the hash of the receipt's last line, and the model's SHA-256. The

@@ -79,7 +79,7 @@ def supervise(
     resume: str | None,
     config: str | None,
 ) -> int:
-    """Start `mpirun -n N dptrain train ...`, and where it dies, start it again: it goes on.
+    """Start `mpirun -n N dptrain train ...`, and start it again where it dies.
 
     Besides its own options it takes all of train's, such as DATA. A run directory (--out) that
     holds a run is gone on with, so the same line can be used again and again.
