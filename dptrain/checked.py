@@ -28,6 +28,10 @@ class Checked:
     Numbers of NumPy and lists become plain numbers and tuples, as settings are stored and compared.
     """
 
+    def by_option(self) -> Plain:
+        """Return the values by their options' names."""
+        return {option_name(item): getattr(self, item.name) for item in fields(self)}
+
     def __post_init__(self) -> None:
         for item in fields(self):
             value = _plain(getattr(self, item.name), item.type)

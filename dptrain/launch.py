@@ -4,11 +4,9 @@ MPI is imported and started here, when a world is connected and not before: `--h
 """
 
 import contextlib
-import ctypes
 import os
 import re
 import signal
-import socket
 import stat
 import threading
 import time
@@ -163,6 +161,8 @@ def _start(mpi: Any) -> None:
 
     mpi4py would keep the interpreter's lock all the while, and nobody could watch.
     """
+    import ctypes
+
     try:
         init = ctypes.CDLL(mpi.__file__).MPI_Init_thread
     except (OSError, AttributeError):
@@ -293,5 +293,5 @@ def missing_ranks(launch: Launch) -> str | None:
                 return f"rank {', '.join(map(str, missing))}" if missing else None
             left = int(num) - len(there)
             beside = ", ".join(map(str, sorted(there)))
-            return f"a rank on {socket.gethostname()}, beside {beside}," if left > 0 else None
+            return f"a rank on {os.uname().nodename}, beside {beside}," if left > 0 else None
     return None

@@ -1,7 +1,6 @@
 """A person's mistakes, and how what is told is worded."""
 
 import contextlib
-import difflib
 import os
 import re
 import shlex
@@ -81,6 +80,8 @@ ELSEWHERE = {
 
 def likely(found: str, valid: Iterable[str], cutoff: float = 0.5) -> str | None:
     """Return which of some names is meant by one that is none of them."""
+    import difflib  # which takes a while, and is seldom needed
+
     names = list(valid)
     meant = ELSEWHERE.get(found.lower().replace("_", "-"))
     close = difflib.get_close_matches(found, names, n=1, cutoff=cutoff)

@@ -34,7 +34,8 @@ from dptrain import DataConfig, ModelConfig, TrainConfig, World
 from dptrain.arrays import Param
 from dptrain.bench import measure
 from dptrain.cli import main as cli
-from dptrain.config import BenchConfig, DType, Rule
+from dptrain.config import DType, Rule
+from dptrain.config.tools import BenchConfig
 from dptrain.reduce import REDUCERS, wire
 from dptrain.reduce.digest import HASHED, digest, first_difference
 from dptrain.reduce.segments import Segments

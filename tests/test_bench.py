@@ -15,7 +15,8 @@ from dptrain.bench import show
 from dptrain.bench.floors import least
 from dptrain.bench.measure import synthetic
 from dptrain.bench.results import PARTS
-from dptrain.config import BenchConfig, TrainConfig
+from dptrain.config import TrainConfig
+from dptrain.config.tools import BenchConfig
 from dptrain.model.mlp import MLP
 from dptrain.train.loop import begin
 from dptrain.words import InputError

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import Finished, start
 
-from dptrain.config import ExplainConfig
+from dptrain.config.tools import ExplainConfig
 from dptrain.explain import plain
 from dptrain.explain.problem import problems
 

@@ -17,7 +17,7 @@ from conftest import Start
 from numpy.typing import NDArray
 
 import dptrain.cli.explain as command
-from dptrain.config import ExplainConfig
+from dptrain.config.tools import ExplainConfig
 from dptrain.explain import book, check, problem, trainer, trainer_digits
 from dptrain.explain.book import NAMES, chosen
 from dptrain.explain.found import Noises

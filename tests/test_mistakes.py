@@ -20,14 +20,8 @@ from conftest import BIN, Finished, Mistake, Start, check_mistake, contents, sta
 from numpy.typing import NDArray
 
 from dptrain.checked import option_name
-from dptrain.config import (
-    BenchConfig,
-    DataConfig,
-    ExplainConfig,
-    ModelConfig,
-    PlotConfig,
-    TrainConfig,
-)
+from dptrain.config import DataConfig, ModelConfig, TrainConfig
+from dptrain.config.tools import BenchConfig, ExplainConfig, PlotConfig
 from dptrain.launch import Launch, misfit
 from dptrain.words import InputError
 
@@ -648,7 +642,6 @@ def test_an_update_that_is_not_finite_is_never_kept(quick: Start, tmp_path: Path
 ODD = """
 import os
 import sys
-from dataclasses import replace
 from unittest import mock
 
 import dptrain
@@ -661,7 +654,7 @@ found = identity.in_use()
 
 
 def used(**values):
-    return mock.patch.object(identity, "in_use", lambda: replace(found, **values))
+    return mock.patch.object(identity, "in_use", lambda: found._replace(**values))
 
 
 other = {

@@ -17,7 +17,8 @@ from dptrain.arrays import num_params
 from dptrain.bench.floors import least
 from dptrain.bench.results import Key, about, comparison, mean, parts
 from dptrain.checked import Plain
-from dptrain.config import BenchConfig, TrainConfig
+from dptrain.config import TrainConfig
+from dptrain.config.tools import BenchConfig
 from dptrain.data.encode import Encoding
 from dptrain.data.feed import Rows
 from dptrain.data.field import Field

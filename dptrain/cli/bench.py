@@ -19,7 +19,8 @@ from dptrain.cli.options import (
 from dptrain.cli.ranks import connect
 from dptrain.cli.results import print_result
 from dptrain.cli.written import force_option, say_written
-from dptrain.config import BenchConfig, ModelConfig, TrainConfig
+from dptrain.config import ModelConfig, TrainConfig
+from dptrain.config.tools import BenchConfig
 
 
 @click.command(cls=Told)

@@ -22,7 +22,8 @@ from dptrain.cli.options import (
 from dptrain.cli.ranks import connect, connected
 from dptrain.cli.results import print_result
 from dptrain.cli.train import given_dtype, one_length
-from dptrain.config import BenchConfig, DataConfig, ModelConfig, ModelFile, TrainConfig
+from dptrain.config import DataConfig, ModelConfig, ModelFile, TrainConfig
+from dptrain.config.tools import BenchConfig
 from dptrain.words import InputError
 
 

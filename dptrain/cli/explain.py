@@ -10,7 +10,7 @@ from dptrain.cli.help import Told
 from dptrain.cli.options import build, config_option, debug_option, settings
 from dptrain.cli.ranks import connect
 from dptrain.cli.written import force_option, say_written
-from dptrain.config import ExplainConfig
+from dptrain.config.tools import ExplainConfig
 from dptrain.words import counted
 
 

@@ -6,26 +6,19 @@ from typing import Any
 
 import click
 
-from dptrain.config import (
-    BenchConfig,
-    DataConfig,
-    ExplainConfig,
-    ModelConfig,
-    ModelFile,
-    PlotConfig,
-    TrainConfig,
-)
 from dptrain.words import likely, nearest, quoted
 
 TITLES = {
-    DataConfig: "Data",
-    ModelConfig: "Model",
-    ModelFile: "A model of your own",
-    TrainConfig: "Training",
-    BenchConfig: "Network and data",
-    ExplainConfig: "Numbers",
-    PlotConfig: "Picture",
+    "DataConfig": "Data",
+    "ModelConfig": "Model",
+    "ModelFile": "A model of your own",
+    "TrainConfig": "Training",
+    "BenchConfig": "Network and data",
+    "ExplainConfig": "Numbers",
+    "PlotConfig": "Picture",
 }
+"""What the options of each configuration stand under; by name, as a start loads few of them."""
+
 SAFETY = "Checkpoints and checks"
 SAFE = {"hash_every", "checkpoint_every", "keep_checkpoints", "audit_every", "recheck_every",
         "stall_timeout"}  # fmt: skip
@@ -37,7 +30,7 @@ class Setting(click.Option):
 
     def __init__(self, *args: Any, config: type, **attributes: Any) -> None:
         super().__init__(*args, **attributes)
-        self.group = SAFETY if self.name in SAFE else TITLES[config]
+        self.group = SAFETY if self.name in SAFE else TITLES[config.__name__]
 
 
 class Commands(click.Group):

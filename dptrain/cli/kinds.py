@@ -1,7 +1,6 @@
 """What the values of options can be: the numbers and names of a line, a variable or a file."""
 
 import contextlib
-import tomllib
 from typing import Any
 
 import click
@@ -51,6 +50,8 @@ class Name(click.types.StringParamType):
         """Return the names in a variable: one, or those of a list, such as ["x.npy", "y.npy"]."""
         found: list[Any] = []
         if rv.startswith("["):
+            import tomllib
+
             with contextlib.suppress(ValueError, RecursionError):
                 found = tomllib.loads(f"names = {rv}")["names"]
         return found if found and all(isinstance(name, str) for name in found) else [rv]

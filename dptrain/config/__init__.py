@@ -1,7 +1,10 @@
-"""The settings: their names, defaults and help, for the command line, its files and Python."""
+"""The settings: their names, defaults and help, for the command line, its files and Python.
+
+Those of commands that train nothing are in `tools`, and not loaded with these.
+"""
 
 from dptrain.config.data import FROM_PYTHON, DataConfig
-from dptrain.config.model import MadeByFile, ModelConfig, ModelFile
+from dptrain.config.model import ModelConfig, ModelFile
 from dptrain.config.names import (
     Activation,
     CpuLevel,
@@ -19,27 +22,22 @@ from dptrain.config.names import (
     Task,
     TaskChoice,
 )
-from dptrain.config.tools import BenchConfig, ExplainConfig, PlotConfig
 from dptrain.config.train import SHARD, TrainConfig, Unit, interval
 
 __all__ = [
     "FROM_PYTHON",
     "SHARD",
     "Activation",
-    "BenchConfig",
     "CpuLevel",
     "DType",
     "DataConfig",
-    "ExplainConfig",
     "Init",
     "Loss",
     "LossChoice",
-    "MadeByFile",
     "ModelConfig",
     "ModelFile",
     "Over",
     "Part",
-    "PlotConfig",
     "Reduction",
     "Rule",
     "Scale",

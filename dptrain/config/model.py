@@ -46,13 +46,3 @@ class ModelFile(Checked):
     model_sha256: str | None = setting(
         None, "What the file's SHA-256 must be, as a run notes it.", metavar="HEX"
     )
-
-
-@dataclass(frozen=True)
-class MadeByFile(Checked):
-    """What a run notes of such a model among its settings: never which file is to be run."""
-
-    model_arg: tuple[str, ...]
-    model_sha256: str | None
-    dtype: DType
-    label_smoothing: float

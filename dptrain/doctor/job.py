@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dptrain.config import BenchConfig, DataConfig, ModelConfig, ModelFile, TrainConfig
+from dptrain.config import DataConfig, ModelConfig, ModelFile, TrainConfig
+from dptrain.config.tools import BenchConfig
 from dptrain.data.prepare import Data
 from dptrain.data.show import look
 from dptrain.doctor.judge import Finding

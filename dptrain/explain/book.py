@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 
-from dptrain.config import ExplainConfig
+from dptrain.config.tools import ExplainConfig
 from dptrain.explain.chapters import CHAPTERS
 from dptrain.plot.page import Section
 from dptrain.plot.words import filled

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from itertools import product
 
-from dptrain.config import ExplainConfig
+from dptrain.config.tools import ExplainConfig
 from dptrain.explain import chapters_digits, plain
 from dptrain.explain.found import Averaging, Mistake
 from dptrain.explain.letters import Letters, filled, plus

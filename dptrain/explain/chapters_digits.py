@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from itertools import combinations
 
-from dptrain.config import ExplainConfig
+from dptrain.config.tools import ExplainConfig
 from dptrain.explain import plain, trainer_digits
 from dptrain.explain.found import Numbers
 from dptrain.explain.problem import DIGITS, problems

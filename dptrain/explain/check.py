@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dptrain.arrays import Array, Floats
-from dptrain.config import ExplainConfig
+from dptrain.config.tools import ExplainConfig
 from dptrain.explain import plain, plain_digits, trainer, trainer_digits
 from dptrain.explain.found import Averaging, Batch, Found, Workers
 from dptrain.explain.problem import Problem, digits, problems, trained

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.arrays import Floats
-from dptrain.config import Activation, ExplainConfig, Loss, TrainConfig
+from dptrain.config import Activation, Loss, TrainConfig
+from dptrain.config.tools import ExplainConfig
 from dptrain.data.encode import Flat
 from dptrain.keys import Purpose, generator
 from dptrain.model.mlp import MLP

@@ -6,21 +6,28 @@ from typing import Any
 import numpy as np
 
 from dptrain.arrays import Array, Floats, Forms, views
-from dptrain.config import MadeByFile, ModelConfig, ModelFile
+from dptrain.checked import Plain
+from dptrain.config import ModelFile
 from dptrain.model import Model, is_own
 from dptrain.model.mlp import MLP
 
 
-def settings(model: Model) -> ModelConfig | MadeByFile | None:
-    """Return the settings that make a model again, given the data; None for one of one's own."""
+def settings(model: Model) -> Plain:
+    """Return what makes a model again, given the data, by the options' names.
+
+    Of one that a file makes never which file is to be run; nothing of one from Python.
+    """
     if type(model) is MLP:
-        return model.config
+        return model.config.by_option()
     origin: ModelFile | None = getattr(model, "origin", None)
-    kind: Any = np.dtype(model.dtype).name
     if origin is None:
-        return None
-    smoothing: float = getattr(model, "label_smoothing", 0.0)
-    return MadeByFile(origin.model_arg, origin.model_sha256, kind, smoothing)
+        return {}
+    return {
+        "model-arg": origin.model_arg,
+        "model-sha256": origin.model_sha256,
+        "dtype": np.dtype(model.dtype).name,
+        "label-smoothing": getattr(model, "label_smoothing", 0.0),
+    }
 
 
 def remade(stored: Any) -> Model | None:

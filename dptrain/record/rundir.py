@@ -9,7 +9,6 @@ import json
 import os
 import re
 import time
-import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -138,6 +137,8 @@ def from_toml(content: bytes) -> Plain:
     TOML as far as settings need it: numbers of 64 bits, no NUL in names, no keys within keys, as
     Python takes very long to read these.
     """
+    import tomllib
+
     if len(content) > SETTINGS:
         raise ValueError(f"it has more than {SETTINGS:,} bytes")
     text = content.decode()

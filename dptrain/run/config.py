@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from dptrain.checked import Checked, Plain, option_name
-from dptrain.config import FROM_PYTHON, DataConfig, MadeByFile, ModelConfig, TrainConfig
+from dptrain.config import FROM_PYTHON, DataConfig, ModelConfig, TrainConfig
+from dptrain.data.prepare import Data
+from dptrain.model import Model
+from dptrain.model import load as models
 from dptrain.words import InputError
 
 Settings = Plain
@@ -22,17 +25,8 @@ class RunConfig(NamedTuple):
     """None for the embedded digits."""
     data: DataConfig
     train: TrainConfig
-    model: ModelConfig | MadeByFile | None
-    """None for a model of one's own, from Python."""
-
-    def settings(self) -> Settings:
-        """Return every setting, with what was decided by default."""
-        found: Settings = {"data": list(self.files)}
-        for part in filter(None, (self.data, self.model, self.train)):
-            found |= {option_name(item): getattr(part, item.name) for item in fields(part)}
-        found["test-data"] = [str(Path(path).absolute()) for path in self.data.test_data]
-        found["shards"] = self.train.num_shards
-        return found
+    model: ModelConfig
+    """Which a model of one's own has no use for."""
 
     def named_files(self) -> tuple[str, ...]:
         """Return the files that the run was trained on; InputError where it was on none."""
@@ -44,15 +38,21 @@ class RunConfig(NamedTuple):
 
     @classmethod
     def read(cls, settings: Mapping[str, Any]) -> "RunConfig":
-        """Return what `settings` returned these of; InputError where they can't be that.
-
-        The model's are there for any run: only one of one's own has no use for them.
-        """
+        """Return what `settings` returned these of; InputError where they can't be that."""
         files = settings.get("data", [])
         if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
             raise InputError(f"data is {files!r}; it must be a list of files")
         data, train = _part(DataConfig, settings), _part(TrainConfig, settings)
         return cls(tuple(files), data, train, _part(ModelConfig, settings))
+
+
+def settings(data: Data, train: TrainConfig, model: Model) -> Settings:
+    """Return every setting of a run, with what was decided by default."""
+    found = {"data": list(data.paths), **data.config.by_option(), **models.settings(model)}
+    found |= train.by_option()
+    found["test-data"] = [str(Path(path).absolute()) for path in data.config.test_data]
+    found["shards"] = train.num_shards
+    return found
 
 
 def _part(config: type[C], settings: Mapping[str, Any]) -> C:

@@ -15,13 +15,13 @@ from dptrain.guard import GUARD
 from dptrain.keys import Purpose, generator
 from dptrain.level import check
 from dptrain.model import Model, described, is_own
-from dptrain.model import load as models
 from dptrain.optim import named
 from dptrain.record.progress import progress
 from dptrain.record.writer import Writer
 from dptrain.run import before
 from dptrain.run.begin import open_run
-from dptrain.run.config import RunConfig, Settings
+from dptrain.run.config import Settings
+from dptrain.run.config import settings as settings_of
 from dptrain.run.control import MetricsFile, OnEpoch, RunControl
 from dptrain.run.identity import check_equal, check_programs, warn_of_machines
 from dptrain.run.outcome import circumstances, outcome
@@ -139,7 +139,7 @@ def compared(model: Model, data: Data, config: TrainConfig, world: World) -> tup
 
     Raises InputError where they are not, or don't fit each other. Collective.
     """
-    settings = RunConfig(data.paths, data.config, config, models.settings(model)).settings()
+    settings = settings_of(data, config, model)
     places = ("data", "test-data")  # which may differ from node to node; `load` has compared
     same = {key: value for key, value in settings.items() if key not in places}
     known = described(model)

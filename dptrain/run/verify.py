@@ -9,16 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from dptrain.arrays import num_params
-from dptrain.config import ModelConfig, ModelFile, TrainConfig
+from dptrain.config import ModelFile, TrainConfig
 from dptrain.data.prepare import Data
 from dptrain.model import Model, is_own
-from dptrain.model import load as models
 from dptrain.model.file import of_run
 from dptrain.record.progress import progress
 from dptrain.record.receipt import Receipt, differences
 from dptrain.record.rundir import FREE
 from dptrain.run.check import Found, check_files
-from dptrain.run.config import RunConfig
+from dptrain.run.config import RunConfig, settings
 from dptrain.run.identity import NOTED, identity
 from dptrain.run.ready import load, model_for
 from dptrain.run.replay import Replay, check_unchanged, go_to
@@ -140,8 +139,7 @@ def _replay(
     with blas_threads(config.threads), np.errstate(all="ignore"):
         run = begin(model, data, config, world, weights.initial if weights else None)
         with given_back(run):
-            again = RunConfig(data.paths, data.config, config, models.settings(model))
-            now = identity(again.settings(), data, run, config, world)
+            now = identity(settings(data, config, model), data, run, config, world)
             if _comparable(before, now, verdict):
                 metrics_lines = go_to(run, path, first, world)
                 verdict.replayed_from = run.step
@@ -170,14 +168,13 @@ def _made(
             )
         own = model is None and "file" in before.model
         origin = of_run(file, before.model, str(path)) if own else ModelFile()
-        settings = RunConfig.read(before.settings)
-        files = paths or settings.named_files()
-    data = load(files, settings.data, seed=settings.train.seed, world=world)
+        was = RunConfig.read(before.settings)
+        files = paths or was.named_files()
+    data = load(files, was.data, seed=was.train.seed, world=world)
     with world.together():
-        of_mlp = settings.model if isinstance(settings.model, ModelConfig) else ModelConfig()
         kind = before.settings.get("dtype")
-        model = model or model_for(data, origin, of_mlp, settings.train.seed, kind)
-    return model, data, settings.train
+        model = model or model_for(data, origin, was.model, was.train.seed, kind)
+    return model, data, was.train
 
 
 def environment(run: Identity) -> str | None:
