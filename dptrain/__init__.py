@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dptrain.arrays import Param
+    from dptrain.arrays import Param, Sums
     from dptrain.config import DataConfig, ModelConfig, TrainConfig
     from dptrain.data.prepare import Data
     from dptrain.level import use_cpu_level
@@ -32,6 +32,7 @@ __all__ = [
     "Model",
     "ModelConfig",
     "Param",
+    "Sums",
     "TorchModel",
     "TrainConfig",
     "Trained",
@@ -50,7 +51,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "dptrain.arrays": ("Param",),
+    "dptrain.arrays": ("Param", "Sums"),
     "dptrain.config": ("DataConfig", "ModelConfig", "TrainConfig"),
     "dptrain.data.prepare": ("Data",),
     "dptrain.level": ("use_cpu_level",),

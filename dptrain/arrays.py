@@ -31,6 +31,18 @@ Form = tuple[str, tuple[int, ...]]
 Forms = dict[str, Form]
 """Those of named arrays."""
 
+
+class Sums(NamedTuple):
+    """What a shard's examples come to, each counted as much as it weighs: sums, never means."""
+
+    loss: float
+    weight: float
+    """What they weigh together: 1 each unless said."""
+    right: float = math.nan
+    """What those weigh together whose class, or all of whose labels, were said rightly; NaN where
+    nobody counts them."""
+
+
 Kind = Literal["weight", "bias", "norm", "statistic"]
 """What an array of a model is for: optimizers may treat biases and the scales of normalisations
 otherwise than weights; a statistic, such as a running mean, is averaged and no parameter."""

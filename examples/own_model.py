@@ -38,8 +38,8 @@ class SoftmaxRegression:
 
     def loss_and_grad_sum(
         self, params: Floats, x: Floats, y: NDArray[Any], weights: Weights, out: Floats, _: object
-    ) -> tuple[float, float]:
-        """Return the sum of the losses and that of the weights; write the gradients' sum to out.
+    ) -> dptrain.Sums:
+        """Return the sums of losses and of weights, and write that of the gradients to out.
 
         The last argument makes random numbers for the shard, for a model that wants some.
         """
@@ -57,14 +57,14 @@ class SoftmaxRegression:
         scores: Floats = x @ params.reshape(self.shape)
         return scores
 
-    def loss_sum(self, outputs: Floats, y: NDArray[Any], weights: Weights) -> tuple[float, float]:
-        """Return the sum of -log softmax(outputs)[y] over the examples, and that of the weights."""
+    def loss_sum(self, outputs: Floats, y: NDArray[Any], weights: Weights) -> dptrain.Sums:
+        """Return the sums of -log softmax(outputs)[y], of weights, and of what is said rightly."""
         shifted = outputs - outputs.max(axis=1, keepdims=True)
         log_sums = np.log(np.exp(shifted).sum(axis=1))
         losses = log_sums - shifted[np.arange(len(y)), y]
-        if weights is None:  # then each example counts 1
-            return float(losses.sum()), float(len(y))
-        return float(losses @ weights), float(weights.sum())
+        each = np.ones(len(y)) if weights is None else weights
+        right = outputs.argmax(axis=1) == y
+        return dptrain.Sums(float(losses @ each), float(each.sum()), float(right @ each))
 
 
 def main() -> None:

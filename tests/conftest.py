@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from dptrain import MLP, Data, DataConfig, ModelConfig, Param, TrainConfig, World
+from dptrain.arrays import Sums
 from dptrain.run.fit import fit
 from dptrain.run.ready import load, mlp_for
 from dptrain.run.trained import Trained
@@ -67,7 +68,7 @@ class RunningMean(MLP):
 
     def loss_and_grad_sum(
         self, params: Any, x: Any, y: Any, weights: Any, out: Any, rng: Any
-    ) -> tuple[float, float]:
+    ) -> Sums:
         """Write the new mean, times the weight sum, where the gradient of the mean would be."""
         sums = super().loss_and_grad_sum(params, x, y, weights, out, rng)
         n = self.sizes[0]

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 import dptrain
 from dptrain import guard
 from dptrain import launch as launches
+from dptrain.arrays import Sums
 from dptrain.cli.main import main as command_line
 from dptrain.record import checkpoint
 from dptrain.run import fit
@@ -63,7 +64,7 @@ class Disturbance:
         self.happen("start")
         return self.initial_params(rng)
 
-    def disturbed_loss_and_grad_sum(self, params: Floats, *args: Any) -> tuple[float, float]:
+    def disturbed_loss_and_grad_sum(self, params: Floats, *args: Any) -> Sums:
         self.shards_seen += 1
         if self.shards_seen == STEP:
             self.happen("step", params)

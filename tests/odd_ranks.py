@@ -193,7 +193,7 @@ def job(odd: int, how: str, moment: str) -> None:
     class Odd(dptrain.MLP):
         steps = 0
 
-        def loss_and_grad_sum(self, *args: Any) -> tuple[float, float]:
+        def loss_and_grad_sum(self, *args: Any) -> dptrain.Sums:
             self.steps += 1
             if self.steps == 3:
                 at("step")

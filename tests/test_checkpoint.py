@@ -301,7 +301,7 @@ def test_a_run_goes_on_from_its_newest_checkpoint(
     assert bytes_of(out) == expected
 
 
-STATE = State(1, 1, 1, 0, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, {"train_loss": 0.5}).plain()
+STATE = State(1, 1, 1, 0, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, {"train_loss": 0.5}).plain()
 
 
 @pytest.mark.parametrize("name", STATE)

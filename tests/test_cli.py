@@ -136,10 +136,28 @@ def test_a_line_of_an_epoch_fits(width: int) -> None:
     line = fitted(values, "step 45000/45000  ", "23 min 20 s", width)
     assert len(line) <= width
     assert line.startswith("epoch 300" if width < 120 else "step 45000/45000  epoch 300")
-    assert "0.01235, valid" in line
+    assert "0.01235, valid" in line  # a loss of both, whatever is cut
     assert "rmse 0.1234" in line
     ends = {60: "rmse 0.1234", 80: "rmse 0.1234  23 min 20 s", 120: "23 min 20 s left"}
     assert line.endswith(ends[width])
+
+
+@pytest.mark.parametrize(
+    ("width", "line"),
+    [
+        (60, "epoch 3  loss 0.012, valid 0.34, accuracy 0.9"),
+        (80, "epoch 3  loss 0.012, accuracy 0.975, valid 0.34, accuracy 0.9  12 s"),
+        (
+            99,
+            "epoch 3  train loss 0.012, accuracy 0.975, "
+            "validation loss 0.34, accuracy 0.9  12 s left",
+        ),
+    ],
+)
+def test_train_accuracy_stands_beside_train_loss(width: int, line: str) -> None:
+    values = {"epoch": 3, "train_loss": 0.012, "train_accuracy": 0.975, "validation_loss": 0.34,
+              "validation_accuracy": 0.9}  # fmt: skip
+    assert fitted(values, "step 450/4500  ", "12 s", width) == line
 
 
 def test_of_hundreds_of_epochs_some_get_a_line() -> None:
@@ -264,7 +282,7 @@ def test_names_beyond_the_encoding_are_shown_and_data_is_written_as_in_a_file(
     done = in_shell("dptrain predict run d.csv", tmp_path, **ascii_only)
     assert set(done.stdout.decode().split()) == {"prediction", "é", "ü"}, done.stderr
     done = in_shell("dptrain plot run --out é.png", tmp_path, **ascii_only)
-    assert b"wrote \\xe9.png: loss, learning rate, " in done.stderr
+    assert b"wrote \\xe9.png: loss, accuracy, learning rate, " in done.stderr
 
 
 RAISES = """

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from dptrain import Param
+from dptrain.arrays import Sums
 from dptrain.config import Task
 from dptrain.data.encode import Encoding
 from dptrain.data.feed import BLOCK, Rows
@@ -36,15 +37,15 @@ class Passing:
     def initial_params(self, rng: np.random.Generator) -> Array:  # noqa: ARG002 (the protocol's)
         return np.zeros(1)
 
-    def loss_and_grad_sum(self, *_: Any) -> tuple[float, float]:
+    def loss_and_grad_sum(self, *_: Any) -> Sums:
         raise NotImplementedError
 
     def outputs(self, params: Array, x: Array) -> Array:  # noqa: ARG002 (the protocol's)
         return x
 
-    def loss_sum(self, outputs: Array, y: Array, weights: Any) -> tuple[float, float]:  # noqa: ARG002
+    def loss_sum(self, outputs: Array, y: Array, weights: Any) -> Sums:  # noqa: ARG002
         errors = np.abs(outputs.sum(axis=1) - y.reshape(len(y), -1).sum(axis=1))
-        return float(errors.sum()), float(len(y))
+        return Sums(float(errors.sum()), float(len(y)))
 
 
 def rows_of(task: Task, x: Array, y: Array, chosen: Array | None = None) -> Rows:

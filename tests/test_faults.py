@@ -35,6 +35,7 @@ from conftest import (
 )
 
 from dptrain import InputError
+from dptrain.arrays import Sums
 from dptrain.record import checkpoint, rundir, writer
 from dptrain.run import control, resume
 from dptrain.run.fit import fit
@@ -577,7 +578,7 @@ def meddled(data: Path, run: Path, step: int, meddle: Callable[[Path], object]) 
     model = mlp_for(loaded, HIDDEN)
     compute, calls = model.loss_and_grad_sum, 0
 
-    def meddling(*args: Any) -> tuple[float, float]:
+    def meddling(*args: Any) -> Sums:
         nonlocal calls
         calls += 1
         if calls == (step - 1) * 4 + 1:  # four shards a step

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 import dptrain
 from dptrain import DataConfig, InputError, ModelConfig, Param, TrainConfig, Trained, World
+from dptrain.arrays import Sums
 from dptrain.config import Activation, Loss, Rule, Task
 from dptrain.data.encode import Encoding
 from dptrain.data.feed import Rows
@@ -370,17 +371,17 @@ class Held:
     def initial_params(self, rng: np.random.Generator) -> Any:  # noqa: ARG002
         return np.zeros(1)
 
-    def loss_and_grad_sum(self, *args: Any) -> tuple[float, float]:
+    def loss_and_grad_sum(self, *args: Any) -> Sums:
         self._hold()
         args[4][:] = 0
-        return 0.0, float(len(args[1]))
+        return Sums(0.0, float(len(args[1])))
 
     def outputs(self, params: Any, x: Any) -> Any:  # noqa: ARG002
         self._hold()
         return np.zeros((len(x), OUTPUTS))
 
-    def loss_sum(self, outputs: Any, y: Any, weights: Any) -> tuple[float, float]:  # noqa: ARG002
-        return 0.0, float(len(outputs))
+    def loss_sum(self, outputs: Any, y: Any, weights: Any) -> Sums:  # noqa: ARG002
+        return Sums(0.0, float(len(outputs)))
 
 
 @pytest.fixture

@@ -563,9 +563,9 @@ from dptrain import MLP, InputError, TrainConfig
 
 class Model(MLP):
     def loss_and_grad_sum(self, *args):
-        loss_sum, weight_sum = super().loss_and_grad_sum(*args)
+        loss_sum, weight_sum, _ = super().loss_and_grad_sum(*args)
         FAULT
-        return loss_sum, weight_sum
+        return dptrain.Sums(loss_sum, weight_sum)
 
 
 rank = dptrain.connect().rank

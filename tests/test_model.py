@@ -25,6 +25,7 @@ from dptrain.model.losses import LOSSES, SmoothedCrossEntropy
 from dptrain.model.mlp import MLP
 from dptrain.order import Batch
 from dptrain.reduce.tree import tree_sum
+from dptrain.train.evaluate import predicted_classes
 from dptrain.words import InputError
 from dptrain.world import cut
 
@@ -344,7 +345,7 @@ def test_loss_equals_its_naive_formula(
     rng = np.random.default_rng(seed)
     z, y = rng.normal(0, scale, (m, outputs)).astype(dtype), targets(rng, m)
     expected = float(ORACLE_LOSSES[loss](z.astype(np.float64), y))
-    found = LOSSES[loss].loss_sum(z, y)
+    found = LOSSES[loss].sums(z, y).loss
     assert isinstance(found, float)
     tolerance = 1e-12 if dtype == "float64" else 1e-5
     assert found == pytest.approx(expected, rel=tolerance, abs=tolerance)
@@ -359,12 +360,31 @@ def test_loss_alone_equals_the_loss_with_the_delta_and_leaves_its_input(
     rng = np.random.default_rng(0)
     z, y = rng.normal(0, 3, (7, outputs)).astype(dtype), targets(rng, 7)
     before, targets_before, delta = z.tobytes(), y.tobytes(), z.copy()
-    alone = LOSSES[loss].loss_sum(z, y)
+    alone = LOSSES[loss].sums(z, y)
     assert z.tobytes() == before
-    assert LOSSES[loss].loss_sum_and_delta(delta, y, np.empty_like(z)) == alone
+    assert LOSSES[loss].sums_and_delta(delta, y, np.empty_like(z)) == alone
     assert delta.dtype == dtype
     assert delta.tobytes() != before
     assert y.tobytes() == targets_before
+
+
+@both_dtypes
+@pytest.mark.parametrize("weights", [None, np.array([1, 2, 0, 4.0])])
+def test_what_is_right_is_counted_as_an_evaluation_does(
+    dtype: DType, weights: NDArray[Any] | None
+) -> None:
+    """Of equal scores the first is said, and 0 is no more than 0."""
+    z = np.array([[2, 2, 1], [2, 2, 1], [0, 0, 0], [-5, 0, 3]]).astype(dtype)
+    classes, each = np.array([0, 1, 1, 2]), np.ones(4) if weights is None else weights
+    hits = predicted_classes(z) == classes
+    assert hits.tolist() == [True, False, False, True]
+    for loss in (LOSSES["cross-entropy"], SmoothedCrossEntropy(0.1)):
+        assert loss.sums(z, classes, weights)[1:] == (each.sum(), each @ hits)
+    labels = np.array([[1, 1, 1], [1, 1, 0], [0, 0, 0], [0, 0, 1]])
+    found = LOSSES["binary-cross-entropy"].sums(z, labels, weights)
+    assert found.right == each @ [True, False, True, True]
+    for name in ("mean-squared-error", "huber"):
+        assert math.isnan(LOSSES[name].sums(z, labels, weights).right)
 
 
 @every_problem
@@ -384,7 +404,7 @@ def test_an_example_that_weighs_two_counts_as_two_and_none_as_none(
     np.testing.assert_allclose(outs[0], outs[1], rtol=tolerance, atol=tolerance)
     alone = model.loss_and_grad_sum(params, x, y, None, outs[0], np.random.default_rng)
     same = model.loss_and_grad_sum(params, x, y, np.ones(4), outs[1], np.random.default_rng)
-    assert alone == pytest.approx(same, rel=tolerance)
+    assert alone == pytest.approx(same, rel=tolerance, nan_ok=True)
     np.testing.assert_array_equal(outs[0], outs[1])
 
 
@@ -411,8 +431,8 @@ def test_loss_of_huge_outputs_is_finite_and_right(
     dtype: DType,
 ) -> None:
     outputs = np.array(z, dtype)
-    assert LOSSES[loss].loss_sum(outputs, np.array(y)) == pytest.approx(expected, rel=1e-6)
-    LOSSES[loss].loss_sum_and_delta(outputs, np.array(y), np.empty_like(outputs))
+    assert LOSSES[loss].sums(outputs, np.array(y)).loss == pytest.approx(expected, rel=1e-6)
+    LOSSES[loss].sums_and_delta(outputs, np.array(y), np.empty_like(outputs))
     np.testing.assert_allclose(outputs, delta, rtol=1e-6)
 
 
@@ -434,9 +454,9 @@ def test_smoothed_labels_are_cross_entropy_with_targets_that_all_classes_share(
     logs = exact - exact.max(axis=1, keepdims=True)
     logs -= np.log(np.exp(logs).sum(axis=1, keepdims=True))
     delta = z.copy()
-    found = SmoothedCrossEntropy(smoothing).loss_sum_and_delta(delta, y, np.empty_like(z), weights)
+    sums = SmoothedCrossEntropy(smoothing).sums_and_delta(delta, y, np.empty_like(z), weights)
     tolerance = 1e-12 if dtype == "float64" else 1e-5
-    assert found == pytest.approx(-(targets * logs).sum(axis=1) @ each, rel=tolerance)
+    assert sums.loss == pytest.approx(-(targets * logs).sum(axis=1) @ each, rel=tolerance)
     expected = (np.exp(logs) - targets) * each[:, None]
     np.testing.assert_allclose(delta, expected, rtol=0, atol=tolerance)
 
@@ -469,9 +489,9 @@ def test_labels_that_are_no_classes_are_not_smoothed(mistake: Mistake) -> None:
 def test_huber_is_square_inside_and_straight_outside() -> None:
     z = np.array([[0.5], [1.0], [-3.0]])
     y = np.zeros(3)
-    each = [LOSSES["huber"].loss_sum(z[[i]], y[[i]]) for i in range(3)]
+    each = [LOSSES["huber"].sums(z[[i]], y[[i]]).loss for i in range(3)]
     assert each == [0.125, 0.5, 2.5]
-    LOSSES["huber"].loss_sum_and_delta(z, y, np.empty_like(z))
+    LOSSES["huber"].sums_and_delta(z, y, np.empty_like(z))
     assert z.ravel().tolist() == [0.5, 1, -1]
 
 

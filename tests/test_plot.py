@@ -256,6 +256,6 @@ def test_what_train_writes_can_be_drawn_under_mpirun(quick: Start, tmp_path: Pat
     assert quick("--out", "runs/a", "--quiet", *args).status == 0
     done = quick("plot", "runs/a", "--x", "examples", ranks=2)
     assert (done.status, done.stdout) == (0, "")
-    panels = "loss, validation accuracy, learning rate, gradient norm"
+    panels = "loss, accuracy, learning rate, gradient norm"
     assert f"dptrain: wrote curves.png: {panels}, " in done.stderr
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")

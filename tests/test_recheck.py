@@ -10,6 +10,7 @@ import pytest
 from conftest import start
 from faulty import EVERY, Kind
 
+from dptrain.arrays import Sums
 from dptrain.order import Batch
 from dptrain.train.recheck import Result, choose, verdict
 
@@ -62,7 +63,7 @@ def test_every_shard_that_has_examples_and_every_rank_has_its_turn() -> None:
 
 
 def result(rank: int, kind: str) -> Result:
-    return Result(rank, (1.0, 2.0), np.array([0.0, 5.0, -float(kind == "b")], np.float32))
+    return Result(rank, Sums(1.0, 2.0), np.array([0.0, 5.0, -float(kind == "b")], np.float32))
 
 
 @pytest.mark.parametrize(

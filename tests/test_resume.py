@@ -14,6 +14,7 @@ from conftest import Start
 
 import dptrain
 from dptrain import MLP, Data, DataConfig, InputError, ModelConfig, Param, TrainConfig, World
+from dptrain.arrays import Sums
 from dptrain.checked import option_name
 from dptrain.level import in_use
 from dptrain.model import described
@@ -478,16 +479,16 @@ def test_a_run_without_its_settings_goes_on(run: Path, tmp_path: Path, quick: St
 class Own(MLP):
     """A model of one's own that no settings make."""
 
-    def loss_sum(self, *args: Any) -> tuple[float, float]:
+    def loss_sum(self, *args: Any) -> Sums:
         return super().loss_sum(*args)
 
 
 class Other(MLP):
     """Another one, with as many parameters."""
 
-    def loss_sum(self, *args: Any) -> tuple[float, float]:
+    def loss_sum(self, *args: Any) -> Sums:
         found = super().loss_sum(*args)
-        return 2 * found[0], found[1]
+        return Sums(2 * found.loss, found.weight)
 
 
 class Plain:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from conftest import CONFIG, NUM_STEPS, bytes_of, train, wait_until, write_data
 
+from dptrain.arrays import Sums
 from dptrain.guard import GUARD
 from dptrain.plot.metrics import read_runs
 from dptrain.record import checkpoint, writer
@@ -91,7 +92,7 @@ def test_an_epoch_that_a_signal_interrupts_has_all_of_its_seconds(
     train(data, whole, batch_size=30, checkpoint_every="60 seconds")
     compute, shards = loop.shard_loss_and_grad_sum, itertools.count()
 
-    def interrupted(*args: Any, **options: Any) -> tuple[float, float]:
+    def interrupted(*args: Any, **options: Any) -> Sums:
         if next(shards) == 20:
             signal.raise_signal(signal.SIGTERM)
             wait_until(lambda: bool(GUARD.asked))  # another thread hears it

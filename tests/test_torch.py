@@ -3,6 +3,7 @@
 import copy
 import importlib
 import json
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -33,11 +34,11 @@ def no_rng() -> np.random.Generator:
 
 def sums(
     model: Any, x: Any, y: Any, weights: Any = None, params: Any = None
-) -> tuple[float, float, Any]:
-    """Return a shard's loss and weight sums, and its gradient."""
+) -> tuple[dptrain.Sums, Any]:
+    """Return a shard's sums, and its gradient."""
     params = model.initial_params(no_rng()) if params is None else params
     out = np.full_like(params, np.nan)
-    return *model.loss_and_grad_sum(params, x, y, weights, out, no_rng), out
+    return model.loss_and_grad_sum(params, x, y, weights, out, no_rng), out
 
 
 def digits(num: int, dtype: str = "float64") -> tuple[Any, Any]:
@@ -62,10 +63,10 @@ def check_sums(own: Any, model: Any, order: Any, params: Any) -> None:
     """Check that two models make the same of examples, with weights and without."""
     x, y = digits(37)
     for weights in (None, np.linspace(0, 2, 37)):
-        loss, weight, gradient = sums(own, x, y, weights, params)
-        found = sums(model, x, y, weights, params[order])
-        assert found[:2] == pytest.approx((loss, weight), rel=1e-14)
-        np.testing.assert_allclose(found[2], gradient[order], rtol=0, atol=1e-12)
+        wanted, gradient = sums(own, x, y, weights, params)
+        found, theirs = sums(model, x, y, weights, params[order])
+        assert found == pytest.approx(wanted, rel=1e-14)
+        np.testing.assert_allclose(theirs, gradient[order], rtol=0, atol=1e-12)
 
 
 def test_gradients_are_those_of_the_numpy_perceptron(pair: tuple[Any, Any, Any]) -> None:
@@ -84,7 +85,8 @@ def test_labels_are_smoothed_in_training_as_pytorch_does_it(pair: tuple[Any, Any
     expected = functional.cross_entropy(
         torch.tensor(outputs), torch.tensor(y), reduction="sum", label_smoothing=0.2
     )
-    assert sums(model, x, y, None, params[order])[0] == pytest.approx(float(expected), rel=1e-13)
+    found, _ = sums(model, x, y, None, params[order])
+    assert found.loss == pytest.approx(float(expected), rel=1e-13)
     assert model.loss_sum(outputs, y, None) == plain.loss_sum(outputs, y, None)
     assert model.spec() != plain.spec()
     with pytest.raises(InputError, match="and the model has a loss of its own: have that smooth"):
@@ -116,16 +118,20 @@ def test_a_masked_loss_is_divided_once_by_all_that_counts(tmp_path: Path) -> Non
     net.train = lambda _: net
     model = TorchModel(net, masked_loss)
     x, y = data.train.gather(slice(0, 60), model)
-    parts = [sums(model, x[part], y[part]) for part in (slice(0, 7), slice(7, 21), slice(21, 60))]
-    gradient = sum(part[2] for part in parts) / sum(part[1] for part in parts)
+    slices = slice(0, 7), slice(7, 21), slice(21, 60)
+    parts = [sums(model, x[part], y[part]) for part in slices]
+    total_weight = sum(found.weight for found, _ in parts)
+    gradient = sum(part for _, part in parts) / total_weight
     places = torch.from_numpy(y).long()
     logits = net(torch.from_numpy(x)).movedim(2, 1)
     loss = functional.cross_entropy(logits, places.masked_fill(places < 0, -100))
     wanted = torch.autograd.grad(loss, list(net.parameters()))
     reference = np.concatenate([part.numpy().ravel() for part in wanted])
-    assert sum(p[0] for p in parts) / sum(p[1] for p in parts) == pytest.approx(loss.item(), 1e-13)
+    total_loss = sum(found.loss for found, _ in parts)
+    assert total_loss / total_weight == pytest.approx(loss.item(), 1e-13)
+    assert math.isnan(parts[0][0].right)  # a loss of one's own: nobody knows what is right
     np.testing.assert_allclose(gradient, reference, rtol=0, atol=1e-12)
-    mean_of_means = sum(part[2] / part[1] for part in parts) / 3
+    mean_of_means = sum(part / found.weight for found, part in parts) / 3
     assert np.abs(mean_of_means - reference).max() > 1e-4
 
 
@@ -136,7 +142,7 @@ def test_terms_and_the_weights_of_their_examples_multiply() -> None:
     net = nn.Linear(3, 2, bias=False).double()
     x, y = np.random.default_rng(0).standard_normal((4, 3)), np.arange(4)
     weights = np.array([1.0, 0.5, 2.0, 0.0])
-    loss_sum, weight_sum, gradient = sums(TorchModel(net, loss), x, y, weights)
+    (loss_sum, weight_sum, _), gradient = sums(TorchModel(net, loss), x, y, weights)
     row = net.weight.detach().numpy()[0]
     assert weight_sum == 3.5
     assert loss_sum == pytest.approx((x @ row) @ (y * weights))
@@ -205,7 +211,7 @@ def test_tied_arrays_count_once_and_unused_ones_get_zeros() -> None:
         "fixed", "first.weight", "second.bias", "unused.weight", "unused.bias",
     ]  # fmt: skip
     assert [param.kind for param in model.layout][1:3] == ["weight", "bias"]
-    gradient = sums(model, *digits(5, "float32"))[2]
+    gradient = sums(model, *digits(5, "float32"))[1]
     parts = dptrain.arrays.views(model.layout, gradient)
     assert not parts["fixed"].any()
     assert not parts["unused.weight"].any()
@@ -268,7 +274,7 @@ def test_a_shard_holds_its_weight_times_its_updated_statistics() -> None:
     x, y = digits(20)
     params = model.initial_params(no_rng())
     before = params.copy()
-    _, weight, gradient = sums(model, x, y, np.full(20, 0.5), params)
+    (_, weight, _), gradient = sums(model, x, y, np.full(20, 0.5), params)
     own(torch.from_numpy(x))
     parts = dptrain.arrays.views(model.layout, gradient)
     for name in ("running_mean", "running_var"):
@@ -364,7 +370,7 @@ def test_the_usual_losses_are_those_of_the_numpy_perceptron() -> None:
         model = TorchModel(nn.Linear(1, width).double())
         model.check(task, 1, width, 2 if task == "classification" else 0)
         wanted = dptrain.MLP([1, width], loss=kind, dtype="float64").loss_sum(z, y, None)
-        assert model.loss_sum(z, y, None) == pytest.approx(wanted, rel=1e-14)
+        assert model.loss_sum(z, y, None)[:2] == pytest.approx(wanted[:2], rel=1e-14)
 
 
 def test_a_run_is_stored_and_known_again(tmp_path: Path) -> None:

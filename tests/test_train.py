@@ -13,7 +13,7 @@ import pytest
 from conftest import ALONE, CONFIG, HIDDEN, bytes_of, load_once, metrics_of, train, write_data
 
 import dptrain
-from dptrain import TrainConfig
+from dptrain import DataConfig, TrainConfig
 from dptrain.guard import Ask
 from dptrain.record import checkpoint, receipt
 from dptrain.record.receipt import Receipt
@@ -147,6 +147,24 @@ def test_the_lines_of_metrics_count_steps_epochs_and_examples(data: Path, tmp_pa
     for *lines, end in (found[:4], found[4:]):
         losses, sizes = [line["loss"] for line in lines], [100, 100, 40][: len(lines)]
         assert end["train_loss"] == pytest.approx(np.average(losses, weights=sizes), rel=1e-12)
+
+
+@pytest.mark.parametrize("class_weight", ["none", "balanced"])
+def test_train_accuracy_is_that_of_the_rows_by_what_they_weigh(
+    data: Path, class_weight: Any
+) -> None:
+    """Of steps too small to be seen; the last minibatch of the epoch is smaller."""
+    loaded = load(data, DataConfig(validation=0.2, class_weight=class_weight), world=ALONE)
+    model = mlp_for(loaded, replace(HIDDEN, activation="tanh", label_smoothing=0.1))
+    config = TrainConfig(optimizer="sgd", learning_rate=1e-30, epochs=2, batch_size=100, shards=3)
+    trained = fit(model, loaded, config, world=ALONE)
+    x, y = loaded.train.gather(slice(None), model)
+    hits = model.outputs(trained.params, x).argmax(axis=1) == y
+    recalls = [hits[y == k].mean() for k in range(3)]
+    each = np.mean(recalls) if class_weight == "balanced" else hits.mean()
+    for metrics in (*trained.history, trained.summary.metrics):
+        assert metrics["train_accuracy"] == pytest.approx(each, rel=1e-14)
+    assert 0.1 < each < 0.9
 
 
 def test_the_receipt_hashes_the_parameters_where_an_epoch_ends_too(

@@ -31,7 +31,7 @@ class Scaled(SoftmaxRegression):
 
     def loss_and_grad_sum(
         self, params: Any, x: Any, y: Any, weights: Any, out: Any, _: Any
-    ) -> tuple[float, float]:
+    ) -> dptrain.Sums:
         self._calls += 1
         plain = super().outputs(params[:-10], x)
         scores = plain * params[-10:]
@@ -41,12 +41,10 @@ class Scaled(SoftmaxRegression):
         out[:-10] = (x.T @ (delta * params[-10:])).ravel()
         if self.fault != "unwritten":
             out[-10:] = (delta * plain).sum(axis=0)
-        loss, weight = self.loss_sum(scores, y, weights)
+        loss, weight, _ = self.loss_sum(scores, y, weights)
         return self.spoil(params, x, out, loss, weight)
 
-    def spoil(
-        self, params: Any, x: Any, out: Any, loss: float, weight: float
-    ) -> tuple[float, float]:
+    def spoil(self, params: Any, x: Any, out: Any, loss: float, weight: float) -> dptrain.Sums:
         if self.fault == "mean":
             out /= len(x)
             loss /= len(x)
@@ -64,7 +62,7 @@ class Scaled(SoftmaxRegression):
             out[-1] = np.nextafter(out[-1], (-1) ** self._calls * np.inf)
         if self.fault == "loss":
             loss += self._calls
-        return loss, weight
+        return dptrain.Sums(loss, weight)
 
 
 @pytest.mark.parametrize(

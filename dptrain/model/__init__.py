@@ -11,14 +11,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dptrain.arrays import Array, Categories, Floats, Layout, Weights
+from dptrain.arrays import Array, Categories, Floats, Layout, Sums, Weights
 from dptrain.checked import Plain
 from dptrain.config import ModelFile, Task
 from dptrain.words import InputError, is_text
-
-Sums = tuple[float, float]
-"""A loss, summed over examples each times its weight; and the sum of these weights."""
-
 
 MakeGenerator = Callable[[], np.random.Generator]
 """Makes a generator of random numbers, always the same ones."""
@@ -69,7 +65,7 @@ class Model(Protocol):
         rng: MakeGenerator,
         /,
     ) -> Sums:
-        """Return a shard's loss sum and weight sum, and write the gradient of the former to `out`.
+        """Return a shard's sums, and write the gradient of its loss sum to `out`.
 
         Parameters
         ----------
@@ -92,7 +88,7 @@ class Model(Protocol):
         """Return what the loss takes (scores or values), shape [m] or [m, outputs]."""
 
     def loss_sum(self, outputs: Floats, y: Array, weights: Weights) -> Sums:
-        """Return the loss sum of `outputs` and the weight sum; see `loss_and_grad_sum`."""
+        """Return the sums of what has these outputs; see `loss_and_grad_sum`."""
 
 
 def weight_sum(weights: Weights, num_examples: int) -> float:

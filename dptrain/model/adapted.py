@@ -6,11 +6,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from dptrain.arrays import Array, Floats
+from dptrain.arrays import Array, Floats, Sums, Weights
 from dptrain.checked import Plain
 from dptrain.config import ModelConfig, Task
-from dptrain.model import Sums
-from dptrain.model.losses import LOSSES
+from dptrain.model.losses import LOSSES, LossFunction
 from dptrain.model.memory import keep_memory
 from dptrain.model.own_code import name_of, sources_of, takes_reduction, users_code
 from dptrain.words import InputError
@@ -71,11 +70,11 @@ class Adapted:
             return np.asarray(self._transform(x, rng))  # type: ignore[misc]
 
     @property
-    def metric_sums(self) -> Callable[[Floats, Array], dict[str, Sums]] | None:
+    def metric_sums(self) -> Callable[[Floats, Array], dict[str, tuple[float, float]]] | None:
         """Sums for metrics of one's own, in place of the task's; see `Model`."""
         return None if self.metrics is None else self._metric_sums
 
-    def _metric_sums(self, outputs: Floats, y: Array) -> dict[str, Sums]:
+    def _metric_sums(self, outputs: Floats, y: Array) -> dict[str, tuple[float, float]]:
         with users_code():
             found = self.metrics(self._array(outputs), self._array(y))  # type: ignore[misc]
             pairs = {k: v if isinstance(v, tuple) else (v, len(y)) for k, v in found.items()}
@@ -83,8 +82,19 @@ class Adapted:
 
     def probabilities(self, outputs: Floats) -> Floats:
         """Return probabilities [m, classes] or [m, labels]: softmax's or the sigmoid's."""
+        return self._like(outputs).probabilities(outputs)
+
+    def _like(self, outputs: Any) -> LossFunction:
+        """Return which of dptrain's losses takes such outputs of classes or labels."""
         one = self._task != "classification" or outputs.ndim == 1 or outputs.shape[1] == 1
-        return LOSSES["binary-cross-entropy" if one else "cross-entropy"].probabilities(outputs)
+        return LOSSES["binary-cross-entropy" if one else "cross-entropy"]
+
+    def _right_sum(self, outputs: Any, y: Array, weights: Weights) -> float:
+        """Return what examples weigh that are said rightly; NaN with a loss of one's own."""
+        if self.loss is not None or self._task == "regression":
+            return math.nan
+        scores = np.asarray(outputs)
+        return self._like(scores).right_sum(scores.reshape(len(y), -1), y, weights)
 
     def sources(self) -> list[str]:
         """Return the text of each file that the model is made of, libraries aside."""
@@ -176,13 +186,13 @@ class Adapted:
             )
 
 
-def sums(losses: Any, counts: Any) -> Sums:
+def sums(losses: Any, counts: Any, right: float = math.nan) -> Sums:
     """Return the sum of losses, each times what it counts, and the sum of the latter."""
     found = np.asarray(losses).astype(np.float64, copy=False)
     if counts is None:
-        return float(found.sum()), float(found.size)
+        return Sums(float(found.sum()), float(found.size), right)
     weights = np.asarray(counts).astype(np.float64, copy=False)
-    return float((found * weights).sum()), float(weights.sum())
+    return Sums(float((found * weights).sum()), float(weights.sum()), right)
 
 
 def one_kind(kinds: Mapping[str, str], how: str = "") -> np.dtype[Any]:

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.arrays import Array, Floats, Kind, Param, Weights
-from dptrain.model import MakeGenerator, Sums
+from dptrain.arrays import Array, Floats, Kind, Param, Sums, Weights
+from dptrain.model import MakeGenerator
 from dptrain.model.adapted import Adapted, check_rows, one_kind, sums
 from dptrain.model.own_code import missing, one_thread, users_code
 from dptrain.words import InputError
@@ -99,12 +99,14 @@ class JaxModel(Adapted):
         out: Floats,
         rng: MakeGenerator,
     ) -> Sums:
-        """Return a shard's loss and weight sums, and write the gradient's to `out`; see `Model`."""
+        """Return a shard's sums, and write the gradient's to `out`; see `Model`."""
         seed = _seed(rng()) if self._random else np.zeros(2, np.uint32)
         with users_code():
-            (_, found), gradient = self._gradient(params, x, y, self._weights(weights), seed)
+            (_, (outputs, losses, counts)), gradient = self._gradient(
+                params, x, y, self._weights(weights), seed
+            )
             out[:] = gradient
-        return sums(*found)
+        return sums(losses, counts, self._right_sum(outputs, y, weights))
 
     def forget(self) -> None:
         """Have the gradient traced anew: a random number of NumPy's would be another one then."""
@@ -116,7 +118,7 @@ class JaxModel(Adapted):
             return np.array(self._forward(params, x))
 
     def loss_sum(self, outputs: Floats, y: Array, weights: Weights) -> Sums:
-        """Return the loss sum of outputs, and the weight sum; see `Model`."""
+        """Return the sums of what has these outputs; see `Model`."""
         with users_code():
             return sums(*self._losses_of(outputs, y, self._weights(weights)))
 
@@ -128,11 +130,11 @@ class JaxModel(Adapted):
         return self._init, self._apply
 
     def _total(self, params: Any, x: Any, y: Any, weights: Any, seed: Any) -> Any:
-        """Return what the gradient is of; and the losses, and what each counts."""
+        """Return what the gradient is of; and the outputs, the losses, and what each counts."""
         key = jax.random.wrap_key_data(seed) if self._random else None
         outputs = self._outputs(params, x, key)
         losses, counts = self._losses(outputs, y, weights, self.label_smoothing)
-        return (losses if counts is None else losses * counts).sum(), (losses, counts)
+        return (losses if counts is None else losses * counts).sum(), (outputs, losses, counts)
 
     def _outputs(self, params: Any, x: Any, key: Any) -> Any:
         """Return what `apply` makes of a flat vector and inputs, a row for each."""

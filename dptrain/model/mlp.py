@@ -8,10 +8,10 @@ from dataclasses import asdict
 
 import numpy as np
 
-from dptrain.arrays import Array, Categories, Floats, Param, Weights, num_params
+from dptrain.arrays import Array, Categories, Floats, Param, Sums, Weights, num_params
 from dptrain.checked import Plain
 from dptrain.config import Activation, DType, Init, Loss, LossChoice, ModelConfig, Task
-from dptrain.model import MakeGenerator, Sums, weight_sum
+from dptrain.model import MakeGenerator
 from dptrain.model.activations import ACTIVATIONS
 from dptrain.model.embedding import Embedding
 from dptrain.model.losses import LOSSES, SmoothedCrossEntropy
@@ -125,7 +125,7 @@ class MLP:
         out: Floats,
         rng: MakeGenerator,
     ) -> Sums:
-        """Return the shard's loss and weight sums, write the gradient's to `out`; see `Model`.
+        """Return the shard's sums, and write the gradient's to `out`; see `Model`.
 
         The sum over examples is inside the product a.T @ delta: row i of `a` and of `delta` belong
         to example i, and nothing else is added across examples.
@@ -135,7 +135,7 @@ class MLP:
         codes, x = x, self._looked_up(params, x, memory)
         self._forward(layers, x, memory, rng)
         delta = memory.units[-1]
-        loss_sum = self._training_loss.loss_sum_and_delta(delta, y, memory.slopes[-1], weights)
+        sums = self._training_loss.sums_and_delta(delta, y, memory.slopes[-1], weights)
         for number in range(len(layers) - 1, -1, -1):
             below = memory.units[number - 1] if number > 0 else x
             weight_grad, bias_grad = gradients[number]
@@ -149,7 +149,7 @@ class MLP:
         if self.categories:
             self._embedding.add_up(codes, delta, layers[0][0], out)
         self._spare.append(held)
-        return loss_sum, weight_sum(weights, len(x))
+        return sums
 
     def outputs(self, params: Floats, x: Array) -> Floats:
         """Return the outputs [m, outputs] before softmax or sigmoid; see `Model`."""
@@ -161,8 +161,8 @@ class MLP:
         return found
 
     def loss_sum(self, outputs: Floats, y: Array, weights: Weights) -> Sums:
-        """Return the loss summed over examples, and their weights' sum; see `Model`."""
-        return LOSSES[self.loss].loss_sum(outputs, y, weights), weight_sum(weights, len(outputs))
+        """Return the examples' sums; see `Model`."""
+        return LOSSES[self.loss].sums(outputs, y, weights)
 
     def probabilities(self, outputs: Floats) -> Floats:
         """Return what outputs [m, outputs] mean: probabilities of classes or labels, or values."""

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from dptrain.arrays import Array, Floats, Param, Weights
-from dptrain.model import MakeGenerator, Sums
+from dptrain.arrays import Array, Floats, Param, Sums, Weights
+from dptrain.model import MakeGenerator
 from dptrain.model.adapted import Adapted, check_rows, sums
 from dptrain.model.own_code import users_code
 from dptrain.model.torch_module import is_statistic, kinds_in, type_of
@@ -90,23 +90,25 @@ class TorchModel(Adapted):
         out: Floats,
         rng: MakeGenerator,
     ) -> Sums:
-        """Return a shard's loss and weight sums, and write the gradient's to `out`; see `Model`."""
+        """Return a shard's sums, and write the gradient's to `out`; see `Model`."""
         seed = int(rng().bit_generator.random_raw())
         with self._computing(params, seed), torch.enable_grad():
             targets, each = self._array(y), self._array(weights)
-            losses, counts = self._losses(self._outputs(x), targets, each, self.label_smoothing)
+            outputs = self._outputs(x)
+            losses, counts = self._losses(outputs, targets, each, self.label_smoothing)
             if not losses.requires_grad:
                 raise InputError("the loss does not depend on any parameter that is trained")
             ones = torch.ones_like(losses) if counts is None else counts
             found = iter(torch.autograd.grad(losses, self._trained, ones, allow_unused=True))
-            loss_sum, weight_sum = sums(losses.detach(), counts)
+            right = self._right_sum(outputs.detach(), y, weights)
+            total = sums(losses.detach(), counts, right)
             for param, array, part in zip(self.layout, self._arrays, self._views(out), strict=True):
                 if param.kind == "statistic":
-                    torch.mul(array, weight_sum, out=part)
+                    torch.mul(array, total.weight, out=part)
                     continue
                 gradient = next(found) if array.requires_grad else None
                 part.zero_() if gradient is None else part.copy_(gradient)
-        return loss_sum, weight_sum
+        return total
 
     def outputs(self, params: Floats, x: Array) -> Floats:
         """Return the module's outputs in evaluation, shape [m, ...]; see `Model`."""
@@ -114,7 +116,7 @@ class TorchModel(Adapted):
             return np.asarray(self._outputs(x))
 
     def loss_sum(self, outputs: Floats, y: Array, weights: Weights) -> Sums:
-        """Return the loss sum of outputs, and the weight sum; see `Model`."""
+        """Return the sums of what has these outputs; see `Model`."""
         with settings(0), users_code(), torch.no_grad():
             return sums(*self._losses(self._array(outputs), self._array(y), self._array(weights)))
 

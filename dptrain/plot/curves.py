@@ -35,7 +35,7 @@ class Panel(NamedTuple):
 
 PANELS = (
     Panel("loss", "mean over examples", ("loss", "train_loss", "validation_loss"), "log"),
-    Panel("validation accuracy", "share of examples", ("validation_accuracy",), "plain"),
+    Panel("accuracy", "share of examples", ("train_accuracy", "validation_accuracy"), "plain"),
     Panel("validation label accuracy", "share of labels", ("validation_label_accuracy",), "plain"),
     Panel("validation RMSE", "unit of the target", ("validation_rmse",), "log"),
     Panel("validation MAE", "unit of the target", ("validation_mae",), "log"),
@@ -61,10 +61,11 @@ LOSSES = {
 LINES: dict[str, Any] = {
     "loss": {"linewidth": 0.8, "markersize": 3, "alpha": 0.5},
     "train_loss": {"linestyle": "--"},
+    "train_accuracy": {"linestyle": "--"},
 }
 """How the lines of some columns differ from the others'."""
 
-ALONE = {"loss": (ORANGE, "^"), "train_loss": (VERMILION, "s"), "validation": (BLUE, "o")}
+ALONE = {"loss": (ORANGE, "^"), "train_": (VERMILION, "s"), "validation": (BLUE, "o")}
 """Colour and marker where there is one run, by how the column begins; the rest is black."""
 
 COLORS = (BLUE, VERMILION, GREEN, PURPLE, SKY, ORANGE, BLACK)

@@ -12,8 +12,9 @@ from dptrain.record import rundir
 from dptrain.record.files import is_there, lock, names_in, open_plain, read_object
 from dptrain.words import InputError, nearest, shown
 
-BEST = {"train_loss": min, "validation_loss": min, "validation_accuracy": max,
-        "validation_label_accuracy": max, "validation_rmse": min, "validation_r2": max}  # fmt: skip
+BEST = {"train_loss": min, "train_accuracy": max, "validation_loss": min,
+        "validation_accuracy": max, "validation_label_accuracy": max,
+        "validation_rmse": min, "validation_r2": max}  # fmt: skip
 """The metrics that are told, and which of an epoch's is the best."""
 
 SIGNALS = ("SIG", "Ctrl-C")

@@ -53,23 +53,25 @@ MOST = 50
 
 def fitted(values: Mapping[str, float], step: str, left: str, width: int) -> str:
     """Return an epoch's line: as much of what it came to as there is room for."""
-    losses = [f"{k[:-5]} loss {v:.4g}" for k, v in values.items() if k.endswith("_loss")]
-    scores = measures({k: v for k, v in values.items() if "loss" not in k}, "validation_")
-    more = scores.split(", ") if scores else []
-    epoch, time_left, short = f"epoch {values['epoch']}", f"  {left} left", False
-    for cut in ("", *["more"] * (len(more) - 1), "step", "words", "time", "more"):
+    train, held_out = (measures(values, f"{k}_").split(", ") for k in ("train", "validation"))
+    time_left, short = f"  {left} left", False
+    for cut in ("", *["more"] * (len(held_out) - 2), "step", "words", "time", "train", "more"):
         if cut == "more":
-            del more[-1:]
+            del held_out[max(1, len(held_out) - 1) :]
         elif cut == "step":
             step = ""
         elif cut == "words":
             short, time_left = True, f"  {left}"
         elif cut == "time":
             time_left = ""
-        told = ", ".join([*losses, *more])
+        elif cut == "train":
+            del train[1:]
+        told = f"train {', '.join(train)}, validation {', '.join(held_out)}"
+        if not any(held_out):
+            told = told.removesuffix(", validation ")
         if short:
-            told = told.replace("train ", "").replace("validation loss", "valid")
-        line = f"{step}{epoch}  {told}{time_left}"
+            told = told.removeprefix("train ").replace("validation loss", "valid")
+        line = f"{step}epoch {values['epoch']}  {told}{time_left}"
         if len(line) <= width:
             break
     return line

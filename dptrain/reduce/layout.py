@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from dptrain.reduce.memory import NodeMemory
+from dptrain.reduce.sums import NUM_SUMS
 from dptrain.reduce.tree import plan
 from dptrain.world import cut
 
@@ -68,7 +69,7 @@ def shared_bytes(
     That is a vector for each gradient sum that a rank keeps, and one for the parameters.
     """
     vector = num_params * itemsize + NodeMemory.ALIGNMENT
-    small = 8 * (2 * num_shards + len(ranks)) + 2 * NodeMemory.ALIGNMENT
+    small = 8 * (NUM_SUMS * num_shards + len(ranks)) + 2 * NodeMemory.ALIGNMENT
     held = [cut(num_shards, num_ranks, rank) for rank in ranks]
     return small + vector * sum(holding(h, num_shards).num_buffers for h in held), vector
 

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from dptrain.arrays import Floats
 from dptrain.reduce.layout import Needs
 from dptrain.reduce.segments import Segments
-from dptrain.reduce.sums import Sums
+from dptrain.reduce.sums import Rows
 from dptrain.reduce.wire import receive, send
 from dptrain.world import World
 
@@ -68,10 +68,10 @@ class Reducer(ABC):
         """
 
     @abstractmethod
-    def allgather_sums(self, sums: Sequence[Sums], asks: int) -> tuple[Sequence[Sums], int]:
+    def allgather_sums(self, sums: Rows, asks: int) -> tuple[Rows, int]:
         """Say that this rank's shards are done, and wait for the others: also a barrier.
 
-        Takes the loss and weight sums of this rank's shards; returns those of all shards, and what
+        Takes the small sums of this rank's shards; returns those of all shards, and what
         any rank asks for: the bits of all, below 2**32. Collective: every rank must call this.
         """
 

@@ -7,14 +7,17 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.arrays import Floats
+from dptrain.arrays import Floats, Sums
 from dptrain.reduce.tree import tree_sum
 from dptrain.world import World, cut
 
 T = TypeVar("T", bound=np.generic)
 
-Sums = Sequence[float]
-"""The sums of a shard that are numbers, two: of its losses, and of its examples' weights."""
+NUM_SUMS = len(Sums._fields)
+"""The sums of a shard that are numbers."""
+
+Rows = Sequence[Sequence[float]]
+"""Those of some shards, each as `Sums` has them."""
 
 
 def gather_leaves(world: World, own: NDArray[T], num_leaves: int) -> NDArray[T]:
@@ -64,19 +67,17 @@ def total_count(world: World, own: NDArray[np.int64]) -> NDArray[np.int64]:
     return everyone
 
 
-def allgather_sums(
-    world: World, sums: Sequence[Sums], asks: int, num_shards: int
-) -> tuple[Sequence[Sums], int]:
+def allgather_sums(world: World, sums: Rows, asks: int, num_shards: int) -> tuple[Rows, int]:
     """Return the small sums of all shards, and the bits of what any rank asks for, below 2**32.
 
     Takes those of this rank's shards. Collective: every rank must call this.
     """
     if world.comm is None:
         return sums, asks
-    counts = [2 * len(cut(num_shards, world.size, rank)) + 1 for rank in range(world.size)]
+    counts = [NUM_SUMS * len(cut(num_shards, world.size, rank)) + 1 for rank in range(world.size)]
     everyone = np.empty(sum(counts))
-    own = [value for pair in sums for value in pair]
+    own = [value for row in sums for value in row]
     world.comm.Allgatherv(np.array([*own, asks], np.float64), (everyone, counts))
     places = np.cumsum(counts) - 1
     found = np.bitwise_or.reduce(everyone[places].astype(np.int64))
-    return np.delete(everyone, places).reshape(-1, 2).tolist(), int(found)
+    return np.delete(everyone, places).reshape(-1, NUM_SUMS).tolist(), int(found)

@@ -1,7 +1,7 @@
 """The fixed tree over all ranks: one SHA-256 of the parameters, whoever holds the shards."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from dptrain.reduce.layout import (
 )
 from dptrain.reduce.reducer import Reducer
 from dptrain.reduce.segments import Segments
-from dptrain.reduce.sums import Sums, allgather_sums
+from dptrain.reduce.sums import Rows, allgather_sums
 from dptrain.reduce.within import WithinNode, Write
 from dptrain.world import World
 
@@ -74,7 +74,7 @@ class TreeReduce(Reducer):
     def write(self, shard: int) -> Write:
         return self._within.writes[shard]
 
-    def allgather_sums(self, sums: Sequence[Sums], asks: int) -> tuple[Sequence[Sums], int]:
+    def allgather_sums(self, sums: Rows, asks: int) -> tuple[Rows, int]:
         if self.world.size == 1:
             return sums, asks
         if len(self.copies) == 1:

@@ -3,7 +3,6 @@
 import functools
 import operator
 import socket
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from dptrain.arrays import CACHED, Floats
 from dptrain.reduce.layout import Holding, areas, holding, shared_bytes
 from dptrain.reduce.memory import SHM, NodeMemory, free_bytes
-from dptrain.reduce.sums import Sums
+from dptrain.reduce.sums import NUM_SUMS, Rows
 from dptrain.reduce.tree import plan
 from dptrain.streams import tell
 from dptrain.world import World, cut
@@ -68,7 +67,7 @@ class WithinNode:
         self.ranks = next(ranks for ranks in self.nodes if world.rank in ranks)
         self._held = world.mine(num_shards)
         self.params = self._params_memory.array((num_params,), dtype)
-        self._shard_sums = self._memory.array((num_shards, 2), np.float64)
+        self._shard_sums = self._memory.array((num_shards, NUM_SUMS), np.float64)
         self._asks = self._memory.array((len(self.ranks),), np.int64)
         holdings = {
             rank: holding(cut(num_shards, world.size, rank), num_shards) for rank in self.ranks
@@ -114,7 +113,7 @@ class WithinNode:
         size = self.area.stop - self.area.start
         return size * (len(self.left) + len(self.sums)) if self._adds else 0
 
-    def allgather_sums(self, sums: Sequence[Sums], asks: int) -> tuple[Sequence[Sums], int]:
+    def allgather_sums(self, sums: Rows, asks: int) -> tuple[Rows, int]:
         """See `Reducer.allgather_sums`, where all ranks are of one node."""
         if sums:
             self._shard_sums[self._held.start : self._held.stop] = sums

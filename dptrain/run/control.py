@@ -4,10 +4,9 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 
-from dptrain.arrays import Floats, name_of
+from dptrain.arrays import Floats, Sums, name_of
 from dptrain.config import TrainConfig, interval
 from dptrain.guard import GUARD, Ask
-from dptrain.model import Sums
 from dptrain.order import Batch
 from dptrain.record.writer import Writer
 from dptrain.reduce.digest import digest, first_difference

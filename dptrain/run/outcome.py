@@ -64,7 +64,7 @@ def outcome(
     `params` [n] are those of the model, `test` the metrics of the test rows. Collective: every
     rank must call this.
     """
-    kept = {"train_loss": run.train_loss} if run.seen else run.kept_metrics
+    kept = run.train_metrics if run.seen else run.kept_metrics
     first = world.rank == 0
     return Summary(
         world.broadcast(first and hashlib.sha256(params.data).hexdigest()),

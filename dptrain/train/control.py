@@ -2,9 +2,8 @@
 
 from typing import Protocol
 
-from dptrain.arrays import Floats
+from dptrain.arrays import Floats, Sums
 from dptrain.guard import Ask
-from dptrain.model import Sums
 from dptrain.order import Batch
 from dptrain.train.state import Metrics
 

@@ -8,12 +8,12 @@ from functools import partial
 
 import numpy as np
 
-from dptrain.arrays import Floats, name_of, num_params
+from dptrain.arrays import Floats, Sums, name_of, num_params
 from dptrain.config import TrainConfig
 from dptrain.data.feed import Feed
 from dptrain.data.prepare import Data
 from dptrain.keys import Purpose, generator, generators
-from dptrain.model import Model, Sums
+from dptrain.model import Model
 from dptrain.optim.average import Average
 from dptrain.optim.make import make_optimizer
 from dptrain.optim.named import treatments
@@ -139,7 +139,7 @@ def train_epoch(
                 if config.noise_scale:
                     squares.append(run.segments.square_norm(gradient))
         all_sums, asked = reducer.allgather_sums(sums, control.before_update())
-        losses, weights = zip(*all_sums, strict=True)
+        losses, weights, rights = zip(*all_sums, strict=True)
         batch_loss_sum, weight_sum = finite_sum(losses, batch, run, world), tree_sum(weights)
         divisor = weight_sum or 1.0  # where nothing weighs anything, the gradient is 0
         gradient_sum = reducer.reduce_scatter()
@@ -154,6 +154,7 @@ def train_epoch(
         run.step, run.seen = run.step + 1, run.seen + batch.size
         run.loss_sum += batch_loss_sum
         run.weight_sum += weight_sum
+        run.right_sum += tree_sum(rights)
         run.norm_sum += run.norm * batch.size
         run.seconds = time.perf_counter() - start
         tell_of_step(run, batch_loss_sum / divisor, config, sinks)
@@ -176,14 +177,14 @@ def tell_of_step(
 def shard_loss_and_grad_sum(
     run: Training, params: Floats, batch: Batch, shard: int, out: Floats
 ) -> Sums:
-    """Return a shard's loss and weight sums, and write its gradient sum to `out` [n].
+    """Return a shard's sums, and write its gradient sum to `out` [n].
 
     All are 0 for no example.
     """
     examples = batch.shard(shard)
     if len(examples) == 0:
         out[:] = 0
-        return 0.0, 0.0
+        return Sums(0.0, 0.0, 0.0)
     x, y, weights = run.feed[examples]
     transform = getattr(run.model, "transform", None)
     if transform is not None:
@@ -252,7 +253,7 @@ def close_epoch(
 
     Raises Interrupted, with nothing changed, where a rank is asked to stop meanwhile.
     """
-    metrics = run.line(run.norm_sum / run.seen) | {"train_loss": run.train_loss}
+    metrics = run.line(run.norm_sum / run.seen) | run.train_metrics
     if data.validation is not None:
         with averaged(run):
             found = evaluate(run.model, run.reducer.params, data.validation, world, control.asked)

@@ -10,10 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dptrain.arrays import Floats, name_of
+from dptrain.arrays import Floats, Sums, name_of
 from dptrain.config import TrainConfig
 from dptrain.keys import Purpose, generator
-from dptrain.model import Sums
 from dptrain.order import Batch
 from dptrain.reduce.wire import receive, send
 from dptrain.train.loop import shard_loss_and_grad_sum

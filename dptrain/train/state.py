@@ -46,6 +46,8 @@ class Training:
     """The sum of their losses, each times its weight."""
     weight_sum: float = 0.0
     """The sum of their weights."""
+    right_sum: float = 0.0
+    """That of those which were said rightly; NaN where the model does not count them."""
     noise_sum: float = 0.0
     """With `noise_scale`: the variance of one example's gradient, summed over the epoch's steps."""
     square_norm_sum: float = 0.0
@@ -99,13 +101,18 @@ class Training:
 
     def next_epoch(self) -> None:
         """Begin to count the next epoch's examples and losses."""
-        self.seen, self.loss_sum, self.weight_sum, self.norm_sum = 0, 0.0, 0.0, 0.0
-        self.noise_sum, self.square_norm_sum = 0.0, 0.0
+        self.seen, self.loss_sum, self.weight_sum, self.right_sum = 0, 0.0, 0.0, 0.0
+        self.norm_sum, self.noise_sum, self.square_norm_sum = 0.0, 0.0, 0.0
 
     @property
-    def train_loss(self) -> float:
-        """The epoch's mean loss so far; 0 where nothing in it weighs anything."""
-        return self.loss_sum / (self.weight_sum or 1.0)
+    def train_metrics(self) -> Metrics:
+        """The epoch's mean loss so far, and accuracy where it is counted; 0 of no weight.
+
+        Of each step's parameters, and with dropout, as training has them.
+        """
+        divisor = self.weight_sum or 1.0
+        right = {} if math.isnan(self.right_sum) else {"train_accuracy": self.right_sum / divisor}
+        return {"train_loss": self.loss_sum / divisor} | right
 
     def add_noise(self, shard_square_norms: NDArray[np.float64], weights: Sequence[float]) -> None:
         """Count what a step tells of the gradient's noise; takes all shards' [num_shards]."""
@@ -145,6 +152,7 @@ class State:
     kept: int
     loss_sum: float
     weight_sum: float
+    right_sum: float
     noise_sum: float
     square_norm_sum: float
     norm_sum: float

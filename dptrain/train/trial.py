@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from dptrain.arrays import Array, Floats, name_of, num_params, views
+from dptrain.arrays import Array, Floats, Sums, name_of, num_params, views
 from dptrain.data.feed import Rows
 from dptrain.keys import Purpose, generator
 from dptrain.model import Model
@@ -42,8 +42,8 @@ class Trial:
 
     def shard(
         self, x: Array, y: Array, params: Floats, fill: float = 0.0, key: int = 0
-    ) -> tuple[float, float, Floats]:
-        """Return a shard's loss and weight sums, and its gradient in a buffer that held `fill`."""
+    ) -> tuple[Sums, Floats]:
+        """Return a shard's sums, and its gradient in a buffer that held `fill`."""
         out = np.full(len(params), fill, params.dtype)
 
         def rng() -> np.random.Generator:
@@ -57,7 +57,7 @@ class Trial:
                     f"the model writes to its parameters or to its inputs: {error}"
                 ) from error
             raise
-        return float(sums[0]), float(sums[1]), out
+        return _as_sums("loss_and_grad_sum", sums), out
 
     def twice(self) -> Floats:
         """Compute a shard twice, from other buffers, and return its gradient."""
@@ -71,13 +71,13 @@ class Trial:
         if params.tobytes() != self.params.tobytes():
             where = name_of(self.model.layout, int(np.argmax(params != self.params)))
             raise InputError(f"the model writes to its parameters, in {where}: they are only read")
-        unwritten = (first[2] == 3.0) & (second[2] == 7.0)
+        unwritten = (first[1] == 3.0) & (second[1] == 7.0)
         if unwritten.any():
             where = name_of(self.model.layout, int(np.argmax(unwritten)))
             raise InputError(f"the model does not write the gradient of {where}")
-        bits = [part.view(np.uint8).reshape(len(part), -1) for part in (first[2], second[2])]
+        bits = [part.view(np.uint8).reshape(len(part), -1) for part in (first[1], second[1])]
         differs = (bits[0] != bits[1]).any(axis=1)
-        if differs.any() or first[:2] != second[:2]:
+        if differs.any() or first[0][:2] != second[0][:2]:
             where = name_of(self.model.layout, int(np.argmax(differs))) if differs.any() else ""
             raise InputError(
                 "the model, called twice with the same arguments, differs from itself in "
@@ -85,20 +85,21 @@ class Trial:
                 + ": a random number that is not from the generator it is given, what an earlier "
                 "call left, or a gradient that is added to and not written"
             )
-        return first[2]
+        return first[1]
 
     def adds_up(self, gradient: Floats) -> None:
         """Compare the sums over two shards with those over all of their examples."""
         scored = [self._scored(*part) for part in (*self.halves, self.whole)]
         self._compare("loss_sum's", *scored)
         other = self.shard(*self.halves[0], self.params, key=1)
-        draws = other[2].tobytes() != gradient.tobytes()
+        draws = other[1].tobytes() != gradient.tobytes()
         if draws or any(param.kind == "statistic" for param in self.model.layout):
             return  # other numbers for another shard, and statistics of each
         trained = [self.shard(*part, self.params) for part in (*self.halves, self.whole)]
-        self._compare("loss_and_grad_sum's", *(part[:2] for part in trained))
-        error = np.abs(trained[0][2] + trained[1][2] - trained[2][2])
-        size = np.abs(trained[0][2]) + np.abs(trained[1][2]) + np.abs(trained[2][2])
+        self._compare("loss_and_grad_sum's", *(sums for sums, _ in trained))
+        first, second, whole = (out for _, out in trained)
+        error = np.abs(first + second - whole)
+        size = np.abs(first) + np.abs(second) + np.abs(whole)
         for name, part in views(self.model.layout, error).items():
             bound = views(self.model.layout, size)[name].max(initial=0)
             if part.max(initial=0) > 1e4 * self.eps * max(bound, float(size.max()) / 100):
@@ -107,12 +108,13 @@ class Trial:
                     "sums over examples, not means"
                 )
 
-    def _scored(self, x: Array, y: Array) -> tuple[float, float]:
-        return self.model.loss_sum(self.model.outputs(self.params, x), y, None)
+    def _scored(self, x: Array, y: Array) -> Sums:
+        outputs = self.model.outputs(self.params, x)
+        return _as_sums("loss_sum", self.model.loss_sum(outputs, y, None))
 
-    def _compare(self, what: str, *sums: tuple[float, float]) -> None:
+    def _compare(self, what: str, *sums: Sums) -> None:
         """Raise InputError where the third of some sums is not the first two together."""
-        for name, (a, b, whole) in zip(("loss", "weight"), zip(*sums, strict=True), strict=True):
+        for name, (a, b, whole) in zip(("loss", "weight"), zip(*sums, strict=True), strict=False):
             if abs(a + b - whole) > 1e4 * self.eps * (abs(a) + abs(b) + abs(whole)):
                 raise InputError(
                     f"{what} {name} of two shards together is {whole:g}, and {a:g} and {b:g} of "
@@ -150,10 +152,19 @@ class Trial:
             for sign in (1, -1):
                 moved = self.params.copy()
                 views(self.model.layout, moved)[name][...] += sign * step * size * part / norm
-                losses.append(self.shard(*self.halves[0], moved)[0])
+                losses.append(self.shard(*self.halves[0], moved)[0].loss)
             change, noise = 2 * step * size * norm, 100 * self.eps * max(map(abs, losses))
             if change > noise / tolerance:
                 yield (losses[0] - losses[1]) / change
+
+
+def _as_sums(where: str, found: object) -> Sums:
+    if not isinstance(found, Sums):
+        raise InputError(
+            f"{where} returns {type(found).__name__}; return dptrain.Sums(loss, weight), or with a "
+            "third number: what the examples weigh that are said rightly"
+        )
+    return Sums(*map(float, found))
 
 
 def try_model(model: Model, rows: Rows, num: int, seed: int, *, thoroughly: bool) -> None:
