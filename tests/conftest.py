@@ -32,6 +32,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what 
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # as nohup does
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # a thousand processes would compile all anew
+sys.dont_write_bytecode = False
 
 LONG = (
     "versions", "mistakes", "ends", "nodes", "supervise", "model_file", "readme", "level", "bytes",

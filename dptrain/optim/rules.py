@@ -2,7 +2,6 @@
 
 import math
 from abc import abstractmethod
-from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
@@ -46,11 +45,11 @@ class Transform(Protocol):
         return self
 
 
-@dataclass(frozen=True)
 class ClipNorm(Transform):
     """Scale the whole gradient down to a norm: g * min(1, limit / |g|) (Pascanu et al., 2013)."""
 
-    limit: float
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
 
     def __call__(
         self, update: Floats, params: Floats, state: Floats, work: Floats, step: Step
@@ -60,11 +59,11 @@ class ClipNorm(Transform):
         return update
 
 
-@dataclass(frozen=True)
 class ClipValue(Transform):
     """Cut each entry of the gradient to [-limit, limit]."""
 
-    limit: float
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
 
     def __call__(
         self, update: Floats, params: Floats, state: Floats, work: Floats, step: Step
@@ -75,11 +74,11 @@ class ClipValue(Transform):
         return update
 
 
-@dataclass(frozen=True)
 class WeightDecay(Transform):
     """Add decay * params: an L2 penalty before a rule, decoupled decay after it."""
 
-    decay: float
+    def __init__(self, decay: float) -> None:
+        self.decay = decay
 
     def __call__(
         self, update: Floats, params: Floats, state: Floats, work: Floats, step: Step
@@ -93,16 +92,16 @@ class WeightDecay(Transform):
         return
 
 
-@dataclass(frozen=True)
 class Momentum(Transform):
     """v = momentum * v + g; the update is v, or g + momentum * v for Nesterov's form.
 
     Sutskever and others (2013), in the form without dampening that today's libraries use.
     """
 
-    momentum: float
-    nesterov: bool = False
     num_slots = 1
+
+    def __init__(self, momentum: float, nesterov: bool = False) -> None:
+        self.momentum, self.nesterov = momentum, nesterov
 
     def __call__(
         self, update: Floats, params: Floats, state: Floats, work: Floats, step: Step
@@ -119,15 +118,14 @@ class Momentum(Transform):
         return update
 
 
-@dataclass(frozen=True)
 class Adam(Transform):
     """m / (sqrt(v) + epsilon), both corrected for their start at 0 (Kingma and Ba, 2015)."""
 
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
     num_slots = 2
     hides = True
+
+    def __init__(self, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8) -> None:
+        self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
 
     def __call__(
         self, update: Floats, params: Floats, state: Floats, work: Floats, step: Step
@@ -148,14 +146,14 @@ class Adam(Transform):
         return update
 
 
-@dataclass(frozen=True)
 class RMSProp(Transform):
     """g / (sqrt(v) + epsilon), v the running mean of g * g (Hinton, lecture 6e, 2012)."""
 
-    decay: float = 0.99
-    epsilon: float = 1e-8
     num_slots = 1
     hides = True
+
+    def __init__(self, decay: float = 0.99, epsilon: float = 1e-8) -> None:
+        self.decay, self.epsilon = decay, epsilon
 
     def __call__(
         self, update: Floats, params: Floats, state: Floats, work: Floats, step: Step
@@ -179,7 +177,6 @@ class Trust(Transform):
         """Return what an array's update is scaled by, given both norms before this transform."""
 
 
-@dataclass(frozen=True)
 class Lars(Trust):
     """Scale g + decay * w by coefficient * |w| / (|g| + decay * |w|), array by array.
 
@@ -187,8 +184,8 @@ class Lars(Trust):
     is 0 an array goes as far as without.
     """
 
-    decay: float
-    coefficient: float = 0.001
+    def __init__(self, decay: float, coefficient: float = 0.001) -> None:
+        self.decay, self.coefficient = decay, coefficient
 
     def ratio(self, of_params: float, of_update: float) -> float:
         """See `Trust`; the update is the gradient."""
@@ -210,7 +207,6 @@ class Lars(Trust):
         return Lars(0.0, self.coefficient)
 
 
-@dataclass(frozen=True)
 class Lamb(Trust):
     """Scale the update u, decay included, by |w| / |u|, array by array.
 

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,8 +143,7 @@ class Training:
         )
 
 
-@dataclass(frozen=True)
-class State:
+class State(NamedTuple):
     """The plain values of a run's state, as `Training` has them."""
 
     step: int
@@ -161,24 +161,24 @@ class State:
 
     def plain(self) -> dict[str, object]:
         """Return it as plain values; real numbers in hexadecimal, exactly."""
-        values = ((item.name, getattr(self, item.name)) for item in fields(self))
+        values = self._asdict().items()
         return {name: v.hex() if isinstance(v, float) else v for name, v in values}
 
     @classmethod
     def read(cls, values: Mapping[str, object]) -> "State":
         """Return what `plain` returned these values of; ValueError where they can't be that."""
         found: Plain = {}
-        for item in fields(cls):
-            value = values.get(item.name)
-            if item.type is float:
+        for name, kind in cls.__annotations__.items():
+            value = values.get(name)
+            if kind is float:
                 fits = isinstance(value, str)
-            elif item.type is int:
+            elif kind is int:
                 fits = type(value) is int and value >= 0
             else:
                 fits = isinstance(value, dict) and all(type(v) is float for v in value.values())
             if not fits:
-                raise ValueError(f"its {item.name} is {value!r}")
-            found[item.name] = float.fromhex(value) if isinstance(value, str) else value
+                raise ValueError(f"its {name} is {value!r}")
+            found[name] = float.fromhex(value) if isinstance(value, str) else value
         if found["kept"] > max(0, found["measured"] - 1):
             raise ValueError(f"it keeps epoch {found['kept']} of {found['measured']}")
         return cls(**found)
@@ -191,7 +191,7 @@ def snapshot(run: Training) -> tuple[dict[str, Array], State]:
     and `best` [n] with these. Collective: every rank must call this.
     """
     arrays = {name: run.reducer.gather(part) for name, part in _parts(run).items()}
-    state = State(*(getattr(run, item.name) for item in fields(State)))
+    state = State(*(getattr(run, name) for name in State._fields))
     return {name: array for name, array in arrays.items() if array is not None}, state
 
 
@@ -205,8 +205,8 @@ def restore(
     for name, part in _parts(run).items():
         run.reducer.scatter(arrays.get(name), part)
     run.reducer.allgather()
-    for item in fields(State):
-        setattr(run, item.name, getattr(state, item.name))
+    for name, value in state._asdict().items():
+        setattr(run, name, value)
     run.history = history
 
 
