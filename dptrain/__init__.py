@@ -1,7 +1,6 @@
 """Data-parallel minibatch training on CPUs with MPI: the same bytes on any number of processes."""
 
 import importlib
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -76,6 +75,8 @@ _LIBRARIES = {"TorchModel": "torch", "JaxModel": "jax"}
 
 def __dir__() -> list[str]:
     """Return the public names, but for those whose library is not there; help() shows them."""
+    from importlib.util import find_spec
+
     absent = {name for name, library in _LIBRARIES.items() if find_spec(library) is None}
     return sorted({*(name for name in globals() if name[:2] == "__"), *__all__} - absent)
 

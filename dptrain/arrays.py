@@ -4,7 +4,8 @@ import bisect
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +49,8 @@ Kind = Literal["weight", "bias", "norm", "statistic"]
 otherwise than weights; a statistic, such as a running mean, is averaged and no parameter."""
 
 
-class Param(NamedTuple):
+@dataclass(frozen=True)
+class Param:
     """A named array of a model, which lies in the flat vector in C order, after those before it."""
 
     name: str

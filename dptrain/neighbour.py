@@ -116,7 +116,7 @@ class Neighbour:
 
 
 def _encode(lines: Sequence[Line]) -> bytes:
-    return json.dumps([vars(line) for line in lines]).encode()
+    return json.dumps([line._asdict() for line in lines]).encode()
 
 
 def _decode(text: bytes) -> list[Line]:

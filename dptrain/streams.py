@@ -2,9 +2,7 @@
 
 import contextlib
 import os
-import shutil
 import sys
-import textwrap
 
 from dptrain.words import shown
 
@@ -13,6 +11,9 @@ def tell(text: str) -> None:
     """Print a line for people; that nobody can read it is no reason to end a run."""
     line = f"dptrain: {text}"
     if sys.stderr.isatty():  # elsewhere lines stay whole, to be searched
+        import shutil
+        import textwrap
+
         width = shutil.get_terminal_size().columns
         line = textwrap.fill(
             line, width, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False

@@ -4,7 +4,6 @@ import contextlib
 import os
 import resource
 import sys
-import traceback
 from importlib import import_module
 from pathlib import Path
 
@@ -149,6 +148,8 @@ def _fail(error: InputError, options: dict[str, bool]) -> int:
         except InputError as agreed:  # by all ranks, or that they don't make one world
             error = agreed
     if options.get("debug", "--debug" in sys.argv or os.environ.get("DPTRAIN_DEBUG")):
+        import traceback
+
         traceback.print_exception(error)
     return _leave(error, _is_first())
 

@@ -1,6 +1,5 @@
 """How results are shown: text for people, or one JSON object."""
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +11,8 @@ from dptrain.words import shown
 
 def print_result(values: Plain, as_json: bool, text: Callable[[Plain], str]) -> None:
     """Print what a command found: as one JSON object, or as `text` puts it, each text `shown`."""
+    import json
+
     click.echo(json.dumps(values) if as_json else text(_shown(values)))
 
 
