@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 import dptrain
 from dptrain import DataConfig, ModelConfig, TrainConfig, World
-from dptrain.arrays import Param
+from dptrain.arrays import Param, Sums
 from dptrain.bench import measure
 from dptrain.cli import main as cli
 from dptrain.config import DType, Rule
@@ -130,9 +130,9 @@ def step_of(tree: TreeReduce, world: World, v: int, ask: bool) -> float:
             out[:] = leaves[shard]
         losses.append(float(shard + 1))
     asks = [ask << rank % 4 for rank in range(world.size)]  # some ask for other things than others
-    sums = [(loss, 2 * loss) for loss in losses]
+    sums = [Sums(loss, 2 * loss, 3 * loss) for loss in losses]
     all_sums, asked = tree.allgather_sums(sums, asks[world.rank])
-    assert [*map(list, all_sums)] == [[shard + 1, 2 * shard + 2] for shard in range(v)]
+    assert [*map(list, all_sums)] == [[n, 2 * n, 3 * n] for n in range(1, v + 1)]
     assert asked == functools.reduce(operator.or_, asks)
     total = tree.reduce_scatter()
     assert total.tobytes() == expected[own].tobytes(), (world.nodes, leaves.shape)

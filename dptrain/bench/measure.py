@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.arrays import num_params
+from dptrain.arrays import Sums, num_params
 from dptrain.bench.floors import least
 from dptrain.bench.results import Key, about, comparison, mean, parts
 from dptrain.checked import Plain
@@ -188,7 +188,7 @@ class Bench:
         for shard in own:
             with reducer.write(shard):
                 pass
-        reducer.allgather_sums([(0.0, 1.0)] * len(own), 0)
+        reducer.allgather_sums([Sums(0.0, 1.0)] * len(own), 0)
         reducer.reduce_scatter()
         reducer.allgather()
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from dptrain.arrays import Sums
 from dptrain.reduce.tree_reduce import TreeReduce
 from dptrain.world import World
 
@@ -27,7 +28,7 @@ def exchange_seconds(world: World, num_params: int, dtype: Any) -> float:
         world.allgather(None)
         start = time.perf_counter()
         for _ in range(times):
-            reducer.allgather_sums([(0.0, 1.0)], 0)
+            reducer.allgather_sums([Sums(0.0, 1.0)], 0)
             reducer.reduce_scatter()
             reducer.allgather()
         slowest: float = max(world.allgather((time.perf_counter() - start) / times))

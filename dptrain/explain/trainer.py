@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from dptrain.arrays import Array, Floats
+from dptrain.arrays import Array, Floats, Sums
 from dptrain.explain.found import Averaging, Batch, Example, Found, Workers
 from dptrain.explain.plain import STEP, linear, mistake
 from dptrain.explain.problem import Problem
@@ -45,7 +45,7 @@ def reduced(
         loss, gradient = grad_sum(model, params, x[batch.shard(shard)], y[batch.shard(shard)])
         with reducer.write(shard) as out:
             out[:] = gradient
-        sums.append((loss, float(len(batch.shard(shard)))))
+        sums.append(Sums(loss, float(len(batch.shard(shard)))))
     reducer.allgather_sums(sums, 0)
     reducer.params[reducer.own_slice] = reducer.reduce_scatter()
     reducer.allgather()

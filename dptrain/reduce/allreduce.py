@@ -1,12 +1,12 @@
 """The idea as code: an allreduce adds the shares, and every rank applies the same update."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from dptrain.arrays import Floats
+from dptrain.arrays import Floats, Sums
 from dptrain.reduce.layout import Needs
 from dptrain.reduce.reducer import Reducer
 from dptrain.reduce.segments import Segments
@@ -47,7 +47,7 @@ class AllReduce(Reducer):
         own = self.world.mine(self.num_shards)
         return contextlib.nullcontext(self._shards[shard - own.start])
 
-    def allgather_sums(self, sums: Rows, asks: int) -> tuple[Rows, int]:
+    def allgather_sums(self, sums: Sequence[Sums], asks: int) -> tuple[Rows, int]:
         return allgather_sums(self.world, sums, asks, self.num_shards)
 
     def reduce_scatter(self) -> Floats:

@@ -2,12 +2,12 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
 import numpy as np
 
-from dptrain.arrays import Floats
+from dptrain.arrays import Floats, Sums
 from dptrain.reduce.layout import Needs
 from dptrain.reduce.segments import Segments
 from dptrain.reduce.sums import Rows
@@ -68,7 +68,7 @@ class Reducer(ABC):
         """
 
     @abstractmethod
-    def allgather_sums(self, sums: Rows, asks: int) -> tuple[Rows, int]:
+    def allgather_sums(self, sums: Sequence[Sums], asks: int) -> tuple[Rows, int]:
         """Say that this rank's shards are done, and wait for the others: also a barrier.
 
         Takes the small sums of this rank's shards; returns those of all shards, and what

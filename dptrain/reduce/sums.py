@@ -67,7 +67,9 @@ def total_count(world: World, own: NDArray[np.int64]) -> NDArray[np.int64]:
     return everyone
 
 
-def allgather_sums(world: World, sums: Rows, asks: int, num_shards: int) -> tuple[Rows, int]:
+def allgather_sums(
+    world: World, sums: Sequence[Sums], asks: int, num_shards: int
+) -> tuple[Rows, int]:
     """Return the small sums of all shards, and the bits of what any rank asks for, below 2**32.
 
     Takes those of this rank's shards. Collective: every rank must call this.

@@ -1,12 +1,12 @@
 """The fixed tree over all ranks: one SHA-256 of the parameters, whoever holds the shards."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from dptrain.arrays import Floats
+from dptrain.arrays import Floats, Sums
 from dptrain.reduce.between import BetweenNodes
 from dptrain.reduce.layout import (
     Needs,
@@ -74,7 +74,7 @@ class TreeReduce(Reducer):
     def write(self, shard: int) -> Write:
         return self._within.writes[shard]
 
-    def allgather_sums(self, sums: Rows, asks: int) -> tuple[Rows, int]:
+    def allgather_sums(self, sums: Sequence[Sums], asks: int) -> tuple[Rows, int]:
         if self.world.size == 1:
             return sums, asks
         if len(self.copies) == 1:

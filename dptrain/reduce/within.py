@@ -3,11 +3,12 @@
 import functools
 import operator
 import socket
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from dptrain.arrays import CACHED, Floats
+from dptrain.arrays import CACHED, Floats, Sums
 from dptrain.reduce.layout import Holding, areas, holding, shared_bytes
 from dptrain.reduce.memory import SHM, NodeMemory, free_bytes
 from dptrain.reduce.sums import NUM_SUMS, Rows
@@ -113,7 +114,7 @@ class WithinNode:
         size = self.area.stop - self.area.start
         return size * (len(self.left) + len(self.sums)) if self._adds else 0
 
-    def allgather_sums(self, sums: Rows, asks: int) -> tuple[Rows, int]:
+    def allgather_sums(self, sums: Sequence[Sums], asks: int) -> tuple[Rows, int]:
         """See `Reducer.allgather_sums`, where all ranks are of one node."""
         if sums:
             self._shard_sums[self._held.start : self._held.stop] = sums
