@@ -134,6 +134,8 @@ class Guard:
         self._num_runs = 0
         self._first_urgent: float | None = None
         self._launchers: list[int] = []
+        """The processes whose end is this one's: its parent, until those above are looked for."""
+        self._traced = False
         self._launcher_gone: float | None = None
         self._lock = threading.Lock()
         self._note: int | None = None
@@ -164,7 +166,7 @@ class Guard:
         """Start the thread, unless it runs; return where signals are to be noted for it."""
         with self._lock:
             if self._note is None:
-                self._launchers = launcher_processes() if announced() else []
+                self._launchers = [os.getppid()] if announced() else []
                 noted, self._note = os.pipe()
                 os.set_blocking(self._note, False)
                 threading.Thread(target=self._guard, args=(noted,), daemon=True).start()
@@ -250,6 +252,8 @@ class Guard:
 
         A run may save first.
         """
+        if self._launchers and not self._traced and os.getppid() == self._launchers[0]:
+            self._launchers, self._traced = launcher_processes(), True  # here, as it takes a while
         if not self._launchers:
             return
         if self._launcher_gone is None:
