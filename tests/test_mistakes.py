@@ -610,7 +610,7 @@ def test_a_nan_gradient_ends_the_run_before_it_is_kept(tmp_path: Path) -> None:
     whole = mended.replace('"run", resume=True, force=True', '"whole"')
     write(tmp_path, {"d.npz": GOOD, "train.py": script, "again.py": mended + whole})
     done = start("python", "train.py", ranks=3, cwd=tmp_path)
-    words = "the gradient of step 5 (epoch 5) is not finite at parameter 26, in layers.0.bias: "
+    words = "the gradient of step 5 (epoch 5), shard 1 is not finite, first in layers.0.bias: "
     assert done.stderr.count(words) == 1, done.stderr
     run = tmp_path / "run"
     assert max(run.glob("checkpoints/*")).name == "step-0000000004.safetensors"

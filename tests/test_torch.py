@@ -205,6 +205,18 @@ class Tied(nn.Module):
         return self.second(torch.tanh(self.first(x * self.fixed)))[:, :10]
 
 
+def test_a_sparse_gradient_is_that_of_the_dense_one() -> None:
+    x, y = np.arange(12).reshape(4, 3) % 5, np.arange(4) % 2
+    found = []
+    for sparse in (True, False):
+        net = nn.EmbeddingBag(6, 2, sparse=sparse)
+        nn.init.ones_(net.weight)
+        found.append(sums(TorchModel(net), x, y)[1])
+    np.testing.assert_array_equal(*found)
+    assert found[0].any()
+    assert not found[0][10:].any()
+
+
 def test_tied_arrays_count_once_and_unused_ones_get_zeros() -> None:
     model = TorchModel(Tied())
     assert [param.name for param in model.layout] == [
@@ -325,7 +337,9 @@ class Odd(nn.Linear):
         (lambda: Odd("replaced"), "changes count"),
         (lambda: Odd("params"), "changes weight"),
         (lambda: Odd("rows"), r"shape \[36, 10\] for 37 examples"),
-        (lambda: Odd("list"), r"returns \[tensor"),
+        (lambda: Odd("list"), "returns a list for 37 examples"),
+        (lambda: nn.LazyLinear(10), "weight has no shape yet: call the module once"),
+        (lambda: nn.Linear, "torch.nn.Module, such as net()"),
         (lambda: Odd("wide"), r"shape \[37, 9\]; return \[m, 10\], a score for each class"),
     ],
 )

@@ -209,9 +209,9 @@ def check_rows(found: Any, num: int) -> None:
     """Raise InputError where a network has not returned a row for each of so many examples."""
     shape = getattr(found, "shape", None)
     if shape is None or tuple(shape[:1]) != (num,):
-        what = repr(found) if shape is None else f"shape {list(shape)}"
+        what = f"a {type(found).__name__}" if shape is None else f"shape {list(shape)}"
         raise InputError(
-            f"the network returns {what:.200} for {num} examples; give an array [m, ...], a "
+            f"the network returns {what} for {num} examples; give an array [m, ...], a "
             "row for each example"
         )
 

@@ -11,7 +11,7 @@ from dptrain.arrays import Array, Floats, Param, Sums, Weights
 from dptrain.model import MakeGenerator
 from dptrain.model.adapted import Adapted, check_rows, sums
 from dptrain.model.own_code import users_code
-from dptrain.model.torch_module import is_statistic, kinds_in, type_of
+from dptrain.model.torch_module import check_module, is_statistic, kinds_in, type_of
 from dptrain.model.torch_process import settings
 from dptrain.words import InputError
 
@@ -54,6 +54,7 @@ class TorchModel(Adapted):
     ) -> None:
         super().__init__(loss, transform, metrics, label_smoothing)
         self.module = module
+        check_module(module)
         self._params = dict(module.named_parameters())  # those that are tied once
         buffers = dict(module.named_buffers())
         self._statistics = {k: b for k, b in buffers.items() if is_statistic(k, b)}
@@ -107,7 +108,7 @@ class TorchModel(Adapted):
                     torch.mul(array, total.weight, out=part)
                     continue
                 gradient = next(found) if array.requires_grad else None
-                part.zero_() if gradient is None else part.copy_(gradient)
+                part.zero_() if gradient is None else part.copy_(gradient.to_dense())
         return total
 
     def outputs(self, params: Floats, x: Array) -> Floats:

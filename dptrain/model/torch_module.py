@@ -10,6 +10,17 @@ from dptrain.model.adapted import one_kind
 from dptrain.words import InputError
 
 
+def check_module(module: Any) -> None:
+    """Raise InputError for what is no module, or has no values yet."""
+    from torch import nn
+
+    if not isinstance(module, nn.Module):
+        raise InputError(f"the model is {module!r:.200}; give a torch.nn.Module, such as net()")
+    for name, param in module.named_parameters():
+        if nn.parameter.is_lazy(param):
+            raise InputError(f"{name} has no shape yet: call the module once, on some inputs")
+
+
 def is_statistic(name: str, buffer: Any) -> bool:
     """Return whether a buffer is a running statistic, as those of normalisations are."""
     return buffer.is_floating_point() and name.rsplit(".", 1)[-1].startswith("running_")

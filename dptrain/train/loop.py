@@ -13,7 +13,7 @@ from dptrain.config import TrainConfig
 from dptrain.data.feed import Feed
 from dptrain.data.prepare import Data
 from dptrain.keys import Purpose, generator, generators
-from dptrain.model import Model
+from dptrain.model import Model, described, is_own
 from dptrain.optim.average import Average
 from dptrain.optim.make import make_optimizer
 from dptrain.optim.named import treatments
@@ -72,6 +72,7 @@ def begin(
         config.num_steps(order.steps_per_epoch),
         best=np.zeros((own.stop - own.start) * (config.patience is not None), model.dtype),
         keeps_best=config.patience is not None,
+        doubts=is_own(described(model)),
     )
 
 
@@ -135,7 +136,8 @@ def train_epoch(
         for shard in shards:
             with reducer.write(shard) as gradient:
                 known = control.checked(shard, gradient)
-                sums.append(known or shard_loss_and_grad_sum(run, params, batch, shard, gradient))
+                found = known or shard_loss_and_grad_sum(run, params, batch, shard, gradient)
+                sums.append(run.doubted(shard, found, gradient) if run.doubts else found)
                 if config.noise_scale:
                     squares.append(run.segments.square_norm(gradient))
         all_sums, asked = reducer.allgather_sums(sums, control.before_update())
@@ -197,21 +199,25 @@ def shard_loss_and_grad_sum(
 def finite_sum(losses: Sequence[float], batch: Batch, run: Training, world: World) -> float:
     """Return the sum of the shards' losses; raise InputError, on every rank, if it isn't finite.
 
-    Says also where in that shard's gradient, which is computed once more. Collective: every rank
-    must call this.
+    Says what of that shard is not: what `Training.doubted` has found, else it is computed once
+    more. Collective: every rank must call this.
     """
     loss_sum = tree_sum(losses)
     if math.isfinite(loss_sum):
         return loss_sum
-    shard, name = int(np.argmin(np.isfinite(losses))), None
+    shard, told = int(np.argmin(np.isfinite(losses))), None
     if shard in world.mine(batch.num_shards):
-        gradient = np.empty_like(run.reducer.params)
-        shard_loss_and_grad_sum(run, run.reducer.params, batch, shard, gradient)
-        entry = int(np.argmin(np.isfinite(gradient)))
-        name = None if np.isfinite(gradient[entry]) else name_of(run.model.layout, entry)
-    found = f"the loss of step {batch.step + 1} (epoch {batch.epoch + 1}), shard {shard} is "
-    where = [f", as is its gradient, first of {each}" for each in world.allgather(name) if each]
-    raise ended_before(f"{found}{losses[shard]}{''.join(where)}", batch, run)
+        told = run.faults.get(shard)
+        if told is None:
+            gradient = np.empty_like(run.reducer.params)
+            found = shard_loss_and_grad_sum(run, run.reducer.params, batch, shard, gradient)
+            told = found.loss, run.not_finite(gradient)
+    loss, name = next(each for each in world.allgather(told) if each)
+    step = f"of step {batch.step + 1} (epoch {batch.epoch + 1}), shard {shard} is"
+    if name and math.isfinite(loss):
+        raise ended_before(f"the gradient {step} not finite, first in {name}", batch, run)
+    also = f", as is its gradient, first in {name}" if name else ""
+    raise ended_before(f"the loss {step} {losses[shard]}{also}", batch, run)
 
 
 def not_finite(

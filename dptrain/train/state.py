@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.arrays import Array, Floats, Forms
+from dptrain.arrays import Array, Floats, Forms, Sums, name_of
 from dptrain.checked import Plain
 from dptrain.config import TrainConfig
 from dptrain.data.feed import Feed
@@ -39,6 +39,10 @@ class Training:
     best: Floats
     """This rank's slice of the best epoch's parameters, where `keeps_best`."""
     keeps_best: bool
+    doubts: bool = False
+    """Whether the gradient of each shard is looked at, as of a model of one's own."""
+    faults: dict[int, tuple[float, str | None]] = field(default_factory=dict)
+    """What that found: of this rank's shards the loss, and which array is not finite."""
     step: int = 0
     """Steps done."""
     seen: int = 0
@@ -114,6 +118,22 @@ class Training:
         divisor = self.weight_sum or 1.0
         right = {} if math.isnan(self.right_sum) else {"train_accuracy": self.right_sum / divisor}
         return {"train_loss": self.loss_sum / divisor} | right
+
+    def doubted(self, shard: int, sums: Sums, gradient: Floats) -> Sums:
+        """Return a shard's sums, their loss NaN where its gradient [n] is not finite.
+
+        By that the step ends as long as it can be said which shard it is.
+        """
+        name = None if math.isfinite(gradient.dot(gradient)) else self.not_finite(gradient)
+        if name is None:
+            return sums
+        self.faults[shard] = sums.loss, name
+        return sums._replace(loss=math.nan)
+
+    def not_finite(self, gradient: Floats) -> str | None:
+        """Return the first array of a gradient [n] that is not finite."""
+        entry = int(np.argmin(np.isfinite(gradient)))
+        return None if np.isfinite(gradient[entry]) else name_of(self.model.layout, entry)
 
     def add_noise(self, shard_square_norms: NDArray[np.float64], weights: Sequence[float]) -> None:
         """Count what a step tells of the gradient's noise; takes all shards' [num_shards]."""
