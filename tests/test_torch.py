@@ -352,6 +352,20 @@ def test_a_module_that_does_not_fit_is_refused(build: Callable[[], Any], words: 
         )
 
 
+def test_a_module_that_takes_no_whole_numbers_is_told_how_they_become_real() -> None:
+    words = r"failed: .*Inputs are uint8, as they are stored: .* x.float\(\), or give --scale"
+    with pytest.raises(InputError, match=words):
+        dptrain.fit(TorchModel(nn.Linear(64, 10)), dptrain.load(), TrainConfig(steps=1))
+    dptrain.fit(TorchModel(WholeNumbers(64, 10)), dptrain.load(), TrainConfig(steps=1))
+
+
+class WholeNumbers(nn.Linear):
+    """A layer that makes real numbers of what it is given."""
+
+    def forward(self, x: Any) -> Any:
+        return super().forward(x.float())
+
+
 @pytest.mark.parametrize(
     ("loss", "words"),
     [

@@ -51,6 +51,13 @@ class Trial:
 
         try:
             sums = self.model.loss_and_grad_sum(params, x.copy(), y.copy(), None, out, rng)
+        except InputError as error:
+            if x.dtype.kind not in "biu" or error.__cause__ is None:  # no code of one's own failed
+                raise
+            raise InputError(
+                f"{error}. Inputs are {x.dtype}, as they are stored: let the model convert them, "
+                "as by x.float(), or give --scale standard, which makes real numbers"
+            ) from error.__cause__
         except ValueError as error:
             if "read-only" in str(error):
                 raise InputError(
