@@ -1,7 +1,7 @@
 """Files and what Python hands over become tables, whatever they hold, each read once a node."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,12 @@ from dptrain.world import World
 
 TABLES = ("parquet", "arrow", "text")
 """What pyarrow reads."""
+
+BY_NAME: dict[str, Callable[[str], Mapping[str, Any]]] = {
+    "npz": read_npz,
+    "hdf5": read_hdf5,
+}
+"""What reads a file of named arrays, by its kind."""
 
 
 class Files(NamedTuple):
@@ -130,7 +136,7 @@ def _read(found: Files, roles: Roles) -> tuple[Table, Table | None]:
     if not paths:
         with (Path(__file__).parent / "digits.npz").open("rb") as file:
             return named(read_npz(file), roles, source)
-    members = [read_hdf5(path) if kind == "hdf5" else read_npz(path) for path in paths]
+    members = [BY_NAME[kind](path) for path in paths]
     for path, other in zip(paths, members, strict=True):
         if {*other} != {*members[0]}:
             raise InputError(f"{path} holds other arrays than {paths[0]}")

@@ -31,20 +31,6 @@ class DriftError(InputError):
     status = 70
 
 
-class MetricsFile:
-    """Keeps the metrics in the run's directory."""
-
-    def __init__(self, writer: Writer) -> None:
-        self._writer = writer
-
-    def step(self, step: int, loss: float) -> None:
-        """See `Sink`; a step's line is the receipt's."""
-
-    def metrics(self, values: Metrics) -> None:
-        """Add a line; see `Sink`."""
-        self._writer.metrics(values)
-
-
 class RunControl(Control):
     """Keeps receipt and checkpoints, and ends a run where a rank is asked to.
 

@@ -22,15 +22,16 @@ from dptrain.run import before
 from dptrain.run.begin import open_run
 from dptrain.run.config import Settings
 from dptrain.run.config import settings as settings_of
-from dptrain.run.control import MetricsFile, OnEpoch, RunControl
+from dptrain.run.control import OnEpoch, RunControl
 from dptrain.run.identity import check_equal, check_programs, warn_of_machines
 from dptrain.run.outcome import circumstances, outcome
 from dptrain.run.ready import check_fits
+from dptrain.run.sinks import sinks
 from dptrain.run.trained import Trained, end_of
 from dptrain.run.weights import with_weights
 from dptrain.streams import tell, warn
 from dptrain.threads import blas_threads
-from dptrain.train.control import Control, Sink
+from dptrain.train.control import Control
 from dptrain.train.evaluate import Interrupted, check_measured, evaluate
 from dptrain.train.loop import begin, given_back, train
 from dptrain.train.state import Metrics, Training
@@ -110,8 +111,7 @@ def fit(
             if writer is not None:
                 writer.warn = bar.warn
             with closing(bar), control.closing():
-                sinks: list[Sink] = [bar, *([] if writer is None else [MetricsFile(writer)])]
-                train(run, data, config, world, control, sinks)
+                train(run, data, config, world, control, sinks(bar, writer))
                 trained = _ended(run, data, config, world, control)
     trained = replace(trained, summary=circumstances(trained.summary, run, world, control))
     return trained if writer is None else _saved(trained, writer)
