@@ -2,6 +2,7 @@
 
 import csv
 import importlib
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -111,6 +112,10 @@ def test_rows_from_python_come_as_lists_mappings_and_one_by_one() -> None:
     data = dptrain_.load(table, dptrain_.DataConfig(target=("y",)))
     config = dptrain_.TrainConfig(epochs=20, batch_size=20)
     trained = dptrain_.fit(dptrain_.mlp_for(data), data, config)
+    assert re.fullmatch(
+        r"Trained\(MLP\(\[4, 128, 2\], .*\), 400 steps, train_loss 0\.\d+, .*\)", repr(trained)
+    )
+    assert re.match(r"Data\(.*400 rows, 2 inputs.*; target y: 2 classes", repr(data)), repr(data)
     wanted = trained.predict({"colour": ["red", "red"], "a": [1.0, -1.0]}).tolist()
     assert wanted == ["q", "p"]
     assert trained.predict([[1.0, "red"], [-1.0, "red"]]).tolist() == wanted

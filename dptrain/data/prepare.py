@@ -23,7 +23,7 @@ Total = Callable[[Array, int], Array]
 """Adds blocks: takes a rank's own [held, ...] of so many, returns the sum [...] on every rank."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Data:
     """Everything a run learns from: training rows, and perhaps held-out and test rows."""
 
@@ -35,6 +35,9 @@ class Data:
     seed: int = 0
     told: tuple[str, ...] = ()
     """What was understood of it, for people: a line each."""
+
+    def __repr__(self) -> str:
+        return f"Data({'; '.join(self.told)})"
 
     @property
     def encoding(self) -> Encoding:

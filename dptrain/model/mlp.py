@@ -87,6 +87,9 @@ class MLP:
         """Each layer's weights [inputs, outputs] and biases [outputs]; the categories' tables."""
         self._spare = Spare()
 
+    def __repr__(self) -> str:
+        return f"MLP({list(self.sizes)}, loss={self.loss!r}, dtype={self.dtype.name!r})"
+
     @property
     def num_params(self) -> int:
         """The number of weights and biases."""

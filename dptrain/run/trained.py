@@ -29,11 +29,11 @@ from dptrain.threads import blas_threads
 from dptrain.train.evaluate import predicted_classes
 from dptrain.train.state import Metrics
 from dptrain.version import __version__
-from dptrain.words import InputError, is_text
+from dptrain.words import InputError, counted, is_text
 from dptrain.world import World
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trained:
     """A model, its parameters [n], how its inputs are encoded, and what its run came to."""
 
@@ -45,6 +45,11 @@ class Trained:
     """The metrics of every epoch, as in metrics.jsonl."""
     threads: int = 1
     """BLAS threads that it computes with, as its run did: they decide the last bits."""
+
+    def __repr__(self) -> str:
+        found, steps = self.summary.metrics, counted(self.summary.steps, "step")
+        metrics = "".join(f", {name} {value:.4g}" for name, value in found.items())
+        return f"Trained({self.model}, {steps}{metrics}, sha256 {self.summary.params_sha256[:12]})"
 
     def outputs(self, x: Any) -> Array:
         """Return the model's outputs [m, outputs] for raw rows x; see `predict`."""
