@@ -115,7 +115,7 @@ def test_rows_from_python_come_as_lists_mappings_and_one_by_one() -> None:
     assert re.fullmatch(
         r"Trained\(MLP\(\[4, 128, 2\], .*\), 400 steps, train_loss 0\.\d+, .*\)", repr(trained)
     )
-    assert re.match(r"Data\(.*400 rows, 2 inputs.*; target y: 2 classes", repr(data)), repr(data)
+    assert re.match(r"Data\(.*400 rows, 4 inputs.*; target y: p, q, so", repr(data)), repr(data)
     wanted = trained.predict({"colour": ["red", "red"], "a": [1.0, -1.0]}).tolist()
     assert wanted == ["q", "p"]
     assert trained.predict([[1.0, "red"], [-1.0, "red"]]).tolist() == wanted
