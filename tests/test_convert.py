@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from dptrain.cli.data import _text
 from dptrain.data.read import read
 from dptrain.data.roles import Roles
 from dptrain.data.show import look
+from dptrain.record.files import lock
 from dptrain.run import convert as converting
 from dptrain.run.convert import convert
 
@@ -116,6 +118,7 @@ def test_it_goes_on_where_it_was_ended(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(converting, "PART", 1)  # a part is a block
+    monkeypatch.setattr(converting, "usable_cores", lambda: {0})  # and one is written at a time
     source = [str(made / "a.npz")]
     convert(source, tmp_path / "whole", DataConfig(), ALONE, silent)
     told: list[int] = []
@@ -133,6 +136,12 @@ def test_it_goes_on_where_it_was_ended(
         file.write(b'[3, ["half a li')
     with pytest.raises(InputError, match="was begun from other rows"):
         convert([str(made / "t.csv")], tmp_path / "ended", TARGET, ALONE, silent)
+    other = lock(tmp_path / "ended" / "unfinished.jsonl")
+    assert other is not None
+    with pytest.raises(InputError, match="another process converts"):
+        convert(source, tmp_path / "ended", DataConfig(), ALONE, silent)
+    os.close(other)
+    (tmp_path / "ended" / "rows-0").write_bytes(b"of one that was killed")
     told.clear()
     convert(source, tmp_path / "ended", DataConfig(), ALONE, lambda done, _: told.append(done))
     assert told == [4, 5]

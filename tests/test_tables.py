@@ -1,6 +1,8 @@
 """Tables as people have them: what is understood, what is refused, with the line at fault."""
 
+import csv
 import gzip
+import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -14,6 +16,10 @@ from numpy.typing import NDArray
 
 import dptrain
 from dptrain import Data, DataConfig, InputError, TrainConfig
+from dptrain.data import delimited
+from dptrain.data.arrow import read_text
+from dptrain.data.roles import Roles
+from dptrain.data.spool import Spool
 from dptrain.record.rundir import RECEIPT
 
 ALONE = dptrain.World()
@@ -63,10 +69,42 @@ REFUSED: dict[str, tuple[str | bytes, DataConfig, str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_can_not_be_right_is_refused_with_its_line(tmp_path: Path, case: str) -> None:
+def test_what_can_not_be_right_is_refused_with_its_line(
+    tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text, config, words = REFUSED[case]
-    with pytest.raises(InputError, match=words):
-        load(tmp_path, text, config)
+    for size in (delimited.PIECE, 2**10):
+        monkeypatch.setattr(delimited, "PIECE", size)
+        with pytest.raises(InputError, match=words):
+            load(tmp_path, text, config)
+
+
+CELLS = [*"17", "", "2.5", "-0", "1e3", "x", '"q"', '"a,b"', '"one""two"', '"l\nm"', '5"', ' "r']
+"""As they are written: also quotes within cells, which are letters like others."""
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_how_a_text_is_cut_into_pieces_changes_nothing(
+    tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor that it is kept on disk while it is read; the rows are those that Python finds."""
+    rng = np.random.default_rng(seed)
+    some = [rng.choice(CELLS, 3 + seed % 4) for _ in range(3)]
+    rows = [[*(rng.choice(cells) for cells in some), "12"[row % 2]] for row in range(20)]
+    text = "a,b,c,y\n" + "\n".join(map(",".join, rows)) + "\n" * (seed % 2)
+    (tmp_path / "d.csv").write_text(text)
+    found = set[Any]()
+    for size in (delimited.PIECE, 64, 9, 1):
+        monkeypatch.setattr(delimited, "PIECE", size)
+        for spool in (None, Spool(tmp_path / "spool", lambda _: None)):
+            try:
+                table = read_text([str(tmp_path / "d.csv")], Roles(("y",)), "d", spool)
+                shapes = table.shapes(), len(table), [c.about() for c in table.every()]
+                found.add((str(shapes), table.content(slice(None)), table.texts(), table.notes))
+                assert len(table) == len([*csv.reader(io.StringIO(text))]) - 1
+            except InputError as error:
+                found.add(str(error))
+    assert len(found) == 1, found
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,8 @@ def convert(inputs: tuple[str, ...], out: str, **values: Any) -> int:
     """Write what IN holds as the directory OUT, whose arrays are mapped: dptrain train OUT
 
     The ranks share the work; the bytes are the same on any number of them. Called again, it goes on
-    where it was ended. The manifest has types, shapes, statistics, and a SHA-256 a part.
+    where it was ended. The manifest has types, shapes, statistics, and a SHA-256 a part. A table is
+    read once, piece by piece, and takes twice its room on disk meanwhile.
     """
     world = connect()
     from dptrain.run.convert import convert as write
@@ -84,7 +85,8 @@ class _Bar:
     def __call__(self, done: int, parts: int) -> None:
         if done == parts or time.monotonic() - self._told > 2:
             self._told = time.monotonic()
-            print(f"part {done:,}/{parts:,}", file=sys.stderr)
+            text = f"part {done:,}/{parts:,}" if parts else f"{done:,} rows read"
+            print(text, file=sys.stderr)
 
 
 def _text(found: Plain) -> str:

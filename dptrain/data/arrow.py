@@ -1,12 +1,13 @@
 """Tables with named columns through pyarrow: text, Parquet, Arrow files, frames, named arrays."""
 
-import itertools
+import contextlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 from pyarrow import feather
 
-from dptrain.data.cells import PLAIN, Cells, column
-from dptrain.data.delimited import begin_with_numbers, read
+from dptrain.arrays import Array
+from dptrain.data.cells import PLAIN, Asked, Fault, Mistaken, Piece, piece
+from dptrain.data.delimited import Job, Parser, begin_with_numbers
 from dptrain.data.form import Form, check_names, form
+from dptrain.data.grown import Growing
 from dptrain.data.roles import Picked, Roles
+from dptrain.data.spool import Spool
 from dptrain.data.table import Column, Table
 from dptrain.machine import usable_cores
 from dptrain.words import InputError
@@ -26,16 +30,22 @@ from dptrain.words import InputError
 INDEX = re.compile(r"(Unnamed: \d+|__index_level_\d+__|)")
 """Names that a column gets which had none: the numbers of the rows, mostly."""
 
-LARGE = 10_000
-"""Rows from which a column is work enough for a thread."""
+ROWS = 2**16
+"""Rows of typed files and of tables in memory that are looked at together."""
+
+MISTAKES = 8
+"""How often the rows are read anew for one column that holds no numbers after all."""
+
+Done = tuple[int, list[Piece]]
+"""How many rows a job has read, and what they are in each column."""
 
 
 @dataclass(frozen=True)
 class Lines:
     """Where rows stand that come from several files of text."""
 
-    forms: tuple[Form, ...]
-    ends: tuple[int, ...]
+    forms: Sequence[Form]
+    ends: list[int]
 
     def __call__(self, row: int) -> str:
         """Return the line of a row, and its file where there are several."""
@@ -53,96 +63,121 @@ def by_number(row: int) -> str:
     return f"row {row} (counts from 0)"
 
 
-def read_text(paths: Sequence[str], roles: Roles, source: str) -> Table:
-    """Return the rows of files of delimited text, one behind the other."""
+def read_text(paths: Sequence[str], roles: Roles, source: str, spool: Spool | None) -> Table:
+    """Return the rows of files of delimited text, one behind the other.
+
+    Columns whose first rows are numbers are read as such, and as texts where that was a mistake.
+    """
     forms = [form(path, roles.delimiter, roles.header) for path in paths]
     for one in forms:
         check_names(one)
         _check_alike(forms[0].names, one.names, one.path)
     names = roles.pick(forms[0].names, source)
-    tables, notes = _texts(forms, names, roles)
-    ends = tuple(accumulate(len(table) for table in tables))
-    whole = pa.concat_tables(tables)
-    return _table(whole, names, roles, source, Lines(tuple(forms), ends), notes, written=True)
-
-
-def _texts(
-    forms: Sequence[Form], names: Picked, roles: Roles
-) -> tuple[list[pa.Table], Iterable[str]]:
-    """Return the rows of each file, and what is to be said of them.
-
-    Inputs are read as numbers at once, where all files' first rows, and then all rows, allow it.
-    """
-    others = {*names.targets, *names.ids, names.weight}
-    free = [n for n in names.features if roles.kinds.get(n, "numbers") == "numbers"]
-    typed = set() if roles.decimal == "," else {*free} - others
+    free = {n for n in names.features if roles.kinds.get(n, "numbers") == "numbers"}
+    labels = {*names.targets} if not roles.as_written and roles.label_kind != "words" else set()
+    typed = ((free - {*names.targets}) | labels | {*names.weights}) - {*names.ids}
+    typed = set() if roles.decimal == "," else typed
     for one in forms:
         typed &= begin_with_numbers(one, sorted(typed))
+    mistakes = 0
     while True:
-        found = [read(one, names.every, typed) for one in forms]
-        tables = [table for table, _ in found]
-        if len({table.schema for table in tables}) == 1:
-            return tables, itertools.chain.from_iterable(notes for _, notes in found)
-        typed &= {n for n in typed if all(t.schema.field(n).type == pa.float64() for t in tables)}
+        parsers = [Parser(one, names.every, typed, labels) for one in forms]
+        jobs = ((number, job) for number, one in enumerate(parsers) for job in one.jobs())
+        lines = Lines(forms, [0] * len(forms))
+        try:
+            return _table(jobs, names, roles, source, spool, lines, typed & labels)
+        except Mistaken as error:
+            mistakes += 1
+            typed = typed - {str(error)} if mistakes < MISTAKES else set()
 
 
 def read_typed(
-    paths: Sequence[str], roles: Roles, source: str, keys: Sequence[Mapping[str, str | None]]
+    paths: Sequence[str],
+    roles: Roles,
+    source: str,
+    keys: Sequence[Mapping[str, str | None]],
+    spool: Spool | None,
 ) -> Table:
     """Return the rows of Parquet and Arrow files, one behind the other.
 
     `keys` are further columns of each file's rows: numbers where all files have whole ones.
     """
-    tables: list[pa.Table] = []
-    names = Picked((), (), None, ())
     texts = {name for held in keys for name, v in held.items() if v and not re.match(PLAIN, v)}
+    schemas: list[pa.Schema] = []
+    names = Picked((), (), (), ())
     for path, held in zip(paths, keys, strict=True):
-        try:
-            found = [*_schema(path), *held]
-            names = names if tables else roles.pick(found, source)
-            _check_alike(names.every, [name for name in found if name in names.every], path)
-            rows = _columns(path, [name for name in names.every if name not in held])
-            for name in held.keys() & {*names.every}:
-                value = pa.scalar(held[name]).cast(pa.string() if name in texts else pa.int64())
-                rows = rows.append_column(name, pa.repeat(value, len(rows)))
-            tables.append(rows.select(names.every))
-        except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
-            if isinstance(error, InputError):
-                raise
-            why = str(error).split("\n")[0]
-            raise InputError(f"{path} can't be read: {why}", local=True) from None
+        with _readable(path):
+            schema = parquet.read_schema(path) if _is_parquet(path) else _arrow(path)[0]
+        for name in held:
+            schema = schema.append(pa.field(name, pa.string() if name in texts else pa.int64()))
+        names = names if schemas else roles.pick(schema.names, source)
+        _check_alike(names.every, [name for name in schema.names if name in names.every], path)
+        schemas.append(pa.schema([schema.field(name) for name in names.every]))
     try:
-        whole = pa.concat_tables(tables, promote_options="permissive")
+        whole = pa.unify_schemas(schemas, promote_options="permissive").remove_metadata()
     except (pa.ArrowException, TypeError) as error:
         raise InputError(f"the files of {source} differ in their types: {error}") from None
-    return _table(whole, names, roles, source, by_number, [])
+    jobs = (
+        (0, partial(_as_whole, path, batch, held, whole))
+        for path, held in zip(paths, keys, strict=True)
+        for batch in _batches(path, [name for name in names.every if name not in held])
+    )
+    return _table(jobs, names, roles, source, spool)
 
 
-def _schema(path: str) -> list[str]:
-    """Return the names of a file's columns."""
+def _as_whole(
+    path: str, batch: pa.RecordBatch, held: Mapping[str, str | None], schema: pa.Schema
+) -> pa.Table:
+    """Return some rows of a file with the columns and types that all files have together."""
+    with _readable(path):
+        rows = pa.table(batch)
+        rows.validate(full=True)
+        for name in held.keys() & {*schema.names}:
+            value = pa.scalar(held[name]).cast(schema.field(name).type)
+            rows = rows.append_column(name, pa.repeat(value, len(rows)))
+        rows = rows.select(schema.names).replace_schema_metadata(None)
+        return pa.concat_tables([schema.empty_table(), rows], promote_options="permissive")
+
+
+@contextlib.contextmanager
+def _readable(path: str) -> Iterator[None]:
+    """Say which file can't be read, and why."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+        why = str(error).split("\n")[0]
+        raise InputError(f"{path} can't be read: {why}", local=True) from None
+
+
+def _batches(path: str, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Yield some columns of a file's rows."""
+    with _readable(path):
+        if _is_parquet(path):
+            yield from parquet.ParquetFile(path).iter_batches(ROWS, columns=[*names])
+        else:
+            for batch in _arrow(path)[1]:
+                yield batch.select([*names])
+
+
+def _is_parquet(path: str) -> bool:
     with Path(path).open("rb") as file:
-        if file.read(4) == b"PAR1":
-            return list(parquet.read_schema(path).names)
-    return list(_arrow(path).schema.names)
+        return file.read(4) == b"PAR1"
 
 
-def _arrow(path: str) -> pa.Table:
-    """Return the rows of an Arrow file or stream."""
+def _arrow(path: str) -> tuple[pa.Schema, Iterable[pa.RecordBatch]]:
+    """Return what columns an Arrow file or stream has, and its rows."""
     with Path(path).open("rb") as file:
         magic = file.read(6)
-    if magic == b"ARROW1" or magic[:4] == b"FEA1":
-        return feather.read_table(path, memory_map=True)
-    with pa.OSFile(path) as file:
-        return pa.ipc.open_stream(file).read_all()
-
-
-def _columns(path: str, names: Sequence[str]) -> pa.Table:
-    with Path(path).open("rb") as file:
-        packed = file.read(4) == b"PAR1"
-    found = parquet.ParquetFile(path).read(columns=[*names]) if packed else _arrow(path)
-    found = found.select([*names])
-    found.validate(full=True)
-    return found
+    if magic[:4] == b"FEA1":
+        table = feather.read_table(path, memory_map=True)
+        return table.schema, table.to_batches()
+    if magic == b"ARROW1":
+        reader = pa.ipc.open_file(pa.memory_map(path))
+        return reader.schema, map(reader.get_batch, range(reader.num_record_batches))
+    stream = pa.ipc.open_stream(pa.OSFile(path))
+    return stream.schema, stream
 
 
 def _check_alike(first: Sequence[str], names: Sequence[str], path: str) -> None:
@@ -159,7 +194,7 @@ def from_frame(frame: Any, roles: Roles, source: str) -> Table:
         table = pa.table(frame)
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise InputError(f"{source} can't be read: {error}") from None
-    return _table(table, roles.pick(table.column_names, source), roles, source, by_number, [])
+    return _in_memory(table, roles.pick(table.column_names, source), roles, source)
 
 
 def from_arrays(arrays: Mapping[str, Any], roles: Roles, source: str) -> Table:
@@ -176,7 +211,7 @@ def from_arrays(arrays: Mapping[str, Any], roles: Roles, source: str) -> Table:
         raise InputError(
             f"{source}: its arrays have {lengths} rows; they must have the same number"
         )
-    return _table(pa.table(columns), names, roles, source, by_number, [])
+    return _in_memory(pa.table(columns), names, roles, source)
 
 
 def _as_arrow(values: Any) -> Any:
@@ -191,58 +226,126 @@ def _as_arrow(values: Any) -> Any:
     return pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), flat.shape[1])
 
 
+def _in_memory(table: pa.Table, names: Picked, roles: Roles, source: str) -> Table:
+    """Return what the columns of a table hold that is in memory already."""
+    batches = table.select(names.every).to_batches(max_chunksize=ROWS)
+    return _table(((0, partial(pa.table, one)) for one in batches), names, roles, source)
+
+
 def _table(
-    whole: pa.Table,
+    jobs: Iterable[tuple[int, Job]],
     names: Picked,
     roles: Roles,
     source: str,
-    line: Callable[[int], str],
-    notes: Iterable[str],
-    *,
-    written: bool = False,
+    spool: Spool | None = None,
+    lines: Lines | None = None,
+    typed: Collection[str] = (),
 ) -> Table:
-    """Return what a table's columns hold; the cores of this process share those of a large one."""
-    if len(whole) == 0:
+    """Return what the columns hold of the rows that jobs return, each with its file's number.
+
+    `lines` are those of files of text, of which the targets in `typed` are believed to be numbers.
+    """
+    of = partial(Asked, source, written=lines is not None, decimal=roles.decimal)
+    inputs = [of(name, roles.kinds.get(name)) for name in names.features]
+    label = partial(of, label=True, kind=roles.label_kind, as_written=roles.as_written)
+    targets = [label(name, typed=name in typed) for name in names.targets]
+    others = [*map(of, names.weights), *(of(name, "words") for name in names.ids)]
+    growing = [Growing(one, spool) for one in (*inputs, *targets, *others)]
+    line = lines or by_number
+
+    rows = _grown(jobs, growing, spool, lines)
+    if rows == 0:
         raise InputError(f"{source} has no example: no row behind the names of its columns")
+    every = [one.column(line) for one in growing]
+    columns, notes = [column for column, _ in every], [note for _, note in every if note]
+    found, rest = columns[: len(inputs)], columns[len(inputs) :]
+    whys = [(column, None if roles.kinds else _left_out(column)) for column in found]
+    kept = tuple(column for column, why in whys if not why)
+    told = [f"{c.name or 'the column without a name'} is left out: {w}" for c, w in whys if w]
+    if not kept:
+        raise InputError(f"{source} has no input beside the target")
+    ends = [*accumulate((len(names.targets), len(names.weights), len(names.ids)), initial=0)]
+    labels, weights, ids = (tuple(rest[a:b]) for a, b in pairwise(ends))
+    return Table(
+        source, kept, labels, next(iter(weights), None), ids, named=True,
+        notes=(*notes[:1], *told), line=line,
+    )  # fmt: skip
 
-    places = {name: place for place, name in enumerate(whole.column_names)}
 
-    def one(name: str, *, label: bool = False, text: bool = False) -> Column:
-        cells = Cells(name, whole.column(places[name]), source, line, written, roles.decimal)
-        kind = "words" if text else roles.label_kind if label else roles.kinds.get(name)
-        return column(cells, kind, label=label, as_written=label and roles.as_written)
+def _grown(
+    jobs: Iterable[tuple[int, Job]],
+    growing: Sequence[Growing],
+    spool: Spool | None,
+    lines: Lines | None,
+) -> int:
+    """Have columns grow by what jobs return; return how many rows that are."""
 
-    large = len(whole) > LARGE
-    with ThreadPoolExecutor(len(usable_cores()) if large else 1) as pool:
-        each = pool.map if large else map
-        found = each(one, names.features)
-        targets = each(partial(one, label=True), names.targets)
-        weights = each(one, filter(None, (names.weight,)))
-        ids = each(partial(one, text=True), names.ids)
-        whys = [(c, None if roles.kinds else _left_out(c)) for c in found]
-        inputs = tuple(column for column, why in whys if not why)
-        told = [f"{c.name or 'the column without a name'} is left out: {w}" for c, w in whys if w]
-        if not inputs:
-            raise InputError(f"{source} has no input beside the target")
-        return Table(
-            source, inputs, tuple(targets), next(iter(weights), None), tuple(ids), named=True,
-            notes=(*notes, *told), line=line,
-        )  # fmt: skip
+    def work(job: Job) -> Done:
+        table = job()
+        some = [piece(one.asked, table.column(one.asked.name)) for one in growing if len(table)]
+        return len(table), some
+
+    if spool is not None:
+        spool.clear()
+    rows, source = 0, growing[0].asked.source
+    try:
+        for number, (more, pieces) in _in_order(work, jobs):
+            for one, some in zip(growing, pieces, strict=False):
+                one.add(some)
+            rows += more
+            if spool is not None:
+                spool.told(rows)
+            if lines is not None:
+                lines.ends[number:] = [rows] * len(lines.ends[number:])
+    except Fault as fault:
+        line = lines or by_number
+        raise InputError(f"{source}: {line(rows + fault.place)} {fault}") from None
+    except pa.ArrowException as error:
+        raise InputError(f"{source} can't be read: {error}") from None
+    return rows
+
+
+def _in_order(
+    work: Callable[[Job], Done], jobs: Iterable[tuple[int, Job]]
+) -> Iterator[tuple[int, Done]]:
+    """Yield what `work` makes of each job, in their order: a thread a core, and few jobs ahead."""
+    cores = len(usable_cores())
+    waiting: deque[tuple[int, Future[Done]]] = deque()
+    with ThreadPoolExecutor(cores) as pool:
+        for number, job in jobs:
+            waiting.append((number, pool.submit(work, job)))
+            if len(waiting) > cores:
+                first, done = waiting.popleft()
+                yield first, done.result()
+        for number, done in waiting:
+            yield number, done.result()
 
 
 def _left_out(found: Column) -> str | None:
     """Return why a column teaches nothing; None where it may teach something."""
-    values = np.asarray(found.values)
-    if INDEX.fullmatch(found.name) and found.kind == "numbers" and values.ndim == 1:
-        start = values[0]
-        if start in (0, 1) and np.array_equal(values, np.arange(len(values)) + start):
-            return "it counts the rows"
-    if found.kind == "words":
-        num = int((values >= 0).sum())
-        if num == len(found.ends) > 1:
+    starts = range(0, len(found), ROWS)
+
+    def every(holds: Callable[[int, Array], bool]) -> bool:
+        return all(holds(start, found.read(slice(start, start + ROWS))) for start in starts)
+
+    first = found.read(slice(0, 1))
+    index = INDEX.fullmatch(found.name) and found.kind == "numbers" and first.shape == (1,)
+    if (
+        index
+        and first[0] in (0, 1)
+        and every(lambda start, some: np.array_equal(some, np.arange(len(some)) + start + first[0]))
+    ):
+        return "it counts the rows"
+    if found.kind == "words" and len(found) >= len(found.ends) > 1:
+        num = sum(int((found.read(slice(s, s + ROWS)) >= 0).sum()) for s in starts)
+        if num == len(found.ends):
             return f"its {num:,} texts are all different"
-    if len(found) > 1 and (values == values[:1]).all():
+    if len(found) > 1 and every(lambda _, some: bool((some == first).all())):
         return "it is the same in every row"
-    if found.kind == "numbers" and values.ndim == 1 and found.gaps(values).all():
+    if (
+        found.kind == "numbers"
+        and first.ndim == 1
+        and every(lambda _, some: bool(found.gaps(some).all()))
+    ):
         return "it has no value in any row"
     return None

@@ -166,13 +166,12 @@ def _chosen(table: Table, roles: Roles) -> Table:
                 f"--target {name!r}, and labels are kept as they are written"
             )
     every = [column.name for column in table.every()]
-    weights = [picked.weight] if picked.weight else []
-    same = [*picked.features, *picked.targets, *weights, *picked.ids] == every
+    same = [*picked.features, *picked.targets, *picked.weights, *picked.ids] == every
     return replace(
         table,
         facts=table.facts if same else None,
         columns=tuple(columns[name] for name in picked.features),
         targets=tuple(columns[name] for name in picked.targets),
-        weight=columns[picked.weight] if picked.weight else None,
+        weight=next((columns[name] for name in picked.weights), None),
         ids=tuple(columns[name] for name in picked.ids),
     )

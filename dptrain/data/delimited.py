@@ -1,22 +1,23 @@
-"""CSV and its relatives: pyarrow reads them; what is wrong in a row gets its line."""
+"""CSV and its relatives: pyarrow reads them, piece by piece; a wrong row is named by its line."""
 
 import csv
 import io
 import itertools
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 
-from dptrain.data.cells import GAPS
+from dptrain.data.cells import GAPS, Mistaken
 from dptrain.data.form import NUMBER, Form, no_utf8, open_text
 from dptrain.words import InputError
 
-BLOCK = 2**24
-"""Bytes that are parsed at a time."""
+PIECE, LONGEST = 2**23, 2**26
+"""Bytes that are parsed at a time: by one thread of several, and at most, for one row's sake."""
 
 LOOKED_AT = 20_000
 """Cells by which it is guessed what is read as numbers."""
@@ -27,19 +28,131 @@ EMPTY = [*{form for gap in GAPS for form in (gap, gap.upper(), gap.capitalize())
 END = "\x1fend of the rows\x1f"
 """What is read behind the last row: within a quote that is never closed it is no row of its own."""
 
+TEXT: pa.DataType = pa.dictionary(pa.int32(), pa.string())
+NOT_ALIKE = "its rows don't have the same number of cells"
 
-class Rows(io.RawIOBase):
-    """A file's bytes from its first row on, with one more row at the end."""
+Job = Callable[[], pa.Table]
+"""Parses some rows, in whatever thread."""
 
-    def __init__(self, form: Form) -> None:
-        self._file = open_text(form.path)
-        left = form.start
-        while left:
-            left -= len(self._file.read(left)) or left
+
+class Parser:
+    """How the rows of one file are parsed.
+
+    The wanted columns become texts, each of which is kept once, but those of `typed`: numbers as
+    far as each of their cells is one or empty. Of `labels` among them the texts are left.
+    """
+
+    def __init__(
+        self, form: Form, wanted: Sequence[str], typed: Collection[str], labels: Collection[str]
+    ) -> None:
+        self.form = form
+        self._names = [str(number) for number in range(len(form.names))]
+        places = dict(zip(form.names, self._names, strict=True))
+        self._types = {
+            places[name]: TEXT if name not in typed
+            else pa.string() if name in labels else pa.float64()
+            for name in wanted
+        }  # fmt: skip
+        self._convert = arrow_csv.ConvertOptions(
+            column_types=self._types, include_columns=[*self._types], null_values=EMPTY,
+            strings_can_be_null=False,
+        )  # fmt: skip
+
+    def jobs(self) -> Iterator[Job]:
+        """Yield what parses the rows, piece after piece.
+
+        Raises InputError where a row has more or fewer cells than the first, a quote is never
+        closed, or text is no UTF-8; a job too, or `Mistaken`.
+        """
+        try:
+            with open_text(self.form.path) as file:
+                left = self.form.start
+                while left:
+                    left -= len(file.read(left)) or left
+                rest, more = b"", True
+                while more:
+                    found = bytes(file.read(PIECE))
+                    piece, more = rest + found, bool(found)
+                    end = _rows_end(piece, self.form.delimiter, last=not more)
+                    if end is None or len(piece) - end > LONGEST:
+                        yield from self._one_by_one(piece, file)
+                        return
+                    if end:
+                        yield partial(self._parsed, pa.py_buffer(piece).slice(0, end))
+                    rest = piece[end:]
+        except (OSError, EOFError) as error:
+            raise _fault(self.form, str(error)) from None
+
+    def _parsed(self, piece: pa.Buffer) -> pa.Table:
+        """Return the rows of a piece."""
+        read = arrow_csv.ReadOptions(
+            use_threads=False, column_names=self._names, block_size=len(piece) + 1
+        )
+        bad: list[Any] = []
+        try:
+            table = arrow_csv.read_csv(pa.BufferReader(piece), read, self._cut(bad), self._convert)
+        except pa.ArrowInvalid as error:
+            raise self._mistake(error) from None
+        if bad:
+            raise _fault(self.form, NOT_ALIKE)
+        return self._named(table)
+
+    def _one_by_one(self, start: bytes, file: Any) -> Iterator[Job]:
+        """Yield the rows of all that is left, where only pyarrow knows where a row ends.
+
+        The first column must be texts, of which the last one says that no quote is open.
+        """
+        if self._types.get("0", TEXT) != TEXT:
+            raise Mistaken(self.form.names[0])
+        convert, bad = self._convert, list[Any]()
+        convert.column_types = self._types | {"0": TEXT}
+        convert.include_columns = [*dict.fromkeys(["0", *self._types])]
+        read = arrow_csv.ReadOptions(column_names=self._names, block_size=LONGEST)
+        source, last = pa.PythonFile(_Rest(start, file, self.form), "r"), None
+        try:
+            for batch in arrow_csv.open_csv(source, read, self._cut(bad), convert):
+                if last is not None:
+                    yield partial(self._named, last)
+                last = pa.table(batch)
+        except pa.ArrowInvalid as error:
+            raise self._mistake(error) from None
+        if bad or last is None or last["0"][len(last) - 1].as_py() != END:
+            raise _fault(self.form, NOT_ALIKE)
+        rows = last.slice(0, len(last) - 1)
+        for place, name in enumerate(rows.column_names):  # of what END has brought nothing is left
+            if rows[name].type == TEXT:
+                rows = rows.set_column(place, name, rows[name].cast(pa.string()))
+        yield partial(self._named, rows)
+
+    def _cut(self, bad: list[Any]) -> arrow_csv.ParseOptions:
+        """Return how rows are cut into cells; those of another number of cells become `bad`."""
+
+        def note(row: Any) -> str:
+            bad.append(row)
+            return "skip"
+
+        return arrow_csv.ParseOptions(
+            delimiter=self.form.delimiter, newlines_in_values=True, invalid_row_handler=note
+        )
+
+    def _named(self, table: pa.Table) -> pa.Table:
+        """Return columns under their own names."""
+        return table.rename_columns([self.form.names[int(name)] for name in table.column_names])
+
+    def _mistake(self, error: pa.ArrowInvalid) -> Exception:
+        """Return what pyarrow means."""
+        wrong = re.search(r"column #(\d+): .*conversion error to double", str(error))
+        if wrong is not None and self._types.get(wrong[1]) == pa.float64():
+            return Mistaken(self.form.names[int(wrong[1])])
+        return _fault(self.form, str(error))
+
+
+class _Rest(io.RawIOBase):
+    """Some bytes, the rest of a file, and one more row at the end."""
+
+    def __init__(self, start: bytes, file: Any, form: Form) -> None:
+        self._file, self._next = file, start
         self._end = f"\n{END}{form.delimiter * (len(form.names) - 1)}\n".encode()
-        self._ended = False
-        self.quoted = False
-        """Whether there is a quote in what was read so far."""
 
     def readable(self) -> bool:
         """Say that it can be read."""
@@ -47,78 +160,35 @@ class Rows(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         """Return the next bytes."""
-        found = bytes(self._file.read(size if size > 0 else BLOCK))
-        self.quoted = self.quoted or b'"' in found
-        if not found and not self._ended:
-            self._ended = True
-            return self._end
+        size = size if size > 0 else PIECE
+        self._next += bytes(self._file.read(max(0, size - len(self._next))))
+        found, self._next = self._next[:size], self._next[size:]
+        if not found:
+            found, self._end = self._end, b""
         return found
 
 
-def read(form: Form, wanted: Sequence[str], typed: Collection[str]) -> tuple[pa.Table, list[str]]:
-    """Return the wanted columns of a file, and what a person should know of it.
+def _rows_end(text: bytes, delimiter: str, *, last: bool) -> int | None:
+    """Return where the last whole row of a text that begins with one ends; None where in doubt.
 
-    All as texts but the columns of `typed`, which are float64, as far as each of their cells is a
-    number or empty.
-
-    Raises
-    ------
-    InputError
-        A row has more or fewer cells than the first, a quote is never closed, or text is no UTF-8.
+    That is at the last line break outside of quotes. In doubt it is where some quote stands
+    neither at a cell's beginning or end nor twice, or, in the `last` piece, is never closed.
     """
-    places = {name: str(place) for place, name in enumerate(form.names)}
-    keep = [*dict.fromkeys(["0", *(places[name] for name in wanted)])]
-    asked = numbers = {places[name] for name in typed} - {"0"}  # whose last cell ends the rows
-    while True:
-        try:
-            table, quoted = _parsed(form, keep, numbers)
-            break
-        except pa.ArrowInvalid as error:  # then all is read once more
-            wrong = re.search(r"column #(\d+): .*conversion error to double", str(error))
-            if wrong is None or wrong[1] not in numbers:
-                raise _fault(form, str(error)) from None
-            numbers = numbers - {wrong[1]} if numbers == asked else set()
-    table = table.select([places[name] for name in wanted]).rename_columns([*wanted])
-    return table, [*_suspicious(form, table)] if quoted else []
-
-
-def _parsed(form: Form, keep: list[str], numbers: Collection[str]) -> tuple[pa.Table, bool]:
-    """Return columns by their numbers, and whether there is a quote in the file.
-
-    Raises pa.ArrowInvalid where a cell of `numbers` is none, or for what `_fault` finds.
-    """
-    bad: list[Any] = []
-
-    def note(row: Any) -> str:
-        bad.append(row)
-        return "skip"
-
-    convert = arrow_csv.ConvertOptions(
-        column_types={name: pa.float64() if name in numbers else pa.string() for name in keep},
-        include_columns=keep,
-        null_values=EMPTY,
-        strings_can_be_null=False,
-    )
-    parse = arrow_csv.ParseOptions(
-        delimiter=form.delimiter, newlines_in_values=True, invalid_row_handler=note
-    )
-    names, block = [str(number) for number in range(len(form.names))], BLOCK
-    while True:
-        bad.clear()
-        rows, options = Rows(form), arrow_csv.ReadOptions(column_names=names, block_size=block)
-        try:
-            table = arrow_csv.read_csv(pa.PythonFile(rows, "r"), options, parse, convert)
-            break
-        except (OSError, EOFError) as error:
-            raise _fault(form, str(error)) from None
-        except pa.ArrowInvalid as error:
-            if "straddl" not in str(error) or block > 2**30:
-                raise
-            block *= 8
-    first = table.column(0)
-    if bad or not len(first) or first[len(first) - 1].as_py() != END:
-        raise _fault(form, "its rows don't have the same number of cells")
-    return table.slice(0, len(table) - 1), rows.quoted
+    if b'"' not in text:
+        return len(text) if last else text.rfind(b"\n") + 1
+    letters = np.frombuffer(text, np.uint8)
+    quotes = np.flatnonzero(letters == ord('"'))
+    ends = np.frombuffer(f'{delimiter}\r\n"'.encode(), np.uint8)
+    opening, closing = quotes[::2], quotes[1::2]
+    before = letters[opening[opening > 0] - 1]
+    after = letters[closing[closing < len(text) - 1] + 1]
+    if not (np.isin(before, ends).all() and np.isin(after, ends).all()):
+        return None
+    if last:
+        return None if len(quotes) % 2 else len(text)
+    breaks = np.flatnonzero(letters == ord("\n"))
+    outside = breaks[np.searchsorted(quotes, breaks) % 2 == 0]
+    return int(outside[-1]) + 1 if len(outside) else 0
 
 
 def begin_with_numbers(form: Form, names: Sequence[str]) -> set[str]:
@@ -164,18 +234,3 @@ def _quote(form: Form, line: int) -> InputError:
         f"{form.path}: line {line} opens a quote that is never closed; put one at the end of its "
         "cell, or write two for one that is text"
     )
-
-
-def _suspicious(form: Form, table: pa.Table) -> Iterable[str]:
-    """Yield what to say of the first cell of several lines: rows, maybe, by a quote too many."""
-    rows = []
-    for name in [one.name for one in table.schema if one.type == pa.string()]:
-        within = pc.match_substring(table[name], "\n")
-        if pc.any(within).as_py():
-            rows.append((pc.index(within, True).as_py(), name))
-    if rows:
-        row, name = min(rows)
-        yield (
-            f"{form.path}: {form.line(row)} has a text of several lines in column {name!r}; is "
-            "there a quote too many?"
-        )

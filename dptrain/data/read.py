@@ -12,6 +12,7 @@ from dptrain.data.kinds import expanded, keys_of, kind_of, tables_of
 from dptrain.data.numpy_files import read_idx, read_npy, read_npz
 from dptrain.data.roles import Roles
 from dptrain.data.share import Take, share
+from dptrain.data.spool import Spool
 from dptrain.data.table import Stacked, Table
 from dptrain.words import InputError, file_name
 from dptrain.world import World
@@ -41,7 +42,9 @@ class Files(NamedTuple):
     """By which ranks of a node see whether they mean the same files."""
 
 
-def read(data: Any, roles: Roles, world: World, take: Take) -> tuple[Table, Table | None]:
+def read(
+    data: Any, roles: Roles, world: World, take: Take, spool: Spool | None = None
+) -> tuple[Table, Table | None]:
     """Read training (or other) rows, and the test rows where the files hold some.
 
     Parameters
@@ -55,6 +58,8 @@ def read(data: Any, roles: Roles, world: World, take: Take) -> tuple[Table, Tabl
         The ranks.
     take
         Returns so many bytes that the ranks of the node share.
+    spool
+        Where a table is kept while it is read; in memory where there is none.
 
     Collective: every rank must call this.
 
@@ -72,12 +77,12 @@ def read(data: Any, roles: Roles, world: World, take: Take) -> tuple[Table, Tabl
     alike = all(len({everyone[rank] for rank in ranks}) == 1 for ranks in world.nodes)
     if not (found.unpacked and alike and world.node_comm):
         with world.together():
-            return _read(found, roles)
+            return _read(found, roles, spool)
     tables: tuple[Table, Table | None] | None = None
     with world.together():
         try:
             if world.rank == world.ranks_here.start:
-                tables = _read(found, roles)
+                tables = _read(found, roles, spool)
         except InputError as error:  # of a node, not of one rank
             raise InputError(str(error), local=error.local and len(world.nodes) > 1) from None
     return share(tables, world, take)
@@ -117,7 +122,7 @@ def _look(names: Sequence[str], roles: Roles) -> Files:
     )
 
 
-def _read(found: Files, roles: Roles) -> tuple[Table, Table | None]:
+def _read(found: Files, roles: Roles, spool: Spool | None) -> tuple[Table, Table | None]:
     """Return training rows and test rows of files."""
     kind, paths, source = found.kinds[0], found.paths, found.source
     if kind == "converted":
@@ -125,8 +130,8 @@ def _read(found: Files, roles: Roles) -> tuple[Table, Table | None]:
     if kind in TABLES:
         arrow = tables_of(paths[0]).arrow
         if kind == "text":
-            return arrow.read_text(paths, roles, source), None
-        return arrow.read_typed(paths, roles, source, found.keys), None
+            return arrow.read_text(paths, roles, source, spool), None
+        return arrow.read_typed(paths, roles, source, found.keys, spool), None
     if kind in ("npy", "idx"):
         readers = {"npy": read_npy, "idx": read_idx}
         arrays = [readers[kind](path) for kind, path in zip(found.kinds, paths, strict=True)]

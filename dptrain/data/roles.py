@@ -16,14 +16,14 @@ class Picked(NamedTuple):
 
     features: tuple[str, ...]
     targets: tuple[str, ...]
-    weight: str | None
+    weights: tuple[str, ...]
+    """One at most."""
     ids: tuple[str, ...]
 
     @property
     def every(self) -> tuple[str, ...]:
         """All of them, each once."""
-        weight = (self.weight,) if self.weight else ()
-        return tuple(dict.fromkeys((*self.features, *self.targets, *weight, *self.ids)))
+        return tuple(dict.fromkeys((*self.features, *self.targets, *self.weights, *self.ids)))
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Roles:
             others = {*targets, *weight, *ids, *self._match(self.drop, names, source)}
             chosen = self._match(self.features, names, source) if self.features else names
             features = [name for name in chosen if name not in others]
-        return Picked(tuple(features), tuple(targets), weight[0] if weight else None, tuple(ids))
+        return Picked(tuple(features), tuple(targets), tuple(weight), tuple(ids))
 
     def _match(self, patterns: Sequence[str], names: Sequence[str], source: str) -> list[str]:
         """Return the names that patterns fit, in the patterns' order."""

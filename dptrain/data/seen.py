@@ -32,6 +32,10 @@ class Seen:
 
 def seen(column: Column, values: Array) -> Seen:
     """Return what is seen in some rows, as `column.read` returned them."""
+    if values.dtype.kind == "f" and values.size:
+        low, high = float(values.min()), float(values.max())
+        if math.isfinite(low) and math.isfinite(high):  # as most are
+            return Seen(values.size, 0, 0, float(values.sum(dtype=np.float64)), low, high)
     gaps = column.gaps(values)
     infinite = np.isinf(values) if values.dtype.kind == "f" else np.zeros(values.shape, bool)
     known = values[~(gaps | infinite)]

@@ -99,26 +99,41 @@ def words_column(name: str, codes: NDArray[Any], words: Sequence[str]) -> Column
 
 
 class Stacked:
-    """Several arrays as one, row after row: the files of one data set."""
+    """Several arrays as one, row after row: the files, or the pieces, of one data set.
 
-    def __init__(self, parts: Sequence[Rowwise]) -> None:
-        self._parts = parts
+    With `meanings`, what stands in each array are the places in one of these.
+    """
+
+    def __init__(self, parts: Sequence[Rowwise], meanings: Sequence[Array] = ()) -> None:
+        self._parts, self._meanings = parts, meanings
         self._ends = np.cumsum([len(part) for part in parts])
         self.shape = (int(self._ends[-1]), *parts[0].shape[1:])
-        self.dtype = np.result_type(*(part.dtype for part in parts))
+        self.dtype = np.result_type(*(part.dtype for part in meanings or parts))
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, rows: Any) -> Array:
+        if isinstance(rows, slice) and rows.step in (None, 1):
+            start, stop, _ = rows.indices(len(self))
+            first, last = np.searchsorted(self._ends, (start, stop - 1), side="right").tolist()
+            found = [self._read(n, start, stop) for n in range(first, last + 1) if stop > start]
+            return np.concatenate([np.empty((0, *self.shape[1:]), self.dtype), *found])
         rows = np.arange(len(self))[rows]
         out = np.empty((len(rows), *self.shape[1:]), self.dtype)
         places = np.searchsorted(self._ends, rows, side="right")
         for number in np.unique(places):
             mine = places == number
             start = self._ends[number] - len(self._parts[number])
-            out[mine] = self._parts[number][rows[mine] - start]
+            found = self._parts[number][rows[mine] - start]
+            out[mine] = self._meanings[number][found] if self._meanings else found
         return out
+
+    def _read(self, number: int, start: int, stop: int) -> Array:
+        """Return those of the rows start .. stop-1 that one of the arrays has."""
+        before = int(self._ends[number]) - len(self._parts[number])
+        found = self._parts[number][max(0, start - before) : stop - before]
+        return self._meanings[number][found] if self._meanings else np.asarray(found)
 
 
 class Facts(NamedTuple):

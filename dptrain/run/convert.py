@@ -1,8 +1,12 @@
 """Anything that can be read becomes arrays that are mapped: in parallel, resumable."""
 
+import contextlib
 import hashlib
+import itertools
 import json
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -22,12 +26,15 @@ from dptrain.data.prepare import statistics
 from dptrain.data.read import read
 from dptrain.data.roles import Roles
 from dptrain.data.seen import Seen, added, seen
+from dptrain.data.spool import Spool
 from dptrain.data.table import Table
-from dptrain.record.files import lines_of, make_sized, write_at, write_whole
+from dptrain.machine import usable_cores
+from dptrain.record.files import lines_of, lock, make_sized, write_at, write_whole
 from dptrain.record.journal import Journal
+from dptrain.reduce.digest import root
 from dptrain.reduce.memory import shared_rows
 from dptrain.reduce.sums import total
-from dptrain.run.identity import check_programs, content, fingerprint
+from dptrain.run.identity import check_programs, content, leaf
 from dptrain.words import InputError
 from dptrain.world import World, collective
 
@@ -38,7 +45,7 @@ UNFINISHED = "unfinished.jsonl"
 """What is done so far, a line a part, while a data set is being converted."""
 
 Progress = Callable[[int, int], None]
-"""Told how many parts are done, of how many."""
+"""Told how many parts are done, of how many; of 0, how many rows have been read before."""
 
 
 @dataclass(frozen=True)
@@ -72,17 +79,22 @@ class Plan:
             found.append((f"{number}.npy", dtype, (len(self.table), *shape)))
         return found
 
-    def part(self, number: int) -> tuple[slice, list[Array], list[Seen]]:
-        """Return a part's rows, what each array holds of them, what was seen in each column."""
+    def part(self, number: int) -> tuple[int, list[Array], list[Seen], bytes]:
+        """Return a part's first row, the arrays' rows, what was seen, and the blocks' hashes."""
         start = number * self.rows
-        rows, noted = slice(start, min(start + self.rows, len(self.table))), []
+        rows, noted, content = slice(start, min(start + self.rows, len(self.table))), [], []
         arrays = [np.empty((rows.stop - start, *s[1:]), dtype) for _, dtype, s in self.arrays()]
         for place in self.places:
             values = place.column.read(rows)
             noted.append(seen(place.column, values))
+            content.append(values)
             out = arrays[place.array]
             (out if place.number is None else out[:, place.number])[:] = values
-        return rows, arrays, noted
+        blocks = (
+            leaf(self.table, start + at, b"".join(v[at : at + BLOCK].tobytes() for v in content))
+            for at in range(0, len(content[0]), BLOCK)
+        )
+        return start, arrays, noted, b"".join(blocks)
 
 
 @collective
@@ -100,31 +112,51 @@ def convert(
         The files can't be read; there is such a directory already, or one that can't be written.
     """
     check_programs(world)
-    table, test = read(
-        tuple(inputs), Roles.of(config), world, partial(shared_rows, world.node_comm)
-    )
+    with contextlib.ExitStack() as undo:
+        with world.together():
+            if world.rank == 0:
+                undo.callback(os.close, _taken(out))
+        told = progress if world.rank == 0 else lambda *_: None
+        spool = Spool(out / f"rows-{world.rank}", lambda rows: told(rows, 0))
+        undo.callback(spool.remove)
+        plan = _plan(inputs, config, spool, world)
+        start = {"format": FORMAT, "rows": plan.rows, "content": content(plan.table)}
+        with world.together():
+            journal = _begin(out, plan, start) if world.rank == 0 else None
+        _write_parts(out, plan, journal, world, progress)
+    if world.rank == 0:
+        (out / UNFINISHED).unlink()
+
+
+def _plan(inputs: Sequence[str], config: DataConfig, spool: Spool, world: World) -> Plan:
+    """Read what files hold; tables into the spool. Collective."""
+    take = partial(shared_rows, world.node_comm)
+    table, test = read(tuple(inputs), Roles.of(config), world, take, spool)
     with world.together():
         if test is not None:
             raise InputError(
                 f"{table.source} holds test rows too, which would be lost: name the arrays to "
                 "convert with --x and --y, each pair into its own directory"
             )
-    plan = Plan.of(table)
-    start = {"format": FORMAT, "rows": plan.rows, "content": content(table)}
-    with world.together():
-        journal = _begin(out, plan, start) if world.rank == 0 else None
+    return Plan.of(table)
+
+
+def _write_parts(
+    out: Path, plan: Plan, journal: Journal | None, world: World, progress: Progress
+) -> None:
+    """Write what is not written yet, each rank its parts, and the manifest. Collective."""
     done = world.broadcast(_done(out, plan) if world.rank == 0 else {})
     left = [number for number in world.mine(plan.num_parts) if number not in done]
-    for turn in range(max(world.allgather(len(left)))):
-        mine = None
-        with world.together():
-            if turn < len(left):
-                mine = left[turn], *_write(out, plan, left[turn])
-        for found in world.allgather(mine):
-            if found is not None:
-                done[found[0]] = found[1:]
-                if journal is not None:
-                    journal.append(json.dumps(found).encode())
+    threads = max(1, len(usable_cores()) // len(world.ranks_here))
+    for turn in range(-(-max(world.allgather(len(left))) // threads)):
+        written = []
+        with world.together(), ThreadPoolExecutor(threads) as pool:
+            numbers = left[turn * threads : (turn + 1) * threads]
+            written = [*zip(numbers, pool.map(partial(_write, out, plan), numbers), strict=True)]
+        for number, found in itertools.chain.from_iterable(world.allgather(written)):
+            done[number] = found
+            if journal is not None:
+                journal.append(json.dumps([number, *found]).encode())
         with world.together():
             if journal is not None:
                 _flushed(journal)
@@ -132,19 +164,41 @@ def convert(
     _finish(out, plan, [done[number] for number in range(plan.num_parts)], world)
     if journal is not None:
         journal.close()
-        (out / UNFINISHED).unlink()
 
 
-def _begin(out: Path, plan: Plan, start: Plain) -> Journal:
-    """Return the list of what is done, of a directory that is begun or gone on with."""
-    try:
+def _taken(out: Path) -> int:
+    """Return an open file that keeps others from writing to a directory, which may be new."""
+    with _writable(out):
         out.mkdir(parents=True, exist_ok=True)
         names = {path.name for path in out.iterdir()}
         if MANIFEST in names:
             raise InputError(f"{out} is converted already; give another name, or remove it")
         if names and UNFINISHED not in names:
             raise InputError(f"{out} is a directory with other files; give another name")
-        whole = [*lines_of(out / UNFINISHED)] if names else []
+        held = lock(out / UNFINISHED)
+        if held is None:
+            raise InputError(f"another process converts to {out}; wait for it, or name another")
+        for path in out.glob("rows-*"):  # of one that was killed
+            path.unlink()
+        return held
+
+
+@contextlib.contextmanager
+def _writable(out: Path) -> Iterator[None]:
+    """Say that a directory can't be written where the file system refuses."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"{out} can't be written: {why}; name a new directory") from None
+
+
+def _begin(out: Path, plan: Plan, start: Plain) -> Journal:
+    """Return the list of what is done, of a directory that is begun or gone on with."""
+    with _writable(out):
+        whole = [*lines_of(out / UNFINISHED)]
         if whole and json.loads(whole[0]) != start:
             raise InputError(
                 f"{out} was begun from other rows, or otherwise; remove it, or give another name"
@@ -157,18 +211,13 @@ def _begin(out: Path, plan: Plan, start: Plain) -> Journal:
                 )
             journal.append(json.dumps(start).encode())
         journal.flush()
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        why = getattr(error, "strerror", None) or error
-        raise InputError(f"{out} can't be written: {why}; name a new directory") from None
-    return journal
+        return journal
 
 
 def _done(out: Path, plan: Plan) -> dict[int, Any]:
     """Return the hashes and what was seen of each part that is written."""
     lines = [json.loads(line) for line in [*lines_of(out / UNFINISHED)][1:]]
-    return {number: (hashes, noted) for number, hashes, noted in lines if number < plan.num_parts}
+    return {number: found for number, *found in lines if number < plan.num_parts}
 
 
 def _flushed(journal: Journal) -> None:
@@ -178,26 +227,26 @@ def _flushed(journal: Journal) -> None:
         raise InputError(f"{journal.path} can't be written: {error.strerror}") from None
 
 
-def _write(out: Path, plan: Plan, number: int) -> tuple[list[str], list[Any]]:
-    """Write a part; return the hash of what each array holds of it, and what was seen."""
-    rows, arrays, noted = plan.part(number)
+def _write(out: Path, plan: Plan, number: int) -> tuple[list[str], list[Any], str]:
+    """Write a part; return the hashes of what arrays hold of it, what was seen, its blocks'."""
+    start, arrays, noted, blocks = plan.part(number)
     hashes = []
     for (name, dtype, shape), array in zip(plan.arrays(), arrays, strict=True):
         data = array.reshape(-1).view(np.uint8).data
         row = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
         try:
-            write_at(out / name, len(npy_header(dtype, shape)) + rows.start * row, data)
+            write_at(out / name, len(npy_header(dtype, shape)) + start * row, data)
         except OSError as error:
             raise InputError(f"{out / name} can't be written: {error.strerror}") from None
         hashes.append(hashlib.sha256(data).hexdigest())
-    return hashes, [list(asdict(one).values()) for one in noted]
+    return hashes, [list(asdict(one).values()) for one in noted], blocks.hex()
 
 
 def _finish(out: Path, plan: Plan, done: list[Any], world: World) -> None:
     """Write the words and the manifest. Collective."""
     table, columns = plan.table, []
     for number, place in enumerate(plan.places):
-        column, whole = place.column, added([Seen(*noted[number]) for _, noted in done])
+        column, whole = place.column, added([Seen(*noted[number]) for _, noted, _ in done])
         about: Plain = {
             "name": column.name, "role": place.role, "kind": column.kind,
             "array": place.array, "number": place.number,
@@ -219,7 +268,11 @@ def _finish(out: Path, plan: Plan, done: list[Any], world: World) -> None:
     ]
     inputs = [one["statistics"] for one in columns if one["role"] == "input"]
     finite = not any(one["gaps"] or one["infinite"] for one in inputs)
-    facts = {"finite": finite, **_facts(table, world, finite)}
+    digests = np.frombuffer(bytes.fromhex("".join(blocks for *_, blocks in done)), np.uint8)
+    facts = {
+        "finite": finite, "sha256": root(digests),
+        "standard": _standard(table, world) if finite and not table.named else None,
+    }  # fmt: skip
     manifest = {
         "format": FORMAT, "source": table.source, "rows": len(table), "named": table.named,
         "part": plan.rows, "facts": facts, "arrays": arrays, "columns": columns,
@@ -229,13 +282,10 @@ def _finish(out: Path, plan: Plan, done: list[Any], world: World) -> None:
             write_whole(out / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
 
 
-def _facts(table: Table, world: World, finite: bool) -> Plain:
-    """Return what training would read all rows for. Collective."""
-    fields = tuple(Field(c.name, c.kind, tuple(c.values.shape[1:])) for c in table.columns)
+def _standard(table: Table, world: World) -> list[Any]:
+    """Return what makes the numbers of an array standard. Collective."""
+    field = Field(table.columns[0].name, "numbers", tuple(table.columns[0].values.shape[1:]))
     none = np.zeros(0)
-    plain = Encoding("regression", fields, none, none, none, 1, table.named)
-    rows, standard = Rows(table, plain), None
-    if not table.named and finite:
-        found = statistics("x", rows.raw_x, rows, "standard", world, partial(total, world))
-        standard = [values.tolist() for values in found]
-    return {"sha256": fingerprint(rows, world), "standard": standard}
+    rows = Rows(table, Encoding("regression", (field,), none, none, none, 1))
+    found = statistics("x", rows.raw_x, rows, "standard", world, partial(total, world))
+    return [values.tolist() for values in found]

@@ -10,7 +10,7 @@ import numpy as np
 
 from dptrain.checked import Plain
 from dptrain.config import TrainConfig
-from dptrain.data.feed import Rows
+from dptrain.data.feed import Rows, blocks, num_blocks
 from dptrain.data.prepare import Data
 from dptrain.data.table import Table
 from dptrain.level import LEVELS, NATIVE, highest, in_use, one_level
@@ -121,13 +121,15 @@ def fingerprint(rows: Rows, world: World) -> str:
     """
     if rows.table.facts is not None:
         return rows.table.facts.sha256
-    whole = Rows(rows.table, rows.encoding)
-    own = []
-    for block in whole.blocks(world):
-        texts = rows.table.texts() if block.start == 0 else b""
-        own.append(hashlib.sha256(texts + rows.table.content(block)).digest())
+    table = rows.table
+    own = [leaf(table, b.start, table.content(b)) for b in blocks(len(table), world)]
     digests = np.frombuffer(b"".join(own), np.uint8).reshape(-1, 32)
-    return root(gather_leaves(world, digests, whole.num_blocks))
+    return root(gather_leaves(world, digests, num_blocks(len(table))))
+
+
+def leaf(table: Table, start: int, content: bytes) -> bytes:
+    """Return the hash of a block's rows, of which the first is number `start`."""
+    return hashlib.sha256((b"" if start else table.texts()) + content).digest()
 
 
 def identity(
