@@ -11,7 +11,7 @@ test: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 3 --dist loadfile # one more than cores, as many tests wait
 
 # what PyTorch and JAX do here; elsewhere these tests are skipped by name
 test-frameworks: .venv/frameworks

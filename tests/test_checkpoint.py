@@ -23,7 +23,7 @@ from conftest import (
     train,
     write_data,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
@@ -38,18 +38,24 @@ Arrays = dict[str, NDArray[Any]]
 
 ARRAYS = hnp.arrays(
     st.sampled_from([np.float32, np.float64]),
-    hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=5),
+    hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3),
     elements={"allow_nan": True, "allow_infinity": True},
 )
 NAMES = st.text('abc.0123456789é"\\', min_size=1, max_size=6)
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
-    max_leaves=6,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+    ),
+    max_leaves=4,
 )
 
 
-@given(st.dictionaries(NAMES, ARRAYS, max_size=4), st.dictionaries(st.text(max_size=4), PLAIN))
+@settings(max_examples=50)
+@given(
+    st.dictionaries(NAMES, ARRAYS, max_size=3),
+    st.dictionaries(st.text(max_size=4), PLAIN, max_size=3),
+)
 def test_arrays_and_values_come_back(tensors: Arrays, state: dict[str, Any]) -> None:
     """Of both types and any shape, empty ones and NaN too; anyone can read the file."""
     with temporary_folder() as folder:
