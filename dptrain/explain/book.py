@@ -15,6 +15,8 @@ from importlib.resources import files
 
 from dptrain.config.tools import ExplainConfig
 from dptrain.explain.chapters import CHAPTERS
+from dptrain.explain.letters import Letters
+from dptrain.explain.problem import problems
 from dptrain.plot.page import Section
 from dptrain.plot.words import filled
 from dptrain.words import InputError, nearest
@@ -36,29 +38,30 @@ def words(name: str) -> str:
 def chosen(asked: Sequence[str]) -> list[int]:
     """Return the numbers of chapters asked for by number, name or words of a question; or all.
 
-    Words that are neither number nor name are taken as one question, and belong to one chapter.
+    Words that are neither number nor name are taken as one question, and belong to one chapter: to
+    that in whose headings most of them stand, and among such to that which has them most often.
     """
     known = {str(number): number for number, _ in enumerate(NAMES, 1)}
     known |= {_stem(name): number for number, name in enumerate(NAMES, 1)}
-    question = " ".join(name for name in asked if _stem(name) not in known)
     found = {known[_stem(name)] for name in asked if _stem(name) in known}
-    if question:
-        scores = {number: _score(question, words(name)) for number, name in enumerate(NAMES, 1)}
-        best = max(scores, key=lambda number: scores[number])
-        if not any(scores[best]):
-            raise InputError(f"there is no chapter {question!r}; {nearest(question, NAMES)}")
+    rest = " ".join(name for name in asked if _stem(name) not in known)
+    question = set(_stems(rest))
+
+    def score(number: int) -> tuple[int, int]:
+        text = words(NAMES[number - 1])
+        headings = re.findall(r"^[> ]*#.*", text, re.MULTILINE)
+        shared = question & set(_stems(" ".join(headings)))
+        return len(shared), sum(word in question for word in _stems(text))
+
+    if rest:
+        best = max(known.values(), key=score)
+        if not any(score(best)):
+            raise InputError(f"there is no chapter {rest!r}; {nearest(rest, NAMES)}")
         found.add(best)
     return sorted(found or set(known.values()))
 
 
-def _score(question: str, text: str) -> tuple[int, int]:
-    """Return how many words of a question stand in a chapter's headings, and how often in all."""
-    headings = "\n".join(line for line in text.splitlines() if line.lstrip("> ").startswith("#"))
-    asked = set(_words(question))
-    return len(asked & set(_words(headings))), sum(word in asked for word in _words(text))
-
-
-def _words(text: str) -> list[str]:
+def _stems(text: str) -> list[str]:
     return [_stem(word) for word in re.findall(r"[a-z]+", text.lower())]
 
 
@@ -69,6 +72,8 @@ def _stem(word: str) -> str:
 
 def chapter(config: ExplainConfig, number: int) -> Section:
     """Return a chapter by its number; only what it needs is computed."""
-    name = NAMES[number - 1]
-    fields, drawings = CHAPTERS[name](config)
-    return Section(name, filled(name, words(name), fields), drawings)
+    name, problem = NAMES[number - 1], problems(config)[number == 8]
+    counts = {"hidden": config.hidden, "size": config.examples, "workers": config.workers}
+    fields, drawings = CHAPTERS[name](Letters(problem), config.seed)
+    shown = fields | {key: str(value) for key, value in counts.items()}
+    return Section(name, filled(name, words(name), shown), drawings)

@@ -4,11 +4,10 @@ import math
 from collections.abc import Callable
 from itertools import product
 
-from dptrain.config.tools import ExplainConfig
 from dptrain.explain import chapters_digits, plain
 from dptrain.explain.found import Averaging, Mistake
-from dptrain.explain.letters import Letters, filled, plus
-from dptrain.explain.problem import CLASSES, Problem, problems
+from dptrain.explain.letters import Letters, filled
+from dptrain.explain.problem import CLASSES, Problem
 from dptrain.plot.drawing import Curve, Series, curve
 from dptrain.plot.network import network, tree
 from dptrain.plot.words import Drawings, Fields, columns, conditions, rounded, table
@@ -16,49 +15,40 @@ from dptrain.plot.words import Drawings, Fields, columns, conditions, rounded, t
 Filled = tuple[Fields, Drawings]
 
 
-def _counts(problem: Problem) -> Fields:
-    numbers = problem.hidden, len(problem.xs), problem.num_workers
-    return dict(zip(("hidden", "size", "workers"), map(str, numbers), strict=True))
-
-
-def _example(config: ExplainConfig) -> Filled:
-    problem = problems(config)[0]
-    letters, units = Letters(problem), range(1, problem.hidden + 1)
-    values = letters.values[0]
+def _example(letters: Letters, _: int) -> Filled:
+    problem = letters.problem
+    units, values = letters.units, letters.values[0]
     names = {"w1j: from x1": "w1{}", "w2j: from x2": "w2{}", "bj: bias": "b{}", "vj: to y": "v{}"}
-    forward = [
-        each
-        for j in units
-        for each in ((f"z{j}", f"w1{j}*x1 + w2{j}*x2 + b{j}"), (f"a{j}", f"tanh(z{j})"))
-    ]
-    out = plus([f"v{j}*a{j}" for j in units] + ["c"])
-    forward += [("y", out), ("L", "(y - t)^2")]
-    back = [("delta_out", "2*(y - t)")]
-    back += [(f"delta_{j}", f"delta_out*v{j}*(1 - a{j}^2)") for j in units]
-    back += [(f"dL/dw{i}{j}", f"delta_{j}*x{i}") for i, j in product((1, 2), units)]
-    back += [(f"dL/db{j}", f"delta_{j}") for j in units]
-    back += [(f"dL/dv{j}", f"delta_out*a{j}") for j in units] + [("dL/dc", "delta_out")]
-    fields = _counts(problem) | {
+    way = "z{j} = w1{j}*x1 + w2{j}*x2 + b{j}", "a{j} = tanh(z{j})"
+    forward = [each.format(j=j) for j in units for each in way]
+    out = " + ".join([*letters.each("v{j}*a{j}"), "c"])
+    back = letters.each(
+        "delta_{j} = delta_out*v{j}*(1 - a{j}^2)",
+        *("dL/dw1{j} = delta_{j}*x1", "dL/dw2{j} = delta_{j}*x2"),
+        *("dL/db{j} = delta_{j}", "dL/dv{j} = delta_out*a{j}"),
+    )
+    fields = {
         "c": values["c"],
         "parameters": table(
             ["", *(f"unit {j}" for j in units)],
             [[name, *(values[label.format(j)] for j in units)] for name, label in names.items()],
         ),
-        "forward": letters.formulas(*forward),
-        "back": letters.formulas(*back),
+        "forward": letters.formulas(*forward, f"y = {out}", "L = (y - t)^2"),
+        "back": letters.formulas("delta_out = 2*(y - t)", *back, "dL/dc = delta_out"),
     }
     return fields, {"network": network(problem.hidden, values)}
 
 
-def _batch(config: ExplainConfig) -> Filled:
-    problem = problems(config)[0]
-    letters, found, names = Letters(problem), plain.batch(problem), problem.names
+def _batch(letters: Letters, _: int) -> Filled:
+    problem = letters.problem
+    found, names = plain.batch(problem), problem.names
     ways = ("x1", "x2", "t", *letters.each("z{j}", "a{j}"), "y", "L", "delta_out")
     added = columns(names, found.sum, found.mean)
     each = letters.rows(f"dL/d{name}" for name in names)
     gradients = [[*one[1:], *more[1:]] for one, more in zip(each, added, strict=True)]
-    pairs = zip(found.mean, found.differences, strict=True)
-    fields = _counts(problem) | {
+    differences = plain.differences(found)
+    pairs = zip(found.mean, differences, strict=True)
+    fields = {
         "forward and back": letters.table(*ways, *letters.each("delta_{j}")),
         "gradients": table(
             ["dL/d", *letters.head, "sum", "mean"],
@@ -68,14 +58,14 @@ def _batch(config: ExplainConfig) -> Filled:
         "largest": f"{max(abs(a - b) for a, b in pairs):.1e}",
         "differences": table(
             ["dL/d", "mean", "central diff."],
-            columns(names, found.mean, found.differences, show="{:z.8f}".format),
+            columns(names, found.mean, differences, show="{:z.8f}".format),
         ),
     }
     return fields, {}
 
 
-def _averaging(config: ExplainConfig) -> Filled:
-    problem = problems(config)[0]
+def _averaging(letters: Letters, _: int) -> Filled:
+    problem = letters.problem
     found, units = plain.averaging(problem), [f"unit {j + 1}" for j in range(problem.hidden)]
     angle = found.tanh.angle
     fields = {"off": "" if angle is None else f", here {angle:.1f} degrees from the right one"}
@@ -113,15 +103,14 @@ def _bend(problem: Problem, found: Averaging) -> Curve:
     )
 
 
-def _recursion(config: ExplainConfig) -> Filled:
-    problem = problems(config)[0]
-    letters, found = Letters(problem), plain.batch(problem)
-    sums = dict(zip(problem.names, found.sum, strict=True))
-    units = range(1, problem.hidden + 1)
+def _recursion(letters: Letters, _: int) -> Filled:
+    problem = letters.problem
+    sums = dict(zip(problem.names, plain.batch(problem).sum, strict=True))
+    units = letters.units
     steps = [label.format(j) for j in units for label in ("v{}*delta_out", "1 - a{}^2", "delta_{}")]
 
     def entry(name: str, term: str, value: float) -> str:
-        terms = plus([filled(term, values) for values in letters.values])
+        terms = " + ".join(filled(term, values) for values in letters.values)
         return f"{name} = sum over examples of {term} = {terms} = {rounded(value)}"
 
     entries = [
@@ -130,11 +119,11 @@ def _recursion(config: ExplainConfig) -> Filled:
     ]
     entries += [entry(f"(A^T Delta_out)_{j}1", f"a{j}*delta_out", sums[f"v{j}"]) for j in units]
     fields = {"steps": letters.table("delta_out", *steps), "entries": "\n".join(entries)}
-    return _counts(problem) | fields, {}
+    return fields, {}
 
 
-def _workers(config: ExplainConfig) -> Filled:
-    problem = problems(config)[0]
+def _workers(letters: Letters, _: int) -> Filled:
+    problem = letters.problem
     found, names, shards = plain.workers(problem), problem.names, problem.shards
     same = sum(a == b for a, b in zip(found.mean, plain.batch(problem).mean, strict=True))
     differ = sum(a != b for a, b in zip(found.mean, found.one_by_one, strict=True))
@@ -148,7 +137,7 @@ def _workers(config: ExplainConfig) -> Filled:
         f"{worker}: ex. {shard}".replace("ex. none", "none")
         for worker, shard in zip(head, held_by, strict=True)
     ]
-    fields = _counts(problem) | conditions(even=len(sizes) == 1, uneven=len(sizes) > 1)
+    fields = conditions(even=len(sizes) == 1, uneven=len(sizes) > 1)
     fields |= {
         "brackets": held[0][1:-1],
         "shards": table(["", "examples"], zip(head, held_by, strict=True)),
@@ -169,20 +158,22 @@ def _workers(config: ExplainConfig) -> Filled:
     return fields, {"tree": tree(leaves, found.messages, root)}
 
 
-def _softmax(config: ExplainConfig) -> Filled:
-    problem = problems(config)[1]
-    letters, found = Letters(problem), plain.batch(problem)
-    true, units = letters.values[0]["class"], range(1, problem.hidden + 1)
-    total = plus(letters.each("exp(y{k})"))
+def _softmax(letters: Letters, _: int) -> Filled:
+    problem = letters.problem
+    found, true, units = plain.batch(problem), letters.values[0]["class"], letters.units
     formulas = [
-        (f"y{k}", plus([f"v{j}{k}*a{j}" for j in units] + [f"c{k}"])) for k in letters.outputs
+        f"y{k} = {' + '.join([*(f'v{j}{k}*a{j}' for j in units), f'c{k}'])}"
+        for k in letters.outputs
     ]
-    formulas += [("s", total)] + [(f"p{k}", f"exp(y{k})/s") for k in letters.outputs]
-    formulas += [("L", f"-log(p{true})")]
-    formulas += [(f"delta_out_{k}", f"p{k}" + " - 1" * (str(k) == true)) for k in letters.outputs]
+    formulas += [
+        f"s = {' + '.join(letters.each('exp(y{k})'))}",
+        *letters.each("p{k} = exp(y{k})/s"),
+    ]
+    formulas += [f"L = -log(p{true})"]
+    formulas += [f"delta_out_{k} = p{k}" + " - 1" * (str(k) == true) for k in letters.outputs]
     for j in units:
-        back = plus([f"v{j}{k}*delta_out_{k}" for k in letters.outputs])
-        formulas += [(f"back_{j}", back), (f"delta_{j}", f"back_{j}*(1 - a{j}^2)")]
+        back = " + ".join(f"v{j}{k}*delta_out_{k}" for k in letters.outputs)
+        formulas += [f"back_{j} = {back}", f"delta_{j} = back_{j}*(1 - a{j}^2)"]
     names = [f"v{j}{k}" for j, k in product(units, letters.outputs)] + letters.each("c{k}")
     rows = letters.rows(f"dL/d{name}" for name in names)
     means = found.mean[-len(names) :]
@@ -191,7 +182,7 @@ def _softmax(config: ExplainConfig) -> Filled:
         for label, name, numbers in (("from a{}", "v{}", units), ("bias", "c", (0,)))
         for j in numbers
     ]
-    fields = _counts(problem) | {
+    fields = {
         "classes": str(CLASSES),
         "true": true,
         "weights": table(["", *(f"to `y{k}`" for k in letters.outputs)], weights),
@@ -209,7 +200,7 @@ def _softmax(config: ExplainConfig) -> Filled:
     return fields, {}
 
 
-CHAPTERS: dict[str, Callable[[ExplainConfig], Filled]] = {
+CHAPTERS: dict[str, Callable[[Letters, int], Filled]] = {
     "example": _example,
     "batch": _batch,
     "averaging": _averaging,
@@ -219,4 +210,5 @@ CHAPTERS: dict[str, Callable[[ExplainConfig], Filled]] = {
     "noise": chapters_digits.noise,
     "softmax": _softmax,
 }
-"""What fills each chapter's words, by the chapter's name, in the chapters' order."""
+"""What fills each chapter's words, by the chapter's name, in the chapters' order: made of its
+problem and of the seed."""

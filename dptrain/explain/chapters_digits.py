@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from fractions import Fraction
 from itertools import combinations
 
-from dptrain.config.tools import ExplainConfig
-from dptrain.explain import plain, trainer_digits
+from dptrain.explain import plain, trainer
 from dptrain.explain.found import Numbers
-from dptrain.explain.problem import DIGITS, problems
+from dptrain.explain.letters import Letters
+from dptrain.explain.problem import DIGITS
 from dptrain.plot.drawing import Curve, Series, curve
 from dptrain.plot.formulas import small
 from dptrain.plot.words import Drawings, Fields, code, conditions, table
@@ -33,10 +33,10 @@ def _is_full(parts: Sequence[Sequence[Numbers]], full: Sequence[Fraction]) -> st
     return f"{sum(a == b for a, b in zip(mean, full, strict=True))} of {len(full)}"
 
 
-def minibatch(config: ExplainConfig) -> tuple[Fields, Drawings]:
+def minibatch(letters: Letters, seed: int) -> tuple[Fields, Drawings]:
     """Return chapter 6's fields."""
-    gradients, seed = plain.gradients(problems(config)[0]), config.seed
-    found, count = trainer_digits.minibatch(seed), trainer_digits.SHOWN.num_digits
+    gradients = plain.gradients(letters.problem)
+    found, count = trainer.minibatch(seed), trainer.SHOWN.num_digits
     spread, variances = found.spread, found.variances
     law = {m: spread / m * (count - m) / (count - 1) for m in variances}
     pairs, full = list(combinations(gradients, 2)), _mean(gradients)
@@ -48,7 +48,7 @@ def minibatch(config: ExplainConfig) -> tuple[Fields, Drawings]:
         "of epoch": _is_full((gradients[:-1], gradients[-1:]), full),
         "count": f"{count:,}",
         "units": "-".join(map(str, DIGITS.sizes)),
-        "epoch batch": str(trainer_digits.SHOWN.epoch_batch),
+        "epoch batch": str(trainer.SHOWN.epoch_batch),
         "off": f"{off:.1e}",
         "largest": f"{max(map(abs, found.full_gradient)):.2g}",
         "spread": f"{spread:.4f}",
@@ -74,21 +74,19 @@ def minibatch(config: ExplainConfig) -> tuple[Fields, Drawings]:
     return fields, {"variance": curve(drawing)}
 
 
-def noise(config: ExplainConfig) -> tuple[Fields, Drawings]:
+def noise(_: Letters, seed: int) -> tuple[Fields, Drawings]:
     """Return chapter 7's fields."""
-    measured = trainer_digits.noises(config.seed)
+    measured = trainer.noises(seed)
     pairs = zip(measured.variances, measured.square_norms, strict=True)
-    found = {
-        epochs: Noise(*pair) for epochs, pair in zip(trainer_digits.EPOCHS, pairs, strict=True)
-    }
+    found = {epochs: Noise(*pair) for epochs, pair in zip(trainer.EPOCHS, pairs, strict=True)}
     clear = {epochs: one for epochs, one in found.items() if one.scale < math.inf}
     worth = [
         f"{max(1, round(one.scale / PER_WORKER)):,} {_after(epochs, 'after ')}"
         for epochs, one in clear.items()
     ]
     fields = conditions(clear=bool(clear)) | {
-        "batch size": str(trainer_digits.SHOWN.batch_size),
-        "shards": str(trainer_digits.SHARDS),
+        "batch size": str(trainer.SHOWN.batch_size),
+        "shards": str(trainer.SHARDS),
         "per worker": str(PER_WORKER),
         "worth": ", ".join(worth),
         "scales": table(

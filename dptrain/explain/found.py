@@ -1,13 +1,12 @@
 """What each chapter computes; loops and trainer find it under the same names, to be compared."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 Numbers = list[float]
 Rows = list[Numbers]
 
 
-@dataclass(frozen=True)
-class Example:
+class Example(NamedTuple):
     """One example's way forward and back; `back` comes to the hidden units, before their slope."""
 
     z: Numbers
@@ -21,18 +20,17 @@ class Example:
     gradient: Numbers
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Chapters 2, 4 and 8: examples, the one thing that is added, and its central differences."""
+class Batch(NamedTuple):
+    """Chapters 2, 4 and 8: examples, the one thing that is added, and the mean loss with each
+    parameter a step up and down."""
 
     examples: list[Example]
     sum: Numbers
     mean: Numbers
-    differences: Numbers
+    moved: Rows
 
 
-@dataclass(frozen=True)
-class Mistake:
+class Mistake(NamedTuple):
     """The right gradient, that of the means of all activations, and degrees between the two."""
 
     right: Numbers
@@ -40,8 +38,7 @@ class Mistake:
     angle: float | None
 
 
-@dataclass(frozen=True)
-class Averaging:
+class Averaging(NamedTuple):
     """Chapter 3: the mistake in three networks, and means on both sides of the bend."""
 
     mean_z: Numbers
@@ -52,8 +49,7 @@ class Averaging:
     all_linear: Mistake
 
 
-@dataclass(frozen=True)
-class Workers:
+class Workers(NamedTuple):
     """Chapter 5: the sums of shards; who adds whose, as pairs (into, what); three means."""
 
     shard_sums: Rows
@@ -64,8 +60,7 @@ class Workers:
     mean_of_means: Numbers
 
 
-@dataclass(frozen=True)
-class Minibatch:
+class Minibatch(NamedTuple):
     """Chapter 6: the gradient of all digits, and how far minibatches of m are off, by m."""
 
     full_gradient: Numbers
@@ -75,8 +70,7 @@ class Minibatch:
     slope: float
 
 
-@dataclass(frozen=True)
-class Noises:
+class Noises(NamedTuple):
     """Chapter 7: S and |G|^2 for each number of epochs of training, means over minibatches."""
 
     variances: Numbers

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 
 from dptrain.explain.found import Example
@@ -61,13 +61,15 @@ class Letters:
         """Return a table of values by name, a column an example."""
         return table(["", *self.head], self.rows(names))
 
-    def formulas(self, *formulas: tuple[str, str]) -> str:
-        """Return formulas by name: in letters, with the first example's numbers, what it is."""
+    def formulas(self, *formulas: str) -> str:
+        """Return formulas with what they come to: the first example's numbers, and their value."""
         values, lines = self.values[0], []
-        for name, letters in formulas:
-            sides = [name, letters, filled(letters, values), values[name]]
-            lines.append(sides[:2] + sides[2 + (sides[2].strip("()") == sides[3]) :])
-        return "\n".join(map(" = ".join, lines))
+        for formula in formulas:
+            name, letters = formula.split(" = ")
+            numbers, value = filled(letters, values), values[name]
+            more = [value] if numbers.strip("()") == value else [numbers, value]
+            lines.append(" = ".join([formula, *more]))
+        return "\n".join(lines)
 
 
 def filled(letters: str, values: dict[str, str]) -> str:
@@ -79,8 +81,3 @@ def filled(letters: str, values: dict[str, str]) -> str:
 
     text = re.sub(LETTERS, number, letters)
     return re.sub(r"\(\((-[\d.]+)\)", r"(\1", text)  # not two brackets where one is
-
-
-def plus(terms: Sequence[str]) -> str:
-    """Return a sum in letters."""
-    return " + ".join(terms)

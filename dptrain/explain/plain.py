@@ -1,4 +1,4 @@
-"""The plain side of chapters 1 to 5 and 8: loops over numbers, no NumPy, no code of the trainer."""
+"""The plain side of the chapters: loops over numbers, no NumPy, no code of the trainer."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -33,14 +33,6 @@ def add(left: Numbers, right: Numbers) -> Numbers:
 def mean(lists: Sequence[Numbers]) -> Numbers:
     """Return the mean of lists, entry by entry."""
     return [add_up(entries) / len(lists) for entries in zip(*lists, strict=True)]
-
-
-def bracketed(sums: Sequence[Numbers]) -> Numbers:
-    """Return the sum of lists: the first half, as large as a power of two can be, and the rest."""
-    if len(sums) == 1:
-        return sums[0]
-    half = 1 << (len(sums) - 1).bit_length() - 1
-    return add(bracketed(sums[:half]), bracketed(sums[half:]))
 
 
 def passed_on(sums: Sequence[Numbers]) -> tuple[Numbers, list[tuple[int, int]]]:
@@ -137,17 +129,6 @@ class Net:
         return Example(z, a, y, loss, delta_out, back, slope, delta, gradient)
 
 
-def mistake(problem: Problem, examples: Sequence[Example], right: Numbers) -> Mistake:
-    """Return what one way back from the means of all activations gives, beside what is right.
-
-    The examples and the right gradient are either side's: the rest is the same for both.
-    """
-    z, a, y = (mean([getattr(one, name) for one in examples]) for name in ("z", "a", "y"))
-    x, target = mean([list(x) for x in problem.xs]), add_up(problem.ts) / len(problem.ts)
-    averaged = Net(problem).back(x, z, a, y, target).gradient
-    return Mistake(right, averaged, angle(right, averaged))
-
-
 def linear(problem: Problem) -> tuple[Problem, Problem]:
     """Return a problem with linear units, and with a linear loss as well."""
     units = replace(problem, activation="identity")
@@ -181,21 +162,33 @@ def shard_sums(problem: Problem) -> Rows:
 
 def batch(problem: Problem) -> Batch:
     """Return chapter 2's numbers."""
-    total = bracketed(shard_sums(problem))
-    differences = [
-        (mean_loss(problem, k, STEP) - mean_loss(problem, k, -STEP)) / (2 * STEP)
-        for k in range(len(problem.params))
-    ]
-    return Batch(run(problem), total, [g / len(problem.xs) for g in total], differences)
+    total, _ = passed_on(shard_sums(problem))
+    params = range(len(problem.params))
+    moved = [[mean_loss(problem, k, step) for step in (STEP, -STEP)] for k in params]
+    return Batch(run(problem), total, [g / len(problem.xs) for g in total], moved)
 
 
-def averaging(problem: Problem) -> Averaging:
-    """Return chapter 3's numbers."""
-    mean_z, mean_a = (mean([getattr(one, name) for one in run(problem)]) for name in ("z", "a"))
-    mistakes = [
-        mistake(each, run(each), mean(gradients(each))) for each in (problem, *linear(problem))
-    ]
-    return Averaging(mean_z, [math.tanh(z) for z in mean_z], mean_a, *mistakes)
+def differences(found: Batch) -> Numbers:
+    """Return the central differences of the mean loss."""
+    return [(up - down) / (2 * STEP) for up, down in found.moved]
+
+
+def averaging(problem: Problem, run: Callable[[Problem], list[Example]] = run) -> Averaging:
+    """Return chapter 3's numbers from examples of either side: the rest is the same for both."""
+
+    def mistake(problem: Problem) -> Mistake:
+        """Go back once from the means of all activations, to be seen beside what is right."""
+        z, a, y, right = means(problem, "z", "a", "y", "gradient")
+        x, target = mean([list(x) for x in problem.xs]), add_up(problem.ts) / len(problem.ts)
+        averaged = Net(problem).back(x, z, a, y, target).gradient
+        return Mistake(right, averaged, angle(right, averaged))
+
+    def means(problem: Problem, *names: str) -> list[Numbers]:
+        return [mean([getattr(one, name) for one in run(problem)]) for name in names]
+
+    z, a = means(problem, "z", "a")
+    mistakes = map(mistake, (problem, *linear(problem)))
+    return Averaging(z, [math.tanh(value) for value in z], a, *mistakes)
 
 
 def workers(problem: Problem) -> Workers:
@@ -215,7 +208,7 @@ CHAPTERS: dict[int, Callable[[Problem], Found]] = {
     5: workers,
     8: batch,
 }
-"""What computes each chapter; chapters 6 and 7 are in `plain_digits`.
+"""What computes each chapter of a problem, so all but 6 and 7.
 
 The products of chapter 4 are chapter 2's sums, in another order.
 """

@@ -75,18 +75,15 @@ def problems(config: ExplainConfig) -> tuple[Problem, Problem]:
     All are quarters and halves, so that they print exactly.
     """
     hidden, size = config.hidden, config.examples
-    num_first, num_classes = 3 * hidden, CLASSES * (hidden + 1)
-    num_words = num_first + hidden + 1 + 3 * size + num_classes + size
     random = generator(config.seed, Purpose.PARAMS).bit_generator
-    words = iter(random.random_raw(num_words).tolist())
 
     def draw(choices: Sequence[float], count: int) -> tuple[float, ...]:
-        return tuple(choices[next(words) % len(choices)] for _ in range(count))
+        return tuple(choices[random.random_raw() % len(choices)] for _ in range(count))
 
-    first, last = draw(WEIGHTS, num_first), draw(WEIGHTS, hidden + 1)
+    first, last = draw(WEIGHTS, 3 * hidden), draw(WEIGHTS, hidden + 1)
     xs = tuple(draw(INPUTS, 2) for _ in range(size))
     one = Problem(hidden, first + last, xs, draw(TARGETS, size), config.workers)
-    params, classes = first + draw(WEIGHTS, num_classes), draw(range(CLASSES), size)
+    params, classes = first + draw(WEIGHTS, CLASSES * (hidden + 1)), draw(range(CLASSES), size)
     several = replace(one, params=params, ts=classes, outputs=CLASSES, loss="cross-entropy")
     return one, several
 
