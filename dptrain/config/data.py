@@ -66,7 +66,8 @@ class DataConfig(Checked):
         super().__post_init__()
         if self.delimiter == "\\t":
             object.__setattr__(self, "delimiter", "\t")
-        if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
-            raise InputError(f"delimiter is {self.delimiter!r}; give one letter, such as ;")
+        mark = self.delimiter
+        if mark is not None and (len(mark) != 1 or not mark.isascii() or mark in '"\r\n\0'):
+            raise InputError(f"delimiter is {mark!r}; give one letter of ASCII, such as ;")
         if self.decimal not in (None, ".", ","):
             raise InputError(f"decimal is {self.decimal!r}; give a point or a comma")

@@ -17,13 +17,14 @@ import pyarrow.parquet as parquet
 from pyarrow import feather
 
 from dptrain.arrays import Array
-from dptrain.data.cells import PLAIN, Asked, Fault, Mistaken, Piece, piece
+from dptrain.data.cells import Asked, Fault, Mistaken, Piece, piece
 from dptrain.data.delimited import Job, Parser, begin_with_numbers
 from dptrain.data.form import Form, check_names, form
 from dptrain.data.grown import Growing
 from dptrain.data.roles import Picked, Roles
 from dptrain.data.spool import Spool
 from dptrain.data.table import Column, Table
+from dptrain.data.texts import PLAIN
 from dptrain.machine import usable_cores
 from dptrain.words import InputError
 
@@ -263,7 +264,8 @@ def _table(
     kept = tuple(column for column, why in whys if not why)
     told = [f"{c.name or 'the column without a name'} is left out: {w}" for c, w in whys if w]
     if not kept:
-        raise InputError(f"{source} has no input beside the target")
+        why = f": {'; '.join(told[:5])}; give one that differs" if told else ""
+        raise InputError(f"{source} has no input beside the target{why}")
     ends = [*accumulate((len(names.targets), len(names.weights), len(names.ids)), initial=0)]
     labels, weights, ids = (tuple(rest[a:b]) for a, b in pairwise(ends))
     return Table(
@@ -321,6 +323,12 @@ def _in_order(
             yield number, done.result()
 
 
+def _all_differ(found: Column) -> bool:
+    """Return whether no number of a column is there twice."""
+    values = found.read(slice(None))
+    return len(np.unique(values)) == len(values)
+
+
 def _left_out(found: Column) -> str | None:
     """Return why a column teaches nothing; None where it may teach something."""
     starts = range(0, len(found), ROWS)
@@ -330,11 +338,8 @@ def _left_out(found: Column) -> str | None:
 
     first = found.read(slice(0, 1))
     index = INDEX.fullmatch(found.name) and found.kind == "numbers" and first.shape == (1,)
-    if (
-        index
-        and first[0] in (0, 1)
-        and every(lambda start, some: np.array_equal(some, np.arange(len(some)) + start + first[0]))
-    ):
+    whole = index and every(lambda _, some: bool((some == np.floor(some)).all()))
+    if whole and (found.name.startswith("__") or _all_differ(found)):
         return "it counts the rows"
     if found.kind == "words" and len(found) >= len(found.ends) > 1:
         num = sum(int((found.read(slice(s, s + ROWS)) >= 0).sum()) for s in starts)

@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
-from dptrain.data.cells import GAPS, Mistaken
+from dptrain.data.cells import Mistaken
 from dptrain.data.form import NUMBER, Form, no_utf8, open_text
+from dptrain.data.table import GAPS
 from dptrain.words import InputError
 
 PIECE, LONGEST = 2**23, 2**26
@@ -25,11 +26,14 @@ LOOKED_AT = 20_000
 EMPTY = [*{form for gap in GAPS for form in (gap, gap.upper(), gap.capitalize())}, "NaN", "NaT"]
 """How gaps among numbers are written mostly; where otherwise, they are read as texts."""
 
-END = "\x1fend of the rows\x1f"
-"""What is read behind the last row: within a quote that is never closed it is no row of its own."""
-
 TEXT: pa.DataType = pa.dictionary(pa.int32(), pa.string())
 NOT_ALIKE = "its rows don't have the same number of cells"
+
+
+def end_of(form: Form) -> str:
+    """Return what is read behind the last row: in a quote never closed it is no row of its own."""
+    return 16 * ("\x1e" if form.delimiter == "\x1f" else "\x1f")
+
 
 Job = Callable[[], pa.Table]
 """Parses some rows, in whatever thread."""
@@ -116,10 +120,10 @@ class Parser:
                 last = pa.table(batch)
         except pa.ArrowInvalid as error:
             raise self._mistake(error) from None
-        if bad or last is None or last["0"][len(last) - 1].as_py() != END:
+        if bad or last is None or last["0"][len(last) - 1].as_py() != end_of(self.form):
             raise _fault(self.form, NOT_ALIKE)
         rows = last.slice(0, len(last) - 1)
-        for place, name in enumerate(rows.column_names):  # of what END has brought nothing is left
+        for place, name in enumerate(rows.column_names):  # nothing of that row is left
             if rows[name].type == TEXT:
                 rows = rows.set_column(place, name, rows[name].cast(pa.string()))
         yield partial(self._named, rows)
@@ -152,7 +156,7 @@ class _Rest(io.RawIOBase):
 
     def __init__(self, start: bytes, file: Any, form: Form) -> None:
         self._file, self._next = file, start
-        self._end = f"\n{END}{form.delimiter * (len(form.names) - 1)}\n".encode()
+        self._end = f"\n{end_of(form)}{form.delimiter * (len(form.names) - 1)}\n".encode()
 
     def readable(self) -> bool:
         """Say that it can be read."""
@@ -219,8 +223,8 @@ def _fault(form: Form, why: str) -> InputError:
                 if spans:
                     return _quote(form, line)
                 return InputError(
-                    f"{form.path}: line {line} has {len(row)} cells; the header has "
-                    f"{len(form.names)}"
+                    f"{form.path}: line {line} has {len(row)} cells; the "
+                    f"{'header' if form.header else 'first row'} has {len(form.names)}"
                 )
     except (OSError, EOFError, csv.Error) as error:
         return InputError(f"{form.path} can't be read: {error}", local=True)

@@ -114,7 +114,8 @@ def _start(path: str, size: int) -> bytes:
 
 def _decoded(path: str, raw: bytes) -> str:
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise InputError(f"{path} is UTF-16; make it UTF-8: iconv -f UTF-16 -t UTF-8")
+        code = "UTF-32" if raw[2:4] == b"\0\0" else "UTF-16"
+        raise InputError(f"{path} is {code}; make it UTF-8: iconv -f {code} -t UTF-8")
     if b"\0" in raw:
         raise InputError(f"{path} is binary; give text, or a file under its own name")
     if raw.startswith(b"\xef\xbb\xbf"):

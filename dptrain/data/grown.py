@@ -7,9 +7,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dptrain.arrays import Array
-from dptrain.data.cells import Asked, Fault, Piece, texts
+from dptrain.data.cells import Asked, Fault, Piece
 from dptrain.data.spool import Spool
 from dptrain.data.table import Column, Kind, Rowwise, Stacked
+from dptrain.data.texts import texts
 from dptrain.words import InputError
 
 

@@ -93,6 +93,7 @@ def _look(names: Sequence[str], roles: Roles) -> Files:
     if not names:
         return Files((), ("npz",), "the embedded digits", unpacked=True)
     if len(names) == 1 and is_converted(file_name(names[0])):
+        roles.check_kind("converted", names[0])
         return Files((file_name(names[0]),), ("converted",), names[0], unpacked=False)
     paths = [path for name in names for path in expanded(file_name(name))]
     found = [kind_of(path) for path in paths]
@@ -104,9 +105,15 @@ def _look(names: Sequence[str], roles: Roles) -> Files:
                 f"{path} is another kind of file than {paths[0]}; several files are one data set, "
                 "or x and y as .npy"
             )
-    if arrays and len(paths) > 2:
-        raise InputError(f"{len(paths)} data files are given; give one, or x and y as .npy")
+    if arrays and (len(paths) > 2 or len(paths) > len(names)):
+        raise InputError(
+            f"{len(paths)} data files are given; give one, or x and y as .npy, by their names"
+        )
+    roles.check_kind(kinds[0] if paths else "npz", " and ".join(names))
     stats = [os.stat(path) for path in paths]  # noqa: PTH116 (as by each rank of a node)
+    same = [path for path, one in zip(paths, stats, strict=True) if stats.count(one) > 1]
+    if same and not arrays:
+        raise InputError(f"{same[-1]} is a file that is given twice; give each once")
     identity = [(one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns) for one in stats]
     shown = paths if len(paths) < 3 else [f"{len(paths)} files, the first of them {paths[0]}"]
     as_table = kinds[0] == "hdf5" and bool(roles.target or roles.kinds)
@@ -142,10 +149,24 @@ def _read(found: Files, roles: Roles, spool: Spool | None) -> tuple[Table, Table
         with (Path(__file__).parent / "digits.npz").open("rb") as file:
             return named(read_npz(file), roles, source)
     members = [BY_NAME[kind](path) for path in paths]
+    return named(members[0] if len(members) == 1 else _stacked(paths, members), roles, source)
+
+
+def _stacked(paths: Sequence[str], members: Sequence[Mapping[str, Any]]) -> dict[str, Stacked]:
+    """Return the arrays of several files as one each; InputError where they don't fit together."""
     for path, other in zip(paths, members, strict=True):
         if {*other} != {*members[0]}:
             raise InputError(f"{path} holds other arrays than {paths[0]}")
-    if len(members) == 1:
-        return named(members[0], roles, source)
-    stacked = {name: Stacked([member[name] for member in members]) for name in members[0]}
-    return named(stacked, roles, source)
+    found: dict[str, Stacked] = {}
+    for name in members[0]:
+        parts = [member[name] for member in members]
+        if all(part.shape for part in parts):
+            found[name] = Stacked(parts, names=paths)
+    for name, one in found.items():
+        for second, two in found.items():
+            if len(one) == len(two) and one.lengths != two.lengths:
+                raise InputError(
+                    f"{name} and {second} have {one.lengths} and {two.lengths} rows in {paths[0]} "
+                    "and so on; in each file they must have as many"
+                )
+    return found

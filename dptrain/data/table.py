@@ -1,6 +1,7 @@
 """What every file and array becomes: named columns of equal length, of which rows are read."""
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
@@ -10,6 +11,9 @@ from numpy.typing import NDArray
 
 from dptrain.arrays import Array
 from dptrain.words import InputError
+
+GAPS = ("", "na", "n/a", "#n/a", "nan", "null", "none", "<na>", "nat")
+"""What stands, in letters of any size, where a table has no value."""
 
 Kind = Literal["numbers", "flag", "date", "words"]
 """What the cells of a column are: numbers, yes or no, points in time, or texts."""
@@ -67,11 +71,8 @@ class Column:
     @functools.cached_property
     def words(self) -> list[str]:
         """The different texts, sorted."""
-        text, starts = self.text.tobytes(), [0, *self.ends[:-1].tolist()]
-        ends = self.ends.tolist()
-        return [
-            text[a:b].decode("utf-8", "surrogatepass") for a, b in zip(starts, ends, strict=True)
-        ]
+        text, places = self.text.tobytes(), itertools.pairwise([0, *self.ends.tolist()])
+        return [text[start:end].decode("utf-8", "surrogatepass") for start, end in places]
 
     def gaps(self, values: Array) -> NDArray[np.bool_]:
         """Return which of some values, as `read` returns them, are gaps."""
@@ -101,12 +102,25 @@ def words_column(name: str, codes: NDArray[Any], words: Sequence[str]) -> Column
 class Stacked:
     """Several arrays as one, row after row: the files, or the pieces, of one data set.
 
-    With `meanings`, what stands in each array are the places in one of these.
+    With `meanings`, what stands in each array are the places in one of these. `names` are the
+    files', where they are such.
     """
 
-    def __init__(self, parts: Sequence[Rowwise], meanings: Sequence[Array] = ()) -> None:
+    def __init__(
+        self,
+        parts: Sequence[Rowwise],
+        meanings: Sequence[Array] = (),
+        names: Sequence[str] = (),
+    ) -> None:
+        for name, part in zip(names, parts, strict=False):
+            if part.shape[1:] != parts[0].shape[1:]:
+                raise InputError(
+                    f"an array of {name} has rows of shape {part.shape[1:]}, and that of "
+                    f"{names[0]} of {parts[0].shape[1:]}; they must be alike"
+                )
         self._parts, self._meanings = parts, meanings
-        self._ends = np.cumsum([len(part) for part in parts])
+        self.lengths = [len(part) for part in parts]
+        self._ends = np.cumsum(self.lengths)
         self.shape = (int(self._ends[-1]), *parts[0].shape[1:])
         self.dtype = np.result_type(*(part.dtype for part in meanings or parts))
 
@@ -175,14 +189,16 @@ class Table:
                 raise InputError(
                     f"{self.source}: {column.name} has dtype {kind} and shape {shape}; give "
                     f"rows of numbers{' or names' * (id(column) in labels)}"
-                    + f"; {column.name}.astype(str) makes names"
-                    * (kind.kind == "O")
+                    + f"; {column.name}.astype({'str' if id(column) in labels else 'float'}) makes "
+                    f"{'names' if id(column) in labels else 'numbers'}" * (kind.kind == "O")
                 )
             if len(column) != len(self):
                 raise InputError(
                     f"{self.source}: {self.columns[0].name} has {len(self)} rows and "
                     f"{column.name} has {len(column)}; they must have the same number"
                 )
+        if self.columns and len(self) and not all(column.width for column in self.targets):
+            raise InputError(f"{self.source}: y has rows of no number; give one or more")
         if not self.columns or len(self) == 0 or not any(c.width for c in self.columns):
             empty = bool(self.columns) and len(self) == 0
             what = "no example" if empty else "no input beside the target"

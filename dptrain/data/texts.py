@@ -1,0 +1,174 @@
+"""What the texts of a table's column mean: numbers, yes or no, dates, words, or nothing."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dptrain.data.cells import NO_LABEL, Asked, all_fit, to_numpy
+from dptrain.data.dates import like_dates, no_dates, written_dates
+from dptrain.data.table import GAPS, Column
+
+PAIRS = (("false", "true"), ("no", "yes"), ("n", "y"), ("f", "t"), ("off", "on"))
+"""Words of which a column of two is no or yes."""
+
+NUMBER = r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$"
+WHOLE = r"^-?[0-9]+$"
+CODE = r"^[-+]?(0[0-9]+|[0-9]{19,})$"
+"""Digits that a number would not keep."""
+
+PLAIN = r"^(0|-?[1-9][0-9]{0,17})$"
+"""Digits that a number keeps as they are written."""
+
+MONEY = "[$€£¥₹₽₩₺₫₪]?"
+LIKE_A_NUMBER = (
+    rf"^[-+(\u2212]?{MONEY}\s*[-+\u2212]?[0-9][0-9.,'\s]*([eE][-+]?[0-9]+)?\s*%?{MONEY}"
+    r"[-\u2212]?\)?$"
+)
+
+
+def texts(asked: Asked, array: pa.Array) -> Column:
+    """Return what different texts are, in a column of these: texts, or what all can be read as.
+
+    Raises Fault for a text that is not what is needed, or leaves in doubt what the column holds.
+    """
+    kind, array = asked.kind, pc.utf8_trim_whitespace(array)
+    gaps = pc.fill_null(pc.is_in(pc.utf8_lower(array), pa.array(GAPS, array.type)), True)
+    if asked.label:
+        if pc.any(gaps).as_py():
+            raise asked.fault(array, gaps, NO_LABEL)
+        return _labels(asked, array)
+    found = None
+    if kind == "numbers" or (kind is None and asked.written):
+        found = _parsed(asked, array, gaps)
+    known = pc.if_else(gaps, pa.scalar(None, array.type), array)
+    if kind == "date" or (kind is None and found is None and known.null_count < len(known)):
+        found = written_dates(asked.name, known)
+    if found is not None:
+        return found
+    if kind == "numbers":
+        wrong = pc.invert(pc.or_(pc.match_substring_regex(array, NUMBER), gaps))
+        raise asked.fault(array, wrong, "give a number, as in the rows that were trained on")
+    found = _words(asked, array, gaps)
+    if kind == "date" or (kind is None and like_dates(found.words)):
+        wrong, needed = no_dates(found.words)
+        raise asked.fault(
+            array, pc.is_in(array, pa.array(wrong, array.type)), f"{needed}, leave the cell empty, "
+            f"or the column out with --drop {asked.name!r}"
+        )  # fmt: skip
+    if kind == "flag" or (kind is None and _is_pair(found.words)):
+        return _flags(asked, array, found)
+    if asked.written and kind is None:
+        _check_doubt(asked, array, gaps, found.words, label=False)
+    return found
+
+
+def _labels(asked: Asked, array: pa.Array) -> Column:
+    """Return a column of labels or values, of which none is a gap."""
+    kind, as_written, no_gaps = asked.kind, asked.as_written, pa.array(np.zeros(len(array), bool))
+    numbers = all_fit(array, NUMBER)
+    if kind == "words" or (not asked.written and kind is None):
+        return _words(asked, array, no_gaps)
+    if kind is None and numbers:
+        lost = not all_fit(array, PLAIN) if as_written else _any(array, CODE)
+        if lost:
+            return _words(asked, array, no_gaps)
+    if numbers and all_fit(array, WHOLE) and not _any(array, CODE):
+        return Column(asked.name, "numbers", array.cast(pa.int64()).to_numpy())
+    found = None if as_written and kind is None else _parsed(asked, array, no_gaps)
+    if found is not None:
+        return found
+    if kind == "numbers":
+        raise asked.fault(
+            array, pc.invert(pc.match_substring_regex(array, NUMBER)), "give a number"
+        )
+    found = _words(asked, array, no_gaps)
+    if not as_written:
+        _check_doubt(asked, array, no_gaps, found.words, label=True)
+    return found
+
+
+def _any(array: pa.Array, pattern: str) -> bool:
+    return bool(pc.any(pc.match_substring_regex(array, pattern)).as_py())
+
+
+def _parsed(asked: Asked, array: pa.Array, gaps: Any) -> Column | None:
+    """Return a column of numbers, where all texts but the gaps are some."""
+    array = pc.if_else(gaps, pa.scalar(None, array.type), array)
+    if asked.decimal == "," or (not asked.decimal and _decimal_commas(asked, array)):
+        array = pc.replace_substring(array, ",", ".")
+    try:
+        values = array.cast(pa.float64())
+    except pa.ArrowInvalid:
+        return None
+    return Column(asked.name, "numbers", to_numpy(values))
+
+
+def _decimal_commas(asked: Asked, array: pa.Array) -> bool:
+    """Return whether numbers have commas before their decimals; InputError where in doubt."""
+    if not _any(array, r"^[-+]?[0-9]+,[0-9]+$") or not all_fit(
+        array, r"^[-+]?([0-9]+,?[0-9]*|,[0-9]+)([eE][-+]?[0-9]+)?$"
+    ):
+        return False
+    commas = pc.match_substring(array, ",")
+    if all_fit(array.filter(commas), r"^[-+]?[1-9][0-9]{0,2},[0-9]{3}$"):
+        raise asked.fault(
+            array,
+            commas,
+            "is that a decimal comma (--decimal ,) or are they thousands (write 1200)?",
+        )
+    return True
+
+
+def _words(asked: Asked, array: pa.Array, gaps: Any) -> Column:
+    """Return a column of texts."""
+    array = pc.if_else(gaps, pa.scalar(None, array.type), array)
+    coded = array.cast(pa.large_string()).dictionary_encode()
+    order = pc.sort_indices(coded.dictionary)  # by bytes, so by letters, as Python does
+    places = np.full(len(order) + 1, -1, np.int32)
+    places[order] = np.arange(len(order), dtype=np.int32)
+    _, ends, text = coded.dictionary.take(order).buffers()
+    codes = places[coded.indices.fill_null(-1).to_numpy()]
+    return Column(
+        asked.name, "words", codes, np.frombuffer(text or b"", np.uint8),
+        np.frombuffer(ends, np.int64)[1 : len(order) + 1],
+    )  # fmt: skip
+
+
+def _is_pair(words: Sequence[str]) -> bool:
+    lower = {word.lower() for word in words}
+    return any(lower == {*pair} for pair in PAIRS)
+
+
+def _flags(asked: Asked, array: pa.Array, found: Column) -> Column:
+    """Return 0 and 1 for the words that mean no and yes."""
+    meaning = {word: value for pair in PAIRS for value, word in enumerate(pair)}
+    meaning |= {"0": 0, "1": 1}
+    values = np.array([meaning.get(word.lower(), -2) for word in found.words] + [-1], np.int8)
+    flags = values[np.asarray(found.values)]
+    if (flags == -2).any():
+        raise asked.fault(array, pa.array(flags == -2), "write yes or no")
+    return Column(asked.name, "flag", flags)
+
+
+def _check_doubt(asked: Asked, array: Any, gaps: Any, words: list[str], label: bool) -> None:
+    """Raise InputError where texts look like numbers of which some could not be read."""
+    like = [word for word in words if re.match(LIKE_A_NUMBER, word)]
+    if 2 * len(like) < len(words) or (label and all(re.match(WHOLE, word) for word in like)):
+        return
+    plain = any(re.match(NUMBER, word) for word in like)
+    wrong = pc.invert(pc.or_(pc.match_substring_regex(array, NUMBER), gaps))
+    if label:
+        raise asked.fault(
+            array,
+            wrong,
+            "is it a number? Write it as 1200.5; or are all of them labels: --task classification",
+        )
+    others = "whose other cells are numbers" if plain else "which looks like a number"
+    raise asked.fault(
+        array, wrong, f"{others}: write it as 1200.5, leave the cell empty, or the column out with "
+        f"--drop {asked.name!r}"
+    )  # fmt: skip
