@@ -331,9 +331,17 @@ def test_integers_that_look_like_values_need_a_task(tmp_path: Path) -> None:
         ({"a": np.eye(2)}, "holds a; store x and y"),
         ({}, "holds nothing; store x and y"),
         ({"x": np.eye(2)}, "no target"),
+        ({"x": np.eye(2), "y": np.zeros((2, 0))}, "y has rows of no number"),
+        ({"x": np.eye(2), "y": np.array(["a", "nan"])}, "y has 'nan' in row 1"),
+        ({"x": np.eye(3), "y": np.array([b"a", b"b", b""])}, "y has '' in row 2"),
         ({"x": np.eye(2), "y": np.arange(2), "x_test": np.eye(2)}, "test rows of .* no y"),
         (
-            {"x": np.eye(2), "y": np.arange(2), "x_test": np.eye(2), "y_test": np.array(["a", ""])},
+            {
+                "x": np.eye(2),
+                "y": np.arange(2),
+                "x_test": np.eye(2),
+                "y_test": np.array(["a", "b"]),
+            },
             "label a in row 0; give one of the training rows' labels .*0, 1",
         ),
     ],

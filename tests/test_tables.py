@@ -21,6 +21,7 @@ from dptrain.data.arrow import read_text
 from dptrain.data.roles import Roles
 from dptrain.data.spool import Spool
 from dptrain.record.rundir import RECEIPT
+from dptrain.run.rows import as_rows
 
 ALONE = dptrain.World()
 Y = DataConfig(target=("y",))
@@ -64,6 +65,18 @@ REFUSED: dict[str, tuple[str | bytes, DataConfig, str]] = {
     "decimals or thousands": ('a;y\n"1,200";1.5\n"1,300";2.5\n', Y, "--decimal"),
     "nothing to drop": ("a,y\n1,0\n", DataConfig(target=("y",), drop=("b",)), "no column 'b'"),
     "labels in doubt": (column(*[3, 8] * 9), Y, "--task classification or --task regression"),
+    "dates that may be two": ("a,y\n5/1/2013,0.5\n13/1/2013,1\n", Y, "line 2 has '5/1/2013'.*2026"),
+    "dates in words": ("a,y\n5 Jan 2013,0.5\n6 May 2013,1.5\n", Y, "line 2 has '5 Jan.*--drop 'a'"),
+    "a day that is none": ("a,y\n2013-02-28,1\n2013-02-30,2\n", Y, "line 3 has '2013-02-30'.*2026"),
+    "a zone to one": ("a,y\n2013-02-08T05:00Z,1\n2013-02-09T05:00,2\n", Y, "line 3.*each.*a zone"),
+    "a word among dates": ("a,y\n2013-02-08,1\n2013-02-09,2\nlater,1\n", Y, "line 4 has 'later'"),
+    "another minus": ("a,y\n\u22125,0.5\n\u22126,1.5\n7,1\n", Y, "line 2 has '\u22125' in"),
+    "no row counts": ("a,w,y\n1,0,1.5\n2,0,2.5\n", replace(Y, weight="w"), "'w'.*add up to 0"),
+    "two weights": ("a,w1,w2,y\n1,1,1,0\n2,2,2,1\n", replace(Y, weight="w*"), "'w.' is 2 columns"),
+    "a target as weight": ("a,y\n1,1.5\n2,2.5\n", replace(Y, weight="y"), "'y' is the target"),
+    "an array of a table": ("a,y\n1,1.5\n2,2.5\n", replace(Y, x="a"), "x is given, but .*npz"),
+    "nothing that differs": ("a,y\n1,1.5\n1,2.5\n", Y, "no input.*a is left out: it is the same"),
+    "UTF-32": ("a,y\n1,p\n2,q\n".encode("utf-32"), Y, "is UTF-32"),
     "many classes in a row": (column(*range(200)), Y, "--task classification or --task regression"),
 }  # fmt: skip
 
@@ -123,6 +136,7 @@ def test_how_a_text_is_cut_into_pieces_changes_nothing(
         (["0.0", "1.0", "2.0"], Y, [0, 1, 2]),
         (["yes", "no", "yes"], Y, ["no", "yes"]),
         (["-7", "3", "12"], LABELS, [-7, 3, 12]),
+        (["+1", "+2", "+1"], Y, [1, 2]),
         (["1", "2", "3", "3"], Y, [1, 2, 3]),
         (["0", "one", "0"], Y, ["0", "one"]),
         ([i % 100 for i in range(1000)], Y, [*range(100)]),
@@ -168,6 +182,11 @@ READ: dict[str, tuple[str, list[list[float]]]] = {
         "n,a,c,y\nAnn,1,7,p\nBob,2,7,q\nCyd,3,7,q\n", [[1], [2], [3]]
     ),
     "gaps": ("a,y\n1,p\n,q\n4,q\nnan,p\n", [[1, 0], [2.5, 1], [4, 0], [2.5, 1]]),
+    "on and off": ("a,y\nOn,p\noff,q\n", [[1], [0]]),
+    "rows numbered out of order": (",a,y\n7,5,p\n3,6,p\n5,5,q\n", [[5], [6], [5]]),
+    "a date to the nanosecond": (
+        "d,y\n2013-01-05 03:00:00.123456789,p\n2013-01-05 04:00:00.5,q\n", [[3], [4]]
+    ),
     "a gap among yes and no": ("a,y\nyes,p\n,q\nno,q\nyes,p\n", [[1, 0], [1, 1], [0, 0], [1, 0]]),
     "categories": ("c,y\nu,p\nw,q\nu,q\n", [[1, 0, 0], [0, 1, 0], [1, 0, 0]]),
     "a gap among them": ("c,y\nu,p\n,q\nu,q\nw,p\n",
@@ -424,7 +443,7 @@ def test_rows_keep_their_weights_where_others_are_held_out(tmp_path: Path) -> No
     assert weights.tolist() == train.raw_x(slice(None))[:, 0].tolist()
 
 
-@pytest.mark.parametrize("weight", ["-1", "inf"])
+@pytest.mark.parametrize("weight", ["-1", "inf", "1e300"])
 def test_weights_that_can_not_be_are_refused(tmp_path: Path, weight: str) -> None:
     config = DataConfig(target=("y",), weight="w")
     with pytest.raises(InputError, match=r"line 3 has weight .* in 'w'; give a finite number"):
@@ -432,6 +451,21 @@ def test_weights_that_can_not_be_are_refused(tmp_path: Path, weight: str) -> Non
 
 
 def test_a_separator_that_nobody_guesses_is_named(tmp_path: Path) -> None:
-    text = "a!b,c!y\n1!2!p\n3!4!q\n"
-    named = load(tmp_path, text, replace(Y, delimiter="!")).encoding
-    assert (named.features, [*named.classes]) == (("a", "b,c"), ["p", "q"])
+    for mark in "! e\x1f":
+        text = "a!b,c!y\n1!2!p\n3!4!q\n".replace("!", mark)
+        named = load(tmp_path, text, replace(Y, delimiter=mark)).encoding
+        assert (named.features, [*named.classes]) == (("a", "b,c"), ["p", "q"])
+    with pytest.raises(InputError, match="one letter of ASCII"):
+        replace(Y, delimiter="§")
+
+
+def test_rows_that_are_all_gaps_are_predicted_where_training_had_some(tmp_path: Path) -> None:
+    """A single row with a gap, say: of it nothing says what the column holds."""
+    text = "a,c,d,f,y\n1,u,2013-01-05,yes,p\n2,,,,q\n3,w,2013-03-05,no,q\n4,u,2013-01-07,yes,p\n"
+    (tmp_path / "t.csv").write_text("a,c,d,f,y\n2,,,,q\n")
+    data = load(tmp_path, text, replace(Y, test_data=(str(tmp_path / "t.csv"),)))
+    assert data.test
+    found = data.test.raw_x(slice(None)).tolist()
+    assert found == data.train.raw_x([1]).tolist()
+    row = {"a": [2.0], "c": [None], "d": [None], "f": [None]}
+    assert as_rows(row, data.encoding).raw_x(slice(None)).tolist() == found

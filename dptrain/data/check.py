@@ -6,8 +6,12 @@ import numpy as np
 
 from dptrain.data.feed import Rows
 from dptrain.data.table import Column
+from dptrain.data.task import is_whole
 from dptrain.words import InputError, nearest
 from dptrain.world import World
+
+LARGEST = 1e30
+"""Weights up to which a gradient has room for the sum."""
 
 
 def check_rows(rows: Rows, world: World) -> None:
@@ -41,12 +45,12 @@ def _check_weights(rows: Rows, block: slice, column: Column) -> None:
         raise InputError(
             f"{rows.table.source}: weights in {column.name!r} must be one number a row"
         )
-    wrong = ~(np.isfinite(values) & (values >= 0)).reshape(-1)
+    wrong = ~((values >= 0) & (values <= LARGEST)).reshape(-1)
     if wrong.any():
         row = int(np.argmax(wrong))
         raise InputError(
             f"{rows.table.source}: {rows.line(block.start + row)} has weight {values[row]} in "
-            f"{column.name!r}; give a finite number of at least 0"
+            f"{column.name!r}; give a finite number of at least 0, at most {LARGEST:g}"
         )
 
 
@@ -91,7 +95,7 @@ def _check_labels(rows: Rows, block: slice) -> None:
     elif task == "classification" and len(classes):
         wrong, needed = rows.labels(block) < 0, "one of the training rows' labels"
     elif task == "classification" and y.dtype.kind == "f":
-        wrong, needed = y != np.floor(y), "a whole number; or is it --task regression?"
+        wrong, needed = ~is_whole(y), "a whole number up to 2**53; or is it --task regression?"
     else:
         return
     if wrong.any():

@@ -9,7 +9,7 @@ import numpy as np
 from dptrain.arrays import Array
 from dptrain.data.kinds import tables_of
 from dptrain.data.roles import Roles
-from dptrain.data.table import Column, Rowwise, Table, words_column
+from dptrain.data.table import GAPS, Column, Rowwise, Table, words_column
 from dptrain.words import InputError
 
 
@@ -43,7 +43,8 @@ def named(arrays: Mapping[str, Any], roles: Roles, source: str) -> tuple[Table, 
         missing = x if x not in arrays else y
         wanted = f"{missing} is not among them" if roles.x or roles.y else NAMES
         raise InputError(f"{source} holds {', '.join(sorted(arrays)) or 'nothing'}; {wanted}")
-    table = pair(arrays[x], arrays.get(y), roles, source)
+    plain = replace(roles, weight=None)
+    table = pair(arrays[x], arrays.get(y), plain, source)
     if roles.weight is not None and not roles.kinds:
         if roles.weight not in arrays:
             raise InputError(f"{source} has no array {roles.weight!r} for the weights of its rows")
@@ -52,7 +53,7 @@ def named(arrays: Mapping[str, Any], roles: Roles, source: str) -> tuple[Table, 
     if "x_test" not in arrays or roles.x:
         return table, None
     others = f"the test rows of {source}"
-    return table, pair(arrays["x_test"], arrays.get("y_test"), roles, others)
+    return table, pair(arrays["x_test"], arrays.get("y_test"), plain, others)
 
 
 NAMES = (
@@ -72,7 +73,10 @@ def one_array(values: Array, roles: Roles, source: str) -> Table:
 
 def pair(x: Rowwise, y: Rowwise | None, roles: Roles, source: str) -> Table:
     """Return rows of two arrays, inputs and targets."""
-    for option, names in (("target", roles.target), ("id", roles.ids)):
+    weight = (roles.weight,) if roles.weight else ()
+    columns = {"target": roles.target, "id": roles.ids, "weight": weight}
+    columns |= {"features": roles.features, "drop": roles.drop}
+    for option, names in columns.items():
         if names and not roles.kinds:
             raise InputError(
                 f"{option} {names[0]!r} is given, but {source} is no table with named columns"
@@ -89,8 +93,17 @@ def _column(name: str, values: Any, *, label: bool) -> Column:
             values, kind = np.char.decode(values[:], "utf-8"), "U"
         except UnicodeDecodeError:
             raise InputError(f"{name} holds bytes that are no UTF-8; give names as text") from None
+    if label and kind == "O" and all(isinstance(value, str) for value in np.ravel(values[:])):
+        kind = "U"
     if label and kind == "U" and np.prod(values.shape[1:], dtype=int) == 1:
         words, codes = np.unique(values[:].reshape(-1), return_inverse=True)
+        gap = [word.lower() in GAPS for word in words.tolist()]
+        if any(gap):
+            row = int(np.argmax(codes == gap.index(True)))
+            raise InputError(
+                f"{name} has {str(words[gap.index(True)])!r} in row {row} (counts from 0); each "
+                "row needs a target: give it a name, or leave the row out"
+            )
         return words_column(name, codes, words.tolist())
     return Column(name, "numbers", values)
 

@@ -32,6 +32,8 @@ UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 def expanded(name: str) -> list[str]:
     """Return the files that a name, a directory's name or a pattern stands for, sorted."""
+    if not name:
+        raise InputError(f"'' names no file; {NEEDED}")
     try:
         if (Path(name) / "receipt.jsonl").exists():
             hint = f"to go on with it: --resume {quoted(name)}"
@@ -62,7 +64,13 @@ def _inside(folder: Path) -> Iterator[Path]:
             continue
         if path.is_dir() and "=" in path.name:
             yield from _inside(path)
-        elif path.is_file():
+        elif path.is_dir():
+            raise InputError(
+                f"{path} is a directory among the files of {folder}; name what is meant by a "
+                f"pattern: {quoted(f'{folder}/*.*')}",
+                local=True,
+            )
+        else:
             yield path
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from dptrain.arrays import Array
 from dptrain.config import DataConfig, Scale
-from dptrain.data.check import check_rows
+from dptrain.data.check import LARGEST, check_rows
 from dptrain.data.encode import Encoding
 from dptrain.data.feed import Rows
 from dptrain.data.field import PARTS, Field, date_parts
@@ -18,6 +18,9 @@ from dptrain.data.task import decide, uneven
 from dptrain.data.told import rare, understood
 from dptrain.words import InputError
 from dptrain.world import World
+
+TINIEST = np.finfo(np.float64).tiny
+"""Of which the inverse is a number."""
 
 Total = Callable[[Array, int], Array]
 """Adds blocks: takes a rank's own [held, ...] of so many, returns the sum [...] on every rank."""
@@ -92,6 +95,14 @@ def prepare(
 
 def _weighted(rows: Rows, config: DataConfig, world: World) -> tuple[Rows, list[str]]:
     """Return rows with the weights of classes asked for, and what is to be said. Collective."""
+    own = [float(w.sum()) for w in map(rows.weights, rows.blocks(world)) if w is not None]
+    whole = sum(world.allgather(sum(own)))
+    with world.together():
+        if rows.table.weight is not None and whole < 1 / LARGEST:
+            raise InputError(
+                f"{rows.table.source}: the weights in {rows.table.weight.name!r} of the rows to "
+                f"train on add up to {whole:g}, so that none counts; give some that are larger"
+            )
     if rows.encoding.task != "classification":
         with world.together():
             if config.class_weight == "balanced":
@@ -164,7 +175,7 @@ def _field(column: Column, train: slice | NDArray[np.intp], one_hot: int) -> Fie
         fill = tuple(_median(known[:, n]) for n in vary) if gaps else None
         return Field(column.name, "date", fill=fill, parts=parts)
     known = values[~column.gaps(values)]
-    fill = (_median(known),) * max(1, column.width) if gaps else None
+    fill = (_median(known),) if gaps and values.ndim == 1 else None
     return Field(column.name, column.kind, column.values.shape[1:], fill=fill)
 
 
@@ -218,7 +229,7 @@ def statistics(
                 f"{rows.table.source}: the numbers of {name} in column {column} are too large to "
                 "scale; give them in another unit"
             )
-    return shift, 1 / np.where(spread > 1e-12 * np.abs(shift), spread, 1)
+    return shift, 1 / np.where(spread > np.maximum(1e-12 * np.abs(shift), TINIEST), spread, 1)
 
 
 def _scale_targets(rows: Rows, world: World, total: Total) -> Encoding:

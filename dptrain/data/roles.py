@@ -49,6 +49,8 @@ class Roles:
     """Whether labels are texts wherever a number would lose how they are written."""
     ids_if_there: bool = False
     """Whether the columns of `ids` may be missing."""
+    new: bool = False
+    """Whether these are what a person asks of the very files: then nothing is asked in vain."""
 
     @staticmethod
     def of(config: DataConfig) -> "Roles":
@@ -59,15 +61,28 @@ class Roles:
             config.x or "", config.y or "",
             as_written=config.task == "classification",
             label_kind="numbers" if config.task in ("regression", "multilabel") else None,
+            new=True,
         )  # fmt: skip
 
     def like(self, table: Table) -> "Roles":
         """Return the roles for more rows of the same kind: its columns, understood as they are."""
         if not table.named:
-            return replace(self, weight=None)
+            return replace(self, weight=None, new=False)
         kinds = {column.name: column.kind for column in table.columns}
         label = table.targets[0].kind if table.targets else None
-        return replace(self, kinds=kinds, label_kind=label, weight=None)
+        return replace(self, kinds=kinds, label_kind=label, weight=None, new=False)
+
+    def check_kind(self, kind: str, source: str) -> None:
+        """Raise InputError where something is asked that files of a kind don't have."""
+        asked = {
+            "delimiter": self.delimiter, "decimal": self.decimal, "no-header": not self.header,
+        }  # fmt: skip
+        named = {"x": self.x, "y": self.y}
+        vain = ({} if kind == "text" else asked) | ({} if kind in ("npz", "hdf5") else named)
+        for option, value in vain.items():
+            if value and self.new:
+                needed = "text" if option in asked else "a .npz or HDF5 file"
+                raise InputError(f"{option} is given, but {source} is not {needed}; leave it out")
 
     def pick(self, names: Sequence[str], source: str) -> Picked:
         """Return which of a table's columns are what; InputError where one is not there."""
@@ -76,6 +91,11 @@ class Roles:
             raise InputError(f"{source} has two columns named {twice!r}; each needs its own name")
         targets = self._match(self.target, names, source)
         weight = self._match((self.weight,) if self.weight else (), names, source)
+        if len(weight) > 1 or {*weight} & {*targets}:
+            why = "is the target" if len(weight) == 1 else f"is {len(weight)} columns"
+            raise InputError(
+                f"weight {self.weight!r} {why}; name one that says how much rows count"
+            )
         there = [p for p in self.ids if fnmatch.filter(names, p) or p in names]
         ids = self._match(there if self.ids_if_there else self.ids, names, source)
         if self.kinds:

@@ -102,7 +102,7 @@ def _of_numbers(table: Table, config: DataConfig, values: Array | None) -> Answe
     span = f"numbers from {_number(values[0])} to {_number(values[-1])}"
     if config.task == "regression":
         return Answer("regression", np.empty(0), told=f"{span}, regression as asked for")
-    whole = values.dtype.kind != "f" or bool((values == np.floor(values)).all())
+    whole = values.dtype.kind != "f" or bool(is_whole(values).all())
     if config.task == "classification" or values.dtype.kind == "b":
         if not whole:  # the first row that is none is named
             return Answer("classification", np.empty(0))
@@ -112,7 +112,8 @@ def _of_numbers(table: Table, config: DataConfig, values: Array | None) -> Answe
         return Answer("classification", classes, told=told)
     if not whole:
         return Answer("regression", np.empty(0), told=f"{span}, so regression")
-    return _of_whole(table, values.astype(np.int64), span)
+    values = values.astype(np.int64) if values.dtype.kind == "f" else values
+    return _of_whole(table, values, span)
 
 
 def _of_whole(table: Table, values: Array, span: str) -> Answer:
@@ -180,6 +181,13 @@ def _different(rows: Rows, world: World) -> Array | None:
         return None
     found = distinct(*(one for _, one in everyone if one is not None))
     return None if len(found) > MOST_VALUES else found
+
+
+def is_whole(values: Array) -> NDArray[np.bool_]:
+    """Return which floats are whole numbers, none of which stands for its neighbours, too."""
+    values = values.astype(np.float64)
+    whole: NDArray[np.bool_] = (values == np.floor(values)) & (np.abs(values) <= 2**53)
+    return whole
 
 
 def uneven(counts: NDArray[np.int64]) -> bool:

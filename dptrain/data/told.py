@@ -24,7 +24,7 @@ def rare(counts: NDArray[np.int64], classes: Array) -> str:
 def understood(table: Table, fields: tuple[Field, ...], answer: Answer) -> list[str]:
     """Return what was understood, for people: three to ten lines."""
     width = sum(field.width for field in fields)
-    rows = f"{table.source}: {len(table):,} rows, {counted(width, 'input')}"
+    rows = f"{table.source}: {counted(len(table), 'row')}, {counted(width, 'input')}"
     columns = f" from {counted(len(fields), 'column')}" if table.named else ""
     lines = [rows + columns]
     if table.named:

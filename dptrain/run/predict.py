@@ -103,6 +103,7 @@ def roles_of(encoding: Encoding, stored: DataConfig, target: tuple[str, ...]) ->
         weight=None,
         kinds=encoding.kinds,
         label_kind=encoding.label_kind,
+        new=False,
     )
 
 

@@ -85,7 +85,7 @@ def _named(data: Any) -> tuple[Any, tuple[str, ...]]:
     listed = [data] if isinstance(data, (str, Path)) else () if data is None else data
     if not isinstance(listed, (list, tuple)) or not all(isinstance(p, (str, Path)) for p in listed):
         return data, (FROM_PYTHON,)
-    files = tuple(str(Path(path).absolute()) for path in listed)
+    files = tuple(str(Path(path).absolute()) if str(path) else "" for path in listed)
     return files, files
 
 

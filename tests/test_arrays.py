@@ -1,0 +1,128 @@
+"""Arrays, typed columns and directories: what each holds is read, or refused with the reason."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pyarrow as pa
+import pyarrow.feather
+import pytest
+
+import dptrain
+from dptrain import DataConfig, InputError
+
+ALONE = dptrain.World()
+Y = DataConfig(target=("y",))
+
+
+FAR = 2**60
+"""Seconds."""
+
+TYPED: dict[str, tuple[Any, str | list[list[float]]]] = {
+    "lists of texts": (pa.array([["a", "b"]] * 2, pa.list_(pa.string(), 2)), "holds fixed_size"),
+    "lists of lists": (
+        pa.array([[[1.0], [2.0]]] * 2, pa.list_(pa.list_(pa.float64(), 1), 2)), "holds fixed_size"
+    ),
+    "a list with a gap": (
+        pa.array([[1.0, 2.0], [1.0, None]], pa.list_(pa.float64(), 2)), "nan in row 1 .* column 'x'"
+    ),
+    "bytes that are no text": (pa.array([b"a", b"\xff"]), "holds binary"),
+    "intervals": (pa.array([(1, 2, 3)] * 2, pa.month_day_nano_interval()), "holds month_day"),
+    "years that none has": (pa.array([FAR, FAR + 9], pa.timestamp("s")), "holds timestamp"),
+    "gaps alone": (pa.nulls(2, pa.string()), [[1], [2]]),
+    "categories as polars has them": (
+        pa.DictionaryArray.from_arrays(
+            pa.array([0, 1]), pa.array(["u", "v"], pa.string_view())
+        ).slice(0, 2), [[1], [2]],
+    ),
+    "a frame's numbers of rows": (pa.array([7, 7]), [[1], [2]]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", TYPED)
+def test_a_typed_column_is_read_or_refused_by_its_type(tmp_path: Path, case: str) -> None:
+    values, found = TYPED[case]
+    name = "__index_level_0__" if "frame" in case else "x"
+    rows = pa.table({"a": [1.0, 2.0], name: values, "y": ["p", "q"]})
+    pa.feather.write_feather(rows, tmp_path / "d.feather")
+    if isinstance(found, str):
+        with pytest.raises(InputError, match=found):
+            dptrain.load(tmp_path / "d.feather", Y, world=ALONE)
+    else:
+        data = dptrain.load(tmp_path / "d.feather", Y, world=ALONE)
+        assert data.train.raw_x(slice(None)).tolist() == found
+
+
+def test_the_largest_whole_numbers_are_told_apart() -> None:
+    """A float above 2**53 stands for its neighbours too, and makes no class."""
+    x = np.ones((27, 1))
+    floats, whole = np.array([1e19, 2e19, 3e19] * 9), np.array([2**64 - 1, 2**63, 3] * 9, np.uint64)
+    assert dptrain.load((x, floats), world=ALONE).encoding.task == "regression"
+    classes = DataConfig(task="classification")
+    with pytest.raises(InputError, match=r"label 1e\+19 in row 0; give a whole number up to"):
+        dptrain.load((x, floats), classes, world=ALONE)
+    with pytest.raises(InputError, match="3, 9223372036854775808, 18446744073709551615"):
+        dptrain.load((x, whole), world=ALONE)
+    found = dptrain.load((x, whole), classes, world=ALONE).encoding.classes
+    assert found.tolist() == [3, 2**63, 2**64 - 1]
+
+
+@pytest.mark.parametrize(
+    ("second", "words"),
+    [
+        ({"x": np.ones((12, 1)), "y": np.arange(12)}, r"b\.npz has rows of shape \(1,\)"),
+        ({"x": np.ones((7, 2)), "y": np.arange(12)}, r"x and y have \[12, 7\] and \[7, 12\] rows"),
+        ({"x": np.ones((12, 2)), "z": np.arange(12)}, "b.npz holds other arrays"),
+    ],
+)
+def test_files_that_are_no_one_data_set(
+    tmp_path: Path, second: Mapping[str, Any], words: str
+) -> None:
+    num = 24 - len(second["x"]) - 5 * (len(second["x"]) == 7)
+    y = np.arange(7 if len(second["x"]) == 7 else 12)
+    np.savez(tmp_path / "a.npz", x=np.ones((num, 2)), y=y, about=np.array(3))
+    np.savez(tmp_path / "b.npz", **second, about=np.array(3))
+    with pytest.raises(InputError, match=words):
+        dptrain.load(tmp_path, world=ALONE)
+
+
+@pytest.mark.parametrize("config", [{"weight": "w"}, {"features": ("a",)}, {"drop": ("a",)}])
+def test_columns_of_arrays_are_not_asked_for_in_vain(config: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="is given, but the data is no table with named columns"):
+        dptrain.load((np.eye(2), np.arange(2)), DataConfig(**config), world=ALONE)
+
+
+def test_names_of_classes_may_be_any_texts(tmp_path: Path) -> None:
+    """As pandas has them in a column, and HDF5 in a file."""
+    names = np.array(["p", "q"] * 6, object)
+    x = np.arange(12.0)[:, None]
+    with h5py.File(tmp_path / "d.h5", "w") as file:
+        file["x"], file["y"] = x, names.astype(h5py.string_dtype())
+    for data in (tmp_path / "d.h5", (x, names)):
+        assert dptrain.load(data, world=ALONE).encoding.classes.tolist() == ["p", "q"]
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda folder: (folder / "more").mkdir(), "more is a directory among the files of"),
+        (lambda folder: (folder / "b.csv").symlink_to("none.csv"), "b.csv: No such file"),
+        (
+            lambda folder: (folder / "b.csv").symlink_to("a.csv"),
+            "b.csv is a file that is given twice",
+        ),
+        (lambda folder: os.mkfifo(folder / "b.csv"), "b.csv is a pipe"),
+    ],
+)
+def test_no_part_of_a_directory_is_left_out_in_silence(
+    tmp_path: Path, make: Callable[[Path], object], words: str
+) -> None:
+    (tmp_path / "a.csv").write_text("a,y\n1,p\n2,q\n")
+    make(tmp_path)
+    with pytest.raises(InputError, match=words):
+        dptrain.load(tmp_path, DataConfig(target=("y",)), world=ALONE)
+    with pytest.raises(InputError, match="'' names no file"):
+        dptrain.load("", DataConfig(target=("y",)), world=ALONE)
