@@ -12,6 +12,9 @@ from dptrain.words import counted
 
 CPUS = os.cpu_count() or 1
 
+FEW = 2**20
+"""Bytes that are always there: where they weren't, Python itself could not go on."""
+
 LEAVES = (
     (0, 2, "pni:0 ssse3:9 fma:12 cx16:13 sse4_1:19 sse4_2:20 movbe:22 popcnt:23 avx:28 f16c:29"),
     (1, 1, "bmi1:3 avx2:5 bmi2:8 avx512f:16 avx512dq:17 avx512cd:28 avx512bw:30 avx512vl:31"),
@@ -67,7 +70,12 @@ def free_memory() -> int:
 
 
 def too_little_memory(needed: int) -> int | None:
-    """Return the free bytes where they are fewer than needed; None else, or where none can tell."""
+    """Return the free bytes where they are fewer than needed; None else, or where none can tell.
+
+    Of a few it is not asked: that takes as long as to read them.
+    """
+    if needed < FEW:
+        return None
     try:
         free = free_memory()
     except (OSError, ValueError):
