@@ -6,16 +6,7 @@ from typing import Any
 
 import click
 
-from dptrain.cli.help import Told
-from dptrain.cli.options import (
-    build,
-    config_option,
-    debug_option,
-    json_option,
-    quiet_option,
-    setting,
-    settings,
-)
+from dptrain.cli.options import Joint, build, json_option, quiet_option, setting, settings
 from dptrain.cli.ranks import connect
 from dptrain.cli.results import print_result
 from dptrain.cli.written import force_option, say_written
@@ -23,7 +14,7 @@ from dptrain.config import ModelConfig, TrainConfig
 from dptrain.config.tools import BenchConfig
 
 
-@click.command(cls=Told)
+@click.command(cls=Joint)
 @settings(BenchConfig)
 @setting(ModelConfig, "hidden", (512, 512))
 @setting(ModelConfig, "activation")
@@ -39,10 +30,8 @@ from dptrain.config.tools import BenchConfig
     "--plot", metavar="FILE", envvar="DPTRAIN_PLOT", help="Draw it: a .png, .svg or .pdf file."
 )
 @force_option("bench")
-@config_option
 @json_option
 @quiet_option
-@debug_option
 def bench(plot: str | None, force: bool, as_json: bool, quiet: bool, **values: Any) -> int:
     """Where a step's time goes on this machine, beside the least that it could take.
 

@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from dptrain.checked import Plain
-from dptrain.cli.help import Commands, Told
-from dptrain.cli.options import build, config_option, debug_option, json_option, setting
+from dptrain.cli.help import Commands
+from dptrain.cli.options import Joint, build, json_option, setting
 from dptrain.cli.ranks import connect
 from dptrain.cli.results import print_result
 from dptrain.config import DataConfig
@@ -32,12 +32,10 @@ def data() -> None:
     """Look at data, or convert what is larger than memory."""
 
 
-@data.command(cls=Told)
+@data.command(cls=Joint)
 @click.argument("data", nargs=-1, metavar="[DATA]...")
 @_columns
-@config_option
 @json_option
-@debug_option
 def show(data: tuple[str, ...], as_json: bool, **values: Any) -> int:
     """Print what is in DATA: columns, types, gaps, statistics, a few rows, what looks wrong."""
     world = connect()
@@ -56,12 +54,10 @@ def show(data: tuple[str, ...], as_json: bool, **values: Any) -> int:
     return 0
 
 
-@data.command(cls=Told)
+@data.command(cls=Joint)
 @click.argument("inputs", nargs=-1, required=True, metavar="IN...")
 @click.argument("out", metavar="OUT")
 @_columns
-@config_option
-@debug_option
 def convert(inputs: tuple[str, ...], out: str, **values: Any) -> int:
     """Write what IN holds as the directory OUT, whose arrays are mapped: dptrain train OUT
 

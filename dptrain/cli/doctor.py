@@ -7,13 +7,11 @@ import click
 
 from dptrain import launch as launches
 from dptrain.checked import Plain
-from dptrain.cli.help import Told
 from dptrain.cli.kinds import Name
 from dptrain.cli.options import (
+    Joint,
     build,
-    config_option,
     continue_option,
-    debug_option,
     json_option,
     resume_option,
     setting,
@@ -27,7 +25,7 @@ from dptrain.config.tools import BenchConfig
 from dptrain.words import InputError
 
 
-@click.command(cls=Told)
+@click.command(cls=Joint)
 @click.argument("data", nargs=-1, type=Name(), metavar="[DATA]...", envvar="DPTRAIN_DATA")
 @settings(TrainConfig, ModelConfig, ModelFile, DataConfig)
 @setting(BenchConfig, "inputs")
@@ -40,10 +38,8 @@ from dptrain.words import InputError
 )
 @resume_option
 @continue_option
-@config_option
 @json_option
 @click.option("--quiet", is_flag=True, envvar="DPTRAIN_QUIET", help="Print what is not ok only.")
-@debug_option
 def doctor(
     data: tuple[str, ...],
     out: str | None,

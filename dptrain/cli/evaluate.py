@@ -5,9 +5,8 @@ from typing import get_args
 import click
 
 from dptrain.checked import Plain
-from dptrain.cli.help import Told
 from dptrain.cli.kinds import Name
-from dptrain.cli.options import config_option, debug_option, json_option, model_option
+from dptrain.cli.options import Joint, json_option, model_option
 from dptrain.cli.ranks import connect_as, level_option
 from dptrain.cli.results import print_result
 from dptrain.config import Part
@@ -18,7 +17,7 @@ MOST_NAMED = 1000
 """Classes that are listed one by one."""
 
 
-@click.command(cls=Told)
+@click.command(cls=Joint)
 @click.argument("run")
 @click.argument("data", nargs=-1, metavar="[DATA]...")
 @click.option(
@@ -37,9 +36,7 @@ MOST_NAMED = 1000
 )
 @model_option
 @level_option
-@config_option
 @json_option
-@debug_option
 def evaluate(
     run: str,
     data: tuple[str, ...],

@@ -6,15 +6,14 @@ from typing import Any
 
 import click
 
-from dptrain.cli.help import Told
-from dptrain.cli.options import build, config_option, debug_option, settings
+from dptrain.cli.options import Joint, build, settings
 from dptrain.cli.ranks import connect
 from dptrain.cli.written import force_option, say_written
 from dptrain.config.tools import ExplainConfig
 from dptrain.words import counted
 
 
-@click.command(cls=Told)
+@click.command(cls=Joint)
 @click.argument("chapters", nargs=-1, metavar="[CHAPTER]...")
 @settings(ExplainConfig)
 @click.option(
@@ -30,8 +29,6 @@ from dptrain.words import counted
     help="Write the chapters as one page that needs nothing else.",
 )
 @force_option("explain")
-@config_option
-@debug_option
 def explain(
     chapters: tuple[str, ...], check: bool, html: str | None, force: bool, **values: Any
 ) -> int:

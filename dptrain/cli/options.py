@@ -18,6 +18,24 @@ Command = Callable[..., int]
 Config = TypeVar("Config", bound=Checked)
 
 
+class Joint(Told):
+    """A command of all ranks, which has, beside its own, the options that each of them has."""
+
+    def __init__(self, *args: Any, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        common: dict[str, Any] = {"is_eager": True, "expose_value": False}
+        self.params += [
+            click.Option(
+                ["--config"], metavar="FILE", envvar="DPTRAIN_CONFIG", callback=_read_config,
+                help="TOML file with any of these options.", **common,
+            ),
+            click.Option(
+                ["--debug"], is_flag=True, envvar="DPTRAIN_DEBUG", callback=_set_debug,
+                help="Show the traceback of every error.", **common,
+            ),
+        ]  # fmt: skip
+
+
 class Alone(Told):
     """A command of one process: nothing is asked of other ranks, and so no MPI is started."""
 
@@ -168,15 +186,6 @@ def _set_debug(ctx: click.Context, param: click.Parameter, debug: bool) -> None:
     ctx.ensure_object(dict)["debug"] = debug
 
 
-config_option = click.option(
-    "--config",
-    metavar="FILE",
-    envvar="DPTRAIN_CONFIG",
-    is_eager=True,
-    expose_value=False,
-    callback=_read_config,
-    help="TOML file with any of these options.",
-)
 resume_option = click.option(
     "--resume",
     metavar="RUN",
@@ -203,13 +212,4 @@ json_option = click.option(
 )
 quiet_option = click.option(
     "--quiet", is_flag=True, envvar="DPTRAIN_QUIET", help="Show no progress."
-)
-debug_option = click.option(
-    "--debug",
-    is_flag=True,
-    is_eager=True,
-    envvar="DPTRAIN_DEBUG",
-    expose_value=False,
-    callback=_set_debug,
-    help="Show the traceback of every error.",
 )

@@ -6,14 +6,13 @@ from typing import Any
 
 import click
 
-from dptrain.cli.help import Told
-from dptrain.cli.options import build, config_option, debug_option, settings
+from dptrain.cli.options import Joint, build, settings
 from dptrain.cli.ranks import connect
 from dptrain.cli.written import force_option, say_written
 from dptrain.config.tools import PlotConfig
 
 
-@click.command(cls=Told)
+@click.command(cls=Joint)
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @settings(PlotConfig)
 @click.option(
@@ -25,8 +24,6 @@ from dptrain.config.tools import PlotConfig
     help="A .png, .svg or .pdf file.",
 )
 @force_option("plot")
-@config_option
-@debug_option
 def plot(runs: tuple[str, ...], out: str, force: bool, **values: Any) -> int:
     """Learning curves of one or several runs, each a directory that train has written.
 

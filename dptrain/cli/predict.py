@@ -4,15 +4,14 @@ from pathlib import Path
 
 import click
 
-from dptrain.cli.help import Told
 from dptrain.cli.kinds import Name
-from dptrain.cli.options import config_option, debug_option, model_option
+from dptrain.cli.options import Joint, model_option
 from dptrain.cli.ranks import connect_as, level_option
 from dptrain.cli.written import force_option, say_written
 from dptrain.words import counted
 
 
-@click.command(cls=Told)
+@click.command(cls=Joint)
 @click.argument("run")
 @click.argument("data", nargs=-1, required=True, metavar="DATA...")
 @click.option(
@@ -39,8 +38,6 @@ from dptrain.words import counted
 )
 @model_option
 @level_option
-@config_option
-@debug_option
 def predict(
     run: str,
     data: tuple[str, ...],

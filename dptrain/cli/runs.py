@@ -4,13 +4,12 @@ from pathlib import Path
 
 import click
 
-from dptrain.cli.help import Told
-from dptrain.cli.options import config_option, debug_option, json_option
+from dptrain.cli.options import Joint, json_option
 from dptrain.cli.ranks import connect
 from dptrain.cli.results import print_result
 
 
-@click.command(cls=Told)
+@click.command(cls=Joint)
 @click.argument("directory", default="runs", metavar="[DIR]")
 @click.option(
     "--sort",
@@ -23,9 +22,7 @@ from dptrain.cli.results import print_result
 @click.option(
     "--reverse", is_flag=True, envvar="DPTRAIN_RUNS_REVERSE", help="Largest first, or last name."
 )
-@config_option
 @json_option
-@debug_option
 def runs(directory: str, sort: str, reverse: bool, as_json: bool) -> int:
     """A table of the runs in DIR: state, settings that differ, best metrics.
 

@@ -10,13 +10,11 @@ from click.core import ParameterSource
 
 from dptrain import status
 from dptrain.checked import Plain
-from dptrain.cli.help import Told
 from dptrain.cli.kinds import Name
 from dptrain.cli.options import (
+    Joint,
     build,
-    config_option,
     continue_option,
-    debug_option,
     json_option,
     quiet_option,
     resume_option,
@@ -78,7 +76,7 @@ def _begun(out: str | None, resume: str | None, go_on: bool, force: bool, world:
     return found
 
 
-@click.command(cls=Told)
+@click.command(cls=Joint)
 @click.argument("data", nargs=-1, type=Name(), metavar="[DATA]...", envvar="DPTRAIN_DATA")
 @settings(TrainConfig, ModelConfig, ModelFile, DataConfig)
 @click.option(
@@ -95,10 +93,8 @@ def _begun(out: str | None, resume: str | None, go_on: bool, force: bool, world:
     envvar="DPTRAIN_TRAIN_FORCE",
     help="Resume although data, shards, CPU or software changed; the receipt notes it.",
 )
-@config_option
 @json_option
 @quiet_option
-@debug_option
 def train(
     data: tuple[str, ...],
     out: str | None,

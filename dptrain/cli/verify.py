@@ -3,14 +3,13 @@
 import click
 
 from dptrain.checked import Plain
-from dptrain.cli.help import Told
-from dptrain.cli.options import config_option, debug_option, json_option, model_option, quiet_option
+from dptrain.cli.options import Joint, json_option, model_option, quiet_option
 from dptrain.cli.ranks import connect, connect_as, level_option
 from dptrain.cli.results import print_result
 from dptrain.words import counted
 
 
-@click.command(cls=Told)
+@click.command(cls=Joint)
 @click.argument("run")
 @click.argument("data", nargs=-1, metavar="[DATA]...")
 @click.option(
@@ -33,10 +32,8 @@ from dptrain.words import counted
     help="Where the weights are now that the run started from, if they have moved.",
 )
 @level_option
-@config_option
 @json_option
 @quiet_option
-@debug_option
 def verify(
     run: str,
     data: tuple[str, ...],
