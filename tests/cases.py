@@ -36,7 +36,7 @@ from dptrain.bench import measure
 from dptrain.cli import main as cli
 from dptrain.config import DType, Rule
 from dptrain.config.tools import BenchConfig
-from dptrain.doctor import speed
+from dptrain.doctor import examine
 from dptrain.reduce import REDUCERS, wire
 from dptrain.reduce.digest import HASHED, digest, first_difference
 from dptrain.reduce.segments import Segments
@@ -318,7 +318,7 @@ def ended(args: list[str], cwd: str, env: dict[str, str]) -> tuple[int, str, str
 
 def commands(_: list[str]) -> None:
     """Run the command lines that standard input has, on all ranks; say how each rank ended."""
-    measure.ROUND = speed.ROUND = 0.001  # by which bench and doctor take their time
+    measure.ROUND = examine.ROUND = 0.001  # by which bench and doctor take their time
     comm, line = MPI.COMM_WORLD, "more"
     while line:
         if comm.rank == 0:

@@ -8,8 +8,7 @@ import click
 
 from dptrain.cli.options import Joint, build, json_option, quiet_option, setting, settings
 from dptrain.cli.ranks import connect
-from dptrain.cli.results import print_result
-from dptrain.cli.written import force_option, say_written
+from dptrain.cli.results import force_option, print_result, say_written
 from dptrain.config import ModelConfig, TrainConfig
 from dptrain.config.tools import BenchConfig
 

@@ -8,7 +8,7 @@ import click
 
 from dptrain.cli.options import Joint, build, settings
 from dptrain.cli.ranks import connect
-from dptrain.cli.written import force_option, say_written
+from dptrain.cli.results import force_option, say_written
 from dptrain.config.tools import ExplainConfig
 from dptrain.words import counted
 

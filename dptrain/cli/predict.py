@@ -7,7 +7,7 @@ import click
 from dptrain.cli.kinds import Name
 from dptrain.cli.options import Joint, model_option
 from dptrain.cli.ranks import connect_as, level_option
-from dptrain.cli.written import force_option, say_written
+from dptrain.cli.results import force_option, say_written
 from dptrain.words import counted
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from dptrain.cli.options import Alone
-from dptrain.cli.written import force_option, say_written
+from dptrain.cli.results import force_option, say_written
 from dptrain.launch import announced
 from dptrain.record.files import check_writable, write_whole
 from dptrain.words import counted

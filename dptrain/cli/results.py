@@ -1,11 +1,13 @@
-"""How results are shown: text for people, or one JSON object."""
+"""How results are shown: text for people, or one JSON object; and the files that hold them."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
 
 from dptrain.checked import Plain
+from dptrain.streams import tell
 from dptrain.words import shown
 
 
@@ -23,3 +25,18 @@ def _shown(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_shown(part) for part in value]
     return shown(value) if isinstance(value, str) else value
+
+
+def force_option(command: str) -> Callable[[Any], Any]:
+    """Return the option that lets a command replace a file; see `record.files.check_writable`."""
+    return click.option(
+        "--force",
+        is_flag=True,
+        envvar=f"DPTRAIN_{command.upper()}_FORCE",
+        help="Replace a file that exists.",
+    )
+
+
+def say_written(path: str, what: str) -> None:
+    """Say, on standard error, that a file has been written, what it holds, and how large it is."""
+    tell(f"wrote {shown(path)}: {what}, {Path(path).stat().st_size:,} bytes")

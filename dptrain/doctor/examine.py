@@ -1,24 +1,30 @@
 """The whole examination: every rank looks, all try things out together, and all judge alike."""
 
+import statistics
+import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from dptrain.arrays import num_params
+from dptrain.arrays import Sums, num_params
 from dptrain.checked import Plain
 from dptrain.config import TrainConfig
 from dptrain.doctor.judge import MEASURED, Case, Finding, judge
 from dptrain.doctor.look import look
 from dptrain.doctor.place import try_out
-from dptrain.doctor.speed import exchange_seconds
 from dptrain.launch import announced
 from dptrain.model import Model
+from dptrain.reduce.tree_reduce import TreeReduce
 from dptrain.train.needs import needs
 from dptrain.world import World
 
 LONGEST = 2**22
 """Entries of the longest vector that is exchanged: enough to know longer ones by."""
+
+ROUND = 0.1
+"""Seconds of a round of exchanges, of which there are 5."""
 
 
 def examine(
@@ -57,3 +63,30 @@ def measure(world: World, model: Model) -> dict[str, float]:
     rate = n * kind.itemsize / took / 1e9
     found = (1e6 * exchange_seconds(world, 1, kind), 1e3 * took, rate)
     return dict(zip(MEASURED, found, strict=True))
+
+
+def exchange_seconds(world: World, num_params: int, dtype: Any) -> float:
+    """Return the seconds of one exchange: one shard a rank is reported, added and shared.
+
+    The median of 5 rounds; of each the slowest rank's. Collective: every rank must call this.
+    """
+    reducer = TreeReduce(world, num_params, world.size, dtype)
+    reducer.start(lambda: np.zeros(num_params, dtype))
+    with reducer.write(world.rank) as gradient:
+        gradient[:] = 0
+
+    def took(times: int) -> float:
+        world.allgather(None)
+        start = time.perf_counter()
+        for _ in range(times):
+            reducer.allgather_sums([Sums(0.0, 1.0)], 0)
+            reducer.reduce_scatter()
+            reducer.allgather()
+        slowest: float = max(world.allgather((time.perf_counter() - start) / times))
+        return slowest
+
+    took(1)
+    times = max(1, min(10000, int(ROUND / took(3))))
+    found = statistics.median(took(times) for _ in range(5))
+    reducer.close()
+    return found
