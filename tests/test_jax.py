@@ -92,6 +92,12 @@ def test_what_does_not_fit_is_refused() -> None:
         JaxModel(lambda _: {"layers": [{"weight": jnp.zeros(3, "float16")}]}, apply)
     with pytest.raises(InputError, match="no parameters"):
         JaxModel(lambda _: {}, apply)
+    with pytest.raises(InputError, match="3 is no function"):
+        JaxModel(perceptron, 3)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"test_jax.py, line \d+, in <lambda>: AttributeError"):
+        JaxModel(lambda rng: rng.standard_normal(3), apply)
+    number = JaxModel(lambda _: {"scale": 1.0, "weight": jnp.ones((64, 10))}, apply)
+    assert number.initial_params(np.random.default_rng(0)).dtype == number.dtype
     with pytest.raises(InputError, match=r"one number for 64 examples; .* one an example"):
         fit(JaxModel(perceptron, apply, lambda z, _: z.mean()))
     with pytest.raises(InputError, match=r"shape \[64, 9\]; return \[m, 10\], a score"):

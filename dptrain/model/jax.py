@@ -72,11 +72,14 @@ class JaxModel(Adapted):
                 "JAX has computed before it was told to do so with one thread: have "
                 "`from dptrain import JaxModel` at the top of the file"
             )
+        for function in (init, apply):
+            if not callable(function):
+                raise InputError(f"{function!r:.200} is no function; give two: init(key), apply")
         self._init, self._apply = init, apply
         self._random = len(inspect.signature(apply).parameters) > 2
-        leaves, self._tree = jax.tree_util.tree_flatten_with_path(
-            jax.eval_shape(init, jax.random.key(0))
-        )
+        with users_code():
+            shapes = jax.eval_shape(init, jax.random.key(0))
+        leaves, self._tree = jax.tree_util.tree_flatten_with_path(shapes)
         arrays = {jax.tree_util.keystr(k, simple=True, separator="."): a for k, a in leaves}
         self.dtype = one_kind({name: str(array.dtype) for name, array in arrays.items()})
         self.layout = tuple(Param(name, tuple(a.shape), _kind(name)) for name, a in arrays.items())
@@ -87,8 +90,9 @@ class JaxModel(Adapted):
 
     def initial_params(self, rng: np.random.Generator) -> Floats:
         """Return what `init` makes of a key, shape [n]; see `Model`."""
-        leaves = jax.tree_util.tree_leaves(self._init(jax.random.wrap_key_data(_seed(rng))))
-        return np.concatenate([np.asarray(leaf).ravel() for leaf in leaves])
+        with users_code():
+            leaves = jax.tree_util.tree_leaves(self._init(jax.random.wrap_key_data(_seed(rng))))
+        return np.concatenate([np.asarray(leaf, self.dtype).ravel() for leaf in leaves])
 
     def loss_and_grad_sum(
         self,
