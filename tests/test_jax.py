@@ -96,8 +96,9 @@ def test_what_does_not_fit_is_refused() -> None:
         JaxModel(perceptron, 3)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"test_jax.py, line \d+, in <lambda>: AttributeError"):
         JaxModel(lambda rng: rng.standard_normal(3), apply)
-    number = JaxModel(lambda _: {"scale": 1.0, "weight": jnp.ones((64, 10))}, apply)
-    assert number.initial_params(np.random.default_rng(0)).dtype == number.dtype
+    with jax.enable_x64(False):
+        number = JaxModel(lambda _: {"scale": 1.0, "weight": jnp.ones((64, 10))}, apply)
+        assert number.initial_params(np.random.default_rng(0)).dtype == number.dtype == np.float32
     with pytest.raises(InputError, match=r"one number for 64 examples; .* one an example"):
         fit(JaxModel(perceptron, apply, lambda z, _: z.mean()))
     with pytest.raises(InputError, match=r"shape \[64, 9\]; return \[m, 10\], a score"):
