@@ -18,6 +18,7 @@ from dptrain.data.read import read
 from dptrain.data.roles import Roles
 from dptrain.data.show import look
 from dptrain.record.files import lock
+from dptrain.run import cache
 from dptrain.run import convert as converting
 from dptrain.run.convert import convert
 
@@ -159,8 +160,65 @@ def test_three_ranks_write_what_one_writes(made: Path) -> None:
     assert len(json.loads((made / "by 1" / "manifest.json").read_text())["arrays"][0]["sha256"]) > 3
 
 
+def test_a_large_table_is_converted_once_and_found_again(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    table = tmp_path / "t.csv"
+    table.write_bytes((made / "t.csv").read_bytes())
+
+    def told_of(config: DataConfig = TARGET) -> tuple[str, str]:
+        found = trained(str(table), config)
+        return found, capfd.readouterr().err
+
+    plain, told = told_of()
+    assert told == ""
+    notes = dptrain.load(str(table), TARGET, world=ALONE).told
+    monkeypatch.setattr(cache, "LARGE", 1000)
+    first, told = told_of()
+    [kept] = (tmp_path / "cache" / "dptrain").iterdir()
+    assert f"of tables are converted once, to {kept}\n" in told
+    again, told = told_of()
+    assert f"read as it was converted: 0.00017 GB in {kept}\n" in told
+    assert "once" not in told
+    assert {first, again} == {plain}
+    assert dptrain.load(str(table), TARGET, world=ALONE).told == notes
+
+    table.write_text(table.read_text() + "\n1,2,red,2026-01-01,no,n,00")  # another table now
+    other, told = told_of()
+    assert "once" in told
+    assert other != plain
+    dropped, told = told_of(replace(TARGET, drop=("a",)))  # as are other columns
+    assert "once" in told
+    monkeypatch.setattr(cache, "LARGE", 10**9)
+    assert (other, dropped) == (told_of()[0], told_of(replace(TARGET, drop=("a",)))[0])
+    monkeypatch.setattr(cache, "LARGE", 1000)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(table))
+    refused, told = told_of()
+    assert refused == other
+    assert "can't be written: Not a directory" in told
+    assert "read without being kept" in told
+
+
+def test_a_table_that_changes_while_it_is_converted_is_refused(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(cache, "LARGE", 1000)
+    table = tmp_path / "t.csv"
+    table.write_bytes((made / "t.csv").read_bytes())
+
+    def changing(*args: Any) -> None:
+        convert(*args)
+        os.utime(table, (1, 1))
+
+    monkeypatch.setattr(cache, "convert", changing)
+    with pytest.raises(InputError, match="has changed while it was read"):
+        dptrain.load(str(table), TARGET, world=ALONE)
+
+
 BROKEN = {
-    "format": 2,
+    "format": 3,
     "arrays": [{"file": "../x.npy", "shape": [NUM, 4, 3], "dtype": "<f4", "sha256": [""]}],
     "columns": [{"name": "x", "role": "input", "kind": "words", "array": 0, "number": None}],
     "facts": {"sha256": "", "finite": True, "standard": 3},

@@ -17,7 +17,7 @@ from dptrain.data.table import Column, Facts, Table
 from dptrain.words import InputError
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+FORMAT = 2
 
 ROLES = ("input", "target", "weight", "id")
 
@@ -85,7 +85,7 @@ def read_converted(path: str, roles: Roles) -> Table:
         parts = {role: tuple(c for r, c in found if r == role) for role in ROLES}
         table = Table(
             path, parts["input"], parts["target"], next(iter(parts["weight"]), None), parts["id"],
-            manifest["named"] is True, facts=_facts(manifest),
+            manifest["named"] is True, tuple(map(str, manifest["notes"])), facts=_facts(manifest),
         )  # fmt: skip
     except InputError:
         raise

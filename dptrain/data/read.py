@@ -72,7 +72,7 @@ def read(
     with world.together():
         if not by_name:
             return given(data, roles), None
-        found = _look(data, roles)
+        found = look(data, roles)
     everyone = world.allgather(found.identity)
     alike = all(len({everyone[rank] for rank in ranks}) == 1 for ranks in world.nodes)
     if not (found.unpacked and alike and world.node_comm):
@@ -88,7 +88,7 @@ def read(
     return share(tables, world, take)
 
 
-def _look(names: Sequence[str], roles: Roles) -> Files:
+def look(names: Sequence[str], roles: Roles) -> Files:
     """Return what the named files are; no more of them is read than their first bytes."""
     if not names:
         return Files((), ("npz",), "the embedded digits", unpacked=True)

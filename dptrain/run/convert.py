@@ -41,6 +41,9 @@ from dptrain.world import World, collective
 PART = 2**24
 """Bytes of rows, about, that are written and hashed at a time."""
 
+REFUSED = "can't be written"
+"""What is said of a directory that the file system refuses, or has no room for."""
+
 UNFINISHED = "unfinished.jsonl"
 """What is done so far, a line a part, while a data set is being converted."""
 
@@ -192,7 +195,7 @@ def _writable(out: Path) -> Iterator[None]:
         raise
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
-        raise InputError(f"{out} can't be written: {why}; name a new directory") from None
+        raise InputError(f"{out} {REFUSED}: {why}; name a new directory") from None
 
 
 def _begin(out: Path, plan: Plan, start: Plain) -> Journal:
@@ -224,7 +227,7 @@ def _flushed(journal: Journal) -> None:
     try:
         journal.flush()
     except OSError as error:
-        raise InputError(f"{journal.path} can't be written: {error.strerror}") from None
+        raise InputError(f"{journal.path} {REFUSED}: {error.strerror}") from None
 
 
 def _write(out: Path, plan: Plan, number: int) -> tuple[list[str], list[Any], str]:
@@ -237,7 +240,7 @@ def _write(out: Path, plan: Plan, number: int) -> tuple[list[str], list[Any], st
         try:
             write_at(out / name, len(npy_header(dtype, shape)) + start * row, data)
         except OSError as error:
-            raise InputError(f"{out / name} can't be written: {error.strerror}") from None
+            raise InputError(f"{out / name} {REFUSED}: {error.strerror}") from None
         hashes.append(hashlib.sha256(data).hexdigest())
     return hashes, [list(asdict(one).values()) for one in noted], blocks.hex()
 
@@ -275,7 +278,8 @@ def _finish(out: Path, plan: Plan, done: list[Any], world: World) -> None:
     }  # fmt: skip
     manifest = {
         "format": FORMAT, "source": table.source, "rows": len(table), "named": table.named,
-        "part": plan.rows, "facts": facts, "arrays": arrays, "columns": columns,
+        "notes": table.notes, "part": plan.rows, "facts": facts, "arrays": arrays,
+        "columns": columns,
     }  # fmt: skip
     with world.together():
         if world.rank == 0:

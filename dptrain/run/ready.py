@@ -14,6 +14,7 @@ from dptrain.model.file import build
 from dptrain.model.mlp import MLP, mlp
 from dptrain.reduce.memory import shared_rows
 from dptrain.reduce.sums import total
+from dptrain.run.cache import read_large
 from dptrain.run.identity import check_equal, check_programs, content
 from dptrain.threads import blas_threads
 from dptrain.train.trial import try_model
@@ -62,7 +63,7 @@ def load(
     check_programs(world)
     take, roles = partial(shared_rows, world.node_comm), Roles.of(config)
     rows, paths = _named(data)
-    table, test_table = read(rows, roles, world, take)
+    table, test_table = read_large(rows, roles, config, world)
     found = asdict(config) | {"seed": seed}
     check_equal(world, found)
     if test is not None or config.test_data:

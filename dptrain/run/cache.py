@@ -1,0 +1,78 @@
+"""Tables too large to be parsed at each start: converted once, and found again while they last."""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from dptrain.config import DataConfig
+from dptrain.data.converted import FORMAT, is_converted
+from dptrain.data.read import TABLES, look, read
+from dptrain.data.roles import Roles
+from dptrain.data.table import Table
+from dptrain.reduce.memory import shared_rows
+from dptrain.run.convert import REFUSED, convert
+from dptrain.streams import tell
+from dptrain.version import __version__
+from dptrain.words import InputError
+from dptrain.world import World
+
+LARGE = 2**30
+"""Bytes of a table's files from which on it goes through the cache."""
+
+
+def read_large(
+    data: Any, roles: Roles, config: DataConfig, world: World
+) -> tuple[Table, Table | None]:
+    """Read rows as `read` does, those of large tables from what they have been converted to.
+
+    Where they are kept is said, with the size, by the first rank. A file that has changed is
+    another one; where nothing can be kept, that is said, and the files are read. Collective: every
+    rank must call this.
+    """
+    take = partial(shared_rows, world.node_comm)
+    with world.together():
+        place = _place(data, config) if world.rank == 0 else None
+    place = world.broadcast(place)
+    if place is None:
+        return read(data, roles, world, take)
+    folder, size = place
+    say = tell if world.rank == 0 else lambda _: None
+    try:
+        if not is_converted(str(folder)):
+            say(f"{_gigabytes(size)} of tables are converted once, to {folder}")
+            convert(data, folder, config, world, lambda *_: None)
+        found, _ = read((str(folder),), Roles(), world, take)
+    except InputError as error:
+        if REFUSED not in str(error):
+            raise
+        say(f"{error}; so the tables are read without being kept")
+        return read(data, roles, world, take)
+    with world.together():
+        if world.rank == 0 and _place(data, config) != place:
+            raise InputError("the data has changed while it was read; start again once it is whole")
+    kept = sum(path.stat().st_size for path in folder.iterdir())
+    say(f"read as it was converted: {_gigabytes(kept)} in {folder}")
+    return replace(found, source=look(data, roles).source), None
+
+
+def _place(data: Any, config: DataConfig) -> tuple[Path, int] | None:
+    """Return where a large table is kept, and the size of its files; None for all else."""
+    if not isinstance(data, tuple) or not all(isinstance(name, str) for name in data):
+        return None
+    roles = Roles.of(config)
+    found = look(data, roles)
+    size = sum(about[2] for about in found.identity)
+    if found.kinds[0] not in TABLES or size < LARGE:
+        return None
+    what = [__version__, FORMAT, found.paths, found.identity, asdict(roles)]
+    name = hashlib.sha256(json.dumps(what).encode(errors="surrogatepass")).hexdigest()[:16]
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return root / "dptrain" / name, size
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.2g} GB"
