@@ -497,9 +497,10 @@ def test_the_page_stands_by_itself_and_says_what_the_terminal_says() -> None:
 
 def test_words_of_code_and_formulas_break_at_no_hyphen_and_in_no_bracket() -> None:
     write = Section("a", "# A\n\n`dptrain train --noise-scale` and `a = b*(c - d)` of length\n\n"
-                    "`delta(l) = (W(l+1) delta(l+1)) * f'(z(l))`", {})  # fmt: skip
+                    "`delta(l) = (W(l+1) delta(l+1)) * f'(z(l)) - p_t`", {})  # fmt: skip
     found = page("A", "", [write])
-    for unbroken in ("--noise-scale", "a = b·(c \N{MINUS SIGN} d)", "(W(l+1) δ(l+1))"):
+    parts = "(W(l+1) δ(l+1))", "\N{MINUS SIGN}", "p<sub>t</sub>"
+    for unbroken in ("--noise-scale", "a = b·(c \N{MINUS SIGN} d)", *parts):
         assert f"<span>{unbroken}</span>" in found
     assert "span:not(.side), code span { white-space: nowrap; }" in found
 

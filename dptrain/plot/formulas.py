@@ -16,17 +16,23 @@ SIGNS = (
     (r"Delta_out", "Δ<sub>out</sub>"),
     (r"Delta\b", "Δ"),
     (r"\bdelta\b", "δ"),
-    (r"(?:\b|(?<=/d))([wbvxzagpyc])_?(\d{1,2}|\d?[jk]|(?<=_)(?:n|ij|ji|jk))\b", r"\1<sub>\2</sub>"),
+    (
+        r"(?:\b|(?<=/d))([wbvxzagpyc])_?(\d{1,2}|\d?[jk]|(?<=_)(?:n|t|ij|ji|jk))\b",
+        r"\1<sub>\2</sub>",
+    ),
     (r"\)_(\d+)", r")<sub>\1</sub>"),
     (r"\^([T2])", r"<sup>\1</sup>"),
     (r" ?\* ?", "·"),
     (r" - ", f" {MINUS} "),
-    (r"(?<!\w)-(?=[\da-z(])", MINUS),
+    (r"^-$|(?<!\w)-(?=[\da-z(])", MINUS),
 )
 """How letters and signs of the terminal are written on a page."""
 
 SHORT = 30
-"""A formula of so many letters never breaks: a phone's line has room for it."""
+"""A formula of so many letters never breaks."""
+
+SHORT_SHOWN = 34
+"""Nor does one of so many on a page, where a phone's line has room for it."""
 
 CODE = r"(dptrain|mpirun|python)\b|--|.*\.[a-z]"
 """How a word of code begins, such as an option or a file's name; all else is a formula."""
@@ -78,4 +84,7 @@ def code(text: str) -> str:
     if re.match(CODE, text):
         words = (f"<span>{html.escape(word)}</span>" for word in text.split())
         return f"<code>{' '.join(words)}</code>"
-    return f'<span class="formula">{formula(pieces(text))}</span>'
+    whole = formula([text])
+    shown = html.unescape(re.sub("<.*?>", "", whole))
+    parts = whole if len(shown) <= SHORT_SHOWN else formula(chunks(text))
+    return f'<span class="formula">{parts}</span>'

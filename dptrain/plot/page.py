@@ -21,6 +21,7 @@ STYLE = """
 @media print { :root { color-scheme: light; --paper: #fff; --ink: #000; --soft: #333; --line: #999;
   --box: #f4f4f1; --s0: #0072b2; --s1: #b34e00; --s2: #00795a; --s3: #a3487d; --s4: #5c5c5c; }
   body { font-size: 10.5pt; } svg { max-width: 26rem; } h2, h3, .caption { break-after: avoid; }
+  p:has(+ .formulas), p:has(+ .caption) { break-after: avoid; }
   figure, blockquote, .scroll { break-inside: avoid; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink);
@@ -37,6 +38,11 @@ blockquote { margin: 1.2rem 0; padding: .8rem 1rem; background: var(--box);
 .formulas .side { display: block; margin-left: -1.2rem; padding-left: 1.2rem; }
 .formulas b { white-space: nowrap; font-weight: 600; }
 .scroll { overflow-x: auto; margin-bottom: 1.4rem; }
+@media screen { .scroll { background:
+  linear-gradient(90deg, var(--paper) 40%, transparent) 0 / 3rem 100% no-repeat local,
+  linear-gradient(-90deg, var(--paper) 40%, transparent) 100% / 3rem 100% no-repeat local,
+  linear-gradient(90deg, var(--line), transparent) 0 / 1rem 100% no-repeat,
+  linear-gradient(-90deg, var(--line), transparent) 100% / 1rem 100% no-repeat; } }
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
 sub, sup { line-height: 0; }
 th, td { padding: .18rem 0 .18rem 1.4rem; text-align: right; white-space: nowrap; }
@@ -55,7 +61,7 @@ svg .grid { stroke: var(--line); stroke-width: .5; } svg .curve { stroke-width: 
 .s3 { --own: var(--s3); } .s4 { --own: var(--s4); }
 svg .curve { stroke: var(--own); } svg .mark { fill: var(--own); stroke: var(--paper); }
 @media (max-width: 30rem) { main { padding: .75rem; } table { font-size: .67rem; min-width: 75%; }
-  td, th { padding-left: .25rem; } .wide td, .wide th { padding-left: .2rem; } }
+  td, th { padding-left: .5rem; } .wide td, .wide th { padding-left: .2rem; } }
 """
 
 
