@@ -10,7 +10,6 @@ from dptrain.data.prepare import Data, prepare
 from dptrain.data.read import read
 from dptrain.data.roles import Roles
 from dptrain.model import Model, check_data, check_layout
-from dptrain.model.file import build
 from dptrain.model.mlp import MLP, mlp
 from dptrain.reduce.memory import shared_rows
 from dptrain.reduce.sums import total
@@ -115,6 +114,8 @@ def model_for(
         if file.model_arg:
             raise InputError(f"model-arg is {file.model_arg[0]}, and there is no --model")
         return mlp_for(data, config)
+    from dptrain.model.file import build
+
     shape, scores, smoothing = data.encoding.shape, data.encoding.scores, config.label_smoothing
     return build(file, shape, scores, seed=seed, dtype=dtype, label_smoothing=smoothing)
 

@@ -18,7 +18,6 @@ from dptrain.data.encode import Encoding
 from dptrain.data.feed import Rows
 from dptrain.model import Model, check_data, described
 from dptrain.model import load as models
-from dptrain.model.file import build, of_run
 from dptrain.record import checkpoint, rundir
 from dptrain.record.files import write_whole
 from dptrain.record.receipt import End
@@ -235,6 +234,8 @@ def load_trained(
 
 def _from_file(named: str | None, about: Plain, forms: Forms, where: str) -> Model:
     """Return the model that the file which a person names makes, for the stored encoding."""
+    from dptrain.model.file import build, of_run
+
     origin, encoding = of_run(named, about["model"], where), Encoding.from_spec(about["encoding"])
     kind = next(kind for kind, _ in forms.values())
     known = {"label_smoothing": about["model"].get("spec", {}).get("label_smoothing", 0.0)}

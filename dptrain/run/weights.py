@@ -2,9 +2,9 @@
 
 import contextlib
 import hashlib
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,13 +20,12 @@ KINDS = {"F16": "float16", "F32": "float32", "F64": "float64"}
 """Types of a safetensors file that are taken, as the model's own."""
 
 
-@dataclass
-class Weights:
+class Weights(NamedTuple):
     """What of a file a model can start from, and what is to be said of it."""
 
     path: Path
-    names: list[str] = field(default_factory=list)
-    told: list[str] = field(default_factory=list)
+    names: list[str]
+    told: list[str]
 
     def initial(self, model: Model, own: Floats) -> Floats:
         """Return a model's own initial parameters [n] with the file's in their place. Local."""
@@ -97,7 +96,7 @@ def _matched(path: Path, model: Model) -> Weights:
 
     InputError where it has none.
     """
-    known, found = models.forms(model), Weights(path)
+    known = models.forms(model)
     needed = {param.name: known[param.name] for param in model.layout}
     with _opened(path) as file:
         there = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
@@ -105,20 +104,19 @@ def _matched(path: Path, model: Model) -> Weights:
     missing = [name for name in needed if name not in forms]
     unlike = {n: f"{n}: found {_form(forms[n])}, needed {_form(f)}" for n, f in needed.items()
               if n in forms and not (forms[n][0] in KINDS and forms[n][1] == f[1])}  # fmt: skip
-    found.names = [name for name in needed if name in forms and name not in unlike]
-    if not found.names:
+    names = [name for name in needed if name in forms and name not in unlike]
+    if not names:
         raise InputError(
             f"init-from: {path} has nothing that fits the model. "
             f"{'; '.join(unlike.values()) or f'Found: {listed(list(forms))}'}; needed: "
             f"{listed(list(needed))}"
         )
     others = [name for name in forms if name not in known and not name.startswith("input.")]
-    found.told.append(f"from {path}: {counted(len(found.names), 'array')}, {listed(found.names)}")
-    found.told += [f"not taken from it, {line}" for line in unlike.values()]
-    for title, names in (("not in it, and so as without it", missing), ("not used", others)):
-        if names:
-            found.told.append(f"{title}: {listed(names)}")
-    return found
+    told = [f"from {path}: {counted(len(names), 'array')}, {listed(names)}"]
+    told += [f"not taken from it, {line}" for line in unlike.values()]
+    rest = {"not in it, and so as without it": missing, "not used": others}
+    told += [f"{title}: {listed(there)}" for title, there in rest.items() if there]
+    return Weights(path, names, told)
 
 
 def _form(form: Form) -> str:
