@@ -89,6 +89,18 @@ def test_from_every_checkpoint_the_run_ends_alike(whole: Path, tmp_path: Path) -
         assert trained.history == [line for line in stored if "train_loss" in line]
 
 
+def test_a_checkpoint_of_another_receipt_is_not_gone_on_with(whole: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    path = checkpoint.path_of(run, checkpoint.steps_of(run)[-1])
+    arrays, state = checkpoint.read(path)
+    checkpoint.write(path, arrays, state | {"receipt_lines": state["receipt_lines"] - 1})
+    before = bytes_of(run)
+    with pytest.raises(InputError, match="is not the receipt of step-"):
+        fit(run, whole.name, resume=True)
+    assert bytes_of(run) == before
+
+
 def test_without_a_checkpoint_it_begins_anew(whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(whole, run)

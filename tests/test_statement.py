@@ -148,11 +148,15 @@ def test_every_value_of_a_statement_counts(run: Path) -> None:
     path = run.parent / "statement.json"
     whole = json.loads(path.read_text())
     predicate = whole["predicate"]
-    for inner, name in [(whole, n) for n in whole] + [(predicate, n) for n in predicate]:
-        kept, inner[name] = inner[name], "another"
-        path.write_text(json.dumps(whole))
+    assert predicate["result"]["stopped"] is None
+    predicates = (whole, predicate, predicate["result"], predicate["receipt"])
+    for inner, name in [(each, name) for each in predicates for name in each]:
+        kept = inner.pop(name)  # to be lacking, to be another, to be as large but of another type
+        for other in (..., "another", *([float(kept)] if type(kept) is int else [])):
+            inner |= {} if other is ... else {name: other}
+            path.write_text(json.dumps(whole))
+            assert check(run).verdict == "damaged", (name, other)
         inner[name] = kept
-        assert check(run).verdict == "damaged", name
     for text in ("", "[]", "{"):
         path.write_text(text)
         with pytest.raises(InputError, match="is no statement that can be read"):

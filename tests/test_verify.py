@@ -410,6 +410,13 @@ def test_a_run_that_a_signal_ended_and_that_goes_on(
     assert (summary.stopped, summary.steps, summary.saved) == ("SIGTERM", step, step)
     assert (check(run).verdict, check(run).notes) == ("whole", [])
     assert check(run, "all").verdict == "identical"
+    path = checkpoint.path_of(run, step)  # of before the epoch was measured, if it was over
+    content, (arrays, state) = path.read_bytes(), checkpoint.read(path)
+    checkpoint.write(path, arrays, state | {"loss_sum": (1.5).hex()})
+    difference = check(run, "all").first_difference
+    assert difference is not None
+    assert (difference.step, [*difference.found]) == (step, ["loss_sum"])
+    path.write_bytes(content)
     ended = [(run / name).read_bytes() for name in ("model.safetensors", "summary.json")]
     train(data, run, resume=True, keep_checkpoints=NUM_STEPS - 1)
     assert bytes_of(run) == bytes_of(made / "run")

@@ -88,9 +88,6 @@ def _differences(one: Any, other: Any, place: str = "") -> Iterator[str]:
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         for name in dict.fromkeys([*other, *one]):
             inner = f"{place}.{name}" if place else str(name)
-            if (name in one) != (name in other):
-                yield inner
-            else:
-                yield from _differences(one.get(name), other.get(name), inner)
+            yield from _differences(one.get(name, ...), other.get(name, ...), inner)  # no value
     elif type(one) is not type(other) or one != other:
         yield place
