@@ -1,6 +1,6 @@
 """Starts the command line: `python -m dptrain`."""
 
-from dptrain.cli.main import main
+from dptrain.cli.start import main
 
 if __name__ == "__main__":
     main()

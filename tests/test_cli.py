@@ -8,6 +8,7 @@ import pydoc
 import re
 import signal
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from conftest import BIN, Start
 
 import dptrain as dptrain_package
 from dptrain import load_trained
+from dptrain.cli.evaluate import evaluate
 from dptrain.cli.train import train
 from dptrain.record.progress import Lines, fitted
 
@@ -182,6 +184,19 @@ def test_of_hundreds_of_epochs_some_get_a_line() -> None:
 def test_an_option_that_is_none_points_to_the_one_that_is_meant(option: str, meant: str) -> None:
     with pytest.raises(click.UsageError, match=re.escape(meant)):
         train.make_context("dptrain train", [option, "4"])
+
+
+def test_ctrl_c_while_it_is_imported_ends_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "dptrain", "--help"]
+    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
+
+
+def test_an_argument_is_no_option_to_be_meant() -> None:
+    with pytest.raises(click.UsageError, match=r"no option --run; see dptrain evaluate --help"):
+        evaluate.make_context("dptrain evaluate", ["R", "--run", "4"])
 
 
 def test_public_names_are_listed() -> None:

@@ -85,7 +85,8 @@ class Told(click.Command):
             return f"no option {found}; the launcher starts the processes: {line} ..."
         if found in DEVICES:
             return f"no option {found}; dptrain computes on CPUs only"
-        names = [name.lstrip("-") for option in self.params for name in option.opts]
+        options = [one for one in self.params if isinstance(one, click.Option)]
+        names = [name.lstrip("-") for option in options for name in option.opts]
         meant = likely(found.lstrip("-"), [name for name in names if name != "force"])
         hint = f"did you mean --{meant}?" if meant else f"see {ctx.command_path} --help"
         return f"no option {found}; {hint}"
