@@ -130,6 +130,18 @@ class World:
         self._board.beat()
 
     @contextlib.contextmanager
+    def asleep(self) -> Iterator[None]:
+        """Leave this block with all others, asleep meanwhile: MPI would take a core to wait.
+
+        For what one rank does for all and takes long. Collective: every rank must enter this.
+        """
+        try:
+            yield
+        finally:
+            if self.comm:
+                _sleep(self.comm.Ibarrier())
+
+    @contextlib.contextmanager
     def excused(self) -> Iterator[None]:
         """Let the others wait for this rank as long as it takes, such as for a slow disk."""
         self._board.set(State.EXCUSED)
@@ -292,7 +304,12 @@ def _end(world: World, process: int) -> None:
         )
         world.abort(1)
     GUARD.leave()
-    all_here, pause = world.comm.Ibarrier(), 0.001
-    while not all_here.Test():
+    _sleep(world.comm.Ibarrier())
+
+
+def _sleep(arrival: Any) -> None:
+    """Wait until all ranks have come where they wait for each other."""
+    pause = 0.001
+    while not arrival.Test():
         time.sleep(pause)
         pause = min(2 * pause, 0.05)

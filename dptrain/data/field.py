@@ -13,6 +13,7 @@ PARTS = ("year", "month", "weekday", "hour")
 """What a date becomes, as far as it varies; Monday is 0."""
 
 HOUR = 3_600_000_000
+DAY = 24 * HOUR
 """Microseconds."""
 
 
@@ -79,15 +80,17 @@ class Field(NamedTuple):
 
 def date_parts(values: NDArray[np.int64], parts: Sequence[str] = PARTS) -> NDArray[np.float64]:
     """Return parts [m, parts] of points in time, given in microseconds since 1970; NaN for none."""
-    when = values.view("datetime64[us]")
-    days = when.astype("datetime64[D]").astype(np.int64)
-    found = {
-        "year": when.astype("datetime64[Y]").astype(np.int64) + 1970,
-        "month": when.astype("datetime64[M]").astype(np.int64) % 12 + 1,
-        "weekday": (days + 3) % 7,
-        "hour": values // HOUR % 24,
-    }
-    out = np.stack([found[part] for part in parts], axis=1).astype(np.float64)
+    days = (values // DAY).view("datetime64[D]")
+    out = np.empty((len(values), len(parts)))
+    for place, part in enumerate(parts):
+        if part == "hour":
+            out[:, place] = values // HOUR % 24
+        elif part == "weekday":
+            out[:, place] = (days.view(np.int64) + 3) % 7
+        elif part == "month":
+            out[:, place] = days.astype("datetime64[M]").view(np.int64) % 12 + 1
+        else:
+            out[:, place] = days.astype("datetime64[Y]").view(np.int64) + 1970
     out[values == NO_DATE] = np.nan
     return out
 

@@ -1,6 +1,6 @@
 """A column of a table while it is read, piece by piece, and what it turns out to be."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -62,11 +62,15 @@ class Growing:
                     f"in column {asked.name!r}; is there a quote too many?"
                 )
             meanings = np.asarray(found.values)
-            values = Stacked(self._parts, [meanings[some] for some in places])
-            kept = values if self._lazy else values[:]
-            return Column(asked.name, found.kind, kept, found.text, found.ends), told
-        values = Stacked(self._parts)
-        return Column(asked.name, self._kind, values if self._lazy else values[:]), None
+            values = self._whole([meanings[some] for some in places])
+            return Column(asked.name, found.kind, values, found.text, found.ends), told
+        return Column(asked.name, self._kind, self._whole()), None
+
+    def _whole(self, meanings: Sequence[Array] = ()) -> Rowwise:
+        """Return all pieces as one; in memory they are here no more."""
+        values = Stacked(self._parts, meanings)
+        self._parts = []
+        return values if self._lazy else values[:]
 
     def _row(self, place: int, places: list[Array]) -> int:
         """Return the first row that has a text, given by its place among the different ones."""

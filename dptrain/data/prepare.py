@@ -150,7 +150,9 @@ def _fields(
         x = table.columns[0]
         return (Field(x.name, "numbers", x.values.shape[1:]),)
     rows = slice(None) if train is None else train[:]
-    own = [_field(table.columns[n], rows, config.one_hot) for n in world.mine(len(table.columns))]
+    mine = [table.columns[n] for n in world.mine(len(table.columns))]
+    with world.asleep():
+        own = [_field(column, rows, config.one_hot) for column in mine]
     return tuple(field for part in world.allgather(own) for field in part)
 
 
@@ -168,12 +170,16 @@ def _field(column: Column, train: slice | NDArray[np.intp], one_hot: int) -> Fie
         gap = [None] * (-1 in places)
         return Field(column.name, "words", words=(*words, *gap), coded=len(words) > one_hot)
     if column.kind == "date":
-        found = date_parts(values)
-        known = found[~np.isnan(found).any(axis=1)]
-        vary = [n for n in range(len(PARTS)) if len(np.unique(known[:, n])) > 1] or [0]
-        parts = tuple(PARTS[n] for n in vary)
-        fill = tuple(_median(known[:, n]) for n in vary) if gaps else None
-        return Field(column.name, "date", fill=fill, parts=parts)
+        known = values[~column.gaps(values)]
+        found = {}
+        for part in PARTS:  # one by one, as each is as large as the column
+            numbers = date_parts(known, (part,))
+            if len(numbers) and numbers.min() < numbers.max():
+                found[part] = _median(numbers)
+        found = found or {PARTS[0]: _median(date_parts(known, PARTS[:1]))}
+        return Field(
+            column.name, "date", fill=tuple(found.values()) if gaps else None, parts=tuple(found)
+        )
     known = values[~column.gaps(values)]
     fill = (_median(known),) if gaps and values.ndim == 1 else None
     return Field(column.name, column.kind, column.values.shape[1:], fill=fill)

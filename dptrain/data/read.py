@@ -79,7 +79,7 @@ def read(
         with world.together():
             return _read(found, roles, spool)
     tables: tuple[Table, Table | None] | None = None
-    with world.together():
+    with world.together(), world.asleep():
         try:
             if world.rank == world.ranks_here.start:
                 tables = _read(found, roles, spool)
