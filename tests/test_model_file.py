@@ -49,8 +49,8 @@ class Softmax:
 def build(inputs, outputs, start=0.01):
     return Softmax((*inputs, outputs), start)
 
-def nothing(inputs, outputs):
-    return None
+def nothing(inputs, outputs, made=0):
+    return Softmax if made else None
 
 def fails(inputs, outputs):
     return [][1]
@@ -113,6 +113,7 @@ def test_a_run_with_a_file_is_known_again_by_every_command(
         (("--model", "softmax"), "give FILE.py:FUNCTION"),
         (("--model", "none.py:build"), "none.py can't be read"),
         (("--model", "softmax.py:nothing"), r"returns None; return a torch.nn.Module"),
+        (("--model", "softmax.py:nothing", "--model-arg", "made=1"), "returns <class .*Softmax"),
         (("--model", "softmax.py:fails"), r"softmax.py, line \d+, in fails: IndexError"),
         (("--model", "softmax.py:build", "--model-arg", "width=3"), "unexpected keyword .*'width'"),
         (("--model", "softmax.py:build", "--model-arg", "3"), "give NAME=VALUE"),

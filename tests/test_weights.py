@@ -132,11 +132,13 @@ def test_mistakes_with_weights(mistake: Mistake, tmp_path: Path) -> None:
     save_file({"a": np.zeros(3)}, tmp_path / "a.safetensors")
     save_file({"layers.0.bias": np.zeros(3)}, tmp_path / "b.safetensors")
     (tmp_path / "text.safetensors").write_text("no tensors")
+    save_file({"layers.0.bias": np.full(128, 1e300)}, tmp_path / "far.safetensors")
     for name, words in {
         "nothing": "init-from: .*nothing can't be read: No such file or directory; give a",
         "text.safetensors": "init-from: .*text.safetensors is no safetensors file: ",
         "a.safetensors": r"nothing that fits the model. Found: a; needed: layers.0.weight, layers",
         "b.safetensors": r"layers.0.bias: found float64 \[3\], needed float32 \[128\]; needed: ",
+        "far.safetensors": "not finite as float32, in layers.0.bias; give weights of",
         "/dev/zero": "init-from: /dev/zero can't be read",
         "x" * 5000: "init-from: .* can't be read: File name too long",
     }.items():

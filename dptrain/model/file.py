@@ -179,7 +179,7 @@ def _adapted(made: Any, beside: Mapping[str, Any], dtype: str | None, where: str
         from dptrain.model.jax import JaxModel
 
         model: Model = JaxModel(*made, **beside)
-    elif callable(getattr(made, "loss_and_grad_sum", None)):
+    elif callable(getattr(made, "loss_and_grad_sum", None)) and not isinstance(made, type):
         model = made
         if "label_smoothing" in beside:
             raise InputError(f"label-smoothing is given; what {where} makes has its own loss")

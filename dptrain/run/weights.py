@@ -111,6 +111,15 @@ def _matched(path: Path, model: Model) -> Weights:
             f"{'; '.join(unlike.values()) or f'Found: {listed(list(forms))}'}; needed: "
             f"{listed(list(needed))}"
         )
+    with _opened(path) as file:
+        for name in names:
+            with np.errstate(over="ignore"):  # of a type with more room
+                array = file.get_tensor(name).astype(needed[name][0])
+            if not np.isfinite(array).all():
+                raise InputError(
+                    f"init-from: {path} holds what is not finite as {needed[name][0]}, in {name}; "
+                    "give weights of a run that went well"
+                )
     others = [name for name in forms if name not in known and not name.startswith("input.")]
     told = [f"from {path}: {counted(len(names), 'array')}, {listed(names)}"]
     told += [f"not taken from it, {line}" for line in unlike.values()]
