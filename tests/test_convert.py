@@ -244,6 +244,28 @@ def test_a_manifest_may_be_a_strangers(key: str, made: Path, tmp_path: Path) -> 
         dptrain.load(str(tmp_path), world=ALONE)
 
 
+def test_a_strangers_manifest_that_tells_of_other_columns_is_refused(
+    made: Path, tmp_path: Path
+) -> None:
+    for path in (made / "table").iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    text = (tmp_path / "manifest.json").read_text()
+    words = next(n for n, one in enumerate(json.loads(text)["columns"]) if "words" in one)
+    changes: list[tuple[str, Any]] = [
+        ("role", "no"), ("array", -1), ("array", True), ("number", -1), ("number", None),
+        ("words", []), ("words", ["0.npy", "0.npy"]), ("kind", "date"), ("kind", "numbers "),
+    ]  # fmt: skip
+    for key, value in changes:
+        manifest = json.loads(text)
+        manifest["columns"][words][key] = value
+        (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+        with pytest.raises(InputError, match=r"manifest\.json does not hold what it should"):
+            dptrain.load(str(tmp_path), TARGET, world=ALONE)
+    (tmp_path / "manifest.json").write_text(json.dumps(json.loads(text) | {"named": 1}))
+    with pytest.raises(InputError, match="columns have no names"):
+        dptrain.load(str(tmp_path), TARGET, world=ALONE)
+
+
 def test_a_flag_is_no_label_unless_it_was_converted_as_one(made: Path) -> None:
     with pytest.raises(InputError, match="convert it with --target 'ok'"):
         dptrain.load(str(made / "table"), DataConfig(target=("ok",)), world=ALONE)

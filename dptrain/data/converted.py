@@ -20,6 +20,7 @@ MANIFEST = "manifest.json"
 FORMAT = 2
 
 ROLES = ("input", "target", "weight", "id")
+FORMS = {"flag": "int8", "date": "int64", "words": "int32"}
 
 
 def is_converted(path: str) -> bool:
@@ -82,6 +83,8 @@ def read_converted(path: str, roles: Roles) -> Table:
         found = [
             (str(one["role"]), _column(Path(path), one, arrays)) for one in manifest["columns"]
         ]
+        if manifest["named"] is not True and [r for r, _ in found].count("input") != 1:
+            raise ValueError("an array's columns have no names")
         parts = {role: tuple(c for r, c in found if r == role) for role in ROLES}
         table = Table(
             path, parts["input"], parts["target"], next(iter(parts["weight"]), None), parts["id"],
@@ -123,16 +126,23 @@ def _name(name: Any) -> str:
 
 
 def _column(folder: Path, about: Mapping[str, Any], arrays: list[Array]) -> Column:
-    values: Any = arrays[about["array"]]
-    if about["number"] is not None:
-        values = values[:, about["number"]]
-    name, kind = str(about["name"]), about["kind"]
-    needed = {"numbers": "biuf", "flag": "i", "date": "i", "words": "i"}[kind]
-    if values.dtype.kind not in needed:
+    place, number, name, kind = (about[key] for key in ("array", "number", "name", "kind"))
+    if type(place) is not int or place < 0 or about["role"] not in ROLES:
+        raise ValueError(f"{name!r} is {about['role']!r} in array {place!r}")
+    values: Any = arrays[place]
+    if number is not None:
+        if type(number) is not int or number < 0:
+            raise ValueError(f"{name!r} is number {number!r} of a row")
+        values = values[:, number]
+    plain = kind == "numbers" and values.dtype.kind in "biuf"
+    if not plain and (values.dtype.name, values.ndim) != (FORMS[kind], 1):
         raise ValueError(f"{kind} of type {values.dtype}")
     if kind != "words":
-        return Column(name, kind, values)
-    return Column(name, kind, values, *(read_npy(str(folder / _name(n))) for n in about["words"]))
+        return Column(str(name), kind, values)
+    text, ends = (read_npy(str(folder / _name(one))) for one in about["words"])
+    if text.dtype.kind != "u" or ends.dtype.kind != "i" or text.ndim != 1 or ends.ndim != 1:
+        raise ValueError(f"the words of {name!r} are {text.dtype}, {ends.dtype}")
+    return Column(str(name), kind, values, text, ends)
 
 
 def _facts(manifest: Mapping[str, Any]) -> Facts:
