@@ -14,6 +14,7 @@ from dptrain.cli.options import Joint, build, json_option, setting
 from dptrain.cli.ranks import connect
 from dptrain.cli.results import print_result
 from dptrain.config import DataConfig
+from dptrain.words import aligned
 
 OPTIONS = (
     "target", "features", "drop", "id", "weight", "no_header", "delimiter", "decimal", "x", "y",
@@ -90,7 +91,7 @@ def _text(found: Plain) -> str:
     more = f", {found['test_rows']:,} test rows" if "test_rows" in found else ""
     lines = [f"{found['data']}: {found['rows']:,} rows{more}", ""]
     head = ["column", "for", "holds", "gaps", "least", "mean", "largest"]
-    table = [head]
+    table, names = [head], [one["name"] for one in found["columns"]]
     for one in found["columns"]:
         holds = f"{one['kind']} {one['shape']}" if "shape" in one else one["kind"]
         if "different" in one:
@@ -101,9 +102,9 @@ def _text(found: Plain) -> str:
             [one["name"], one["role"], holds, gaps, one.get("low", ""), mean, one.get("high", "")]
         )
     lines += [
-        *_aligned(table),
+        *aligned([[*map(_cut, row)] for row in table]),
         "",
-        *_aligned([[one["name"] for one in found["columns"]], *found["first"]]),
+        *aligned([[*map(_cut, row)] for row in (names, *found["first"])]),
     ]
     if found["balance"]:
         num = sum(found["balance"].values())
@@ -112,10 +113,6 @@ def _text(found: Plain) -> str:
     return "\n".join([*lines, *([""] if found["notes"] else []), *found["notes"]])
 
 
-def _aligned(rows: list[list[str]], most: int = 24) -> list[str]:
-    """Return rows of cells as lines, each column as wide as its widest cell; long ones are cut."""
-    rows = [[c if len(c) <= most else f"{c[: most - 3]}..." for c in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(f"{c:<{w}}" for c, w in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
+def _cut(cell: str) -> str:
+    """Return a cell of a table; of a long one its start."""
+    return cell if len(cell) <= 24 else f"{cell[:21]}..."

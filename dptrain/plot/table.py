@@ -10,7 +10,7 @@ from dptrain.plot.apart import apart, written
 from dptrain.plot.metrics import read_lines
 from dptrain.record import rundir
 from dptrain.record.files import is_there, lock, names_in, open_plain, read_object
-from dptrain.words import InputError, nearest, shown
+from dptrain.words import InputError, aligned, nearest, shown
 
 BEST = {"train_loss": min, "train_accuracy": max, "validation_loss": min,
         "validation_accuracy": max, "validation_label_accuracy": max,
@@ -98,9 +98,7 @@ def text(rows: list[Row]) -> str:
     names = list(dict.fromkeys(name for row in rows for name in row))
     cells = [[name.replace("_", " ") for name in names]]
     cells += [[_cell(row.get(name)) for name in names] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ("  ".join(map(str.ljust, line, widths)).rstrip() for line in cells)
-    return "\n".join(lines)
+    return "\n".join(aligned(cells))
 
 
 def _cell(value: Any) -> str:
