@@ -326,8 +326,10 @@ def commands(_: list[str]) -> None:
             for rank in range(1, comm.size):
                 comm.send(line, rank)
         else:
+            nap = 0.005  # MPI itself would keep a core busy, and many short naps a part of one
             while not comm.iprobe(0):
-                time.sleep(0.01)  # MPI itself would keep a core busy
+                time.sleep(nap)
+                nap = min(0.1, 1.1 * nap)
             line = comm.recv(source=0)
         asked = json.loads(line) if line else {}
         odd = asked.pop("last", {})
