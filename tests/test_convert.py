@@ -193,6 +193,17 @@ def test_a_large_table_is_converted_once_and_found_again(
     monkeypatch.setattr(cache, "LARGE", 10**9)
     assert (other, dropped) == (told_of()[0], told_of(replace(TARGET, drop=("a",)))[0])
     monkeypatch.setattr(cache, "LARGE", 1000)
+    for path in kept.parent.glob("*/0.npy"):  # whatever becomes of what is kept
+        path.write_bytes(path.read_bytes()[:-1])
+    broken, told = told_of()
+    assert broken == other
+    assert "is damaged; so the tables are read without being kept" in told
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "busy"))
+    with monkeypatch.context() as busy:
+        busy.setattr(converting, "lock", lambda _: None)
+        waited, told = told_of()
+    assert waited == other
+    assert "another process converts to" in told
     monkeypatch.setenv("XDG_CACHE_HOME", str(table))
     refused, told = told_of()
     assert refused == other

@@ -14,7 +14,7 @@ from dptrain.data.read import TABLES, look, read
 from dptrain.data.roles import Roles
 from dptrain.data.table import Table
 from dptrain.reduce.memory import shared_rows
-from dptrain.run.convert import REFUSED, convert
+from dptrain.run.convert import convert
 from dptrain.streams import tell
 from dptrain.version import __version__
 from dptrain.words import InputError
@@ -30,8 +30,8 @@ def read_large(
     """Read rows as `read` does, those of large tables from what they have been converted to.
 
     Where they are kept is said, with the size, by the first rank. A file that has changed is
-    another one; where nothing can be kept, that is said, and the files are read. Collective: every
-    rank must call this.
+    another one; where nothing can be kept, by another process just now, say, or what is kept is
+    damaged, that is said, and the files are read. Collective: every rank must call this.
     """
     take = partial(shared_rows, world.node_comm)
     with world.together():
@@ -47,7 +47,7 @@ def read_large(
             convert(data, folder, config, world, lambda *_: None)
         found, _ = read((str(folder),), Roles(), world, take)
     except InputError as error:
-        if REFUSED not in str(error):
+        if str(folder) not in str(error):  # it is the tables' own
             raise
         say(f"{error}; so the tables are read without being kept")
         return read(data, roles, world, take)
@@ -70,8 +70,10 @@ def _place(data: Any, config: DataConfig) -> tuple[Path, int] | None:
         return None
     what = [__version__, FORMAT, found.paths, found.identity, asdict(roles)]
     name = hashlib.sha256(json.dumps(what).encode(errors="surrogatepass")).hexdigest()[:16]
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return root / "dptrain" / name, size
+    root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
+    if root.startswith("~"):  # this user has no home
+        return None
+    return Path(root).absolute() / "dptrain" / name, size
 
 
 def _gigabytes(size: int) -> str:
