@@ -73,7 +73,7 @@ def _stem(word: str) -> str:
 def chapter(config: ExplainConfig, number: int) -> Section:
     """Return a chapter by its number; only what it needs is computed."""
     name, problem = NAMES[number - 1], problems(config)[number == 8]
-    counts = {"hidden": config.hidden, "size": config.examples, "workers": config.workers}
+    size, hidden, workers = map(str, (config.examples, config.hidden, config.workers))
     fields, drawings = CHAPTERS[name](Letters(problem), config.seed)
-    shown = fields | {key: str(value) for key, value in counts.items()}
-    return Section(name, filled(name, words(name), shown), drawings)
+    fields |= {"size": size, "hidden": hidden, "workers": workers}
+    return Section(name, filled(name, words(name), fields), drawings)

@@ -43,19 +43,16 @@ def _batch(letters: Letters, _: int) -> Filled:
     problem = letters.problem
     found, names = plain.batch(problem), problem.names
     ways = ("x1", "x2", "t", *letters.each("z{j}", "a{j}"), "y", "L", "delta_out")
-    added = columns(names, found.sum, found.mean)
-    each = letters.rows(f"dL/d{name}" for name in names)
-    gradients = [[*one[1:], *more[1:]] for one, more in zip(each, added, strict=True)]
-    differences = plain.differences(found)
-    pairs = zip(found.mean, differences, strict=True)
+    rows = zip(letters.gradients(names), found.sum, found.mean, strict=True)
+    differences = [(up - down) / (2 * plain.STEP) for up, down in found.moved]
     fields = {
         "forward and back": letters.table(*ways, *letters.each("delta_{j}")),
         "gradients": table(
             ["dL/d", *letters.head, "sum", "mean"],
-            [[name, *row] for name, row in zip(names, gradients, strict=True)],
+            [[*row, *map(rounded, two)] for row, *two in rows],
         ),
         "mean loss": rounded(plain.mean_loss(problem)),
-        "largest": f"{max(abs(a - b) for a, b in pairs):.1e}",
+        "largest": f"{max(abs(a - b) for a, b in zip(found.mean, differences, strict=True)):.1e}",
         "differences": table(
             ["dL/d", "mean", "central diff."],
             columns(names, found.mean, differences, show="{:z.8f}".format),
@@ -175,8 +172,7 @@ def _softmax(letters: Letters, _: int) -> Filled:
         back = " + ".join(f"v{j}{k}*delta_out_{k}" for k in letters.outputs)
         formulas += [f"back_{j} = {back}", f"delta_{j} = back_{j}*(1 - a{j}^2)"]
     names = [f"v{j}{k}" for j, k in product(units, letters.outputs)] + letters.each("c{k}")
-    rows = letters.rows(f"dL/d{name}" for name in names)
-    means = found.mean[-len(names) :]
+    rows = zip(letters.gradients(names), found.mean[-len(names) :], strict=True)
     weights = [
         [label.format(j), *(letters.values[0][f"{name.format(j)}{k}"] for k in letters.outputs)]
         for label, name, numbers in (("from a{}", "v{}", units), ("bias", "c", (0,)))
@@ -193,8 +189,7 @@ def _softmax(letters: Letters, _: int) -> Filled:
             *letters.each("delta_{j}"),
         ),
         "gradients": table(
-            ["dL/d", *letters.head, "mean"],
-            [[name, *row[1:], rounded(g)] for name, row, g in zip(names, rows, means, strict=True)],
+            ["dL/d", *letters.head, "mean"], [[*row, rounded(mean)] for row, mean in rows]
         ),
     }
     return fields, {}

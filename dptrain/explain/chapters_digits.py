@@ -35,7 +35,7 @@ def _is_full(parts: Sequence[Sequence[Numbers]], full: Sequence[Fraction]) -> st
 
 def minibatch(letters: Letters, seed: int) -> tuple[Fields, Drawings]:
     """Return chapter 6's fields."""
-    gradients = plain.gradients(letters.problem)
+    gradients = [one.gradient for one in plain.run(letters.problem)]
     found, count = trainer.minibatch(seed), trainer.SHOWN.num_digits
     spread, variances = found.spread, found.variances
     law = {m: spread / m * (count - m) / (count - 1) for m in variances}
@@ -76,9 +76,8 @@ def minibatch(letters: Letters, seed: int) -> tuple[Fields, Drawings]:
 
 def noise(_: Letters, seed: int) -> tuple[Fields, Drawings]:
     """Return chapter 7's fields."""
-    measured = trainer.noises(seed)
-    pairs = zip(measured.variances, measured.square_norms, strict=True)
-    found = {epochs: Noise(*pair) for epochs, pair in zip(trainer.EPOCHS, pairs, strict=True)}
+    pairs = zip(trainer.EPOCHS, trainer.noises(seed), strict=True)
+    found = {epochs: Noise(*pair) for epochs, pair in pairs}
     clear = {epochs: one for epochs, one in found.items() if one.scale < math.inf}
     worth = [
         f"{max(1, round(one.scale / PER_WORKER)):,} {_after(epochs, 'after ')}"
@@ -91,10 +90,7 @@ def noise(_: Letters, seed: int) -> tuple[Fields, Drawings]:
         "worth": ", ".join(worth),
         "scales": table(
             ["epochs", "S", *map(code, ("|G|^2", "S/|G|^2"))],
-            [
-                [str(epochs), f"{one.variance:.4f}", f"{one.square_norm:.4f}", _scale(one)]
-                for epochs, one in found.items()
-            ],
+            [[str(epochs), *_shown(one)] for epochs, one in found.items()],
         ),
         "speedups": table(
             ["workers", "batch", *map(_after, clear)],
@@ -113,9 +109,9 @@ def noise(_: Letters, seed: int) -> tuple[Fields, Drawings]:
     return fields, {"speedup": curve(drawing)}
 
 
-def _scale(one: Noise) -> str:
-    """Return the noise scale as printed; where noise hides the gradient there is none to give."""
-    return f"{one.scale:,.1f}" if one.scale < math.inf else "too noisy"
+def _shown(one: Noise) -> list[str]:
+    scale = f"{one.scale:,.1f}" if one.scale < math.inf else "too noisy"
+    return [f"{one.variance:.4f}", f"{one.square_norm:.4f}", scale]
 
 
 def _after(epochs: int, word: str = "") -> str:

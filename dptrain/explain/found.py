@@ -70,11 +70,5 @@ class Minibatch(NamedTuple):
     slope: float
 
 
-class Noises(NamedTuple):
-    """Chapter 7: S and |G|^2 for each number of epochs of training, means over minibatches."""
-
-    variances: Numbers
-    square_norms: Numbers
-
-
-Found = Example | Batch | Averaging | Workers | Minibatch | Noises
+Found = Example | Batch | Averaging | Workers | Minibatch | Rows
+"""Rows are chapter 7's: S and |G|^2 after each number of epochs, means over minibatches."""

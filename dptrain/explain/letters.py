@@ -36,30 +36,27 @@ class Letters:
         yield from (("t", exact(target)), ("class", exact(target + 1)), ("L", rounded(one.loss)))
         gradient = zip(problem.names, map(rounded, one.gradient), strict=True)
         yield from ((f"dL/d{name}", value) for name, value in gradient)
-        slopes = [f"1 - a{j}^2" for j in self.units]
-        if len(self.outputs) == 1:
-            outs, backs = ["y", "delta_out"], [f"v{j}*delta_out" for j in self.units]
-            yield from zip(outs, map(rounded, (one.y[0], one.delta_out[0])), strict=True)
-            yield from zip(backs, map(rounded, one.back), strict=True)
+        yield from (("y", rounded(one.y[0])), ("delta_out", rounded(one.delta_out[0])))
         for label, found in (
             ("z{}", one.z), ("a{}", one.a), ("back_{}", one.back), ("delta_{}", one.delta),
             ("y{}", one.y), ("p{}", softmax(one.y)), ("delta_out_{}", one.delta_out),
+            ("v{}*delta_out", one.back), ("1 - a{}^2", one.slope),
         ):  # fmt: skip
             yield from ((label.format(j), rounded(value)) for j, value in enumerate(found, 1))
-        yield from zip(slopes, map(rounded, one.slope), strict=True)
 
     def each(self, *labels: str) -> list[str]:
         """Return labels such as z{j} for each hidden unit, such as y{k} for each output."""
         spans = ((label, self.outputs if "{k}" in label else self.units) for label in labels)
         return [label.format(j=n, k=n) for label, span in spans for n in span]
 
-    def rows(self, names: Iterable[str]) -> list[list[str]]:
-        """Return table rows: a name, and what it stands for in each example."""
-        return [[name, *(values[name] for values in self.values)] for name in names]
+    def gradients(self, names: Iterable[str]) -> list[list[str]]:
+        """Return table rows: a parameter's name, and its gradient in each example."""
+        return [[name, *(values[f"dL/d{name}"] for values in self.values)] for name in names]
 
     def table(self, *names: str) -> str:
         """Return a table of values by name, a column an example."""
-        return table(["", *self.head], self.rows(names))
+        rows = [[name, *(values[name] for values in self.values)] for name in names]
+        return table(["", *self.head], rows)
 
     def formulas(self, *formulas: str) -> str:
         """Return formulas with what they come to: the first example's numbers, and their value."""

@@ -25,11 +25,6 @@ def add_up(numbers: Iterable[float]) -> float:
     return total
 
 
-def add(left: Numbers, right: Numbers) -> Numbers:
-    """Return the sums of two lists, entry by entry."""
-    return [a + b for a, b in zip(left, right, strict=True)]
-
-
 def mean(lists: Sequence[Numbers]) -> Numbers:
     """Return the mean of lists, entry by entry."""
     return [add_up(entries) / len(lists) for entries in zip(*lists, strict=True)]
@@ -43,7 +38,8 @@ def passed_on(sums: Sequence[Numbers]) -> tuple[Numbers, list[tuple[int, int]]]:
     held, messages, apart = list(sums), [], 1
     while apart < len(held):
         for worker in range(0, len(held) - apart, 2 * apart):
-            held[worker] = add(held[worker], held[worker + apart])
+            pairs = zip(held[worker], held[worker + apart], strict=True)
+            held[worker] = [a + b for a, b in pairs]
             messages.append((worker, worker + apart))
         apart *= 2
     return held[0], messages
@@ -148,15 +144,10 @@ def mean_loss(problem: Problem, number: int = 0, step: float = 0.0) -> float:
     return add_up(one.loss for one in run(replace(problem, params=moved))) / len(problem.xs)
 
 
-def gradients(problem: Problem) -> Rows:
-    """Return each example's gradient."""
-    return [one.gradient for one in run(problem)]
-
-
 def shard_sums(problem: Problem) -> Rows:
     """Return the sum of each shard's gradients; of no example it is zero."""
-    found, nothing = gradients(problem), [[0.0] * len(problem.params)]
-    shards = [[found[i] for i in shard] or nothing for shard in problem.shards]
+    found, nothing = run(problem), [[0.0] * len(problem.params)]
+    shards = [[found[i].gradient for i in shard] or nothing for shard in problem.shards]
     return [[add_up(entries) for entries in zip(*shard, strict=True)] for shard in shards]
 
 
@@ -166,11 +157,6 @@ def batch(problem: Problem) -> Batch:
     params = range(len(problem.params))
     moved = [[mean_loss(problem, k, step) for step in (STEP, -STEP)] for k in params]
     return Batch(run(problem), total, [g / len(problem.xs) for g in total], moved)
-
-
-def differences(found: Batch) -> Numbers:
-    """Return the central differences of the mean loss."""
-    return [(up - down) / (2 * STEP) for up, down in found.moved]
 
 
 def averaging(problem: Problem, run: Callable[[Problem], list[Example]] = run) -> Averaging:
@@ -193,7 +179,7 @@ def averaging(problem: Problem, run: Callable[[Problem], list[Example]] = run) -
 
 def workers(problem: Problem) -> Workers:
     """Return chapter 5's numbers."""
-    found, sums = gradients(problem), shard_sums(problem)
+    found, sums = [one.gradient for one in run(problem)], shard_sums(problem)
     total, messages = passed_on(sums)
     shards = [[found[i] for i in shard] for shard in problem.shards if shard]
     average = [g / len(problem.xs) for g in total]
@@ -204,11 +190,6 @@ CHAPTERS: dict[int, Callable[[Problem], Found]] = {
     1: lambda problem: run(problem)[0],
     2: batch,
     3: averaging,
-    4: batch,
     5: workers,
-    8: batch,
 }
-"""What computes each chapter of a problem, so all but 6 and 7.
-
-The products of chapter 4 are chapter 2's sums, in another order.
-"""
+"""What computes these chapters; 4 and 8 are as 2."""

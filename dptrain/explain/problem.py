@@ -52,11 +52,10 @@ class Problem:
     def names(self) -> list[str]:
         """The parameters' names, in their order."""
         units, outputs = range(1, self.hidden + 1), range(1, self.outputs + 1)
+        to = [""] if self.outputs == 1 else [*map(str, outputs)]
         names = [f"w{i}{j}" for i in range(1, self.sizes[0] + 1) for j in units]
-        names += [f"b{j}" for j in units]
-        if self.outputs == 1:
-            return names + [f"v{j}" for j in units] + ["c"]
-        return names + [f"v{j}{k}" for j in units for k in outputs] + [f"c{k}" for k in outputs]
+        names += [f"b{j}" for j in units] + [f"v{j}{k}" for j in units for k in to]
+        return names + [f"c{k}" for k in to]
 
     @property
     def batch(self) -> Batch:

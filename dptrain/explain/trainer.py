@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dptrain.arrays import Array, Floats, Sums
-from dptrain.explain.found import Batch, Example, Found, Minibatch, Noises, Workers
+from dptrain.explain.found import Batch, Example, Found, Minibatch, Workers
 from dptrain.explain.plain import STEP, averaging
 from dptrain.explain.problem import DIGITS, Problem, digits, trained
 from dptrain.model.activations import ACTIVATIONS
@@ -111,11 +111,6 @@ def examples(problem: Problem) -> list[Example]:
     return [Example(*row) for row in zip(*(each.tolist() for each in found), strict=True)]
 
 
-def _list(row: Floats) -> list[float]:
-    found: list[float] = row.tolist()
-    return found
-
-
 def _batch(problem: Problem) -> Batch:
     model, params, x, t = given(problem)
     _, total = grad_sum(model, params, x, t)
@@ -125,7 +120,7 @@ def _batch(problem: Problem) -> Batch:
 
     moves = STEP * np.eye(len(params))
     moved = [[mean_loss(params + move), mean_loss(params - move)] for move in moves]
-    return Batch(examples(problem), _list(total), _list(total / len(x)), moved)
+    return Batch(examples(problem), total.tolist(), (total / len(x)).tolist(), moved)
 
 
 def _workers(problem: Problem) -> Workers:
@@ -136,8 +131,8 @@ def _workers(problem: Problem) -> Workers:
     messages = sorted(pairs, key=lambda pair: (pair[1] - pair[0], pair))
     one_by_one = np.add.reduce([one.gradient for one in examples(problem)]) / size
     of_means = np.mean([s / n for s, n in zip(sums, rows, strict=True) if n], axis=0)
-    means = map(_list, (total, total / size, one_by_one, of_means))
-    return Workers([_list(shard) for shard in sums], messages, *means)
+    means = (each.tolist() for each in (total, total / size, one_by_one, of_means))
+    return Workers([shard.tolist() for shard in sums], messages, *means)
 
 
 def minibatch(seed: int, amount: Amount = SHOWN) -> Minibatch:
@@ -173,16 +168,15 @@ def measured(gradients: Floats, full: Floats, seed: int, amount: Amount) -> Mini
     return Minibatch(full.tolist(), epoch_mean.tolist(), float(spread), variances, float(slope))
 
 
-def noises(seed: int, amount: Amount = SHOWN) -> Noises:
+def noises(seed: int, amount: Amount = SHOWN) -> list[list[float]]:
     """Return the noise after each number of epochs: S and |G|^2, each a mean over minibatches."""
     x, y = digits(amount.num_digits)
     batches, params = amount.batches(seed), [trained(seed, epochs) for epochs in EPOCHS]
-    return mean_noises(
-        [[shard_sums(DIGITS, p, x, y, one) for one in batches] for p in params], batches
-    )
+    sums = [[shard_sums(DIGITS, p, x, y, one) for one in batches] for p in params]
+    return mean_noises(sums, batches)
 
 
-def mean_noises(sums: list[list[list[Floats]]], batches: list[Rows]) -> Noises:
+def mean_noises(sums: list[list[list[Floats]]], batches: list[Rows]) -> list[list[float]]:
     """Return the noise of minibatches from the sums of their shards [n], either side's."""
     found = []
     for epoch in sums:
@@ -192,14 +186,12 @@ def mean_noises(sums: list[list[list[Floats]]], batches: list[Rows]) -> Noises:
             one = noise([float(s @ s) for s in shards], sizes, float(total @ total))
             pairs += [(one.variance, one.square_norm)] if one else []
         found.append(np.mean(pairs, axis=0).tolist())
-    return Noises(*map(list, zip(*found, strict=True)))
+    return found
 
 
 CHAPTERS: dict[int, Callable[[Problem], Found]] = {
     1: lambda problem: examples(problem)[0],
     2: _batch,
     3: lambda problem: averaging(problem, examples),
-    4: _batch,
     5: _workers,
-    8: _batch,
 }
