@@ -10,8 +10,6 @@ from dptrain.config import TrainConfig
 from dptrain.record import receipt, rundir
 from dptrain.words import InputError
 
-Plain = Plain
-
 
 def apart(runs: Sequence[Path], left_out: Sequence[str] = ()) -> list[Plain]:
     """Return of each run the settings that differ, in the order of the file, but for some.

@@ -52,29 +52,23 @@ MOST = 50
 
 
 def fitted(values: Mapping[str, float], step: str, left: str, width: int) -> str:
-    """Return an epoch's line: as much of what it came to as there is room for."""
+    """Return an epoch's line: the fullest that there is room for."""
     train, held_out = (measures(values, f"{k}_").split(", ") for k in ("train", "validation"))
-    time_left, short = f"  {left} left", False
-    for cut in ("", *["more"] * (len(held_out) - 2), "step", "words", "time", "train", "more"):
-        if cut == "more":
-            del held_out[max(1, len(held_out) - 1) :]
-        elif cut == "step":
-            step = ""
-        elif cut == "words":
-            short, time_left = True, f"  {left}"
-        elif cut == "time":
-            time_left = ""
-        elif cut == "train":
-            del train[1:]
-        told = f"train {', '.join(train)}, validation {', '.join(held_out)}"
-        if not any(held_out):
-            told = told.removesuffix(", validation ")
-        if short:
-            told = told.removeprefix("train ").replace("validation loss", "valid")
-        line = f"{step}epoch {values['epoch']}  {told}{time_left}"
-        if len(line) <= width:
-            break
-    return line
+    epoch, loss, two = f"epoch {values['epoch']}  ", train[:1], held_out[:2]
+
+    def told(train: list[str], held_out: list[str], *, long: bool = False) -> str:
+        kinds = ("train ", "validation ") if long else ("", "valid ")
+        parts = zip(kinds, (train, held_out), strict=True)
+        line = ", ".join(kind + ", ".join(part) for kind, part in parts if any(part))
+        return epoch + line.replace("valid loss", "valid")
+
+    lines = [
+        f"{step}{told(train, held_out[:number], long=True)}  {left} left"
+        for number in range(max(2, len(held_out)), 1, -1)
+    ]
+    lines += [f"{told(train, two, long=True)}  {left} left", f"{told(train, two)}  {left}"]
+    lines += [told(train, two), told(loss, two), told(loss, two[:1])]
+    return next((line for line in lines if len(line) <= width), lines[-1])
 
 
 class Lines(Silence):
