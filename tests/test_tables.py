@@ -86,6 +86,7 @@ def test_what_can_not_be_right_is_refused_with_its_line(
     tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text, config, words = REFUSED[case]
+    monkeypatch.setattr(delimited, "OF_A_COLUMN", 0)
     for size in (delimited.PIECE, 2**10):
         monkeypatch.setattr(delimited, "PIECE", size)
         with pytest.raises(InputError, match=words):
@@ -107,6 +108,7 @@ def test_how_a_text_is_cut_into_pieces_changes_nothing(
     text = "a,b,c,y\n" + "\n".join(map(",".join, rows)) + "\n" * (seed % 2)
     (tmp_path / "d.csv").write_text(text)
     found = set[Any]()
+    monkeypatch.setattr(delimited, "OF_A_COLUMN", 0)
     for size in (delimited.PIECE, 64, 9, 1):
         monkeypatch.setattr(delimited, "PIECE", size)
         for spool in (None, Spool(tmp_path / "spool", lambda _: None)):

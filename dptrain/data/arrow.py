@@ -284,7 +284,8 @@ def _grown(
 
     def work(job: Job) -> Done:
         table = job()
-        some = [piece(one.asked, table.column(one.asked.name)) for one in growing if len(table)]
+        columns = dict(zip(table.column_names, table.columns, strict=True))  # a look-up takes long
+        some = [piece(one.asked, columns[one.asked.name]) for one in growing if len(table)]
         return len(table), some
 
     if spool is not None:

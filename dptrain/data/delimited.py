@@ -20,6 +20,9 @@ from dptrain.words import InputError
 PIECE, LONGEST = 2**23, 2**26
 """Bytes that are parsed at a time: by one thread of several, and at most, for one row's sake."""
 
+OF_A_COLUMN = 2**12
+"""Bytes that a piece has at least for each column, which costs as much as parsing some of them."""
+
 LOOKED_AT = 20_000
 """Cells by which it is guessed what is read as numbers."""
 
@@ -68,6 +71,7 @@ class Parser:
         Raises InputError where a row has more or fewer cells than the first, a quote is never
         closed, or text is no UTF-8; a job too, or `Mistaken`.
         """
+        size = max(PIECE, OF_A_COLUMN * len(self._names))
         try:
             with open_text(self.form.path) as file:
                 left = self.form.start
@@ -75,7 +79,7 @@ class Parser:
                     left -= len(file.read(left)) or left
                 rest, more = b"", True
                 while more:
-                    found = bytes(file.read(PIECE))
+                    found = bytes(file.read(size))
                     piece, more = rest + found, bool(found)
                     end = _rows_end(piece, self.form.delimiter, last=not more)
                     if end is None or len(piece) - end > LONGEST:
