@@ -106,6 +106,26 @@ def test_a_run_with_a_file_is_known_again_by_every_command(
         assert f"by a file with {digest}: it has changed since" in done.stderr
 
 
+def test_what_a_models_file_imports_from_its_folder_belongs_to_it(
+    quick: Start, model: Path, tmp_path: Path
+) -> None:
+    """Also what that imports, and where a function does."""
+    model.write_text("def later():\n    from near_model import far_model\n" + SOFTMAX)
+    (tmp_path / "near_model").mkdir()
+    (tmp_path / "near_model" / "__init__.py").write_text("")
+    far = tmp_path / "near_model" / "far_model.py"
+    far.write_text("RATE = 1\n")
+    given = ("--model", "softmax.py:build")
+    quick("train", *given, "--steps", "4", "--out", "run", "--json").json  # noqa: B018
+    assert quick("evaluate", "run", *given, "--json").json
+    far.write_text("RATE = 2\n")
+    for command in (("evaluate", "run"), ("verify", "run", "--replay", "all")):
+        done = quick(*command, *given)
+        assert done.status == 2
+        assert "near_model/far_model.py, which softmax.py imports, is not what it" in done.stderr
+    assert quick("--resume", "run", *given, "--steps", "6").status == 2
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

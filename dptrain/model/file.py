@@ -16,6 +16,7 @@ from dptrain.checked import Plain
 from dptrain.config import ModelFile
 from dptrain.model import Model
 from dptrain.model.own_code import missing, one_thread, users_code
+from dptrain.model.siblings import siblings
 from dptrain.words import InputError, nearest
 
 LIBRARIES = ("torch", "jax")
@@ -28,6 +29,8 @@ class Origin(ModelFile):
     """Which function has made a model, with which arguments; of the file only the hash."""
 
     seed: int = 0
+    siblings: tuple[str, ...] = ()
+    """The files that it imports from its folder, each with its hash."""
 
 
 def build(
@@ -70,6 +73,14 @@ def build(
         )
     path, _, name = file.model.rpartition(":")
     text, digest = _read(Path(path), file)
+    beside_it = siblings(Path(path), text)
+    if isinstance(file, Origin) and file.siblings != beside_it:
+        changed = min({*file.siblings} ^ {*beside_it}).split()[0]
+        raise InputError(
+            f"{changed}, which {path} imports, is not what it was when the run's model was made; "
+            "give the files that it was",
+            local=True,
+        )
     module = _run(Path(path), text, seed)
     make = getattr(module, name, None)
     if not callable(make):
@@ -91,7 +102,7 @@ def build(
     if label_smoothing:
         beside["label_smoothing"] = label_smoothing
     model = _adapted(made, beside, dtype, f"{path}:{name}")
-    model.origin = Origin(name, file.model_arg, digest, seed)  # type: ignore[attr-defined]
+    model.origin = Origin(name, file.model_arg, digest, seed, beside_it)  # type: ignore[attr-defined]
     return model
 
 
@@ -101,7 +112,10 @@ def of_run(named: str | None, stored: Any, where: str) -> Origin:
     `stored` is what `described` returned of that model, perhaps a stranger's. Raises InputError
     where no file is named, or another function; ValueError where it is no such model.
     """
-    made = Origin(**{**stored["file"], "model_arg": tuple(stored["file"].get("model_arg", ()))})
+    lists = {key: tuple(stored["file"].get(key, ())) for key in ("model_arg", "siblings")}
+    if not all(isinstance(one, str) and one.strip() for one in lists["siblings"]):
+        raise ValueError("the files that the model's file imports have no names")
+    made = Origin(**{**stored["file"], **lists})
     if named is None:
         raise InputError(
             f"{where} has a model that {made.model} in a file of one's own makes: name it with "
