@@ -1,0 +1,180 @@
+"""What was read of a table, piece by piece, becomes a table: by threads, and in the rows' order."""
+
+import re
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate, pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from dptrain.arrays import Array
+from dptrain.data.cells import Asked, Fault, Piece, piece
+from dptrain.data.delimited import Job
+from dptrain.data.form import Form
+from dptrain.data.grown import Growing
+from dptrain.data.roles import Picked, Roles
+from dptrain.data.spool import Spool
+from dptrain.data.table import Column, Table
+from dptrain.machine import usable_cores
+from dptrain.words import InputError
+
+INDEX = re.compile(r"(Unnamed: \d+|__index_level_\d+__|)")
+"""Names that a column gets which had none: the numbers of the rows, mostly."""
+
+ROWS = 2**16
+"""Rows of typed files and of tables in memory that are looked at together."""
+
+Done = tuple[int, list[Piece]]
+"""How many rows a job has read, and what they are in each column."""
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Where rows stand that come from several files of text."""
+
+    forms: Sequence[Form]
+    ends: list[int]
+
+    def __call__(self, row: int) -> str:
+        """Return the line of a row, and its file where there are several."""
+        start = 0
+        for one, end in zip(self.forms, self.ends, strict=True):
+            if row < end:
+                where = one.line(row - start)
+                return where if len(self.forms) == 1 else f"{where} of {Path(one.path).name}"
+            start = end
+        return by_number(row)
+
+
+def by_number(row: int) -> str:
+    """Return where a row stands in what has no lines."""
+    return f"row {row} (counts from 0)"
+
+
+def assembled(
+    jobs: Iterable[tuple[int, Job]],
+    names: Picked,
+    roles: Roles,
+    source: str,
+    spool: Spool | None = None,
+    lines: Lines | None = None,
+    typed: Collection[str] = (),
+) -> Table:
+    """Return what the columns hold of the rows that jobs return, each with its file's number.
+
+    `lines` are those of files of text, of which the targets in `typed` are believed to be numbers.
+    """
+    of = partial(Asked, source, written=lines is not None, decimal=roles.decimal)
+    inputs = [of(name, roles.kinds.get(name)) for name in names.features]
+    label = partial(of, label=True, kind=roles.label_kind, as_written=roles.as_written)
+    targets = [label(name, typed=name in typed) for name in names.targets]
+    others = [*map(of, names.weights), *(of(name, "words") for name in names.ids)]
+    growing = [Growing(one, spool) for one in (*inputs, *targets, *others)]
+    line = lines or by_number
+
+    rows = _grown(jobs, growing, spool, lines)
+    if rows == 0:
+        raise InputError(f"{source} has no example: no row behind the names of its columns")
+    every = [one.column(line) for one in growing]
+    columns, notes = [column for column, _ in every], [note for _, note in every if note]
+    found, rest = columns[: len(inputs)], columns[len(inputs) :]
+    whys = [(column, None if roles.kinds else _left_out(column)) for column in found]
+    kept = tuple(column for column, why in whys if not why)
+    told = [f"{c.name or 'the column without a name'} is left out: {w}" for c, w in whys if w]
+    if not kept:
+        why = f": {'; '.join(told[:5])}; give one that differs" if told else ""
+        raise InputError(f"{source} has no input beside the target{why}")
+    ends = [*accumulate((len(names.targets), len(names.weights), len(names.ids)), initial=0)]
+    labels, weights, ids = (tuple(rest[a:b]) for a, b in pairwise(ends))
+    return Table(
+        source, kept, labels, next(iter(weights), None), ids, named=True,
+        notes=(*notes[:1], *told), line=line,
+    )  # fmt: skip
+
+
+def _grown(
+    jobs: Iterable[tuple[int, Job]],
+    growing: Sequence[Growing],
+    spool: Spool | None,
+    lines: Lines | None,
+) -> int:
+    """Have columns grow by what jobs return; return how many rows that are."""
+
+    def work(job: Job) -> Done:
+        table = job()
+        columns = dict(zip(table.column_names, table.columns, strict=True))  # a look-up takes long
+        some = [piece(one.asked, columns[one.asked.name]) for one in growing if len(table)]
+        return len(table), some
+
+    if spool is not None:
+        spool.clear()
+    rows, source = 0, growing[0].asked.source
+    try:
+        for number, (more, pieces) in _in_order(work, jobs):
+            for one, some in zip(growing, pieces, strict=False):
+                one.add(some)
+            rows += more
+            if spool is not None:
+                spool.told(rows)
+            if lines is not None:
+                lines.ends[number:] = [rows] * len(lines.ends[number:])
+    except Fault as fault:
+        line = lines or by_number
+        raise InputError(f"{source}: {line(rows + fault.place)} {fault}") from None
+    except pa.ArrowException as error:
+        raise InputError(f"{source} can't be read: {error}") from None
+    return rows
+
+
+def _in_order(
+    work: Callable[[Job], Done], jobs: Iterable[tuple[int, Job]]
+) -> Iterator[tuple[int, Done]]:
+    """Yield what `work` makes of each job, in their order: a thread a core, and few jobs ahead."""
+    cores = len(usable_cores())
+    waiting: deque[tuple[int, Future[Done]]] = deque()
+    with ThreadPoolExecutor(cores) as pool:
+        for number, job in jobs:
+            waiting.append((number, pool.submit(work, job)))
+            if len(waiting) > cores:
+                first, done = waiting.popleft()
+                yield first, done.result()
+        for number, done in waiting:
+            yield number, done.result()
+
+
+def _all_differ(found: Column) -> bool:
+    """Return whether no number of a column is there twice."""
+    values = found.read(slice(None))
+    return len(np.unique(values)) == len(values)
+
+
+def _left_out(found: Column) -> str | None:
+    """Return why a column teaches nothing; None where it may teach something."""
+    starts = range(0, len(found), ROWS)
+
+    def every(holds: Callable[[int, Array], bool]) -> bool:
+        return all(holds(start, found.read(slice(start, start + ROWS))) for start in starts)
+
+    first = found.read(slice(0, 1))
+    index = INDEX.fullmatch(found.name) and found.kind == "numbers" and first.shape == (1,)
+    whole = index and every(lambda _, some: bool((some == np.floor(some)).all()))
+    if whole and (found.name.startswith("__") or _all_differ(found)):
+        return "it counts the rows"
+    if found.kind == "words" and len(found) >= len(found.ends) > 1:
+        num = sum(int((found.read(slice(s, s + ROWS)) >= 0).sum()) for s in starts)
+        if num == len(found.ends):
+            return f"its {num:,} texts are all different"
+    if len(found) > 1 and every(lambda _, some: bool((some == first).all())):
+        return "it is the same in every row"
+    if (
+        found.kind == "numbers"
+        and first.ndim == 1
+        and every(lambda _, some: bool(found.gaps(some).all()))
+    ):
+        return "it has no value in any row"
+    return None
