@@ -99,7 +99,7 @@ def _as_whole(
             value = pa.scalar(held[name]).cast(schema.field(name).type)
             rows = rows.append_column(name, pa.repeat(value, len(rows)))
         rows = rows.select(schema.names).replace_schema_metadata(None)
-        return pa.concat_tables([schema.emptyassembled(), rows], promote_options="permissive")
+        return pa.concat_tables([schema.empty_table(), rows], promote_options="permissive")
 
 
 @contextlib.contextmanager
