@@ -88,8 +88,9 @@ def evaluate(
 def _check_finite(loss: float, rows: Rows) -> None:
     if not np.isfinite(loss):
         raise InputError(
-            f"the loss of {rows.table.source} is {loss}: the parameters are not finite or far "
-            "too large; train with a smaller --learning-rate, or with --clip-norm 1",
+            f"the loss of {rows.table.source} is {loss}: its numbers are far beyond those of "
+            "training, or the parameters are not finite or far too large; look at the rows with "
+            "dptrain data show, or train with a smaller --learning-rate, or with --clip-norm 1",
             everywhere=True,
         )
 
