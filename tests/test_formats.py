@@ -137,3 +137,14 @@ def test_what_directories_are_named_by_is_a_column(folder: Path) -> None:
     (folder / "text" / "year=1" / "0.csv").write_text("a,y\n1,2\n")
     with pytest.raises(InputError, match="directory named key=value"):
         dptrain.load(folder / "text", DataConfig(target=("y",)), world=World())
+
+
+@pytest.mark.filterwarnings("ignore")  # nobody writes the first one any more
+def test_older_and_streamed_arrow_files_are_read(tmp_path: Path) -> None:
+    table = pa.table({"a": np.arange(50) / 2, "y": np.arange(50) * 1.5})
+    pa.feather.write_feather(table, tmp_path / "one.feather", version=1)
+    with pa.ipc.new_stream(str(tmp_path / "stream.arrow"), table.schema) as stream:
+        stream.write_table(table)
+    for path in tmp_path.iterdir():
+        data = dptrain.load(path, DataConfig(target=("y",)), world=World())
+        assert data.train.raw_y(slice(None)).tolist() == table["y"].to_pylist()

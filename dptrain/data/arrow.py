@@ -134,7 +134,7 @@ def _arrow(path: str) -> tuple[pa.Schema, Iterable[pa.RecordBatch]]:
     with Path(path).open("rb") as file:
         magic = file.read(6)
     if magic[:4] == b"FEA1":
-        table = feather.readassembled(path, memory_map=True)
+        table = feather.read_table(path, memory_map=True)
         return table.schema, table.to_batches()
     if magic == b"ARROW1":
         reader = pa.ipc.open_file(pa.memory_map(path))
