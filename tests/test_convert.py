@@ -223,7 +223,7 @@ def test_a_table_that_changes_while_it_is_converted_is_refused(
         convert(*args)
         os.utime(table, (1, 1))
 
-    monkeypatch.setattr(cache, "convert", changing)
+    monkeypatch.setattr(converting, "convert", changing)
     with pytest.raises(InputError, match="has changed while it was read"):
         dptrain.load(str(table), TARGET, world=ALONE)
 

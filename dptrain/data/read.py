@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dptrain.data.converted import is_converted, read_converted
 from dptrain.data.given import given, named, one_array, pair
@@ -12,10 +12,12 @@ from dptrain.data.kinds import expanded, keys_of, kind_of, tables_of
 from dptrain.data.numpy_files import read_idx, read_npy, read_npz
 from dptrain.data.roles import Roles
 from dptrain.data.share import Take, share
-from dptrain.data.spool import Spool
 from dptrain.data.table import Stacked, Table
 from dptrain.words import InputError, file_name
 from dptrain.world import World
+
+if TYPE_CHECKING:
+    from dptrain.data.spool import Spool
 
 TABLES = ("parquet", "arrow", "text")
 """What pyarrow reads."""
@@ -43,7 +45,7 @@ class Files(NamedTuple):
 
 
 def read(
-    data: Any, roles: Roles, world: World, take: Take, spool: Spool | None = None
+    data: Any, roles: Roles, world: World, take: Take, spool: "Spool | None" = None
 ) -> tuple[Table, Table | None]:
     """Read training (or other) rows, and the test rows where the files hold some.
 
@@ -129,7 +131,7 @@ def look(names: Sequence[str], roles: Roles) -> Files:
     )
 
 
-def _read(found: Files, roles: Roles, spool: Spool | None) -> tuple[Table, Table | None]:
+def _read(found: Files, roles: Roles, spool: "Spool | None") -> tuple[Table, Table | None]:
     """Return training rows and test rows of files."""
     kind, paths, source = found.kinds[0], found.paths, found.source
     if kind == "converted":

@@ -14,7 +14,6 @@ from dptrain.data.read import TABLES, look, read
 from dptrain.data.roles import Roles
 from dptrain.data.table import Table
 from dptrain.reduce.memory import shared_rows
-from dptrain.run.convert import convert
 from dptrain.streams import tell
 from dptrain.version import __version__
 from dptrain.words import InputError
@@ -43,6 +42,8 @@ def read_large(
     say = tell if world.rank == 0 else lambda _: None
     try:
         if not is_converted(str(folder)):
+            from dptrain.run.convert import convert
+
             say(f"{_gigabytes(size)} of tables are converted once, to {folder}")
             convert(data, folder, config, world, lambda *_: None)
         found, _ = read((str(folder),), Roles(), world, take)
