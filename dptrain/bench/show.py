@@ -79,12 +79,12 @@ def _part_lines(found: Found) -> list[str]:
 
 
 def _name(run: Found) -> str:
-    return f"{run['reduce']}, V = {run['shards']}"
+    return f"{run['reduce']}, {counted(run['shards'], 'shard')}"
 
 
 def _run_lines(found: Found) -> list[str]:
     """Return the table of the tree beside Allreduce, and of numbers of shards."""
-    head = f"{'V shards':<22}{'reduce and update, ms':>22}{'whole step, ms':>18}"
+    head = f"{'':<22}{'reduce and update, ms':>22}{'whole step, ms':>18}"
     lines = [
         f"{_name(run):<22}{run['reduce_and_update_ms']:>22.3f}{run['step_ms']:>18.3f}"
         for run in found["runs"]
@@ -93,8 +93,8 @@ def _run_lines(found: Found) -> list[str]:
     ratios = [
         f"MPI's Allreduce, with every rank updating all, takes "
         f"{found['allreduce_to_tree_ratio']:.2f} times as long as the tree",
-        f"a step with V = {many} takes {found['fourfold_shards_step_ratio']:.2f} times as long "
-        f"as one with V = {few}",
+        f"a step with {many} shards takes {found['fourfold_shards_step_ratio']:.2f} times as long "
+        f"as one with {counted(few, 'shard')}",
     ]
     return [head, "-" * 62, *lines, *ratios]
 
@@ -148,7 +148,7 @@ def _draw_runs(runs: list[Found], axes: "Axes") -> None:
     for number, run in enumerate(runs):
         text = f"{_ms(run['step_ms'])}, {_ms(run['reduce_and_update_ms'])} of it"
         axes.annotate(text, (run["step_ms"], number), (6, 0), **BESIDE)
-    _tidy(axes, "whole steps, ms; V shards")
+    _tidy(axes, "whole steps, ms")
 
 
 def _ms(time: float) -> str:
