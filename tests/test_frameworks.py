@@ -87,7 +87,7 @@ def loss(outputs, targets):
         ("meta", r"weight is on meta; bring it to the CPU: module.cpu\(\)"),
         ("raises", r"bad.py, line 20, in forward: KeyError: 'no such letter'"),
         ("wide", r"outputs have shape \[64, 9\]; return \[m, 10\], a score for each class"),
-        ("nan", r"loss of step \d+ \(epoch 1\), shard \d is nan, as is .*, first of weight: stop"),
+        ("nan", r"loss of step \d+ \(epoch 1\), shard \d is nan, as is .*, first in weight: stop"),
         ("numpy", "differs from itself in the gradient of weight: a random number that is not"),
         ("own", "differs from itself in the gradient of weight: a random number that is not"),
         ("mean", r'one number for 64 examples; return one an example: .*reduction="none"'),
