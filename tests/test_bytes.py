@@ -17,7 +17,7 @@ from dptrain.run.before import idle
 
 ROOT = Path(__file__).parent.parent
 DIGITS = ("train", "--shards", "4", "--epochs", "2", "--json", "--out", "run")
-TIMES = ("seconds", "samples_per_second")
+TIMES = ("seconds", "examples_per_second")
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:

@@ -85,7 +85,7 @@ def test_the_config_of_a_run_repeats_it(quick: Start, tmp_path: Path) -> None:
 def test_train_json_says_what_the_design_names(quick: Start) -> None:
     done = quick(*QUICK)
     named = "params_sha256 shards ranks steps epochs train_loss test_loss test_accuracy"
-    assert set(f"{named} samples_per_second run".split()) <= set(done.json)
+    assert set(f"{named} examples_per_second run".split()) <= set(done.json)
     assert done.stdout.count("\n") == 1
 
 

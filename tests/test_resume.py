@@ -132,7 +132,7 @@ def test_a_run_that_is_over_stays_as_it_is(whole: Path, tmp_path: Path) -> None:
     before = fit(run, whole.name, resume=True).summary
     assert bytes_of(run) == bytes_of(whole)
     kept = json.loads((whole / "summary.json").read_text())
-    timed = ("seconds", "samples_per_second", "run")
+    timed = ("seconds", "examples_per_second", "run")
     assert {k: v for k, v in before.plain().items() if k not in timed} == {
         k: v for k, v in kept.items() if k not in timed
     }

@@ -81,7 +81,7 @@ def test_steps_that_are_done_again_count_twice(step: int, data: Path, tmp_path: 
         assert sorted({*times(run)}) == sorted({*before, *later})
         spent += NUM_STEPS - step
         assert summary.seconds == kept(run)["seconds"] == spent
-        assert summary.samples_per_second == CONFIG.batch_size  # of these steps alone
+        assert summary.examples_per_second == CONFIG.batch_size  # of these steps alone
         assert bytes_of(run) == right
 
 

@@ -174,7 +174,7 @@ def _training_text(summary: Plain) -> str:
             "work",
             f"{counted(summary['steps'], 'step')}, {counted(summary['epochs'], 'epoch')} in "
             f"{summary['seconds']:.2f} s; "
-            f"{summary['samples_per_second']:,.0f} examples a second",
+            f"{summary['examples_per_second']:,.0f} examples a second",
         ),
         ("stopped", summary["stopped"] or ""),
         ("go on", go_on),

@@ -11,7 +11,7 @@ from dptrain.run.control import RunControl
 from dptrain.train.state import Metrics, Training
 from dptrain.world import World
 
-UNCOVERED = ("ranks", "seconds", "samples_per_second", "trouble", "saved", "run")
+UNCOVERED = ("ranks", "seconds", "examples_per_second", "trouble", "saved", "run")
 """What of a summary no receipt covers: how long the run took, on what, and where it is."""
 
 
@@ -32,7 +32,7 @@ class Summary:
     """Losses and metrics by name: train_loss, validation_accuracy, test_loss and so on."""
     ranks: int = 0
     seconds: float = 0.0
-    samples_per_second: float = 0.0
+    examples_per_second: float = 0.0
     receipt_sha256: str | None = None
     """Of the receipt's last line."""
     trouble: str | None = None
@@ -88,7 +88,7 @@ def circumstances(found: Summary, run: Training, world: World, control: RunContr
         found,
         ranks=world.size,
         seconds=run.seconds,
-        samples_per_second=control.examples_per_second,
+        examples_per_second=control.examples_per_second,
         receipt_sha256=head,
         trouble=trouble,
         saved=saved,
