@@ -60,6 +60,8 @@ class Set:
     for_peers: DataConfig | None = None
     """How scikit-learn's learners get it, which learn no numbers for categories."""
     splits: int = 1
+    epochs: int | None = None
+    """How often dptrain sees each row; its default unless given."""
 
 
 def fashion(_: Path) -> list[Path]:
@@ -133,6 +135,7 @@ SETS = {
         flights,
         DataConfig(target=("arr_delay",), validation=0.2),
         DataConfig(target=("arr_delay",), drop=("tailnum",), one_hot=128, validation=0.2),
+        epochs=15,
     ),
     "iris": small("iris"),
     "wine": small("wine"),
@@ -174,7 +177,8 @@ def scores(
 ) -> Iterator[tuple[str, float]]:
     """Yield what dptrain reaches on a split, and on rank 0 what scikit-learn does. Collective."""
     data = dptrain.load(paths[:2], one.data, test=paths[2:] or None, seed=seed, world=world)
-    found = dptrain.fit(dptrain.mlp_for(data), data, TrainConfig(seed=seed), world=world)
+    config = TrainConfig(seed=seed, epochs=one.epochs)
+    found = dptrain.fit(dptrain.mlp_for(data), data, config, world=world)
     held_out = "test" if data.validation is None else "validation"
     score = "r2" if data.encoding.task == "regression" else "accuracy"
     yield f"{score}: dptrain", found.summary.metrics[f"{held_out}_{score}"]
