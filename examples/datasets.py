@@ -14,14 +14,16 @@
 
 Each is trained on four fifths of its rows (fashion: on its training rows) with dptrain's defaults,
 and measured on the rest; small tables five times, with five seeds, each with its own split, and the
-means are shown: another split of 400 rows moves an R2 by 0.1. scikit-learn's MLP (its defaults, of
-flights 15 passes; inputs and values to predict standardised, without which its R2 of diabetes is
-below 0) and its boosted trees learn from the same rows, encoded by dptrain. Found, accuracy or R2:
+means are shown: another split of 400 rows moves an R2 by 0.1. Of flights both networks make 15
+passes, without the 4,037 planes' numbers; with them, and four passes, dptrain's R2 is 0.967.
+scikit-learn's MLP (its defaults; inputs and values to predict standardised, without which its R2 of
+diabetes is below 0) and its boosted trees learn from the same rows, encoded by dptrain.
+Found, accuracy or R2:
 
 |  | dptrain | MLP | trees |
 |---|---|---|---|
 | fashion | 0.882 | | |
-| flights, by 4 passes | 0.967 | 0.974 | 0.929 |
+| flights | 0.974 | 0.974 | 0.929 |
 | iris | 0.953 | 0.953 | 0.953 |
 | wine | 0.994 | 0.989 | 0.978 |
 | breast_cancer | 0.975 | 0.977 | 0.977 |
@@ -57,8 +59,6 @@ class Set:
     write: Callable[[Path], list[Path]]
     """Returns files to train on, and those of test rows, two and two; SystemExit without them."""
     data: DataConfig
-    for_peers: DataConfig | None = None
-    """How scikit-learn's learners get it, which learn no numbers for categories."""
     splits: int = 1
     epochs: int | None = None
     """How often dptrain sees each row; its default unless given."""
@@ -133,7 +133,6 @@ SETS = {
     "fashion": Set(fashion, DataConfig()),
     "flights": Set(
         flights,
-        DataConfig(target=("arr_delay",), validation=0.2),
         DataConfig(target=("arr_delay",), drop=("tailnum",), one_hot=128, validation=0.2),
         epochs=15,
     ),
@@ -182,8 +181,6 @@ def scores(
     held_out = "test" if data.validation is None else "validation"
     score = "r2" if data.encoding.task == "regression" else "accuracy"
     yield f"{score}: dptrain", found.summary.metrics[f"{held_out}_{score}"]
-    if one.for_peers:
-        data = dptrain.load(paths, one.for_peers, seed=seed, world=world)
     if world.rank == 0:
         yield from peers(data, seed)
 
