@@ -89,6 +89,12 @@ def name_of(layout: Layout, entry: int) -> str:
     return layout[bisect.bisect_right(stops, entry)].name
 
 
+def not_finite(values: Array) -> int | None:
+    """Return the first entry of a vector [n] that is not finite; None where all are."""
+    fine = np.isfinite(values)
+    return None if fine.all() else int(np.argmin(fine))
+
+
 def distinct(*parts: Array) -> Array:
     """Return the different values of some vectors, sorted; np.unique would load numpy.ma for it."""
     found = np.sort(np.concatenate(parts))

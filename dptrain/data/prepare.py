@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.arrays import Array
+from dptrain.arrays import Array, not_finite
 from dptrain.config import DataConfig, Scale
 from dptrain.data.check import LARGEST, check_rows
 from dptrain.data.encode import Encoding
@@ -229,8 +229,8 @@ def statistics(
             squares = over_blocks(lambda x: np.square(x - shift).sum(axis=0))
             spread = np.sqrt(total(squares, rows.num_blocks) / len(rows))
     with world.together():
-        if not np.isfinite(spread).all():
-            column = int(np.argmin(np.isfinite(spread)))
+        column = not_finite(spread)
+        if column is not None:
             raise InputError(
                 f"{rows.table.source}: the numbers of {name} in column {column} are too large to "
                 "scale; give them in another unit"

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dptrain.arrays import CACHED, Floats
+from dptrain.arrays import CACHED, Floats, not_finite
 from dptrain.optim.average import Average
 from dptrain.optim.named import Part
 from dptrain.optim.rules import Step, Transform
@@ -123,7 +123,7 @@ class Optimizer:
         if not doubt:
             return None
         for arrays in ([gradient_sum], [params, *(row for state in self.state for row in state)]):
-            faults = [int(np.argmin(fine)) for fine in map(np.isfinite, arrays) if not fine.all()]
+            faults = [entry for entry in map(not_finite, arrays) if entry is not None]
             if faults:
                 return min(faults)
         return None

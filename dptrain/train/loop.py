@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from dptrain.arrays import Floats, Sums, name_of, num_params
+from dptrain.arrays import Floats, Sums, name_of, not_finite, num_params
 from dptrain.config import TrainConfig
 from dptrain.data.feed import Feed
 from dptrain.data.prepare import Data
@@ -151,7 +151,7 @@ def train_epoch(
             run.add_noise(gather_leaves(world, np.array(squares), batch.num_shards), weights)
         fault = optimizer.update(own_params, gradient_sum, batch.step, run.norm, weight_sum)
         if not reducer.allgather(fault is None):
-            raise not_finite(gradient_sum, fault, batch, run, world)
+            raise ended_by(gradient_sum, fault, batch, run, world)
 
         run.step, run.seen = run.step + 1, run.seen + batch.size
         run.loss_sum += batch_loss_sum
@@ -205,13 +205,13 @@ def finite_sum(losses: Sequence[float], batch: Batch, run: Training, world: Worl
     loss_sum = tree_sum(losses)
     if math.isfinite(loss_sum):
         return loss_sum
-    shard, told = int(np.argmin(np.isfinite(losses))), None
+    shard, told = not_finite(np.array(losses)) or 0, None
     if shard in world.mine(batch.num_shards):
         told = run.faults.get(shard)
         if told is None:
             gradient = np.empty_like(run.reducer.params)
             found = shard_loss_and_grad_sum(run, run.reducer.params, batch, shard, gradient)
-            told = found.loss, run.not_finite(gradient)
+            told = found.loss, run.faulty(gradient)
     loss, name = next(each for each in world.allgather(told) if each)
     step = f"of step {batch.step + 1} (epoch {batch.epoch + 1}), shard {shard} is"
     if name and math.isfinite(loss):
@@ -220,7 +220,7 @@ def finite_sum(losses: Sequence[float], batch: Batch, run: Training, world: Worl
     raise ended_before(f"the loss {step} {losses[shard]}{also}", batch, run)
 
 
-def not_finite(
+def ended_by(
     gradient_sum: Floats, fault: int | None, batch: Batch, run: Training, world: World
 ) -> InputError:
     """Return the error that a step ends in whose gradient or update is not finite on some rank.

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.arrays import Array, Floats, Forms, Sums, name_of
+from dptrain.arrays import Array, Floats, Forms, Sums, name_of, not_finite
 from dptrain.checked import Plain
 from dptrain.config import TrainConfig
 from dptrain.data.feed import Feed
@@ -124,16 +124,16 @@ class Training:
 
         By that the step ends as long as it can be said which shard it is.
         """
-        name = None if math.isfinite(gradient.dot(gradient)) else self.not_finite(gradient)
+        name = None if math.isfinite(gradient.dot(gradient)) else self.faulty(gradient)
         if name is None:
             return sums
         self.faults[shard] = sums.loss, name
         return sums._replace(loss=math.nan)
 
-    def not_finite(self, gradient: Floats) -> str | None:
+    def faulty(self, gradient: Floats) -> str | None:
         """Return the first array of a gradient [n] that is not finite."""
-        entry = int(np.argmin(np.isfinite(gradient)))
-        return None if np.isfinite(gradient[entry]) else name_of(self.model.layout, entry)
+        entry = not_finite(gradient)
+        return None if entry is None else name_of(self.model.layout, entry)
 
     def add_noise(self, shard_square_norms: NDArray[np.float64], weights: Sequence[float]) -> None:
         """Count what a step tells of the gradient's noise; takes all shards' [num_shards]."""
