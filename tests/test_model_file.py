@@ -50,7 +50,11 @@ def build(inputs, outputs, start=0.01):
     return Softmax((*inputs, outputs), start)
 
 def nothing(inputs, outputs, made=0):
-    return Softmax if made else None
+    return (None, Softmax, Layer)[made]
+
+
+class Layer:  # as a module of PyTorch's is, and never made
+    named_parameters = double = print
 
 def fails(inputs, outputs):
     return [][1]
@@ -134,6 +138,7 @@ def test_what_a_models_file_imports_from_its_folder_belongs_to_it(
         (("--model", "none.py:build"), "none.py can't be read"),
         (("--model", "softmax.py:nothing"), r"returns None; return a torch.nn.Module"),
         (("--model", "softmax.py:nothing", "--model-arg", "made=1"), "returns <class .*Softmax"),
+        (("--model", "softmax.py:nothing", "--model-arg", "made=2"), "returns <class .*Layer"),
         (("--model", "softmax.py:fails"), r"softmax.py, line \d+, in fails: IndexError"),
         (("--model", "softmax.py:build", "--model-arg", "width=3"), "unexpected keyword .*'width'"),
         (("--model", "softmax.py:build", "--model-arg", "3"), "give NAME=VALUE"),

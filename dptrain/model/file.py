@@ -184,7 +184,8 @@ def _arguments(texts: tuple[str, ...]) -> Plain:
 
 def _adapted(made: Any, beside: Mapping[str, Any], dtype: str | None, where: str) -> Model:
     """Return as a model what a function has made, with what is `beside` it."""
-    if callable(getattr(made, "named_parameters", None)):
+    made_one = not isinstance(made, type)  # and not the class of one
+    if made_one and callable(getattr(made, "named_parameters", None)):
         from dptrain.model.torch import TorchModel
         from dptrain.model.torch_module import of_type
 
@@ -193,7 +194,7 @@ def _adapted(made: Any, beside: Mapping[str, Any], dtype: str | None, where: str
         from dptrain.model.jax import JaxModel
 
         model: Model = JaxModel(*made, **beside)
-    elif callable(getattr(made, "loss_and_grad_sum", None)) and not isinstance(made, type):
+    elif made_one and callable(getattr(made, "loss_and_grad_sum", None)):
         model = made
         if "label_smoothing" in beside:
             raise InputError(f"label-smoothing is given; what {where} makes has its own loss")
