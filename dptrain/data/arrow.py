@@ -16,6 +16,7 @@ from dptrain.data.assemble import ROWS, Lines, assembled
 from dptrain.data.cells import Mistaken
 from dptrain.data.delimited import Parser, begin_with_numbers
 from dptrain.data.form import check_names, form
+from dptrain.data.kinds import MAGIC
 from dptrain.data.roles import Picked, Roles
 from dptrain.data.spool import Spool
 from dptrain.data.table import Table
@@ -70,7 +71,7 @@ def read_typed(
     names = Picked((), (), (), ())
     for path, held in zip(paths, keys, strict=True):
         with _readable(path):
-            schema = parquet.read_schema(path) if _is_parquet(path) else _arrow(path)[0]
+            schema, _ = _opened(path)
         for name in held:
             schema = schema.append(pa.field(name, pa.string() if name in texts else pa.int64()))
         names = names if schemas else roles.pick(schema.names, source)
@@ -117,26 +118,26 @@ def _readable(path: str) -> Iterator[None]:
 def _batches(path: str, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """Yield some columns of a file's rows."""
     with _readable(path):
-        if _is_parquet(path):
-            yield from parquet.ParquetFile(path).iter_batches(ROWS, columns=[*names])
-        else:
-            for batch in _arrow(path)[1]:
-                yield batch.select([*names])
+        for batch in _opened(path, names)[1]:
+            yield batch.select([*names])
 
 
-def _is_parquet(path: str) -> bool:
-    with Path(path).open("rb") as file:
-        return file.read(4) == b"PAR1"
+def _opened(
+    path: str, names: Sequence[str] | None = None
+) -> tuple[pa.Schema, Iterable[pa.RecordBatch]]:
+    """Return what columns a Parquet or Arrow file or stream has, and its rows.
 
-
-def _arrow(path: str) -> tuple[pa.Schema, Iterable[pa.RecordBatch]]:
-    """Return what columns an Arrow file or stream has, and its rows."""
+    Where only `names` are asked for, rows may lack the others.
+    """
     with Path(path).open("rb") as file:
         magic = file.read(6)
-    if magic[:4] == b"FEA1":
-        table = feather.read_table(path, memory_map=True)
+    if magic.startswith(MAGIC["parquet"]):
+        packed = parquet.ParquetFile(path)
+        return packed.schema_arrow, packed.iter_batches(ROWS, columns=names and [*names])
+    if magic.startswith(b"FEA1"):
+        table = feather.read_table(path, columns=names and [*names], memory_map=True)
         return table.schema, table.to_batches()
-    if magic == b"ARROW1":
+    if magic.startswith(MAGIC["arrow"]):
         reader = pa.ipc.open_file(pa.memory_map(path))
         return reader.schema, map(reader.get_batch, range(reader.num_record_batches))
     stream = pa.ipc.open_stream(pa.OSFile(path))
