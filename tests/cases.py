@@ -16,27 +16,24 @@ import os
 import pickle
 import re
 import sys
-import time
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
-from unittest import mock
 
 import numpy as np
-from conftest import CONFIG, RunningMean
-from conftest import HIDDEN as TINY
 from mpi4py import MPI
 from numpy.typing import NDArray
+from tiny import CONFIG, RunningMean
+from tiny import HIDDEN as TINY
 
 import dptrain
 from dptrain import DataConfig, ModelConfig, TrainConfig, World
 from dptrain.arrays import Param, Sums
 from dptrain.bench import measure
-from dptrain.cli import main as cli
 from dptrain.config import DType, Rule
 from dptrain.config.tools import BenchConfig
-from dptrain.doctor import examine
 from dptrain.reduce import REDUCERS, wire
 from dptrain.reduce.digest import HASHED, digest, first_difference
 from dptrain.reduce.segments import Segments
@@ -308,36 +305,43 @@ def state(_: list[str]) -> None:
 
 def ended(args: list[str], cwd: str, env: dict[str, str]) -> tuple[int, str, str]:
     """Run `dptrain ARGS`; return its status and what this rank printed."""
+    from dptrain.cli import main as cli
+
     out, err, sys.argv = io.StringIO(), io.StringIO(), ["dptrain", *args]
     os.chdir(cwd)
-    streams = contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)
-    with mock.patch.dict(os.environ, env), streams[0], streams[1]:
+    before = dict(os.environ)
+    os.environ.update(env)
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         status = cli._run()
+    os.environ.clear()
+    os.environ.update(before)
     return status, out.getvalue(), err.getvalue()
 
 
 def commands(_: list[str]) -> None:
     """Run the command lines that standard input has, on all ranks; say how each rank ended."""
+    from dptrain.doctor import examine  # which takes a while, and the other cases do without
+
     measure.ROUND = examine.ROUND = 0.001  # by which bench and doctor take their time
-    comm, line = MPI.COMM_WORLD, "more"
-    while line:
-        if comm.rank == 0:
-            line = sys.stdin.readline()
-            for rank in range(1, comm.size):
-                comm.send(line, rank)
-        else:
-            nap = 0.005  # MPI itself would keep a core busy, and many short naps a part of one
-            while not comm.iprobe(0):
-                time.sleep(nap)
-                nap = min(0.1, 1.1 * nap)
-            line = comm.recv(source=0)
-        asked = json.loads(line) if line else {}
-        odd = asked.pop("last", {})
-        if comm.rank == comm.size - 1:
-            asked |= odd
-        found = comm.gather(ended(**asked) if line else None)
-        if found and line:
-            print(json.dumps(found), flush=True)
+    comm = MPI.COMM_WORLD
+    pipe = comm.bcast(tempfile.mkdtemp() if comm.rank == 0 else None) + "/rank"
+    if comm.rank > 0:  # what waits in MPI keeps a core busy
+        os.mkfifo(f"{pipe}{comm.rank}")
+    comm.Barrier()
+    with contextlib.ExitStack() as opened:
+        ranks = range(1, comm.size) if comm.rank == 0 else ()
+        others = [opened.enter_context(Path(f"{pipe}{rank}").open("w")) for rank in ranks]
+        own = opened.enter_context(Path(f"{pipe}{comm.rank}").open()) if comm.rank else sys.stdin
+        for line in own:
+            for other in others:
+                print(line, end="", file=other, flush=True)
+            asked = json.loads(line)
+            odd = asked.pop("last", {})
+            if comm.rank == comm.size - 1:
+                asked |= odd
+            found = comm.gather(ended(**asked))
+            if found:
+                print(json.dumps(found), flush=True)
 
 
 def benches(names: list[str]) -> None:

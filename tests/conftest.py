@@ -1,7 +1,6 @@
-"""What the tests share: the command line as people start it, and the shortest of runs."""
+"""What the tests share: the command line as people start it."""
 
 import contextlib
-import functools
 import json
 import os
 import re
@@ -11,18 +10,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-
-from dptrain import MLP, Data, DataConfig, ModelConfig, Param, TrainConfig, World
-from dptrain.arrays import Sums
-from dptrain.run.fit import fit
-from dptrain.run.ready import load, mlp_for
-from dptrain.run.trained import Trained
 
 BIN = Path(sys.executable).parent
 HERE = Path(__file__).parent
@@ -34,6 +26,11 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # as nohup does
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # a thousand processes would compile all anew
 sys.dont_write_bytecode = False
+
+PATIENT = {"MPIR_CVAR_ENABLE_HEAVY_YIELD": "1", "MPIR_CVAR_POLLS_BEFORE_YIELD": "10"}
+"""MPICH's ranks then leave the processor to others while they wait: here are more than cores."""
+
+os.environ.update(PATIENT)
 
 LONG = (
     "versions", "mistakes", "ends", "nodes", "supervise", "model_file", "readme", "level", "bytes",
@@ -59,24 +56,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the tests of long files first."""
     place = {f"test_{name}.py": number for number, name in enumerate(LONG)}
     items.sort(key=lambda item: place.get(item.path.name, len(LONG)))
-
-
-class RunningMean(MLP):
-    """A model of one's own that keeps a running mean of the inputs beside what it learns."""
-
-    def __init__(self, sizes: Sequence[int], **options: Any) -> None:
-        super().__init__(sizes, **options)
-        self.layout = (*self.layout, Param("mean", (sizes[0],), "statistic"))
-
-    def loss_and_grad_sum(
-        self, params: Any, x: Any, y: Any, weights: Any, out: Any, rng: Any
-    ) -> Sums:
-        """Write the new mean, times the weight sum, where the gradient of the mean would be."""
-        sums = super().loss_and_grad_sum(params, x, y, weights, out, rng)
-        n = self.sizes[0]
-        mean = x.mean(axis=0) if weights is None else weights @ x / sums[1]
-        out[-n:] = sums[1] * (0.9 * params[-n:] + 0.1 * mean)
-        return sums
 
 
 @dataclass(frozen=True)
@@ -244,55 +223,6 @@ def mistake(quick: Start, tmp_path: Path) -> Mistake:
         assert contents(tmp_path) == before
 
     return check
-
-
-# ---- runs that last a twentieth of a second, in this process
-
-ALONE = World()
-CONFIG = TrainConfig(
-    epochs=2,
-    batch_size=120,
-    shards=4,
-    hash_every=2,
-    log_every=2,
-    patience=2,
-    checkpoint_every="1 step",
-    keep_checkpoints=2,
-)
-NUM_STEPS = 4
-HIDDEN = ModelConfig(hidden=(4,))
-
-
-def write_data(path: Path, seed: int = 0) -> Path:
-    """Write 300 examples of three classes, of which 240 are trained on, as a .npz file."""
-    x = np.random.default_rng(seed).standard_normal((300, 5)).round(2)
-    np.savez(path, x=x, y=(x[:, 0] > 0).astype(int) + (x[:, 1] > 0))
-    return path
-
-
-@functools.cache
-def load_once(data: Path) -> Data:
-    """Return what many runs read."""
-    return load(data, DataConfig(validation=0.2), world=ALONE)
-
-
-def train(data: Path, out: Path | None, *, resume: bool = False, **settings: Any) -> Trained:
-    """Train on a file of `write_data`, with `CONFIG` but for some settings."""
-    config = replace(CONFIG, **settings)
-    loaded = load_once(data)
-    return fit(mlp_for(loaded, HIDDEN), loaded, config, out=out, resume=resume, world=ALONE)
-
-
-def metrics_of(run: Path) -> list[dict[str, Any]]:
-    """Return the metrics of a run without its times."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
-
-
-def bytes_of(run: Path) -> tuple[bytes, bytes, list[dict[str, Any]]]:
-    """Return what two runs with the same result have in common: model, receipt, metrics."""
-    model = (run / "model.safetensors").read_bytes()
-    return model, (run / "receipt.jsonl").read_bytes(), metrics_of(run)
 
 
 @contextlib.contextmanager

@@ -19,7 +19,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
-from unittest import mock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -190,6 +189,8 @@ class Marks:
 
 def marked() -> None:
     """Run the dptrain command that stands behind the name of the file for marks."""
+    from unittest import mock  # which takes a while, and the other jobs do without
+
     marks = Marks(Path(sys.argv[2]))
     del sys.argv[1:3]
     launch = launches.announced()

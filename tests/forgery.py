@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from conftest import ALONE, CONFIG, HIDDEN
+from tiny import ALONE, CONFIG, HIDDEN
 
 from dptrain import MLP, DataConfig, InputError
 from dptrain.model import load as models

@@ -29,8 +29,8 @@ from typing import Any
 
 import matplotlib.figure  # noqa: F401 (once, not in each process)
 import numpy as np
-from conftest import ALONE, train, write_data
 from test_strangers import edit_receipt, join, split
+from tiny import ALONE, train, write_data
 
 from dptrain import world as worlds
 from dptrain.cli import main as cli

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ALONE, CONFIG, Start, bytes_of, load_once, train, write_data
+from conftest import Start
 from numpy.typing import NDArray
+from tiny import ALONE, CONFIG, bytes_of, load_once, train, write_data
 
 import dptrain
 from dptrain import ModelConfig, TrainConfig

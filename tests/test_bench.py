@@ -7,7 +7,8 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from conftest import HERE, RunningMean, Start, check_mistake, start
+from conftest import HERE, Start, check_mistake, start
+from tiny import RunningMean
 
 from dptrain import figure
 from dptrain.bench import measure as bench

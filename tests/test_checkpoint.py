@@ -12,21 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
-from conftest import (
-    ALONE,
-    CONFIG,
-    HIDDEN,
-    NUM_STEPS,
-    bytes_of,
-    load_once,
-    temporary_folder,
-    train,
-    write_data,
-)
+from conftest import temporary_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
+from tiny import ALONE, CONFIG, HIDDEN, NUM_STEPS, bytes_of, load_once, train, write_data
 
 from dptrain.record import checkpoint
 from dptrain.record.checkpoint import DamagedError, path_of, steps_of

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Start, contents, write_data
+from conftest import Start, contents
+from tiny import write_data
 
 Checks = Callable[..., dict[str, dict[str, str]]]
 LINE = ("doctor", "d.npz", "--json")

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ALONE, Start, check_mistake, metrics_of
+from conftest import Start, check_mistake
+from tiny import ALONE, metrics_of
 
 from dptrain import DataConfig, load, load_trained
 

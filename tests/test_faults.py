@@ -21,18 +21,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import (
-    ALONE,
-    BIN,
-    CONFIG,
-    HIDDEN,
-    NUM_STEPS,
-    Start,
-    bytes_of,
-    load_once,
-    train,
-    write_data,
-)
+from conftest import BIN, Start
+from tiny import ALONE, CONFIG, HIDDEN, NUM_STEPS, bytes_of, load_once, train, write_data
 
 from dptrain import InputError
 from dptrain.arrays import Sums

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ALONE
 from forgery import (
     Forge,
     Place,
@@ -23,6 +22,7 @@ from forgery import (
     verdict_of,
     write_run,
 )
+from tiny import ALONE
 
 from dptrain.run.verify import verify
 

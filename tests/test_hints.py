@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from conftest import Start, check_mistake, train, write_data
+from conftest import Start, check_mistake
+from tiny import train, write_data
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import CONFIG, HIDDEN, Mistake, Start, load_once, train, write_data
+from conftest import Mistake, Start
 from numpy.typing import NDArray
+from tiny import CONFIG, HIDDEN, load_once, train, write_data
 
 from dptrain import InputError, Param, TrainConfig
 from dptrain.arrays import views

@@ -20,9 +20,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ALONE, Finished, Start, write_data
+from conftest import Finished, Start
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny import ALONE, write_data
 
 from dptrain import world as worlds
 from dptrain.cli import main as cli

@@ -20,9 +20,6 @@ from dptrain.reduce import wire
 from dptrain.reduce.allreduce import AllReduce
 
 SCRIPT = Path(__file__).parent / "cases.py"
-PATIENT = {"MPIR_CVAR_ENABLE_HEAVY_YIELD": "1", "MPIR_CVAR_POLLS_BEFORE_YIELD": "10"}
-"""MPICH's ranks then leave the processor to others while they wait: there are more than cores."""
-
 WORLDS: dict[int | None, Sequence[str]] = {
     None: ("0",),
     2: ("0", "1"),
@@ -39,7 +36,7 @@ Lines = list[dict[str, Any]]
 
 
 def finished(ranks: int | None, *args: str, cwd: Path) -> Finished:
-    return start("python", SCRIPT, *args, ranks=ranks, cwd=cwd, env=PATIENT, timeout=60)
+    return start("python", SCRIPT, *args, ranks=ranks, cwd=cwd, timeout=60)
 
 
 def lines_of(done: Finished) -> Lines:
@@ -203,7 +200,7 @@ def with_shm_of(size: str, folder: Path, way: str = "large") -> Finished:
         done = subprocess.run(
             [*line, *command],
             cwd=folder,
-            env={**os.environ, **PATIENT, "PYTHONFAULTHANDLER": "1"},
+            env={**os.environ, "PYTHONFAULTHANDLER": "1"},
             capture_output=True,
             text=True,
             timeout=60,
@@ -241,7 +238,7 @@ def test_two_separate_hosts_give_the_same_bytes(fits: Lines, tmp_path: Path) -> 
     done = subprocess.run(
         [program, "run", "4", "2", str(BIN / "python"), str(SCRIPT), "fits", "0", "1"],
         cwd=tmp_path,
-        env={**os.environ, **PATIENT, "PATH": f"{BIN}:{os.environ['PATH']}"},
+        env={**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
         timeout=100,

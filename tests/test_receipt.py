@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import CONFIG, HIDDEN, NUM_STEPS, start, temporary_folder, write_data
+from conftest import start, temporary_folder
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny import CONFIG, HIDDEN, NUM_STEPS, write_data
 
 from dptrain.arrays import name_of, views
 from dptrain.config import DataConfig

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from conftest import write_data
+from tiny import write_data
 
 from dptrain import DataConfig, InputError, ModelConfig, TrainConfig, World, fit, load, mlp_for
 from dptrain.cli.runs import runs

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import CONFIG, NUM_STEPS, bytes_of, train, wait_until, write_data
+from conftest import wait_until
+from tiny import CONFIG, NUM_STEPS, bytes_of, train, write_data
 
 from dptrain.arrays import Sums
 from dptrain.guard import GUARD

@@ -7,11 +7,11 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
-from conftest import RunningMean
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from owners import Owners
+from tiny import RunningMean
 
 import dptrain
 from dptrain import DataConfig, TrainConfig, World

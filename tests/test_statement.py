@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ALONE, Start
+from conftest import Start
 from forgery import cover, edit_tensors, lines_of, rechain, write_run
+from tiny import ALONE
 
 from dptrain import InputError
 from dptrain.run.saved import Identity

@@ -24,7 +24,8 @@ import matplotlib.figure  # noqa: F401 (which takes long)
 import numpy as np
 import pytest
 import tomli_w
-from conftest import ALONE, NUM_STEPS, Finished, train, write_data
+from conftest import Finished
+from tiny import ALONE, NUM_STEPS, train, write_data
 
 from dptrain import world as worlds
 from dptrain.cli import main as cli

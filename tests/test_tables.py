@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import metrics_of
 from numpy.typing import NDArray
+from tiny import metrics_of
 
 import dptrain
 from dptrain import Data, DataConfig, InputError, TrainConfig

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ALONE, CONFIG, HIDDEN, load_once, write_data
+from tiny import ALONE, CONFIG, HIDDEN, load_once, write_data
 
 from dptrain import fit, mlp_for
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ALONE, CONFIG, HIDDEN, bytes_of, load_once, metrics_of, train, write_data
+from tiny import ALONE, CONFIG, HIDDEN, bytes_of, load_once, metrics_of, train, write_data
 
 import dptrain
 from dptrain import DataConfig, TrainConfig

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ALONE, NUM_STEPS, Start, bytes_of, start, train, write_data
+from conftest import Start, start
 from forgery import lines_of, rechain
+from tiny import ALONE, NUM_STEPS, bytes_of, train, write_data
 
 from dptrain.guard import GUARD, Ask
 from dptrain.level import in_use

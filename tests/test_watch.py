@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ALONE, Start, load_once, metrics_of, train, write_data
+from conftest import Start
+from tiny import ALONE, load_once, metrics_of, train, write_data
 
 import dptrain
 from dptrain import InputError, TrainConfig

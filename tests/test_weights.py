@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ALONE, HIDDEN, Mistake, Start, bytes_of, load_once, train, write_data
+from conftest import Mistake, Start
 from safetensors.numpy import load_file, save_file
+from tiny import ALONE, HIDDEN, bytes_of, load_once, train, write_data
 
 import dptrain
 from dptrain import InputError, ModelConfig, TrainConfig

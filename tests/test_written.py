@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Start, check_mistake, contents, train, write_data
+from conftest import Start, check_mistake, contents
+from tiny import train, write_data
 
 LINES = {
     "predict run x.npz --out p.csv": "300 rows",
