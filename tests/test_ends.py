@@ -222,9 +222,9 @@ def test_a_rank_that_dies_ends_the_job(what: str, tmp_path: Path) -> None:
     [("STOP", 2, "no answer"), ("sleep", 2, "not at the point"), ("STOP", 1, "no answer")],
 )
 def test_a_silent_rank_is_named(what: str, per_node: int, said: str, tmp_path: Path) -> None:
-    done = disturbed(tmp_path / "run", what, "step", 1, per_node, "stall_timeout=2", ranks=2)
+    done = disturbed(tmp_path / "run", what, "step", 1, per_node, "stall_timeout=1", ranks=2)
     assert done.status != 0
-    assert done.stderr.count("no progress for 2 s") == 1
+    assert done.stderr.count("no progress for 1 s") == 1
     assert "rank 1 (process " in done.stderr
     assert said in done.stderr
     assert "rank 0 (" not in done.stderr

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import BIN, Finished, Start, wait_until
+from conftest import BIN, Finished, start, wait_until
 
 from dptrain.record import checkpoint
 from dptrain.reduce import memory
@@ -143,8 +143,16 @@ def same_bytes(run: Path, calm: Path) -> bool:
     )
 
 
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the same settings that nothing disturbs."""
+    folder = tmp_path_factory.mktemp("calm")
+    assert start("dptrain", *f"train --out calm {LONG}".split(), cwd=folder).status == 0
+    return folder / "calm"
+
+
 def test_a_run_comes_through_three_killed_ranks_with_its_bytes(
-    tmp_path: Path, supervised: Supervised, dptrain: Start
+    tmp_path: Path, supervised: Supervised, calm: Path
 ) -> None:
     run = tmp_path / "run"
     process = supervised(f"-n 4,3,2 --pause 0.01 --out {run} {LONG}")
@@ -156,12 +164,11 @@ def test_a_run_comes_through_three_killed_ranks_with_its_bytes(
     _, stderr = process.communicate(timeout=60)
     died = [f"died: status 9 (SIGKILL) on {n} ranks; restart 1 of 5 in 0.01 s" for n in (4, 3, 2)]
     assert events(stderr) == [*died, "ended: status 0 (done) on 2 ranks"], stderr
-    dptrain(*f"train --out calm {LONG}".split())
-    assert same_bytes(run, tmp_path / "calm")
+    assert same_bytes(run, calm)
 
 
 def test_a_signal_saves_the_run_and_the_same_line_goes_on(
-    tmp_path: Path, supervised: Supervised, supervise: Supervise, dptrain: Start
+    tmp_path: Path, supervised: Supervised, supervise: Supervise, calm: Path
 ) -> None:
     run = tmp_path / "run"
     line = f"-n 2 --out {run} {LONG}"
@@ -177,8 +184,7 @@ def test_a_signal_saves_the_run_and_the_same_line_goes_on(
     done = supervise(line)
     assert done.status == 0, done.stderr
     assert starts(done.stderr) == [f"2 dptrain train --out {run} --continue {LONG}"]
-    dptrain(*f"train --out calm {LONG}".split())
-    assert same_bytes(run, tmp_path / "calm")
+    assert same_bytes(run, calm)
 
 
 def test_a_mistake_is_not_tried_again(supervise: Supervise) -> None:
