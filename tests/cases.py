@@ -323,6 +323,7 @@ def commands(_: list[str]) -> None:
     from dptrain.doctor import examine  # which takes a while, and the other cases do without
 
     measure.ROUND = examine.ROUND = 0.001  # by which bench and doctor take their time
+    measure.MADE_UP = 2**10
     comm = MPI.COMM_WORLD
     pipe = comm.bcast(tempfile.mkdtemp() if comm.rank == 0 else None) + "/rank"
     if comm.rank > 0:  # what waits in MPI keeps a core busy
@@ -346,7 +347,7 @@ def commands(_: list[str]) -> None:
 
 def benches(names: list[str]) -> None:
     """Measure a step of a small model in each world."""
-    measure.ROUND = 0.001
+    measure.ROUND, measure.MADE_UP = 0.001, 2**10
     for _, world in worlds(names):
         config, model = TrainConfig(batch_size=80), dptrain.MLP([20, 16, 8, 3])
         settings = BenchConfig(inputs=20, outputs=3)

@@ -36,6 +36,9 @@ from dptrain.world import World
 ROUND = 0.1
 """Seconds that the steps of one kind take in a round, if an epoch is not longer."""
 
+MADE_UP = 2**23
+"""Bytes of examples that are made up, if that is 2 to 64 minibatches."""
+
 STREAM = 2**20
 """Bytes that the arrays have at least by which bandwidth is measured."""
 
@@ -71,8 +74,8 @@ def synthetic(
 
 
 def num_examples(inputs: int, config: TrainConfig) -> int:
-    """Return how many examples are made up: about 8 MB of them, 2 to 64 minibatches."""
-    return min(max(2**23 // (4 * inputs * config.batch_size), 2), 64) * config.batch_size
+    """Return how many examples are made up."""
+    return min(max(MADE_UP // (4 * inputs * config.batch_size), 2), 64) * config.batch_size
 
 
 def keys(shards: int, ranks: int) -> list[Key]:
