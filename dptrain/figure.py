@@ -41,18 +41,18 @@ UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
 """What leaves the date out of a file, where its format has one."""
 
 
-def check(path: Path, option: str, *, force: bool = True) -> None:
+def check(path: Path, *, force: bool = True) -> None:
     """Raise InputError where nothing could be drawn to this file, before the work.
 
-    `option` is what the person calls the file, such as --plot; without `force` it must be new.
+    Without `force` it must be new.
     """
     if path.suffix.lower() not in SUFFIXES:
-        raise InputError(f"{option} is {path}; name a file that ends in {', '.join(SUFFIXES)}")
-    check_writable(path, option, force=force)
+        raise InputError(f"--out is {path}; name a file that ends in {', '.join(SUFFIXES)}")
+    check_writable(path, "--out", force=force)
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
-        raise InputError(f"{option} needs matplotlib ({error}): {install('plot')}") from None
+        raise InputError(f"--out needs matplotlib ({error}): {install('plot')}") from None
 
 
 @contextlib.contextmanager

@@ -1,16 +1,13 @@
 """Shows that `bench` accounts for all of a step, on any ranks, and draws what it found."""
 
-import sys
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import pytest
-from conftest import HERE, Start, check_mistake, start
+from conftest import HERE, Start, start
 from tiny import RunningMean
 
-from dptrain import figure
 from dptrain.bench import measure as bench
 from dptrain.bench import show
 from dptrain.bench.floors import least
@@ -20,7 +17,6 @@ from dptrain.config import TrainConfig
 from dptrain.config.tools import BenchConfig
 from dptrain.model.mlp import MLP
 from dptrain.train.loop import begin
-from dptrain.words import InputError
 from dptrain.world import World
 
 SMALL = ("--inputs", "20", "--outputs", "3", "--hidden", "16,8", "--batch-size", "80")
@@ -133,28 +129,7 @@ def test_a_model_of_ones_own_is_measured_too(found: dict[str, Any]) -> None:
     assert found["parts"]["model"]["floor_ms"] is None
 
 
-@pytest.mark.parametrize(
-    ("name", "begins"), [("a.png", b"\x89PNG"), ("a.svg", b"<?xml"), ("a.pdf", b"%PDF")]
-)
-def test_plot_draws_a_picture(
-    name: str, begins: bytes, found: dict[str, Any], tmp_path: Path
-) -> None:
-    path = tmp_path / name
-    figure.check(path, "--plot")
-    show.draw(found, path)
-    assert path.read_bytes().startswith(begins)
-    assert [file.name for file in tmp_path.iterdir()] == [name]
-
-
-def test_without_matplotlib_the_extra_is_named(quick: Start) -> None:
-    with mock.patch.dict(sys.modules, {"matplotlib": None}), pytest.raises(InputError) as raised:
-        figure.check(Path("a.png"), "--plot")
-    assert "pip install 'matplotlib>=" in str(raised.value)
-    check_mistake(quick("bench", "--plot", "a.exe", ranks=2), "--plot .*a.exe")
-
-
 def test_bench_takes_a_file_of_settings(quick: Start, tmp_path: Path) -> None:
-    (tmp_path / "b.toml").write_text('hidden = [4]\ninputs = 5\nplot = "b.svg"\nquiet = true\n')
+    (tmp_path / "b.toml").write_text("hidden = [4]\ninputs = 5\nquiet = true\n")
     found = quick("bench", "--config", "b.toml", "--json", "--batch-size", "8").json
     assert found["shapes"] == [[5, 4], [4], [4, 10], [10]]
-    assert (tmp_path / "b.svg").exists()

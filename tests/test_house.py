@@ -52,7 +52,7 @@ def test_imports_run_one_way(path: Path) -> None:
         | GROUND
         | TOOLS
         | {"train", "run", "plot", "figure", "jobs", "supervise", "cli"},
-        "bench": STAGES | GROUND | {"train", "run", "bench", "figure"},
+        "bench": STAGES | GROUND | {"train", "run", "bench"},
         "doctor": STAGES | GROUND | {"train", "run", "bench", "doctor"},
         "explain": STAGES | GROUND | {"train", "run", "plot", "explain"},
         "plot": {"words", "checked", "config", "record", "figure", "plot"},

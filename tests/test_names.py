@@ -232,8 +232,7 @@ LONG = "x" * 300
         f"predict {LONG} d.npz --out {LONG}.csv",
         f"plot {LONG}",
         f"plot run --out {LONG}.png",
-        f"bench --plot {LONG}.png",
-        f"bench --plot {LONG}/a.png",
+        f"plot run --out {LONG}/a.png",
         f"explain --html {LONG}",
         LONG,
     ],
@@ -248,7 +247,7 @@ def test_no_permission_to_write_is_said_before_the_work(
 ) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)
     write_data(tmp_path / "d.npz")
-    for line in ("predict run d.npz --out a.csv", "explain --html a.html", "bench --plot a.png"):
+    for line in ("predict run d.npz --out a.csv", "explain --html a.html", "plot run --out a.png"):
         assert "no permission to write" in call(*line.split(), status=2).stderr
 
 

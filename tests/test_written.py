@@ -11,7 +11,6 @@ LINES = {
     "predict run x.npz --out p.csv": "300 rows",
     "plot run --out p.svg": "loss, accuracy, learning rate",
     "explain averaging --html p.html": "1 chapter",
-    "bench --hidden none --inputs 4 --rounds 5 --quiet --plot p.png": "a step's parts",
     "receipt run --out p.json": "4 steps",
 }
 

@@ -84,28 +84,24 @@ def comparison(keys: Sequence[Key], size: int, means: Sequence[Mapping[str, floa
     The first of the runs is the one asked for, the second that with MPI's own Allreduce.
     """
 
-    def exchange(mean: Mapping[str, float], key: Key) -> float:
-        return mean[f"reducing {key}"] + mean[f"optimizer {key}"]
+    steps = {key: [mean[f"step {key}"] for mean in means] for key in keys}
+    exchanges = {
+        key: [mean[f"reducing {key}"] + mean[f"optimizer {key}"] for mean in means] for key in keys
+    }
 
-    def step(mean: Mapping[str, float], key: Key) -> float:
-        return mean[f"step {key}"]
+    def ratio(above: Sequence[float], below: Sequence[float]) -> float:
+        return statistics.median(a / b for a, b in zip(above, below, strict=True))
 
-    median, ways = statistics.median, (keys[1], keys[0])
-    few_and_many: tuple[Key, Key] = ("tree", 4 * size), ("tree", size)
     return {
         "runs": [
             {
                 "reduce": key[0],
                 "shards": key[1],
-                "step_ms": median(step(mean, key) for mean in means),
-                "reduce_and_update_ms": median(exchange(mean, key) for mean in means),
+                "step_ms": statistics.median(steps[key]),
+                "reduce_and_update_ms": statistics.median(exchanges[key]),
             }
             for key in keys
         ],
-        "allreduce_to_tree_ratio": median(
-            exchange(mean, ways[0]) / exchange(mean, ways[1]) for mean in means
-        ),
-        "fourfold_shards_step_ratio": median(
-            step(mean, few_and_many[0]) / step(mean, few_and_many[1]) for mean in means
-        ),
+        "allreduce_to_tree_ratio": ratio(exchanges[keys[1]], exchanges[keys[0]]),
+        "fourfold_shards_step_ratio": ratio(steps["tree", 4 * size], steps["tree", size]),
     }

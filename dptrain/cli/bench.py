@@ -1,14 +1,13 @@
 """dptrain bench."""
 
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
 
 from dptrain.cli.options import Joint, build, json_option, quiet_option, setting, settings
 from dptrain.cli.ranks import connect
-from dptrain.cli.results import force_option, print_result, say_written
+from dptrain.cli.results import print_result
 from dptrain.config import ModelConfig, TrainConfig
 from dptrain.config.tools import BenchConfig
 
@@ -25,13 +24,9 @@ from dptrain.config.tools import BenchConfig
 @setting(TrainConfig, "threads")
 @setting(TrainConfig, "cpu_level")
 @setting(TrainConfig, "seed")
-@click.option(
-    "--plot", metavar="FILE", envvar="DPTRAIN_PLOT", help="Draw it: a .png, .svg or .pdf file."
-)
-@force_option("bench")
 @json_option
 @quiet_option
-def bench(plot: str | None, force: bool, as_json: bool, quiet: bool, **values: Any) -> int:
+def bench(as_json: bool, quiet: bool, **values: Any) -> int:
     """Where a step's time goes on this machine, beside the least that it could take.
 
     Each part of the step is done alone, and beside it stands a floor, measured in the same run: the
@@ -42,25 +37,18 @@ def bench(plot: str | None, force: bool, as_json: bool, quiet: bool, **values: A
     settings, config = build(BenchConfig, values), build(TrainConfig, values)
     model_config = build(ModelConfig, values)
     world = connect(config.cpu_level)
-    from dptrain import figure
     from dptrain.bench import measure, show
     from dptrain.run.ready import mlp_for
 
     with world.together():
         few = measure.synthetic(settings.inputs, settings.outputs, settings.task, config.seed, 2)
         model = mlp_for(few, model_config)
-        if plot is not None and world.rank == 0:
-            figure.check(Path(plot), "--plot", force=force)
 
     def say(text: str) -> None:
         if world.rank == 0 and not quiet:
             print(text, file=sys.stderr, flush=True)
 
     found = measure.bench(model, settings, config, world=world, say=say)
-    with world.together():
-        if world.rank == 0:
-            if plot is not None:
-                show.draw(found, Path(plot))
-                say_written(plot, "a step's parts")
-            print_result(found, as_json, show.text)
+    if world.rank == 0:
+        print_result(found, as_json, show.text)
     return 0

@@ -39,6 +39,6 @@ def plot(runs: tuple[str, ...], out: str, force: bool, **values: Any) -> int:
 
     with world.together():
         if world.rank == 0:
-            figure.check(Path(out), "--out", force=force)
+            figure.check(Path(out), force=force)
             say_written(out, ", ".join(plot_runs(runs, out, **asdict(config))))
     return 0

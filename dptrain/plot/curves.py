@@ -105,7 +105,7 @@ def plot_runs(
         written.
     """
     config = PlotConfig(x, width)
-    check(Path(out), "--out")
+    check(Path(out))
     curves = {}
     for run in read_runs(runs):
         own = curves[run.label] = run.curves(AXES[x][0], COLUMNS)
