@@ -51,8 +51,11 @@ class Adapted:
                 f"label-smoothing is {label_smoothing}, and the model has a loss of its own: have "
                 "that smooth them"
             )
-        self.loss, self.metrics = loss, metrics
-        self._transform = transform
+        self.loss, self.metrics, self._transform = loss, metrics, transform
+        self.transform = None if transform is None else self._transformed
+        """What changes an example's inputs in training; see `Model`."""
+        self.metric_sums = None if metrics is None else self._metric_sums
+        """Sums for metrics of one's own, in place of the task's; see `Model`."""
         self._task: Task = "classification"
         self._width: int | None = None
 
@@ -60,19 +63,9 @@ class Adapted:
         """Learn what the usual loss is, and how many outputs it takes; see `Model`."""
         self._task, self._width = task, classes or outputs
 
-    @property
-    def transform(self) -> Callable[[Array, np.random.Generator], Array] | None:
-        """What changes an example's inputs in training; see `Model`."""
-        return None if self._transform is None else self._transformed
-
     def _transformed(self, x: Array, rng: np.random.Generator) -> Array:
         with users_code():
             return np.asarray(self._transform(x, rng))  # type: ignore[misc]
-
-    @property
-    def metric_sums(self) -> Callable[[Floats, Array], dict[str, tuple[float, float]]] | None:
-        """Sums for metrics of one's own, in place of the task's; see `Model`."""
-        return None if self.metrics is None else self._metric_sums
 
     def _metric_sums(self, outputs: Floats, y: Array) -> dict[str, tuple[float, float]]:
         with users_code():

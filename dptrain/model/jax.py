@@ -95,13 +95,7 @@ class JaxModel(Adapted):
         return np.concatenate([np.asarray(leaf, self.dtype).ravel() for leaf in leaves])
 
     def loss_and_grad_sum(
-        self,
-        params: Floats,
-        x: Array,
-        y: Array,
-        weights: Weights,
-        out: Floats,
-        rng: MakeGenerator,
+        self, params: Floats, x: Array, y: Array, weights: Weights, out: Floats, rng: MakeGenerator
     ) -> Sums:
         """Return a shard's sums, and write the gradient's to `out`; see `Model`."""
         seed = _seed(rng()) if self._random else np.zeros(2, np.uint32)

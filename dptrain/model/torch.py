@@ -11,8 +11,7 @@ from dptrain.arrays import Array, Floats, Param, Sums, Weights
 from dptrain.model import MakeGenerator
 from dptrain.model.adapted import Adapted, check_rows, sums
 from dptrain.model.own_code import users_code
-from dptrain.model.torch_module import check_module, is_statistic, kinds_in, type_of
-from dptrain.model.torch_process import settings
+from dptrain.model.torch_module import check_module, is_statistic, kinds_in, settings, type_of
 from dptrain.words import InputError
 
 import torch  # isort: skip (which has been missed, if it is not here)
@@ -83,13 +82,7 @@ class TorchModel(Adapted):
         return np.concatenate([array.detach().numpy().ravel() for array in self._arrays])
 
     def loss_and_grad_sum(
-        self,
-        params: Floats,
-        x: Array,
-        y: Array,
-        weights: Weights,
-        out: Floats,
-        rng: MakeGenerator,
+        self, params: Floats, x: Array, y: Array, weights: Weights, out: Floats, rng: MakeGenerator
     ) -> Sums:
         """Return a shard's sums, and write the gradient's to `out`; see `Model`."""
         seed = int(rng().bit_generator.random_raw())

@@ -1,5 +1,7 @@
-"""What a PyTorch module holds, by kind, and what of it can't be trained here."""
+"""PyTorch: what a module holds, by kind, and the settings that a call computes with."""
 
+import contextlib
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,13 +9,22 @@ import numpy as np
 
 from dptrain.arrays import Kind
 from dptrain.model.adapted import one_kind
+from dptrain.model.own_code import missing
+from dptrain.threads import threads_here
 from dptrain.words import InputError
+
+try:
+    import torch
+    from torch import nn
+except ImportError as error:
+    raise missing("torch", error) from None
+
+LOCK = threading.RLock()
+"""The settings are the process's: they are lent to one call at a time, so that it repeats."""
 
 
 def check_module(module: Any) -> None:
     """Raise InputError for what is no module, or has no values yet."""
-    from torch import nn
-
     if not isinstance(module, nn.Module):
         raise InputError(f"the model is {module!r:.200}; give a torch.nn.Module, such as net()")
     for name, param in module.named_parameters():
@@ -51,3 +62,22 @@ def kinds_in(module: Any) -> Iterator[tuple[str, Kind]]:
 def of_type(module: Any, dtype: str | None) -> Any:
     """Return a module made to be of a type, where one is asked for."""
     return module if dtype is None else module.double() if dtype == "float64" else module.float()
+
+
+@contextlib.contextmanager
+def settings(seed: int) -> Iterator[None]:
+    """Compute with the run's threads, the same way each time; then all is as it was."""
+    with LOCK:
+        threads, debug = torch.get_num_threads(), torch.get_deterministic_debug_mode()
+        fill, random = torch.utils.deterministic.fill_uninitialized_memory, torch.get_rng_state()
+        torch.set_num_threads(threads_here())
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False
+        torch.default_generator.manual_seed(seed)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+            torch.set_deterministic_debug_mode(debug)
+            torch.utils.deterministic.fill_uninitialized_memory = fill
+            torch.set_rng_state(random)
