@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -344,13 +345,18 @@ def test_limits_of_control_groups_are_found_version_1(
     assert machine.quota() is None
 
 
-def test_the_file_system_of_a_folder_is_the_innermost_mount(tmp_path: Path) -> None:
+def test_the_file_system_of_a_folder_is_the_innermost_mount(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     inner = tmp_path / "a b" / "c"
     inner.mkdir(parents=True)
-    mounts = f"d / ext4 rw 0 0\nserver:/x {tmp_path}/a\\040b nfs4 rw 0 0\nd {tmp_path}/a xfs rw 0 0"
-    assert place.file_system(inner, mounts) == "nfs4"
-    assert place.file_system(tmp_path, mounts) == "ext4"
-    assert place.file_system(tmp_path, "") is None
+    kinds = (("/", "rootfs"), ("/", "ext4"), (f"{tmp_path}/a b", "nfs4"), (f"{tmp_path}/a", "xfs"))
+    mounts = [SimpleNamespace(mountpoint=point, fstype=kind) for point, kind in kinds]
+    monkeypatch.setattr("psutil.disk_partitions", lambda all: mounts)  # noqa: A006, ARG005
+    assert place.file_system(inner) == "nfs4"
+    assert place.file_system(tmp_path) == "ext4"
+    mounts.clear()
+    assert place.file_system(tmp_path) is None
 
 
 def deny(*_: object) -> None:

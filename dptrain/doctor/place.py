@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from dptrain.doctor.look import Unknown, attempt
 from dptrain.record.files import flush, sync_directory
 from dptrain.world import World
@@ -71,7 +73,7 @@ def _sees(path: Any) -> bool:
 def _try_out(probe: Path) -> Place:
     folder = probe.parent
     space = os.statvfs(folder)
-    kind = attempt(lambda: file_system(folder, os.fsdecode(Path("/proc/mounts").read_bytes())))
+    kind = attempt(lambda: file_system(folder))
     fault, locks = _use(probe)
     named = None if isinstance(kind, Unknown) else kind
     free = space.f_bavail * space.f_frsize
@@ -107,12 +109,9 @@ def _remove(probe: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def file_system(folder: Path, mounts: str) -> str | None:
-    """Return the type of the file system that a folder is on, from the lines of /proc/mounts."""
-    here, best, found = folder.resolve(), -1, None
-    for line in mounts.splitlines():
-        _, point, kind, *_ = line.split()
-        point = point.replace("\\040", " ")  # so blanks are written there (fstab(5))
-        if here.is_relative_to(point) and len(point) >= best:  # a later mount hides an earlier one
-            best, found = len(point), kind
-    return found
+def file_system(folder: Path) -> str | None:
+    """Return the type of the file system that a folder is on."""
+    here, mounts = folder.resolve(), psutil.disk_partitions(all=True)
+    above = [mount for mount in reversed(mounts) if here.is_relative_to(mount.mountpoint)]
+    # the innermost; of those at one point the last, which hides the others
+    return max(above, key=lambda mount: len(mount.mountpoint)).fstype if above else None
