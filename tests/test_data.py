@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 import dptrain
 from dptrain import Data, DataConfig, InputError, ModelConfig, TrainConfig, Trained
-from dptrain.config import LossChoice, Scale, Task, TaskChoice
+from dptrain.config import LossChoice, Scale, Task
+from dptrain.config.names import TaskChoice
 from dptrain.data.encode import Encoding, Flat
 from dptrain.data.feed import BLOCK, Rows
 from dptrain.data.field import Field

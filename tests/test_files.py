@@ -11,7 +11,8 @@ from conftest import temporary_folder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dptrain.config import Unit, interval
+from dptrain.config import interval
+from dptrain.config.train import Unit
 from dptrain.record import files, rundir
 from dptrain.record.files import PIECE, lines_of, lock, replace_file, write_whole
 from dptrain.record.journal import Journal

@@ -80,7 +80,7 @@ def doctor(
         found["checks"] = [check for check in found["checks"] if check["status"] != "ok"]
     if world.rank == 0:
         print_result(found, as_json, _text)
-    return _status(found)
+    return int(any(check["status"] == "error" for check in found["checks"]))
 
 
 def _misfits(error: InputError, as_json: bool) -> int:
@@ -92,10 +92,6 @@ def _misfits(error: InputError, as_json: bool) -> int:
     else:
         print_result({"checks": [{"name": "launcher", **found}]}, as_json, _text)
     return 1
-
-
-def _status(found: Plain) -> int:
-    return int(any(check["status"] == "error" for check in found["checks"]))
 
 
 def _text(found: Plain) -> str:

@@ -20,9 +20,8 @@ from dptrain.config.names import (
     Schedule,
     Shuffle,
     Task,
-    TaskChoice,
 )
-from dptrain.config.train import SHARD, TrainConfig, Unit, interval
+from dptrain.config.train import SHARD, TrainConfig, interval
 
 __all__ = [
     "FROM_PYTHON",
@@ -44,8 +43,6 @@ __all__ = [
     "Schedule",
     "Shuffle",
     "Task",
-    "TaskChoice",
     "TrainConfig",
-    "Unit",
     "interval",
 ]
