@@ -10,9 +10,8 @@ from tiny import RunningMean
 
 from dptrain.bench import measure as bench
 from dptrain.bench import show
-from dptrain.bench.floors import least
 from dptrain.bench.measure import synthetic
-from dptrain.bench.results import PARTS
+from dptrain.bench.results import PARTS, least
 from dptrain.config import TrainConfig
 from dptrain.config.tools import BenchConfig
 from dptrain.model.mlp import MLP

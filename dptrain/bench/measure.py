@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.arrays import Sums, num_params
-from dptrain.bench.floors import least
-from dptrain.bench.results import Key, about, comparison, mean, parts
+from dptrain.bench.results import Key, about, comparison, least, mean, parts
 from dptrain.checked import Plain
 from dptrain.config import TrainConfig
 from dptrain.config.tools import BenchConfig
@@ -117,18 +116,13 @@ class Bench:
         self.out = np.empty(n, dtype)
         self.square = np.ones((SQUARE, SQUARE), dtype)
         self.batches = list(self.run.order.steps(0))
-        self.held = self.batches[0], self.rows_of(0)
-        self.least = least(self.run, [x for _, (x, _, _) in self.held[1]], world)
+        self.rows: list[tuple[int, Any]] = []  # of this rank's shards, beside their numbers
+        for shard in world.mine(self.shards):
+            if len(rows := self.batches[0].shard(shard)):
+                x, y, weights = self.run.feed[rows]
+                self.rows.append((shard, (x.copy(), y, weights)))
+        self.least = least(self.run, [x for _, (x, _, _) in self.rows], world)
         self.epochs = 1
-
-    def rows_of(self, step: int) -> list[tuple[int, Any]]:
-        """Return the examples of this rank's shards of a minibatch, beside the shards' numbers."""
-        batch, found = self.batches[step], []
-        for shard in self.world.mine(self.shards):
-            if len(batch.shard(shard)):
-                x, y, weights = self.run.feed[batch.shard(shard)]
-                found.append((shard, (x.copy(), y, weights)))
-        return found
 
     @property
     def num_steps(self) -> int:
@@ -180,9 +174,8 @@ class Bench:
 
     def compute(self) -> None:
         """Compute the loss and the gradient of this rank's shards, nothing else."""
-        batch, rows = self.held
-        for shard, (x, y, weights) in rows:
-            rng = partial(batch.rng, shard)
+        for shard, (x, y, weights) in self.rows:
+            rng = partial(self.batches[0].rng, shard)
             self.model.loss_and_grad_sum(self.run.reducer.params, x, y, weights, self.out, rng)
 
     def reduce(self, run: Training) -> None:

@@ -8,8 +8,7 @@ from dptrain.explain import chapters_digits, plain
 from dptrain.explain.found import Averaging, Mistake
 from dptrain.explain.letters import Letters, filled
 from dptrain.explain.problem import CLASSES, Problem
-from dptrain.plot.drawing import Curve, Series, curve
-from dptrain.plot.network import network, tree
+from dptrain.plot.drawing import Curve, Series, curve, network, tree
 from dptrain.plot.words import Drawings, Fields, columns, conditions, rounded, table
 
 Filled = tuple[Fields, Drawings]
