@@ -118,17 +118,20 @@ def build(config: type[Config], values: Plain) -> Config:
 
 def _read_config(ctx: click.Context, param: click.Parameter, path: str | None) -> str | None:
     """Take the options' defaults from a TOML file, and refuse keys that are no options."""
-    if path is None:
-        return None
+    if path is not None:
+        _take_defaults(ctx, param, set_in(path), path)
+    return path
+
+
+def set_in(path: str) -> Plain:
+    """Return what a TOML file sets, not yet looked at."""
     from dptrain.record.rundir import read_toml
 
     try:
         with Path(path).open("rb") as file:
-            values = read_toml(file, Path(path))
+            return read_toml(file, Path(path))
     except OSError as error:
         raise click.BadParameter(f"{path}: {error.strerror}") from None
-    _take_defaults(ctx, param, values, path)
-    return path
 
 
 def _take_defaults(ctx: click.Context, param: click.Parameter, values: Plain, path: str) -> None:

@@ -1,5 +1,6 @@
 """dptrain supervise."""
 
+import contextlib
 import os
 import shlex
 import time
@@ -8,7 +9,7 @@ from pathlib import Path
 import click
 
 from dptrain.cli.kinds import Numbers
-from dptrain.cli.options import Alone
+from dptrain.cli.options import Alone, set_in
 from dptrain.words import InputError
 
 
@@ -105,13 +106,7 @@ def supervise(
 
 def _out_of(config: str | None) -> str | None:
     """Return the run directory that a TOML file of options names; train says what is wrong."""
-    from dptrain.record.rundir import read_toml
-
-    if config is None:
-        return None
-    try:
-        with Path(config).open("rb") as file:
-            found = read_toml(file, Path(config)).get("out")
-    except (OSError, InputError):
-        return None
+    found = None
+    with contextlib.suppress(click.BadParameter, InputError):
+        found = set_in(config).get("out") if config else None
     return found if isinstance(found, str) else None
