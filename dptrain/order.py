@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.config import Shuffle
+from dptrain.config.names import Shuffle
 from dptrain.keys import Permutation, Purpose, generator
 from dptrain.world import cut
 

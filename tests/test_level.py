@@ -17,7 +17,7 @@ from conftest import Start, start
 import dptrain as package
 from dptrain import InputError, TrainConfig, World, level
 from dptrain.cli.ranks import _asked
-from dptrain.config import CpuLevel
+from dptrain.config.names import CpuLevel
 from dptrain.level import LEVELS, LOWEST, InUse, has, in_use
 from dptrain.record.level import level_of
 

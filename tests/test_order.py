@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dptrain import order
-from dptrain.config import Shuffle
+from dptrain.config.names import Shuffle
 from dptrain.data.split import HeldOut, Kept
 from dptrain.keys import Permutation, Purpose, generator
 from dptrain.order import Blocks, Order

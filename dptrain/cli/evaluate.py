@@ -9,7 +9,7 @@ from dptrain.cli.kinds import Name
 from dptrain.cli.options import Joint, json_option, model_option
 from dptrain.cli.ranks import connect_as, level_option
 from dptrain.cli.results import print_result
-from dptrain.config import Part
+from dptrain.config.names import Part
 from dptrain.words import counted
 
 EACH = {"f1_each": "F1", "roc_auc_each": "ROC-AUC"}

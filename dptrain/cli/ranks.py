@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
-from dptrain.config import CpuLevel
+from dptrain.config.names import CpuLevel
 from dptrain.streams import tell
 from dptrain.words import InputError
 

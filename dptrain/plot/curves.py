@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from dptrain.config import Over
+from dptrain.config.names import Over
 from dptrain.config.tools import PlotConfig
 from dptrain.figure import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, check, drawing
 from dptrain.plot.metrics import Curves, read_runs

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from dptrain.checked import Plain
-from dptrain.config import Part
+from dptrain.config.names import Part
 from dptrain.data.check import check_rows
 from dptrain.data.encode import Encoding
 from dptrain.data.feed import Rows
