@@ -187,9 +187,10 @@ def _adapted(made: Any, beside: Mapping[str, Any], dtype: str | None, where: str
     made_one = not isinstance(made, type)  # and not the class of one
     if made_one and callable(getattr(made, "named_parameters", None)):
         from dptrain.model.torch import TorchModel
-        from dptrain.model.torch_module import of_type
 
-        return TorchModel(of_type(made, dtype), **beside)
+        if dtype is not None:
+            made = made.double() if dtype == "float64" else made.float()
+        return TorchModel(made, **beside)
     if isinstance(made, tuple) and len(made) == 2 and all(map(callable, made)):
         from dptrain.model.jax import JaxModel
 

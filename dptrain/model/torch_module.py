@@ -59,11 +59,6 @@ def kinds_in(module: Any) -> Iterator[tuple[str, Kind]]:
             yield f"{where}.{name}".lstrip("."), "bias" if name.endswith("bias") else other
 
 
-def of_type(module: Any, dtype: str | None) -> Any:
-    """Return a module made to be of a type, where one is asked for."""
-    return module if dtype is None else module.double() if dtype == "float64" else module.float()
-
-
 @contextlib.contextmanager
 def settings(seed: int) -> Iterator[None]:
     """Compute with the run's threads, the same way each time; then all is as it was."""

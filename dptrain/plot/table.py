@@ -97,9 +97,7 @@ def text(rows: list[Row]) -> str:
     """Return rows as a table for people, columns as wide as their widest cell."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     cells = [[name.replace("_", " ") for name in names]]
-    cells += [[_cell(row.get(name)) for name in names] for row in rows]
+    for row in rows:
+        values = [row.get(name) for name in names]
+        cells.append(["" if value is None else shown(written(value)) for value in values])
     return "\n".join(aligned(cells))
-
-
-def _cell(value: Any) -> str:
-    return "" if value is None else shown(written(value))
