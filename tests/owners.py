@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from dptrain.arrays import Layout
 from dptrain.config import TrainConfig
-from dptrain.optim.layerwise import Measure
-from dptrain.optim.make import make_optimizer
+from dptrain.optim.make import Measure, make_optimizer
 from dptrain.reduce.segments import Segments
 
 

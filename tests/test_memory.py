@@ -35,6 +35,7 @@ from dptrain.data.feed import Rows
 from dptrain.data.field import Field
 from dptrain.data.given import pair
 from dptrain.data.roles import Roles
+from dptrain.optim.named import Part
 from dptrain.optim.optimizer import Optimizer
 from dptrain.optim.rules import transforms
 from dptrain.optim.schedule import learning_rate
@@ -255,7 +256,8 @@ def test_an_update_of_a_million_allocates_next_to_nothing(rule: Rule) -> None:
     """In blocks, in place: the vector alone has 4 MB."""
     config = replace(ADAM, optimizer=rule, weight_decay=0.01, clip_value=0.5, clip_norm=1.0)
     size = 1_000_003
-    optimizer = Optimizer(transforms(config), learning_rate(config, 1), size, np.float32)
+    parts = [Part(slice(0, size), 0)]
+    optimizer = Optimizer(transforms(config), learning_rate(config, 1), size, np.float32, parts)
     rng = np.random.default_rng(0)
     params = rng.standard_normal(size, np.float32)
     gradient = rng.standard_normal(size, np.float32)

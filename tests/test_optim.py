@@ -17,6 +17,7 @@ from dptrain.arrays import CACHED, Kind, Param, views
 from dptrain.config import DType, Rule, TrainConfig
 from dptrain.optim import optimizer as module
 from dptrain.optim.make import make_optimizer
+from dptrain.optim.named import Part
 from dptrain.optim.optimizer import Optimizer
 from dptrain.optim.rules import ClipValue, Momentum, Transform, WeightDecay
 from dptrain.optim.schedule import learning_rate
@@ -341,7 +342,7 @@ def test_a_norm_that_overflows_does_not_make_the_update_zero() -> None:
 
 def test_what_follows_momentum_leaves_its_velocity_alone() -> None:
     pieces: list[Transform] = [Momentum(0.5), WeightDecay(0.5), ClipValue(0.1)]
-    tested = Optimizer(pieces, lambda _: 0.1, 2, np.float64)
+    tested = Optimizer(pieces, lambda _: 0.1, 2, np.float64, [Part(slice(0, 2), 0)])
     for step in range(2):
         tested.update(np.array([4.0, 8.0]), np.ones(2), step, math.nan, 1.0)
     assert tested.state[0].tolist() == [[1.5, 1.5]]

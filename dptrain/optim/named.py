@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
-from dptrain.arrays import Layout, Param
+from dptrain.arrays import Layout
 from dptrain.config import TrainConfig
 from dptrain.words import InputError, counted, listed, nearest
 
@@ -57,21 +57,16 @@ def _treat(
     found: list[Treatment], layout: Layout, option: str, pattern: str, **changes: Any
 ) -> None:
     """Change the treatment of each array that a pattern fits; InputError where it fits none."""
-    meant = [number for number, param in enumerate(layout) if _fits(param, pattern)]
-    if not meant:
-        names = [param.name for param in layout]
-        kinds = dict.fromkeys(param.kind for param in layout if param.kind != "statistic")
-        raise InputError(
-            f"{option} is {pattern!r}, which fits no array; {nearest(pattern, [*names, *kinds])}"
-        )
-    for number in meant:
-        found[number] = found[number]._replace(**changes)
-
-
-def _fits(param: Param, pattern: str) -> bool:
-    """Return whether a pattern is of an array's whole name or, but for a statistic, of its kind."""
-    of_kind = param.kind != "statistic" and fnmatchcase(param.kind, pattern)
-    return of_kind or fnmatchcase(param.name, pattern)
+    names = [param.name for param in layout]
+    kinds = [param.name if param.kind == "statistic" else param.kind for param in layout]
+    fit = [
+        fnmatchcase(n, pattern) or fnmatchcase(k, pattern)
+        for n, k in zip(names, kinds, strict=True)
+    ]
+    if not any(fit):
+        valid = nearest(pattern, dict.fromkeys([*names, *kinds]))
+        raise InputError(f"{option} is {pattern!r}, which fits no array; {valid}")
+    found[:] = [t._replace(**changes) if fits else t for t, fits in zip(found, fit, strict=True)]
 
 
 def parts(
@@ -108,10 +103,8 @@ def _places(layout: Layout, own: slice) -> Iterator[tuple[int, slice]]:
 
 def told(layout: Layout, config: TrainConfig) -> list[str]:
     """Return what the options by name come to, a line each that is used."""
-    treated = [
-        (param.name, treatment)
-        for param, treatment in zip(layout, treatments(layout, config), strict=True)
-    ]
+    names = [param.name for param in layout]
+    treated = [*zip(names, treatments(layout, config), strict=True)]
     found = {}
     if config.no_decay:
         found["no weight decay"] = [name for name, each in treated if not each.decays]
@@ -120,7 +113,4 @@ def told(layout: Layout, config: TrainConfig) -> list[str]:
         found[title] = [name for name, each in treated if each.factor == factor]
     if config.freeze:
         found["frozen"] = [name for name, each in treated if each.frozen]
-    return [
-        f"{title}: {counted(len(names), 'array')}, {listed(names)}"
-        for title, names in found.items()
-    ]
+    return [f"{title}: {counted(len(n), 'array')}, {listed(n)}" for title, n in found.items()]

@@ -6,6 +6,7 @@ vector is cut cannot change a bit.
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,44 +50,30 @@ class Block(NamedTuple):
         return doubt
 
 
+@dataclass(eq=False)
 class Optimizer:
-    """Transforms in a row and their state, for one slice of the parameter vector.
+    """Transforms in a row and their state, for one slice of the parameter vector."""
 
-    Parameters
-    ----------
-    transforms
-        Applied in this order to the mean gradient; the result times the learning rate is
-        subtracted from the parameters.
-    rate
-        The learning rate of each step, which counts from 0.
-    size
-        The length of the slice.
-    dtype
-        The parameters' type, also of the state.
-    parts
-        What of the slice is updated, and how; all of it but the statistics unless given.
-    statistics
-        Where in the slice statistics lie, in their order. The minibatch's mean takes their place,
-        the weighted one of its shards' new values; no transform sees them.
-    """
+    transforms: list[Transform]
+    """Applied in this order to the mean gradient; the result times the learning rate is subtracted
+    from the parameters."""
+    rate: Callable[[int], float]
+    """The learning rate of each step, which counts from 0."""
+    size: int
+    """The length of the slice."""
+    dtype: Any
+    """The parameters' type, also of the state."""
+    parts: Sequence[Part]
+    """What of the slice is updated, and how."""
+    statistics: Sequence[slice] = ()
+    """Where in the slice statistics lie, in their order. The minibatch's mean takes their place,
+    the weighted one of its shards' new values; no transform sees them."""
+    average: Average | None = None
 
-    def __init__(
-        self,
-        transforms: list[Transform],
-        rate: Callable[[int], float],
-        size: int,
-        dtype: Any,
-        parts: Sequence[Part] | None = None,
-        statistics: Sequence[slice] = (),
-    ) -> None:
-        self.transforms = transforms
-        self.parts = [Part(slice(0, size), 0)] if parts is None else parts
-        self.statistics = statistics
-        self.rate = rate
-        self.state = [np.zeros((transform.num_slots, size), dtype) for transform in transforms]
-        self.average: Average | None = None
-        self._work = np.empty((2, min(size, CACHED)), dtype)
-        self._params = self._gradient = np.empty(0, dtype)  # those of the last step
+    def __post_init__(self) -> None:
+        self.state = [np.zeros((each.num_slots, self.size), self.dtype) for each in self.transforms]
+        self._work = np.empty((2, min(self.size, CACHED)), self.dtype)
+        self._params = self._gradient = np.empty(0, self.dtype)  # those of the last step
         self._blocks: list[Block] = []
 
     def update(
@@ -147,8 +134,6 @@ class Optimizer:
             for piece, state in zip(self.transforms, self.state, strict=True)
             if (own := piece if part.treatment.decays else piece.without_decay()) is not None
         ]
-        params, gradient = self._params[place], self._gradient[place]
+        params, gradient, factor = self._params[place], self._gradient[place], part.treatment.factor
         watched = [state[-1] for transform, state in pieces if transform.hides] or [params]
-        return Block(
-            params, gradient, update, work, pieces, watched, part.treatment.factor, part.array
-        )
+        return Block(params, gradient, update, work, pieces, watched, factor, part.array)
