@@ -19,7 +19,7 @@ from dptrain import InputError, TrainConfig, World, level
 from dptrain.cli.ranks import _asked
 from dptrain.config.names import CpuLevel
 from dptrain.level import LEVELS, LOWEST, InUse, has, in_use
-from dptrain.record.level import level_of
+from dptrain.record.rundir import level_of
 
 HERE = [name for name in LEVELS if has(name)]
 FEW = ("--steps", "4", "--hidden", "8", "--json")

@@ -44,7 +44,7 @@ def connect_as(run: str, asked: str | None = None, step: int | None = None) -> "
     asked = asked or _asked()
     if asked is not None:
         return connect(asked)
-    from dptrain.record.level import level_of
+    from dptrain.record.rundir import level_of
 
     here = NATIVE
     with contextlib.suppress(InputError):  # said below, by the rank that counts

@@ -82,10 +82,6 @@ class End(NamedTuple):
     end: Plain
     model: str
 
-    def plain(self) -> Plain:
-        """Return it as the receipt's last line has it."""
-        return self._asdict()
-
 
 @dataclass
 class Receipt:

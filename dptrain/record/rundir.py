@@ -1,11 +1,11 @@
 """The run directory: every file whole or absent, so that a run can be read at any instant.
 
-Its settings are read before NumPy is loaded, as they say what that may use.
+Its settings, and the level of CPU that it was computed at, are read before NumPy is loaded, as they
+say what that may use.
 """
 
 import contextlib
 import itertools
-import json
 import os
 import re
 import time
@@ -17,6 +17,8 @@ import tomli_w
 
 from dptrain.checked import Plain
 from dptrain.record.files import (
+    is_there,
+    lines_of,
     open_plain,
     raw_lines_of,
     read_object,
@@ -200,9 +202,32 @@ def read_config(directory: Path, *, local: bool = False) -> Plain:
         raise InputError(message, local=local) from None
 
 
-def encode_line(values: Mapping[str, Any]) -> bytes:
-    """Return a line of metrics, without its end."""
-    return json.dumps(values).encode()
+def level_of(run: Path, step: int | None = None) -> str | None:
+    """Return the level that a run's receipt names, for a step or else for its last one.
+
+    None where there is no receipt, or it names no single one: as damaged as it may be, what is
+    wrong with it is said by who reads all of it.
+
+    Raises
+    ------
+    InputError
+        The receipt can't be read.
+    """
+    found = None
+    if not is_there(run / RECEIPT):
+        return None
+    for number, line in enumerate(lines_of(run / RECEIPT)):
+        if number and b'"changed"' not in line:
+            continue
+        try:
+            values = read_object(line)
+            if number and step is not None and values["step"] >= step:
+                break
+            settings = values["changed"].get("settings", {}) if number else values["settings"]
+            found = settings.get("cpu-level", found)
+        except (ValueError, LookupError, TypeError, AttributeError):
+            return None
+    return found if isinstance(found, str) else None
 
 
 def metrics_lines(directory: Path, num_lines: int) -> list[bytes]:

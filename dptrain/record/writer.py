@@ -1,5 +1,6 @@
 """A run's files while it goes on, written by one rank: what can't be written does not end it."""
 
+import json
 import os
 import re
 import sys
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from dptrain.record import checkpoint, receipt
 from dptrain.record.files import lock, sync_directory
 from dptrain.record.journal import Journal
-from dptrain.record.rundir import METRICS, RECEIPT, SECONDS, encode_line
+from dptrain.record.rundir import METRICS, RECEIPT, SECONDS
 
 HURRY = 2**16
 """Bytes of receipt that are written at once; fewer wait for a second."""
@@ -100,7 +101,7 @@ class Writer:
 
     def metrics(self, values: Mapping[str, Any]) -> None:
         """Add a line of metrics."""
-        self._metrics.append(encode_line(values))
+        self._metrics.append(json.dumps(values).encode())
         self._try(self._metrics.path, self._metrics.flush)
 
     def say(self, values: Mapping[str, Any]) -> None:
@@ -172,30 +173,25 @@ class Writer:
 
         The lines that it counts on are written first, or else it isn't.
         """
+        folder = self.run / checkpoint.FOLDER
+
+        def write() -> None:
+            self._metrics.sync()
+            self._receipt.sync()
+            if not folder.exists():
+                folder.mkdir()
+                sync_directory(self.run)
+            checkpoint.write(checkpoint.path_of(self.run, step), tensors, state)
+
+        def replace_older() -> None:
+            if self._try(folder, write):
+                self.saved = step
+                self._try(folder, partial(checkpoint.prune, self.run, self._keep, values))
+
         self.wait()
         self.saved = None
         if self.flush() and self._keep_names():
-            write = partial(self._write, checkpoint.path_of(self.run, step), tensors, state)
-            prune = partial(checkpoint.prune, self.run, self._keep, values)
-            self._writing = self._writer.submit(self._save, step, write, prune)
-
-    def _save(self, step: int, write: Callable[[], None], prune: Callable[[], None]) -> None:
-        """Write a checkpoint, and remove those that it makes needless."""
-        folder = self.run / checkpoint.FOLDER
-        if self._try(folder, write):
-            self.saved = step
-            self._try(folder, prune)
-
-    def _write(
-        self, path: Path, tensors: Mapping[str, NDArray[Any]], state: Mapping[str, Any]
-    ) -> None:
-        """Write a checkpoint after the lines that it counts on are on disk."""
-        self._metrics.sync()
-        self._receipt.sync()
-        if not path.parent.exists():
-            path.parent.mkdir()
-            sync_directory(self.run)
-        checkpoint.write(path, tensors, state)
+            self._writing = self._writer.submit(replace_older)
 
     def wait(self) -> None:
         """Wait until the checkpoint that is being written is on disk."""

@@ -162,7 +162,7 @@ def _ended(
     trained = Trained(run.model, params, data.encoding, found, run.history, config.threads)
     if control.writer is not None:
         control.writer.flush()  # lost metrics are noted before the run's end, not after
-        control.writer.say(end_of(trained).plain())
+        control.writer.say(end_of(trained)._asdict())
     return trained
 
 
