@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from dptrain.model.mlp import MLP
     from dptrain.model.torch import TorchModel
     from dptrain.plot.curves import plot_runs
+    from dptrain.run.check import Verdict
     from dptrain.run.fit import fit
     from dptrain.run.ready import check_model, load, mlp_for
     from dptrain.run.trained import Trained, load_trained
-    from dptrain.run.verdict import Verdict
     from dptrain.run.verify import verify
     from dptrain.version import __version__
     from dptrain.words import InputError
@@ -59,7 +59,7 @@ _HOMES = {
     "dptrain.model.mlp": ("MLP",),
     "dptrain.model.torch": ("TorchModel",),
     "dptrain.plot.curves": ("plot_runs",),
-    "dptrain.run.verdict": ("Verdict",),
+    "dptrain.run.check": ("Verdict",),
     "dptrain.run.fit": ("fit",),
     "dptrain.run.ready": ("check_model", "load", "mlp_for"),
     "dptrain.run.trained": ("Trained", "load_trained"),

@@ -13,7 +13,7 @@ from conftest import BIN, Start, start
 import dptrain as package
 from dptrain import DataConfig, ModelConfig, TrainConfig, World
 from dptrain.order import Order
-from dptrain.run.before import idle
+from dptrain.run.ready import idle
 
 ROOT = Path(__file__).parent.parent
 DIGITS = ("train", "--shards", "4", "--epochs", "2", "--json", "--out", "run")

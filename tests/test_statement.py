@@ -14,9 +14,9 @@ from forgery import cover, edit_tensors, lines_of, rechain, write_run
 from tiny import ALONE
 
 from dptrain import InputError
+from dptrain.run.check import Verdict
 from dptrain.run.saved import Identity
 from dptrain.run.statement import stated
-from dptrain.run.verdict import Verdict
 from dptrain.run.verify import environment, verify
 
 Forge = Callable[[Path], object]

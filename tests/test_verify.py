@@ -18,7 +18,7 @@ from dptrain.optim.schedule import OF_LENGTH
 from dptrain.record import checkpoint
 from dptrain.record.receipt import head_of
 from dptrain.run import identity
-from dptrain.run.verdict import Difference, Verdict
+from dptrain.run.check import Difference, Verdict
 from dptrain.run.verify import verify
 from dptrain.train.state import State
 from dptrain.words import InputError

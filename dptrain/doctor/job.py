@@ -13,9 +13,8 @@ from dptrain.model import Model
 from dptrain.model.mlp import MLP
 from dptrain.order import Order
 from dptrain.record import rundir
-from dptrain.run import before
 from dptrain.run.fit import compared
-from dptrain.run.ready import load, model_for
+from dptrain.run.ready import idle, load, model_for, whole
 from dptrain.words import InputError
 from dptrain.world import World
 
@@ -69,7 +68,7 @@ def _judged(data: Data, job: Job, world: World) -> Finding:
     """Return what was understood of data that can be trained on, and what looks wrong."""
     config, shards = job.config, job.config.num_shards
     order = Order(len(data.train), config.batch_size, shards, config.seed, config.shuffle)
-    odd = [before.whole(order), before.idle(order, config, world, resume=False)]
+    odd = [whole(order), idle(order, config, world, resume=False)]
     notes = [*filter(None, odd), *look(data.train.table, world)["notes"]]
     text = "; ".join((data.told[0], data.told[-1]))
     if notes:

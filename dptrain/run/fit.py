@@ -18,14 +18,13 @@ from dptrain.model import Model, described, is_own
 from dptrain.optim import named
 from dptrain.record.progress import progress
 from dptrain.record.writer import Writer
-from dptrain.run import before
 from dptrain.run.begin import open_run
 from dptrain.run.config import Settings
 from dptrain.run.config import settings as settings_of
 from dptrain.run.control import OnEpoch, RunControl
 from dptrain.run.identity import check_equal, check_programs, warn_of_machines
 from dptrain.run.outcome import circumstances, outcome
-from dptrain.run.ready import check_fits
+from dptrain.run.ready import check_fits, goes_on, idle, whole
 from dptrain.run.sinks import sinks
 from dptrain.run.trained import Trained, end_of
 from dptrain.run.weights import with_weights
@@ -200,9 +199,9 @@ def _beginning(
 ) -> list[str | None]:
     """Return what is to be said of a run that begins or goes on."""
     return [
-        *data.told, *named.told(run.model.layout, config), before.whole(run.order),
-        before.idle(run.order, config, world, resume=resume),
-        before.goes_on(run, config) if resume else None,
+        *data.told, *named.told(run.model.layout, config), whole(run.order),
+        idle(run.order, config, world, resume=resume),
+        goes_on(run, config) if resume else None,
     ]  # fmt: skip
 
 

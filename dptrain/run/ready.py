@@ -1,23 +1,28 @@
-"""What a run is given, made ready: files and arrays as data, settings or a file as a model."""
+"""What a run is given, made ready: files and arrays as data, settings or a file as a model.
+
+And what people are told of a run before it trains, and by doctor before there is one.
+"""
 
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dptrain.config import FROM_PYTHON, SHARD, DataConfig, ModelConfig, ModelFile
+from dptrain.config import FROM_PYTHON, SHARD, DataConfig, ModelConfig, ModelFile, TrainConfig
 from dptrain.data.prepare import Data, prepare
 from dptrain.data.read import read
 from dptrain.data.roles import Roles
 from dptrain.model import Model, check_data, check_layout
 from dptrain.model.mlp import MLP, mlp
+from dptrain.order import Order
 from dptrain.reduce.memory import shared_rows
 from dptrain.reduce.sums import total
 from dptrain.run.cache import read_large
 from dptrain.run.identity import check_equal, check_programs, content
 from dptrain.threads import blas_threads
+from dptrain.train.state import Training
 from dptrain.train.trial import try_model
-from dptrain.words import InputError
+from dptrain.words import InputError, counted
 from dptrain.world import World, collective, connect
 
 
@@ -155,3 +160,38 @@ def check_fits(model: Model, data: Data) -> None:
     found = data.encoding
     sizes = found.shift.size, found.outputs, len(found.classes)
     check_data(model, found.task, *sizes, found.categories)
+
+
+def goes_on(run: Training, config: TrainConfig) -> str:
+    """Return where a run goes on, or that it has ended, and what would let it go on."""
+    if run.stopped:
+        return f"the run is finished, by --patience: {run.stopped}"
+    if run.step == run.num_steps and not run.seen:
+        above = f"steps above {config.steps}" if config.steps else f"epochs above {run.measured}"
+        return f"the run is finished, after step {run.step}; to train longer give --{above}"
+    return f"the run goes on {f'after step {run.step}' if run.step else 'from its beginning'}"
+
+
+def whole(order: Order) -> str | None:
+    """Return what to say where a minibatch is asked for that is larger than all rows."""
+    if order.batch_size <= order.num_examples:
+        return None
+    found = f"--batch-size {order.batch_size:,} is above the {order.num_examples:,} rows"
+    return f"{found} to train on: each step takes all of them"
+
+
+def idle(order: Order, config: TrainConfig, world: World, *, resume: bool) -> str | None:
+    """Return what to say where ranks have nothing to work on, and what would use them."""
+    number, size, shards = order.idle(world.size), world.size, order.num_shards
+    if not number:
+        return None
+    found = (
+        f"{number} of {size} ranks {'are' if number > 1 else 'is'} idle: a minibatch has "
+        f"{min(order.batch_size, order.num_examples)} examples in {counted(shards, 'shard')}"
+    )
+    if resume:
+        return f"{found}, which a run keeps; start {size - number}"
+    if order.batch_size < size:
+        return f"{found}; use them by --batch-size {SHARD * size}"
+    larger = f"--batch-size {SHARD * size}, or by " * (config.shards is None)
+    return f"{found}; use them by {larger}--shards {size}, which is another result"

@@ -15,7 +15,7 @@ from dptrain.order import Batch
 from dptrain.record import checkpoint, receipt, rundir
 from dptrain.record.receipt import End, Receipt, Step
 from dptrain.reduce.digest import digest
-from dptrain.run.check import Found
+from dptrain.run.check import Difference, Found
 from dptrain.run.config import RunConfig
 from dptrain.run.control import BY_FUNCTION
 from dptrain.run.identity import LENGTH, NOTED
@@ -23,13 +23,11 @@ from dptrain.run.outcome import outcome
 from dptrain.run.resume import Start, find
 from dptrain.run.saved import told
 from dptrain.run.trained import Trained, end_of
-from dptrain.run.verdict import Difference
 from dptrain.streams import warn
 from dptrain.train.control import Control, Sink
 from dptrain.train.evaluate import evaluate
 from dptrain.train.loop import close_epoch, train_epoch
-from dptrain.train.result import take_result
-from dptrain.train.state import Training, forms, restore, snapshot
+from dptrain.train.state import Training, forms, restore, snapshot, take_result
 from dptrain.words import InputError
 from dptrain.world import World
 

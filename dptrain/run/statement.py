@@ -8,8 +8,7 @@ from dptrain.checked import Plain
 from dptrain.record.files import TEXT, open_plain, read_object
 from dptrain.record.receipt import Receipt
 from dptrain.record.rundir import FREE, MODEL
-from dptrain.run.check import check_files
-from dptrain.run.verdict import Verdict
+from dptrain.run.check import Verdict, check_files
 from dptrain.words import InputError
 
 KIND = "urn:dptrain:training:v1"

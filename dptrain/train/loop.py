@@ -27,8 +27,7 @@ from dptrain.reduce.tree import tree_sum
 from dptrain.train.control import Control, Sink
 from dptrain.train.evaluate import Interrupted, evaluate
 from dptrain.train.needs import bytes_here, check_memory
-from dptrain.train.result import averaged, take_result
-from dptrain.train.state import Training
+from dptrain.train.state import Training, averaged, take_result
 from dptrain.words import InputError
 from dptrain.world import World
 

@@ -1,7 +1,8 @@
 """A run in progress, and its state: all that its future depends on."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from dptrain.order import Order
 from dptrain.reduce import Reducer
 from dptrain.reduce.segments import Segments
 from dptrain.reduce.tree import tree_sum
+from dptrain.train.evaluate import Interrupted
 from dptrain.train.noise import noise
 
 Metrics = dict[str, float]
@@ -250,3 +252,30 @@ def _parts(run: Training) -> dict[str, Array]:
     if run.keeps_best:
         parts["best"] = run.best
     return parts
+
+
+def take_result(run: Training) -> None:
+    """Set the parameters to the best epoch's, with `patience`, or to their average. Collective."""
+    result = run.best if run.keeps_best and run.best_value < math.inf else run.averaged
+    if result is not None:
+        run.params[:] = result
+        run.reducer.allgather()
+
+
+@contextmanager
+def averaged(run: Training) -> Iterator[None]:
+    """Let the parameters be their average within the block, with `ema`. Collective."""
+    average = run.optimizer.average
+
+    def swap() -> None:
+        if average is not None:
+            average.swap(run.params)
+            run.reducer.allgather()
+
+    swap()
+    try:
+        yield
+    except Interrupted:  # which all ranks raise
+        swap()
+        raise
+    swap()
