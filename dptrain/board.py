@@ -66,14 +66,8 @@ TEXT = slice(56, LENGTH)
 class Board:
     """The lines of the ranks of a node.
 
-    Parameters
-    ----------
-    memory
-        LENGTH bytes for each of them, zeros at first.
-    ranks
-        Their numbers in the world.
-    rank
-        This one's.
+    `memory`: LENGTH bytes for each of them, zeros at first. `ranks`: their numbers in the world.
+    `rank`: this one's.
     """
 
     def __init__(self, memory: memoryview, ranks: range, rank: int) -> None:

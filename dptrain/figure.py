@@ -60,12 +60,7 @@ def drawing(path: Path, width: float, height: float) -> Iterator["Figure"]:
     """Yield a figure, sizes in inches, and write what the block drew to a file; see `check`.
 
     The same drawing gives the same bytes: a person's matplotlibrc and the date have no part in it.
-    A file that exists is replaced.
-
-    Raises
-    ------
-    InputError
-        The file can't be written.
+    A file that exists is replaced. Raises InputError where the file can't be written.
     """
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -181,11 +181,8 @@ class Guard:
         Python lets only its main thread take signals: a run in another one hears them where that
         has a run as well.
 
-        Parameters
-        ----------
-        stall_timeout
-            Seconds without progress until the ranks at fault are named. Those in which the machine
-            had this process suspended don't count.
+        `stall_timeout`: seconds without progress until the ranks at fault are named. Those in which
+        the machine had this process suspended don't count.
         """
         note = self._start()
         with self._lock:

@@ -24,14 +24,8 @@ class Purpose(IntEnum):
 def generator(seed: int, purpose: Purpose, *numbers: int) -> np.random.Generator:
     """Return the random generator that belongs to a key, the same on every rank.
 
-    Parameters
-    ----------
-    seed
-        The run's seed, 0 or more.
-    purpose
-        What the numbers drawn are for.
-    numbers
-        The rest of the key, such as (epoch, step, shard); never a rank.
+    `seed`: the run's seed, 0 or more. `purpose`: what the numbers drawn are for. `numbers`: the
+    rest of the key, such as (epoch, step, shard); never a rank.
     """
     key = np.random.SeedSequence(seed, spawn_key=(purpose, *numbers))
     return np.random.Generator(np.random.Philox(key))
@@ -89,12 +83,8 @@ class Permutation:
     no trace is left (Mitchell, Stokes, Frank, Holmes: Bandwidth-optimal random shuffling for GPUs,
     2021, take 24, for any number).
 
-    Parameters
-    ----------
-    num
-        How many numbers there are, below 2**62.
-    seed, purpose, numbers
-        The key; see `generator`.
+    `num`: how many numbers there are, below 2**62. `seed`, `purpose`, `numbers`: the key; see
+    `generator`.
     """
 
     def __init__(self, num: int, seed: int, purpose: Purpose, *numbers: int) -> None:

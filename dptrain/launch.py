@@ -128,10 +128,7 @@ def misfit(launch: Launch, library: str, environ: Mapping[str, str] = os.environ
 def load_mpi(launch: Launch | None) -> Any:
     """Import and start MPI; None where this machine has no MPI library.
 
-    Raises
-    ------
-    InputError
-        The launcher announces more ranks than MPI has.
+    Raises InputError where the launcher announces more ranks than MPI has.
     """
     if is_inherited(os.environ):  # else MPI would look for the launcher's socket, and end
         for name in [name for name in os.environ if name.startswith("PMI_")]:

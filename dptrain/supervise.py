@@ -51,20 +51,11 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 class Supervision:
     """What is started, how often, and on how many ranks.
 
-    Parameters
-    ----------
-    run
-        The run's directory, which tells how far the run is.
-    train
-        What `dptrain train` is given.
-    launcher
-        What starts ranks, given `-n` and how many.
-    ranks
-        Of the first, the second and so on start; of all further ones the last.
-    restarts
-        Give up after so many in a row that saved no new checkpoint.
-    pause
-        Seconds before a restart; doubled from one to the next until a start has saved more.
+    `run`: the run's directory, which tells how far the run is. `train`: what `dptrain train` is
+    given. `launcher`: what starts ranks, given `-n` and how many. `ranks`: of the first, the second
+    and so on start; of all further ones the last. `restarts`: give up after so many in a row that
+    saved no new checkpoint. `pause`: seconds before a restart; doubled from one to the next until a
+    start has saved more.
     """
 
     run: Path
@@ -161,10 +152,7 @@ HANDED_ON = ("DPTRAIN_OUT", "DPTRAIN_RESUME", "DPTRAIN_CONFIG")
 def supervise(what: Supervision) -> int:
     """Start, and start again where that helps; return the exit status.
 
-    Raises
-    ------
-    InputError
-        The launcher or dptrain is not there to be started.
+    Raises InputError where the launcher or dptrain is not there to be started.
     """
     for program in (what.launcher[0], "dptrain"):
         if shutil.which(program) is None:

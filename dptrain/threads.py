@@ -79,12 +79,8 @@ def blas_threads(number: int, *, brief: bool = False) -> Iterator[None]:
     """Compute with so many BLAS threads while the block runs.
 
     Calls from several threads that want the same number run at once. One that wants another number
-    waits for `brief` ones, such as predictions.
-
-    Raises
-    ------
-    InputError
-        A call that is not brief, or one of this very thread, computes with another number.
+    waits for `brief` ones, such as predictions. Raises InputError where a call that is not brief,
+    or one of this very thread, computes with another number.
     """
     call = threading.get_ident(), brief
     inside = any(thread == call[0] for thread, _ in HOLDERS.calls)

@@ -12,12 +12,8 @@ class Average:
     after n steps, so that what it started from is soon forgotten (as TensorFlow's
     ExponentialMovingAverage with num_updates). Polyak and Juditsky (1992) is why one averages.
 
-    Parameters
-    ----------
-    decay
-        What it keeps of itself, at least 0 and below 1.
-    params
-        What it starts from, [size]; copied.
+    `decay`: what it keeps of itself, at least 0 and below 1. `params`: what it starts from, [size];
+    copied.
     """
 
     def __init__(self, decay: float, params: Floats) -> None:

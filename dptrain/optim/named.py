@@ -32,12 +32,8 @@ def treatments(layout: Layout, config: TrainConfig) -> list[Treatment]:
     """Return what is asked for each array of a layout.
 
     A pattern means the arrays whose whole name it fits, or whose kind; of several learning rates
-    for one array the last counts.
-
-    Raises
-    ------
-    InputError
-        A pattern fits no array, or no array is left to be trained.
+    for one array the last counts. Raises InputError where a pattern fits no array, or no array is
+    left to be trained.
     """
     found = [Treatment(frozen=getattr(param, "fixed", False)) for param in layout]
     for pattern in config.no_decay:

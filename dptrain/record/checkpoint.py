@@ -97,14 +97,8 @@ def read(
     """Return the arrays and the values of a checkpoint, once every byte has been checked.
 
     `fits` is called before there is memory for the arrays, with the values and the forms that are
-    still to be checked; what it raises goes on.
-
-    Raises
-    ------
-    DamagedError
-        It is not what was written.
-    OSError
-        It can't be read now.
+    still to be checked; what it raises goes on. Raises DamagedError where it is not what was
+    written; OSError where it can't be read now.
     """
     with open_plain(path) as file:
         text, state, forms = read_header(file)

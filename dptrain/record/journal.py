@@ -12,20 +12,11 @@ from dptrain.record.files import PIECE, TEXT, descriptor, flush, lock, replace_f
 class Journal:
     """A file that grows by whole lines, written by one rank.
 
-    What the disk refuses is kept in memory and tried again at the next `flush`, so that a disk
-    that was full for a while leaves no gap.
+    What the disk refuses is kept in memory and tried again at the next `flush`, so that a disk that
+    was full for a while leaves no gap. Raises OSError where the file can't be opened or cut.
 
-    Parameters
-    ----------
-    path
-        Made if it does not exist.
-    lines
-        How many lines to keep of those that are there; what follows them is cut off.
-
-    Raises
-    ------
-    OSError
-        The file can't be opened or cut.
+    `path`: made if it does not exist. `lines`: how many lines to keep of those that are there; what
+    follows them is cut off.
     """
 
     def __init__(self, path: Path, lines: int = 0) -> None:

@@ -112,10 +112,8 @@ class Receipt:
     def take(self, line: bytes) -> Step | None:
         """Take the next line, and return what it says of a step; None for other lines.
 
-        Raises
-        ------
-        ArithmeticError, LookupError, TypeError, ValueError, RecursionError
-            It does not follow from the one before, or is none that dptrain writes.
+        Raises ArithmeticError, LookupError, TypeError, ValueError, RecursionError where it does not
+        follow from the one before, or is none that dptrain writes.
         """
         if self.end is not None:
             raise ValueError("it follows the run's end")
@@ -158,10 +156,8 @@ class Receipt:
 def follow(run: Path, receipt: Receipt) -> Iterator[Step | None]:
     """Let a new receipt take all lines of a run's file; yield after each, a step's or None.
 
-    Raises
-    ------
-    InputError
-        There is no receipt, or a line does not follow from the one before; names it.
+    Raises InputError where there is no receipt, or a line does not follow from the one before;
+    names it.
     """
     path = run / RECEIPT
     for number, line in enumerate(lines_of(path), 1):
@@ -189,10 +185,7 @@ def first_line(run: Path) -> Receipt | None:
 def head_at(run: Path, num_lines: int) -> str:
     """Return the hash of a run's line, by its number from 1: all that going on with it needs.
 
-    Raises
-    ------
-    InputError
-        There are fewer.
+    Raises InputError where there are fewer.
     """
     path = run / RECEIPT
     line = next(itertools.islice(lines_of(path), num_lines - 1, None), None)

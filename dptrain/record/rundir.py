@@ -115,10 +115,7 @@ def create(path: Path) -> None:
 def toml(values: Mapping[str, Any], comment: str) -> bytes:
     """Return settings as a TOML file; those that are None are left out, as TOML has no word for it.
 
-    Raises
-    ------
-    InputError
-        They could not be read again as they are.
+    Raises InputError where they could not be read again as they are.
     """
     found = {key: _each(value, str) for key, value in values.items() if value is not None}
     try:
@@ -206,12 +203,7 @@ def level_of(run: Path, step: int | None = None) -> str | None:
     """Return the level that a run's receipt names, for a step or else for its last one.
 
     None where there is no receipt, or it names no single one: as damaged as it may be, what is
-    wrong with it is said by who reads all of it.
-
-    Raises
-    ------
-    InputError
-        The receipt can't be read.
+    wrong with it is said by who reads all of it. Raises InputError where the receipt can't be read.
     """
     found = None
     if not is_there(run / RECEIPT):

@@ -51,18 +51,10 @@ class Files(NamedTuple):
 class Writer:
     """Metrics, receipt and checkpoints of one run. To be made by one rank only.
 
-    Parameters
-    ----------
-    run
-        The run directory.
-    keep
-        How many of the last checkpoints to keep.
-    warn
-        Called with what could not be written, once for each message.
-    files
-        Lines to keep of the files that are there, and the hash of the receipt's last one.
-    locked
-        An open file that keeps other processes from writing to the run, closed with the others.
+    `run`: the run directory. `keep`: how many of the last checkpoints to keep. `warn`: called with
+    what could not be written, once for each message. `files`: lines to keep of the files that are
+    there, and the hash of the receipt's last one. `locked`: an open file that keeps other processes
+    from writing to the run, closed with the others.
     """
 
     def __init__(

@@ -38,19 +38,11 @@ class NodeMemory:
     Taken in full where it is made: a file system in memory hands out pages only when they are
     touched, and who touches one that is not there any more dies of it (SIGBUS).
 
-    Collective over the node: every rank of it must make one, and free it.
+    Collective over the node: every rank of it must make one, and free it. Raises OSError where
+    there is not as much, or some of the ranks can't share it; on every rank of the node.
 
-    Parameters
-    ----------
-    comm
-        The ranks of the node; None for a process alone, whose memory is its own.
-    num_bytes
-        How much.
-
-    Raises
-    ------
-    OSError
-        There is not as much, or some of the ranks can't share it; on every rank of the node.
+    `comm`: the ranks of the node; None for a process alone, whose memory is its own. `num_bytes`:
+    how much.
     """
 
     ALIGNMENT = 64

@@ -39,13 +39,8 @@ class Wire:
     of each message once (persistent requests). Between two ranks messages keep their order, which
     both know.
 
-    Parameters
-    ----------
-    world
-        The ranks.
-    stretches
-        For each stretch of the vector what goes out and what comes in, the same stretches on all
-        ranks.
+    `world`: the ranks. `stretches`: for each stretch of the vector what goes out and what comes in,
+    the same stretches on all ranks.
     """
 
     def __init__(

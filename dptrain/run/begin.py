@@ -38,13 +38,9 @@ def open_run(
 ) -> Opened:
     """Make a run's directory, or set the run to where the one in it stood, and open its files.
 
-    `out` is the directory, or makes a new one; None for a run without files. Collective: every
-    rank must call this.
-
-    Raises
-    ------
-    InputError
-        The directory can't be made, or the run in it can't go on like this.
+    `out` is the directory, or makes a new one; None for a run without files. Collective: every rank
+    must call this. Raises InputError where the directory can't be made, or the run in it can't go
+    on like this.
     """
     if out is None:
         return None, None

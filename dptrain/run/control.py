@@ -36,16 +36,9 @@ class RunControl(Control):
 
     Every rank has one, and the first one's writes.
 
-    Parameters
-    ----------
-    run, config, world
-        The run, its settings and its ranks.
-    writer
-        The files, on rank 0.
-    identity
-        What decides the run's bytes, for the checkpoints; None for a run that leaves no files.
-    on_epoch
-        See `fit`.
+    `run`, `config`, `world`: the run, its settings and its ranks. `writer`: the files, on rank 0.
+    `identity`: what decides the run's bytes, for the checkpoints; None for a run that leaves no
+    files. `on_epoch`: see `fit`.
     """
 
     def __init__(
@@ -171,10 +164,7 @@ class RunControl(Control):
     def audit(self) -> None:
         """Compare the copies of the parameters. Collective.
 
-        Raises
-        ------
-        DriftError
-            One differs from the first.
+        Raises DriftError where one differs from the first.
         """
         run = self.run
         found = first_difference(self.world, run.reducer.params, run.reducer.copies)

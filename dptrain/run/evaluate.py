@@ -41,12 +41,8 @@ def evaluate_run(
     Without files: on the run's own. `on` says which rows: those trained on, those held out by the
     seed, or test rows, as where there are no files; unless given, test rows where a file has them.
     With classes, which are named, and with labels, also what `Scores.result` finds. Collective:
-    every rank must call this.
-
-    Raises
-    ------
-    InputError
-        The run or the files can't be read, have no targets, or don't fit each other.
+    every rank must call this. Raises InputError where the run or the files can't be read, have no
+    targets, or don't fit each other.
     """
     with world.together():
         trained = load_trained(run, file=model)

@@ -174,10 +174,7 @@ def identity(
 def changes(stored: Identity, now: Identity, *, force: bool) -> Plain:
     """Return what has changed since a run began, to be noted; nothing where nothing counts.
 
-    Raises
-    ------
-    InputError
-        What has changed can't be, or changes the bytes and `force` is not given.
+    Raises InputError where it can't change, or changes the bytes and `force` is not given.
     """
     found, old, new = differences(stored.plain(), now.plain()), stored.plain(), now.plain()
     settings = {k: v for k, v in found.pop("settings", {}).items() if k not in FREE}

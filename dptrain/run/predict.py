@@ -41,13 +41,8 @@ def predict_run(
     The columns `ids`, or those that the run names where the files have them, stand before the
     predictions. Each rank predicts and holds its own blocks of rows; rank 0 writes them block by
     block, in the order of the rows. `model` is for a run with --model: its FILE.py:FUNCTION.
-    Collective: every rank must call this.
-
-    Raises
-    ------
-    InputError
-        The run or the files can't be read or don't fit each other; regression has no
-        probabilities; the file can't be written.
+    Collective: every rank must call this. Raises InputError where the run or the files can't be
+    read or don't fit each other; regression has no probabilities; the file can't be written.
     """
     with world.together():
         trained = load_trained(run, file=model)

@@ -38,14 +38,9 @@ WINDOW = 1000
 class Replay(Control):
     """Does steps once more and compares them with a run's files, in place of writing some.
 
-    Parameters
-    ----------
-    run, data, config, world
-        The run that does them, from where it stands.
-    path, found
-        The directory, which only rank 0 needs to see, and what is known of its files.
-    metrics_lines
-        How many lines of metrics the run had where this begins.
+    `run`, `data`, `config`, `world`: the run that does them, from where it stands. `path`, `found`:
+    the directory, which only rank 0 needs to see, and what is known of its files. `metrics_lines`:
+    how many lines of metrics the run had where this begins.
     """
 
     def __init__(

@@ -72,27 +72,15 @@ def find(
 ) -> Start:
     """Return the newest state of a run that is whole: of its checkpoints, or else its beginning.
 
-    Parameters
-    ----------
-    run
-        The run directory.
-    wanted
-        The types and shapes that the state's arrays must have.
-    agree
-        Called with what the run was; raises InputError where it can't go on as it is now.
-    warn
-        Called with what is wrong with a checkpoint that is passed over.
-    before
-        Only checkpoints after at most so many steps, to look at; None to go on with the run:
-        then damaged ones are renamed.
-    force
-        Go on without lines of metrics that are gone or damaged: nothing depends on them.
+    Raises InputError where the run can't go on as it is now, or its receipt lacks lines that the
+    checkpoint counts on, or its metrics do.
 
-    Raises
-    ------
-    InputError
-        The run can't go on as it is now, or its receipt lacks lines that the checkpoint counts on,
-        or its metrics do.
+    `run`: the run directory. `wanted`: the types and shapes that the state's arrays must have.
+    `agree`: called with what the run was; raises InputError where it can't go on as it is now.
+    `warn`: called with what is wrong with a checkpoint that is passed over. `before`: only
+    checkpoints after at most so many steps, to look at; None to go on with the run: then damaged
+    ones are renamed. `force`: go on without lines of metrics that are gone or damaged: nothing
+    depends on them.
     """
     steps = [step for step in checkpoint.steps_of(run) if before is None or step <= before]
     for step in reversed(steps):
@@ -168,12 +156,8 @@ def _history(
 ) -> tuple[list[Metrics], list[bytes] | None]:
     """Return the epochs' metrics among a run's first lines of metrics.
 
-    Where some of these lines are missing or damaged, the second are those that can be read.
-
-    Raises
-    ------
-    InputError
-        So it is, and `force` is not given.
+    Where some of these lines are missing or damaged, the second are those that can be read, with
+    `force`; else that is an InputError.
     """
     lines = rundir.metrics_lines(run, num_lines)
     fault = "" if len(lines) == num_lines else f"lines {len(lines) + 1} to {num_lines} are missing"
@@ -201,12 +185,8 @@ def settings_of(run: Path, warn: Callable[[str], None]) -> Settings:
     """Return the settings that a run goes on with, by their options' names.
 
     They are those of config.toml. Where that is lost or damaged, what decides the bytes is taken
-    from the newest checkpoint that is whole, or else from the receipt, and `warn` says so.
-
-    Raises
-    ------
-    InputError
-        There is no run, or its model is one of one's own.
+    from the newest checkpoint that is whole, or else from the receipt, and `warn` says so. Raises
+    InputError where there is no run, or its model is one of one's own.
     """
     begun = None
     with contextlib.suppress(InputError):  # what is wrong with it is said where the run goes on

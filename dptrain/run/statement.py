@@ -21,10 +21,7 @@ PROGRAM = ("dptrain", "numpy", "blas", "libraries", "cpu_level", "libm", "thread
 def statement(found: Receipt) -> Plain:
     """Return what a finished run was trained from, by what, and what it came to.
 
-    Raises
-    ------
-    InputError
-        The receipt has no end.
+    Raises InputError where the receipt has no end.
     """
     run, end = found.run, found.end
     if end is None:
@@ -48,10 +45,7 @@ def statement(found: Receipt) -> Plain:
 def stated(run: Path) -> Plain:
     """Return the statement of a run, whose files are checked first.
 
-    Raises
-    ------
-    InputError
-        There is no run, it has not ended, or its files are not whole.
+    Raises InputError where there is no run, it has not ended, or its files are not whole.
     """
     verdict = Verdict(str(run), 1)
     found = check_files(run, verdict)

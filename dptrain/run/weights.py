@@ -39,12 +39,8 @@ class Weights(NamedTuple):
 def with_weights(config: TrainConfig, model: Model) -> tuple[TrainConfig, Weights | None]:
     """Return the weights that a configuration names; and it, with the file's whole name and hash.
 
-    Local: every rank reads for itself.
-
-    Raises
-    ------
-    InputError
-        The file can't be read, is another than it was, or has nothing that fits the model.
+    Local: every rank reads for itself. Raises InputError where the file can't be read, is another
+    than it was, or has nothing that fits the model.
     """
     if config.init_from is None:
         if config.init_sha256 is not None:

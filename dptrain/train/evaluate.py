@@ -43,16 +43,10 @@ def evaluate(
     The model's own metrics, if it has some. classification: accuracy. multilabel: accuracy (all
     labels of an example right) and label_accuracy. regression: rmse, mae, and r2, the mean over
     outputs; neither where outputs are not as many as targets. Sums go over blocks of rows in the
-    tree, so that they are free of the number of ranks. `seen`, where given, is told the outputs
-    [m, outputs] and the targets of each block; `asked` is looked at before it. Collective: every
-    rank must call this.
-
-    Raises
-    ------
-    Interrupted
-        A rank has been asked to stop.
-    InputError
-        The loss is not finite.
+    tree, so that they are free of the number of ranks. `seen`, where given, is told the outputs [m,
+    outputs] and the targets of each block; `asked` is looked at before it. Collective: every rank
+    must call this. Raises Interrupted where a rank has been asked to stop; InputError where the
+    loss is not finite.
     """
     task = rows.encoding.task
     ask: MetricSums | None = getattr(model, "metric_sums", None)

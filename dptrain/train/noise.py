@@ -39,21 +39,12 @@ def noise(
 
     which for even shards is the paper's pair of formulas. The examples must be in random order, as
     the trainer's are. Drawn without replacement from a finite set, |G|^2 is that of the
-    distribution that the set is a sample of.
+    distribution that the set is a sample of. Raises ValueError where there is not one size for each
+    norm.
 
-    Parameters
-    ----------
-    shard_square_norms
-        Square norm of each shard's gradient sum over its examples, not of the mean.
-    shard_sizes
-        Examples in each shard, or what they weigh; shards of 0 don't count.
-    square_norm
-        Square norm of the sum of all shards' sums.
-
-    Raises
-    ------
-    ValueError
-        There is not one size for each norm.
+    `shard_square_norms`: square norm of each shard's gradient sum over its examples, not of the
+    mean. `shard_sizes`: examples in each shard, or what they weigh; shards of 0 don't count.
+    `square_norm`: square norm of the sum of all shards' sums.
     """
     shards = [(s, n) for s, n in zip(shard_square_norms, shard_sizes, strict=True) if n > 0]
     if len(shards) < 2:

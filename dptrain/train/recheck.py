@@ -96,12 +96,8 @@ def verdict(found: list[Result]) -> tuple[Result | None, list[Result]]:
 class Recheck:
     """Has one shard of every so many steps computed twice before any of the step's is added.
 
-    Parameters
-    ----------
-    run, config, world
-        The run, its settings and its ranks.
-    warn
-        Called on rank 0 with who was wrong.
+    `run`, `config`, `world`: the run, its settings and its ranks. `warn`: called on rank 0 with who
+    was wrong.
 
     Collective: every rank must make one.
     """
@@ -118,10 +114,7 @@ class Recheck:
     def before_step(self, batch: Batch) -> None:
         """Compute and compare, where it is this step's turn. Collective.
 
-        Raises
-        ------
-        WrongError
-            A host was wrong twice, or it can't be said who is.
+        Raises WrongError where a host was wrong twice, or it can't be said who is.
         """
         self._right = None
         if not self._every or (batch.step + 1) % self._every:

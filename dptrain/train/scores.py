@@ -29,15 +29,10 @@ SMALLEST = np.finfo(np.float64).eps
 class Scores:
     """Log loss, F1, ROC-AUC and the confusion matrix, of blocks that are added one by one.
 
-    Parameters
-    ----------
-    task, num_classes
-        classification, of so many classes, or multilabel, of so many labels.
-    num_rows
-        All that will be added, over all ranks.
-    chances
-        What makes probabilities [m, classes or labels] of outputs; InputError where nothing does.
-        Then there is no log loss, and outputs are what a ROC curve is drawn by.
+    `task`, `num_classes`: classification, of so many classes, or multilabel, of so many labels.
+    `num_rows`: all that will be added, over all ranks. `chances`: what makes probabilities [m,
+    classes or labels] of outputs; InputError where nothing does. Then there is no log loss, and
+    outputs are what a ROC curve is drawn by.
     """
 
     def __init__(
