@@ -4,7 +4,7 @@ import hashlib
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dptrain.checked import Plain
 from dptrain.record import checkpoint, receipt, rundir
@@ -76,23 +76,17 @@ class Found:
     """What the run says it came to, by its receipt and by its summary."""
 
 
-@dataclass
-class StoredModel:
-    """Hashes of what a run's model.safetensors holds."""
+class StoredModel(NamedTuple):
+    """Hashes of a model's file, and of its parameters as receipt and summary have them."""
 
     file: str
-    """Of the whole file."""
     params: str
-    """Of its parameters, as the receipt has it."""
     params_sha256: str
-    """Of the same, as the summary has it."""
 
 
-@dataclass
-class Lines:
+class Lines(NamedTuple):
     """What was looked for in a receipt, while all of it was read."""
 
-    receipt: Receipt
     marks: dict[int, tuple[str, int, Plain]]
     """By the number of a line that a checkpoint names: its hash, its step, what the run was."""
     params: dict[int, str | None]
@@ -108,13 +102,12 @@ def check_files(run: Path, verdict: Verdict, *, handed: bool = False) -> Found:
     """
     if not is_there(run / rundir.RECEIPT):
         rundir.read_config(run)  # or there is no run
-    kept, model = _checkpoints(run, verdict), _model(run, verdict)
+    kept, model, found = _checkpoints(run, verdict), _model(run, verdict), Receipt()
     try:
-        lines = _read(run, kept, model)
+        lines = _read(run, found, kept, model)
     except InputError as error:
         verdict.wrong.append(str(error))
         return Found(Receipt())
-    found = lines.receipt
     if not found.num_lines:
         verdict.wrong.append(f"{rundir.RECEIPT} has no line: the run has hardly begun")
         return Found(found)
@@ -132,11 +125,11 @@ def check_files(run: Path, verdict: Verdict, *, handed: bool = False) -> Found:
     if "ema" in found.run["settings"] and model is not None:  # the receipt knows its file alone
         last = kept[found.num_steps][0] if found.num_steps in kept else {"ema": model.params}
         right = {last.get("best", last.get("ema"))}
-    if handed and not is_there(run / rundir.SUMMARY):
-        if found.end is not None and model is not None:
-            _check_model(found.end.model, model.file, model, right, verdict)
-        return Found(found, within, [] if found.end is None else [found.end])
-    return Found(found, within, _check_end(run, found, model, right, verdict))
+    if not handed or is_there(run / rundir.SUMMARY):
+        return Found(found, within, _check_end(run, found, model, right, verdict))
+    if found.end is not None and model is not None:
+        _check_model(found.end.model, model.file, model, right, verdict)
+    return Found(found, within, [] if found.end is None else [found.end])
 
 
 def _checkpoints(run: Path, verdict: Verdict) -> Checkpoints:
@@ -173,20 +166,18 @@ def _model(run: Path, verdict: Verdict) -> StoredModel | None:
     return StoredModel(whole.hexdigest(), digest(World(), params), plain)
 
 
-def _read(run: Path, kept: Checkpoints, model: StoredModel | None) -> Lines:
+def _read(run: Path, known: Receipt, kept: Checkpoints, model: StoredModel | None) -> Lines:
     """Read a receipt from its first line to its last; InputError where its chain does not hold."""
-    found = Lines(Receipt(), {}, {}, set())
+    found = Lines({}, {}, set())
     marked = {saved.files.receipt_lines for _, saved in kept.values()}
     wanted = {digest for digests, _ in kept.values() for digest in digests.values()}
-    if model is not None:
-        wanted.add(model.params)
-    for step in receipt.follow(run, found.receipt):
+    wanted |= set() if model is None else {model.params}
+    for step in receipt.follow(run, known):
         if step is not None and step.params in wanted:
             found.known.add(step.params)
         if step is not None and step.step in kept:
             found.params[step.step] = step.params
-        if found.receipt.num_lines in marked:
-            known = found.receipt
+        if known.num_lines in marked:
             found.marks[known.num_lines] = known.head, known.num_steps, known.run
     return found
 
@@ -213,12 +204,11 @@ def _check_checkpoints(kept: Checkpoints, lines: Lines, verdict: Verdict) -> dic
 def _check_config(run: Path, found: Receipt, verdict: Verdict) -> None:
     """Check a run's settings against its receipt."""
     try:
-        other = receipt.unlike(found.run["settings"], rundir.read_config(run))
+        differs = receipt.unlike(found.run["settings"], rundir.read_config(run))
     except InputError as error:
         verdict.wrong.append(f"{error}; --resume writes it again")
         return
-    other = [name for name in other if name not in FREE]
-    if other:
+    if other := [name for name in differs if name not in FREE]:
         verdict.wrong.append(f"{rundir.CONFIG}: not as in the receipt: {', '.join(other)}")
 
 
@@ -297,11 +287,11 @@ def _stored_end(
     try:
         with open_plain(run / rundir.SUMMARY, TEXT) as file:
             summary = read_object(file.read())
-        named = {name: summary.pop(name) for name in (*UNCOVERED, "receipt_sha256")}
+        head = [summary.pop(name) for name in (*UNCOVERED, "receipt_sha256")][-1]
         end = End(summary["steps"], summary, model.file)
     except (OSError, ValueError, KeyError) as error:
         verdict.wrong.append(f"{rundir.SUMMARY}: damaged: {error!r}")
         return None
     if summary.get("params_sha256") != model.params_sha256:
         verdict.wrong.append(f"{rundir.SUMMARY}: params_sha256 is not that of {rundir.MODEL}")
-    return end, named["receipt_sha256"]
+    return end, head

@@ -98,7 +98,8 @@ class RunControl(Control):
         """Add to the receipt, save or end the run where that is due; see `Control`."""
         run, asks = self.run, Ask(asked) if asked else None
         if self._identity is not None:
-            params = self._digest_if_due()
+            due = run.epoch_is_over or run.step % self.config.steps_between_hashes == 0
+            params = digest(self.world, run.reducer.params) if due else None
             if self.writer is not None:
                 self.writer.seconds = run.seconds
                 self.writer.step(run.step, batch.rows, loss, params)
@@ -108,12 +109,6 @@ class RunControl(Control):
             self.stop(asks)
         elif self._due and not run.epoch_is_over:  # else once its metrics are there
             self.save()
-
-    def _digest_if_due(self) -> str | None:
-        """Return the parameters' hash every k steps and where an epoch ends; None else."""
-        if self.run.step % self.config.steps_between_hashes and not self.run.epoch_is_over:
-            return None
-        return digest(self.world, self.run.reducer.params)
 
     def after_epoch(self) -> None:
         """Save where that is due, and where the run ends; see `Control`."""
@@ -148,18 +143,10 @@ class RunControl(Control):
         tensors, state = snapshot(run)
         if self.writer is not None:
             saved = Saved(state, self.writer.files(), self._identity)
-            name, sign = self.config.watched
+            name, sign = f"validation_{self.config.watched[0]}", self.config.watched[1]
+            known = {int(e["step"]): sign * e[name] for e in run.history if name in e}
             with self.world.excused():
-                self.writer.save(
-                    run.step,
-                    tensors,
-                    saved.plain(),
-                    {
-                        int(line["step"]): sign * line[f"validation_{name}"]
-                        for line in run.history
-                        if f"validation_{name}" in line
-                    },
-                )
+                self.writer.save(run.step, tensors, saved.plain(), known)
 
     def audit(self) -> None:
         """Compare the copies of the parameters. Collective.

@@ -30,7 +30,6 @@ from dptrain.run.trained import Trained, end_of
 from dptrain.run.weights import with_weights
 from dptrain.streams import tell, warn
 from dptrain.threads import blas_threads
-from dptrain.train.control import Control
 from dptrain.train.evaluate import Interrupted, check_measured, evaluate
 from dptrain.train.loop import begin, given_back, train
 from dptrain.train.state import Metrics, Training
@@ -154,8 +153,13 @@ def compared(model: Model, data: Data, config: TrainConfig, world: World) -> tup
 def _ended(
     run: Training, data: Data, config: TrainConfig, world: World, control: RunControl
 ) -> Trained:
-    """Return what a run came to, and say it in its receipt. Collective."""
-    test = _test(run, data, world, control)
+    """Return what a run came to, said in its receipt; untested where a signal came. Collective."""
+    test: Metrics = {}
+    if data.test is not None and not run.interrupted:
+        try:
+            test = evaluate(run.model, run.reducer.params, data.test, world, control.asked)
+        except Interrupted as stop:
+            run.stopped = stop.asked.stop  # the run itself is over, and saved
     params = run.reducer.close()  # from here on nobody looks at the shared memory
     found = outcome(run, params, test, config, world)
     trained = Trained(run.model, params, data.encoding, found, run.history, config.threads)
@@ -181,17 +185,6 @@ def _say(lines: Iterable[str | None], world: World) -> None:
     for line in lines if world.rank == 0 else ():
         if line:
             tell(shown(line))
-
-
-def _test(run: Training, data: Data, world: World, control: Control) -> Metrics:
-    """Return loss and metrics of the test rows; nothing where there are none, or a signal came."""
-    if data.test is None or run.interrupted:
-        return {}
-    try:
-        return evaluate(run.model, run.reducer.params, data.test, world, control.asked)
-    except Interrupted as stop:
-        run.stopped = stop.asked.stop  # the run itself is over, and saved
-        return {}
 
 
 def _beginning(

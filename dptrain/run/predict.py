@@ -1,5 +1,6 @@
 """What a stored run predicts for other rows."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -51,13 +52,13 @@ def predict_run(
     with world.together():
         found = replace(test or table, targets=())
         rows = Rows(trained.encoding.adapt(found), trained.encoding)
+        names = [*(c.name for c in rows.table.ids), *_columns(trained, probabilities)]
     check_same(trained, rows, world)
     with world.together():
         meaning = trained.chances if probabilities else trained.predictions
         made = trained.in_blocks(rows, world, meaning)
         called = [[_cells(c, block) for c in rows.table.ids] for block in rows.blocks(world)]
     blocks = _one_by_one(world, [*zip(called, made, strict=True)])
-    names = [*(column.name for column in rows.table.ids), *_columns(trained, probabilities)]
     with world.together():
         try:
             if world.rank == 0:
@@ -70,21 +71,15 @@ def predict_run(
 
 def _roles(run: str, encoding: Encoding, ids: Sequence[str], out: str | None) -> Roles:
     """Return what the files' columns are for; InputError where `out` can't hold those named."""
-    stored, alone = _stored(run), Path(out or "").suffix == ".npy"
+    stored, alone = DataConfig(), Path(out or "").suffix == ".npy"
+    with contextlib.suppress(InputError):  # the run's settings are lost
+        stored = RunConfig.read(rundir.read_config(Path(run), local=True)).data
     if alone and ids:
         raise InputError(
             "a .npy file has predictions only: leave --id out, or write .csv or .parquet"
         )
     called = () if alone else tuple(ids) or stored.id
     return replace(roles_of(encoding, stored, ()), ids=called, ids_if_there=not ids)
-
-
-def _stored(run: str) -> DataConfig:
-    """Return how a run's files were read; the defaults where its settings are lost."""
-    try:
-        return RunConfig.read(rundir.read_config(Path(run), local=True)).data
-    except InputError:
-        return DataConfig()
 
 
 def roles_of(encoding: Encoding, stored: DataConfig, target: tuple[str, ...]) -> Roles:
@@ -106,11 +101,8 @@ def check_same(trained: Trained, rows: Rows, world: World) -> None:
     """Raise InputError where ranks have read another model, or other rows. Collective."""
     check_programs(world)
     if world.size > 1:
-        contents = {
-            "the model's SHA-256": trained.sha256(),
-            "the data's SHA-256": content(rows.table),
-        }
-        check_equal(world, contents)
+        own = {"the model's SHA-256": trained.sha256(), "the data's SHA-256": content(rows.table)}
+        check_equal(world, own)
 
 
 def _columns(trained: Trained, probabilities: bool) -> list[str]:

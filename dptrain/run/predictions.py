@@ -78,33 +78,21 @@ def _as_npy(_: Sequence[str], blocks: Iterator[Block], num_rows: int) -> Iterato
         yield block.tobytes()
 
 
-class _Pieces:
+class _Pieces(io.BytesIO):
     """What a file is written to that is handed on piece by piece."""
 
-    closed = False
-
-    def __init__(self) -> None:
-        self._pieces: list[bytes] = []
-        self._place = 0
-
-    def write(self, data: Any) -> int:
-        self._pieces.append(bytes(data))
-        self._place += len(self._pieces[-1])
-        return len(self._pieces[-1])
+    _taken = 0
 
     def tell(self) -> int:
-        return self._place
+        return self._taken + super().tell()
 
-    def flush(self) -> None:
-        """Nothing is held back."""
-
-    def close(self) -> None:
-        self.closed = True
-
-    def taken(self) -> list[bytes]:
+    def taken(self) -> bytes:
         """Return what was written since this was asked before."""
-        pieces, self._pieces = self._pieces, []
-        return pieces
+        piece = self.getvalue()
+        self._taken += len(piece)
+        self.seek(0)
+        self.truncate()
+        return piece
 
 
 def _as_parquet(names: Sequence[str], blocks: Iterator[Block], _: int) -> Iterator[bytes]:
@@ -120,10 +108,10 @@ def _as_parquet(names: Sequence[str], blocks: Iterator[Block], _: int) -> Iterat
         table = pa.table([pa.array(array) for array in arrays], names=[*names])
         writer = writer or parquet.ParquetWriter(out, table.schema)
         writer.write_table(table)
-        yield from out.taken()
+        yield out.taken()
     if writer is not None:
         writer.close()
-    yield from out.taken()
+    yield out.taken()
 
 
 def _groups(blocks: Iterator[Block]) -> Iterator[Block]:
