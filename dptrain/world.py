@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-Hook = Callable[[type[BaseException], BaseException, TracebackType | None], object]
-
 
 def cut(n: int, parts: int, part: int) -> range:
     """Return piece number `part` of 0 .. n-1 cut into contiguous parts, sizes at most one apart.
@@ -44,10 +42,9 @@ class World:
     """The ranks of a communicator, node by node, or one process alone where `comm` is None.
 
     Ranks are numbered so that those of a node follow each other: `nodes` are the ranks of each
-    node, `node` is this rank's. Ranks of a node share memory; `ranks_per_node` makes the world
-    pretend that fewer do, for tests. Worlds of one communicator share what they are made of, which
-    is given back with it. Collective: every rank of `comm` must make one, and call what is
-    collective from the thread that has.
+    node, which share memory; `ranks_per_node` makes the world pretend that fewer do, for tests.
+    Worlds of one communicator share what they are made of, which is given back with it. Collective:
+    every rank of `comm` must make one, and call what is collective from the thread that has.
     """
 
     def __init__(self, comm: "MPI.Comm | None" = None, ranks_per_node: int | None = None) -> None:
@@ -92,8 +89,7 @@ class World:
                 self._exchange(None)
             yield
         except BaseException as error:
-            if not (isinstance(error, InputError) and error.everywhere):
-                self.end_all_ranks(type(error), error, error.__traceback__)
+            self.end_all_ranks(type(error), error, error.__traceback__)
             raise
         finally:
             self._calls.pop()
@@ -250,9 +246,30 @@ def connect() -> World:
         mpi = load_mpi(launch)
     if mpi is None or mpi.COMM_WORLD.size == 1:
         return World()
-    world, process = World(mpi.COMM_WORLD), os.getpid()
-    sys.excepthook = functools.partial(_fail, world, process, sys.excepthook)
-    atexit.register(_end, world, process)
+    world, process, show = World(mpi.COMM_WORLD), os.getpid(), sys.excepthook
+
+    def fail(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        """End all ranks where nobody has caught an exception."""
+        if os.getpid() == process:  # else a child of the rank
+            world.end_all_ranks(kind, error, trace)  # returns where all leave with this error
+        if os.getpid() != process or world.rank == 0:
+            show(kind, error, trace)
+
+    def leave() -> None:
+        """End all where this rank ends by an exception that another hook has shown; else wait for
+        the others, as MPI_Finalize would, but with this rank's guard awake."""
+        if os.getpid() != process:
+            return
+        error = getattr(sys, "last_value", None)
+        if error is not None and not (isinstance(error, InputError) and error.everywhere):
+            where = f"rank {world.rank} of {world.size} on {socket.gethostname()}"
+            last_words(f"{where} failed and ends the run")
+            world.abort(1)
+        GUARD.leave()
+        _sleep(world.comm.Ibarrier())
+
+    sys.excepthook = fail
+    atexit.register(leave)
     return world
 
 
@@ -271,40 +288,6 @@ def collective(function: Callable[P, R]) -> Callable[P, R]:
 def connected() -> World | None:
     """Return the world of all ranks; None where there is none yet, and so nobody else to end."""
     return connect() if connect.cache_info().currsize else None
-
-
-def _fail(
-    world: World,
-    process: int,
-    show: Hook,
-    kind: type[BaseException],
-    error: BaseException,
-    trace: TracebackType | None,
-) -> None:
-    """End all ranks where nobody has caught an exception, as `sys.excepthook`."""
-    if os.getpid() != process:  # a child of the rank
-        show(kind, error, trace)
-    elif not (isinstance(error, InputError) and error.everywhere):
-        world.end_all_ranks(kind, error, trace)
-    elif world.rank == 0:  # every rank is on its way out with the same message
-        show(kind, error, trace)
-
-
-def _end(world: World, process: int) -> None:
-    """End all ranks where this one ends by an exception that somebody else's hook has shown.
-
-    Else wait for the others, as MPI_Finalize would, but with this rank's guard awake.
-    """
-    if os.getpid() != process:  # a child of the rank
-        return
-    error = getattr(sys, "last_value", None)
-    if error is not None and not (isinstance(error, InputError) and error.everywhere):
-        last_words(
-            f"rank {world.rank} of {world.size} on {socket.gethostname()} failed and ends the run"
-        )
-        world.abort(1)
-    GUARD.leave()
-    _sleep(world.comm.Ibarrier())
 
 
 def _sleep(arrival: Any) -> None:
