@@ -168,13 +168,12 @@ def supervise(what: Supervision) -> int:
         before, ended, start = what.saved, what.ended, time.monotonic()
         status = job.run(what.command(ranks))
         took = time.monotonic() - start
-        if (
-            status == ends.DONE and what.ended == ended
-        ):  # as where a rank leaves, for some launchers
+        # as where a rank leaves, for some launchers
+        if status == ends.DONE and what.ended == ended:
             say("status 0, but the run has not come to its end")
             status = ends.FAILED
-        end = f"{meaning(status)} on {counted(ranks, 'rank')} after {took:.1f} s, "
-        end += f"{what.saved} steps saved"
+        end = f"{meaning(status)} on {counted(ranks, 'rank')} after {took:.1f} s"
+        end = f"{end}, {what.saved} steps saved"
         if job.asked or status in FINAL:
             say(f"ended: {end}")
             break

@@ -184,9 +184,9 @@ def test_lines_are_kept_cut_and_added(
             journal.append(line)
         assert path.read_bytes().count(b"\n") == keep
         assert journal.num_lines == keep + len(more)
-        assert journal.waiting == sum(len(line) + 1 for line in more)
+        assert len(journal.waiting) == sum(len(line) + 1 for line in more)
         journal.flush()
-        assert journal.waiting == 0
+        assert not journal.waiting
         journal.flush()
         journal.sync()
         journal.close()

@@ -236,7 +236,7 @@ def sync_directory(path: Path) -> bool:
     return True
 
 
-def write_all(file: int, content: bytes | memoryview) -> None:
+def write_all(file: int, content: bytes | bytearray | memoryview) -> None:
     """Write all of it: a nearly full disk, or a signal, may take only some at a time."""
     with memoryview(content).cast("B") as rest:
         done = 0

@@ -24,7 +24,8 @@ class Journal:
         self.num_lines = lines
         self._file = descriptor(path, os.O_RDWR | os.O_CREAT)
         self._written = 0  # bytes of whole lines that are in the file
-        self._pending = bytearray()
+        self.waiting = bytearray()
+        """What is not in the file yet."""
         with open(self._file, "rb", closefd=False) as file:
             for _ in range(lines):
                 self._written += len(file.readline(TEXT + 1))
@@ -33,7 +34,7 @@ class Journal:
 
     def append(self, line: bytes) -> None:
         """Add a line, given without its end; `flush` writes it."""
-        self._pending += line + b"\n"
+        self.waiting += line + b"\n"
         self.num_lines += 1
 
     def start(self) -> bytes:
@@ -42,38 +43,32 @@ class Journal:
 
     def replace(self, line: bytes) -> None:
         """Put a line, given without its end, in the place of the only one; it can't be shorter."""
-        self._written, self._pending = 0, bytearray(line + b"\n")
+        self._written, self.waiting = 0, bytearray(line + b"\n")
         self._size = None  # whoever cut it: this line is all of it
-
-    @property
-    def waiting(self) -> int:
-        """Bytes that are not in the file yet."""
-        return len(self._pending)
 
     def flush(self) -> None:
         """Write what is waiting; OSError where that fails, with all of it still waiting.
 
         So it is where another process has cut the file or added to it: no line stands in a hole.
         """
-        if not self._pending:
+        if not self.waiting:
             return
         self.check_size()
         try:
-            end = self._written + len(self._pending)
+            end = self._written + len(self.waiting)
             if end < os.fstat(self._file).st_size:  # in the place of a longer line
                 os.ftruncate(self._file, end)
             os.lseek(self._file, self._written, os.SEEK_SET)
-            with memoryview(self._pending) as waiting:
-                write_all(self._file, waiting)
+            write_all(self._file, self.waiting)
         except OSError:
             self._size = None  # who knows
             with contextlib.suppress(OSError):  # no half line where that can be helped
                 os.ftruncate(self._file, self._written)
                 self._size = self._written
             raise
-        self._written += len(self._pending)
+        self._written += len(self.waiting)
         self._size = self._written
-        self._pending.clear()
+        self.waiting.clear()
 
     def check_size(self) -> None:
         """Raise OSError where another process has cut the file, or added to it."""
@@ -84,7 +79,7 @@ class Journal:
 
     def adopt(self) -> None:
         """Go on behind the whole lines that another process has left of the file."""
-        self.num_lines, self._written = self._pending.count(b"\n"), 0
+        self.num_lines, self._written = self.waiting.count(b"\n"), 0
         with open(self._file, "rb", closefd=False) as file:
             file.seek(0)
             while line := file.readline(TEXT + 1):

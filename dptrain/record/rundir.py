@@ -77,7 +77,9 @@ def check_free(path: Path) -> None:
     """Raise InputError where a run directory can't be, or is not empty: nothing is overwritten."""
     try:
         names = os.listdir(path)  # noqa: PTH208 (a name alone is wanted)
-        free = all(_leftover(path / name) for name in names)
+        own = temporary_of(path / CONFIG).name  # all that a start which failed at once has left
+        taken = [name for name in names if name not in (own, RECEIPT)]
+        free = not taken and (RECEIPT not in names or (path / RECEIPT).lstat().st_size == 0)
     except FileNotFoundError:
         return
     except (OSError, ValueError) as error:  # ValueError: a NUL in its name
@@ -95,12 +97,6 @@ def holds_run(path: Path) -> bool:
     with contextlib.suppress(OSError, ValueError):  # ValueError: a NUL in its name
         return os.path.lexists(path / CONFIG) or (path / RECEIPT).lstat().st_size > 0
     return False
-
-
-def _leftover(path: Path) -> bool:
-    """Return whether a file is only what a start that failed at once has left."""
-    own = temporary_of(path.with_name(CONFIG))
-    return path == own or (path.name == RECEIPT and path.lstat().st_size == 0)
 
 
 def create(path: Path) -> None:

@@ -109,7 +109,7 @@ class Writer:
     def _add(self, line: bytes) -> None:
         self.head = receipt.head_of(line)
         self._receipt.append(line)
-        full = self._receipt.waiting > HURRY and not self._refused
+        full = len(self._receipt.waiting) > HURRY and not self._refused
         if full or time.monotonic() - self._flushed > 1:
             self.flush()
 
@@ -131,8 +131,8 @@ class Writer:
 
     def _keep_names(self) -> bool:
         """Return whether metrics and receipt are under their names; see `Journal.keep_name`."""
-        journals = (self._metrics, self._receipt)
-        found = [self._try(j.path, partial(self._keep_name, j)) for j in journals]
+        both = self._metrics, self._receipt
+        found = [self._try(each.path, partial(self._keep_name, each)) for each in both]
         return all(found)
 
     def _keep_name(self, journal: Journal) -> None:

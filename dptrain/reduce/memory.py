@@ -64,9 +64,8 @@ class NodeMemory:
             self._window.Lock_all()
         self._flags = self._buffer[:flags].cast("q")  # the arrivals of each rank, a cache line each
         self._mine = self._rank * self.ALIGNMENT // 8
-        self._others = [
-            rank * self.ALIGNMENT // 8 for rank in range(self._size) if rank != self._rank
-        ]
+        others = (rank for rank in range(self._size) if rank != self._rank)
+        self._others = [rank * self.ALIGNMENT // 8 for rank in others]
         self._arrivals = 0
         self._used = flags
 
@@ -158,9 +157,8 @@ def _map(path: Path, num_bytes: int, part: range, new: bool) -> mmap.mmap:
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
     file = os.open(path, flags | (os.O_CREAT | os.O_EXCL) * new, 0o600)
     try:
-        if (
-            new and path.parent == SHM and free_bytes() < num_bytes
-        ):  # what others still need isn't taken for a moment
+        # what others still need isn't taken for a moment
+        if new and path.parent == SHM and free_bytes() < num_bytes:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if new:
             os.truncate(file, num_bytes)

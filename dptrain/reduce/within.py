@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dptrain.arrays import CACHED, Floats, Sums
-from dptrain.reduce.layout import Holding, areas, holding, shared_bytes
+from dptrain.reduce.layout import areas, holding, shared_bytes
 from dptrain.reduce.memory import SHM, NodeMemory, free_bytes
 from dptrain.reduce.sums import NUM_SUMS, Rows
 from dptrain.reduce.tree import plan
@@ -74,25 +74,22 @@ class WithinNode:
             rank: holding(cut(num_shards, world.size, rank), num_shards) for rank in self.ranks
         }
         buffers = {
-            rank: [self._memory.array((num_params,), dtype) for _ in range(held.num_buffers)]
-            for rank, held in holdings.items()
+            rank: [self._memory.array((num_params,), dtype) for _ in range(each.num_buffers)]
+            for rank, each in holdings.items()
         }
-        self.writes = self._writes(holdings[world.rank], buffers[world.rank])
+        held, into = holdings[world.rank], buffers[world.rank]
+        self.writes = {
+            shard: Write(into[slot], [(into[i], into[j]) for i, j in pairs])
+            for shard, slot, pairs in zip(self._held, held.slots, held.adds, strict=True)
+        }
         own_areas = dict(zip(self.ranks, areas(num_params, self.nodes), strict=False))
         self.area = own_areas.get(world.rank, slice(0, 0))
         self.left = [
             (buffers[rank][slot], shards)
-            for rank, held in holdings.items()
-            for slot, shards in held.left
+            for rank, each in holdings.items()
+            for slot, shards in each.left
         ]
         self._plan_adds(num_shards)
-
-    def _writes(self, held: Holding, buffers: list[Floats]) -> dict[int, Write]:
-        """Return where each of this rank's shards is written."""
-        writes = {}
-        for shard, slot, pairs in zip(self._held, held.slots, held.adds, strict=True):
-            writes[shard] = Write(buffers[slot], [(buffers[i], buffers[j]) for i, j in pairs])
-        return writes
 
     def _plan_adds(self, num_shards: int) -> None:
         """Find what this rank adds of the sums that the node's ranks leave, and what remains."""

@@ -53,7 +53,7 @@ def open_run(
             with _refused(directory), contextlib.ExitStack() as undo:
                 lock = _taken(directory, not go_on, undo)
                 agree = partial(changes, now=now, force=force)
-                start = resume.find(directory, wanted, agree, warn, force=force)
+                start = resume.find(directory, wanted, agree, force=force)
                 changed = agree(start.run) if start.run else {}
                 _check_length(start, run, settings)
                 over = start.step >= run.num_steps

@@ -23,7 +23,6 @@ from dptrain.run.outcome import outcome
 from dptrain.run.resume import Start, find
 from dptrain.run.saved import told
 from dptrain.run.trained import Trained, end_of
-from dptrain.streams import warn
 from dptrain.train.control import Control, Sink
 from dptrain.train.evaluate import evaluate
 from dptrain.train.loop import close_epoch, train_epoch
@@ -224,7 +223,7 @@ def go_to(run: Training, path: Path, step: int, world: World) -> int:
     found, arrays, wanted = Start(), dict[str, Array](), forms(run)
     with world.together():
         if world.rank == 0:
-            found = find(path, wanted, lambda _: None, warn, before=step - 1)
+            found = find(path, wanted, lambda _: None, before=step - 1)
             arrays, found.arrays = found.arrays, {}
     start: Start = world.broadcast(found)
     if start.state is not None:

@@ -17,6 +17,7 @@ from dptrain.record.writer import Files
 from dptrain.run.config import Settings
 from dptrain.run.identity import LENGTH
 from dptrain.run.saved import Identity, Saved, told
+from dptrain.streams import warn
 from dptrain.train.state import Metrics, State
 from dptrain.words import InputError
 
@@ -65,7 +66,6 @@ def find(
     run: Path,
     wanted: Forms,
     agree: Callable[[Identity], object],
-    warn: Callable[[str], None],
     before: int | None = None,
     *,
     force: bool = False,
@@ -77,10 +77,9 @@ def find(
 
     `run`: the run directory. `wanted`: the types and shapes that the state's arrays must have.
     `agree`: called with what the run was; raises InputError where it can't go on as it is now.
-    `warn`: called with what is wrong with a checkpoint that is passed over. `before`: only
-    checkpoints after at most so many steps, to look at; None to go on with the run: then damaged
-    ones are renamed. `force`: go on without lines of metrics that are gone or damaged: nothing
-    depends on them.
+    `before`: only checkpoints after at most so many steps, to look at; None to go on with the run:
+    then damaged ones are renamed. `force`: go on without lines of metrics that are gone or damaged:
+    nothing depends on them.
     """
     steps = [step for step in checkpoint.steps_of(run) if before is None or step <= before]
     for step in reversed(steps):
@@ -99,7 +98,7 @@ def find(
             continue
         if before is not None:
             return Start(arrays, saved.state, files=saved.files)
-        return _start(run, path.name, arrays, saved, force, warn)
+        return _start(run, path.name, arrays, saved, force)
     begun = receipt.first_line(run) if before is None else None
     if begun is None:
         return Start()
@@ -108,14 +107,7 @@ def find(
     return Start(run=was, files=Files(0, 1, begun.head))
 
 
-def _start(
-    run: Path,
-    name: str,
-    arrays: dict[str, Array],
-    saved: Saved,
-    force: bool,
-    warn: Callable[[str], None],
-) -> Start:
+def _start(run: Path, name: str, arrays: dict[str, Array], saved: Saved, force: bool) -> Start:
     """Return what a run goes on from by a checkpoint that is whole; see `find`."""
     files = saved.files
     if receipt.head_at(run, files.receipt_lines) != files.receipt_sha256:
@@ -123,7 +115,7 @@ def _start(
             f"{run / rundir.RECEIPT} is not the receipt of {name}: its line "
             f"{files.receipt_lines} is another"
         )
-    history, left = _history(run, files.metrics_lines, force, warn)
+    history, left = _history(run, files.metrics_lines, force)
     if left is not None:
         files = files._replace(metrics_lines=len(left))
     return Start(arrays, saved.state, history, saved.run, files, metrics=left)
@@ -151,9 +143,7 @@ def _read(
     return arrays, saved
 
 
-def _history(
-    run: Path, num_lines: int, force: bool, warn: Callable[[str], None]
-) -> tuple[list[Metrics], list[bytes] | None]:
+def _history(run: Path, num_lines: int, force: bool) -> tuple[list[Metrics], list[bytes] | None]:
     """Return the epochs' metrics among a run's first lines of metrics.
 
     Where some of these lines are missing or damaged, the second are those that can be read, with
@@ -181,11 +171,11 @@ def _history(
     return history, left
 
 
-def settings_of(run: Path, warn: Callable[[str], None]) -> Settings:
+def settings_of(run: Path, say: Callable[[str], None] = warn) -> Settings:
     """Return the settings that a run goes on with, by their options' names.
 
     They are those of config.toml. Where that is lost or damaged, what decides the bytes is taken
-    from the newest checkpoint that is whole, or else from the receipt, and `warn` says so. Raises
+    from the newest checkpoint that is whole, or else from the receipt, and `say` is told so. Raises
     InputError where there is no run, or its model is one of one's own.
     """
     begun = None
@@ -216,7 +206,7 @@ def settings_of(run: Path, warn: Callable[[str], None]) -> Settings:
         with contextlib.suppress(checkpoint.DamagedError, OSError, KeyError, TypeError):
             settings = {**checkpoint.read(checkpoint.path_of(run, step))[1]["run"]["settings"]}
             break
-    warn(f"{fault}; the run goes on with its own settings, and the file is written again")
+    say(f"{fault}; the run goes on with its own settings, and the file is written again")
     kept = LENGTH if any(name in config for name in LENGTH) else ()
     return {k: v for k, v in settings.items() if k not in kept} | {
         k: v for k, v in config.items() if k in (*FREE, *kept)

@@ -137,26 +137,21 @@ class Recheck:
 
     def _gather(self, batch: Batch, chosen: Chosen, ranks: list[int]) -> list[Result]:
         """Return, on the shard's owner, what some ranks make of it; nothing on the others."""
-        world, found = self._world, list[Result]()
-        for rank in ranks:  # the owner computes before it waits for another
-            if world.rank == rank:
-                own = self._compute(batch, chosen.shard)
-                if rank == chosen.owner:
-                    found.append(own)
-                else:
-                    world.comm.send(own.sums, chosen.owner)
-                    send(world, own.gradient, chosen.owner)
-            elif world.rank == chosen.owner:
+        world, run, owner, found = self._world, self._run, chosen.owner, list[Result]()
+        for rank in ranks if world.rank in (owner, *ranks) else ():
+            gradient = np.empty_like(run.reducer.params)
+            if world.rank == rank:  # the owner computes before it waits for another
+                params = run.reducer.params
+                sums = shard_loss_and_grad_sum(run, params, batch, chosen.shard, gradient)
+                if rank != owner:
+                    world.comm.send(sums, owner)
+                    send(world, gradient, owner)
+            elif world.rank == owner:
                 sums = world.comm.recv(source=rank)
-                found.append(Result(rank, sums, np.empty_like(self._run.reducer.params)))
-                receive(world, found[-1].gradient, rank)
+                receive(world, gradient, rank)
+            if world.rank == owner:
+                found.append(Result(rank, sums, gradient))
         return found
-
-    def _compute(self, batch: Batch, shard: int) -> Result:
-        params = self._run.reducer.params
-        out = np.empty_like(params)
-        sums = shard_loss_and_grad_sum(self._run, params, batch, shard, out)
-        return Result(self._world.rank, sums, out)
 
     def _judge(self, batch: Batch, chosen: Chosen, found: list[Result]) -> None:
         """Say on every rank who was wrong, and keep what is right on the owner. Collective."""
