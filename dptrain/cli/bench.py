@@ -49,6 +49,5 @@ def bench(as_json: bool, quiet: bool, **values: Any) -> int:
             print(text, file=sys.stderr, flush=True)
 
     found = measure.bench(model, settings, config, world=world, say=say)
-    if world.rank == 0:
-        print_result(found, as_json, show.text)
+    print_result(found, as_json, show.text)
     return 0

@@ -50,8 +50,7 @@ def show(data: tuple[str, ...], as_json: bool, **values: Any) -> int:
     found = look(table, world)
     if test is not None:
         found["test_rows"] = len(test)
-    if world.rank == 0:
-        print_result(found, as_json, _text)
+    print_result(found, as_json, _text)
     return 0
 
 

@@ -78,8 +78,7 @@ def doctor(
     found = examine(model, config, where or Path("runs"), world, before)
     if quiet:
         found["checks"] = [check for check in found["checks"] if check["status"] != "ok"]
-    if world.rank == 0:
-        print_result(found, as_json, _text)
+    print_result(found, as_json, _text)
     return int(any(check["status"] == "error" for check in found["checks"]))
 
 

@@ -60,8 +60,7 @@ def evaluate(
     from dptrain.run.evaluate import evaluate_run
 
     found = evaluate_run(run, data, target, world, model, on)
-    if world.rank == 0:
-        print_result(found, as_json, _evaluation_text)
+    print_result(found, as_json, _evaluation_text)
     return 0
 
 

@@ -2,11 +2,11 @@
 
 import click
 
-from dptrain.cli.options import Alone
+from dptrain.cli.help import Told
 from dptrain.jobs import SCHEDULERS, script
 
 
-@click.command(cls=Alone)
+@click.command(cls=Told)
 @click.argument("scheduler", type=click.Choice(SCHEDULERS), metavar="SCHEDULER")
 def launch(scheduler: str) -> int:
     """Print a job script, to be changed at its top and handed in.

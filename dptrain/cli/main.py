@@ -40,6 +40,10 @@ COMMANDS = {
 command is asked for: for a list of them none is."""
 
 
+ALONE = ("launch", "receipt", "supervise")
+"""Those of one process: a mistake there is nobody else's, and no MPI is started to agree on it."""
+
+
 class TrainByDefault(Commands):
     """A group whose command is train where the line begins with an option, or is empty."""
 
@@ -139,6 +143,8 @@ def _run() -> int:
 
 def _fail(error: InputError, options: dict[str, bool]) -> int:
     """Print a person's mistake once, by the first rank; return the exit status."""
+    if sys.argv[1:2] and sys.argv[1] in ALONE:
+        error.everywhere = True
     if not error.everywhere:
         try:
             world = connect()

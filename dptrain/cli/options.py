@@ -1,7 +1,6 @@
 """How settings become options of the command line, with their types, files and variables."""
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
@@ -12,7 +11,7 @@ from dptrain.checked import Checked, Plain, option_name
 from dptrain.cli.help import Setting, Told
 from dptrain.cli.kinds import Name, Number, Numbers
 from dptrain.cli.ranks import connect_as
-from dptrain.words import InputError, nearest
+from dptrain.words import nearest
 
 Command = Callable[..., int]
 Config = TypeVar("Config", bound=Checked)
@@ -34,30 +33,6 @@ class Joint(Told):
                 help="Show the traceback of every error.", **common,
             ),
         ]  # fmt: skip
-
-
-class Alone(Told):
-    """A command of one process: nothing is asked of other ranks, and so no MPI is started."""
-
-    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        """Read the command line; a mistake in it is nobody else's."""
-        with _nobody_else():
-            return super().make_context(*args, **kwargs)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command."""
-        with _nobody_else():
-            return super().invoke(ctx)
-
-
-@contextlib.contextmanager
-def _nobody_else() -> Iterator[None]:
-    """Let a mistake be known everywhere, as there is one process only."""
-    try:
-        yield
-    except (click.ClickException, InputError) as error:
-        text = error.format_message() if isinstance(error, click.ClickException) else str(error)
-        raise InputError(text, everywhere=True) from None
 
 
 def _variable(name: str) -> str:

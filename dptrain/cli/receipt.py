@@ -5,14 +5,14 @@ from pathlib import Path
 
 import click
 
-from dptrain.cli.options import Alone
+from dptrain.cli.help import Told
 from dptrain.cli.results import force_option, say_written
 from dptrain.launch import announced
 from dptrain.record.files import check_writable, write_whole
 from dptrain.words import counted
 
 
-@click.command(cls=Alone)
+@click.command(cls=Told)
 @click.argument("run")
 @click.option(
     "--out",

@@ -7,15 +7,18 @@ from typing import Any
 import click
 
 from dptrain.checked import Plain
+from dptrain.cli.ranks import connected
 from dptrain.streams import tell
 from dptrain.words import shown
 
 
 def print_result(values: Plain, as_json: bool, text: Callable[[Plain], str]) -> None:
-    """Print what a command found: as one JSON object, or as `text` puts it, each text `shown`."""
+    """Print, once, what a command found: one JSON object, or `text` of it, each text `shown`."""
     import json
 
-    click.echo(json.dumps(values) if as_json else text(_shown(values)))
+    world = connected()
+    if world is None or world.rank == 0:
+        click.echo(json.dumps(values) if as_json else text(_shown(values)))
 
 
 def _shown(value: Any) -> Any:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import click
 
+from dptrain.cli.help import Told
 from dptrain.cli.kinds import Numbers
-from dptrain.cli.options import Alone, set_in
+from dptrain.cli.options import set_in
 from dptrain.words import InputError
 
 
@@ -29,7 +30,7 @@ def _launcher(ctx: click.Context, param: click.Parameter, text: str) -> list[str
     return words
 
 
-@click.command(cls=Alone, context_settings={"ignore_unknown_options": True})
+@click.command(cls=Told, context_settings={"ignore_unknown_options": True})
 @click.argument("train", nargs=-1, type=click.UNPROCESSED, metavar="[OF train]...")
 @click.option(
     "-n",

@@ -146,8 +146,7 @@ def train(
         quiet=quiet,
         world=world,
     )
-    if world.rank == 0:
-        print_result(trained.summary.plain(), as_json, _training_text)
+    print_result(trained.summary.plain(), as_json, _training_text)
     return _status(trained.summary)
 
 

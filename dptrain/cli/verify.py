@@ -66,8 +66,7 @@ def verify(
         quiet=quiet,
         world=world,
     )
-    if world.rank == 0:
-        print_result(found.values(), as_json, _text)
+    print_result(found.values(), as_json, _text)
     return 0 if found.verdict in ("identical", "whole") else 1
 
 
