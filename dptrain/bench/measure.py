@@ -242,12 +242,7 @@ def bench(
     """Measure a model's step, and return what `bench --json` prints.
 
     Times are means over ranks, then medians over rounds. `say` is told of each round. Collective:
-    every rank must call this.
-
-    Raises
-    ------
-    InputError
-        The settings don't fit each other.
+    every rank must call this. Raises InputError where the settings don't fit each other.
     """
     config = replace(config, learning_rate=LEARNING_RATE)
     crowded = world.crowded(config.threads)

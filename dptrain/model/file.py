@@ -42,29 +42,14 @@ def build(
     dtype: str | None = None,
     label_smoothing: float = 0.0,
 ) -> Model:
-    """Return the model that a file's function makes for examples of a shape.
+    """Return the model that a file's function makes, given the inputs' shape and number of outputs.
 
-    Parameters
-    ----------
-    file
-        Names file and function, the function's further arguments, and perhaps the hash that the
-        file must have.
-    inputs
-        The shape of an example's inputs, the function's first argument.
-    outputs
-        How many scores or values an example needs, its second.
-    seed
-        Seeds PyTorch before the file is run, as NumPy's generators are from the run's seed.
-    dtype
-        What a PyTorch module is made, where that is asked for.
-    label_smoothing
-        Of the usual loss; see `Adapted`.
+    `file` may say which hash the file must have. `seed` seeds PyTorch before the file is run, as
+    NumPy's generators are from the run's seed; `dtype` is what a PyTorch module is made, where that
+    is asked for; `label_smoothing` is the usual loss's, see `Adapted`.
 
-    Raises
-    ------
-    InputError
-        There is no such file or function; the file is another than it was; it fails, or makes what
-        is no model. Local: ranks may see other files.
+    Raises InputError where there is no such file or function, the file is another than it was, it
+    fails, or makes what is no model. Local: ranks may see other files.
     """
     if file.model is None:
         raise InputError(

@@ -52,10 +52,7 @@ class Run:
 def read_runs(paths: Sequence[str | Path]) -> list[Run]:
     """Return the runs in some directories, each once: the shortest names that differ, and labels.
 
-    Raises
-    ------
-    InputError
-        A path is no run's directory; its metrics are damaged, or have no line yet.
+    Raises InputError for what is no run's directory, and metrics that are damaged or have no line.
     """
     whole = (os.path.abspath(path) for path in paths)  # noqa: PTH100 (links keep their names)
     found = dict.fromkeys(map(Path, whole))

@@ -26,12 +26,8 @@ Row = Plain
 def runs_in(directory: Path) -> list[Row]:
     """Return a row for each run in a directory, by name: state, settings that differ, best metrics.
 
-    Local: reads only. A run that can't be read has a row with its state alone.
-
-    Raises
-    ------
-    InputError
-        The directory can't be read, or holds no run.
+    Local: reads only. A run that can't be read has a row with its state alone. Raises InputError
+    where the directory can't be read, or holds no run.
     """
     runs = []
     with contextlib.suppress(OSError):  # as of one that is not there

@@ -18,10 +18,7 @@ exact, rounded = "{:zg}".format, "{:z.4f}".format
 def filled(name: str, text: str, fields: Mapping[str, str]) -> str:
     """Return words with numbers in the place of fields.
 
-    Raises
-    ------
-    InputError
-        The words have a field that there is no number for, or a brace that has no other.
+    Raises InputError for a field that there is no number for, or a brace that has no other.
     """
     try:
         paragraphs = text.format_map(fields).split("\n\n")
