@@ -69,8 +69,7 @@ def doctor(
         if connected() is not None:
             raise
         return _misfits(error, as_json)
-    from dptrain.doctor.examine import examine
-    from dptrain.doctor.job import Job, tried
+    from dptrain.doctor.examine import Job, examine, tried
 
     where = Path(named) if (named := resume or out) else None
     go_on = go_on or resume is not None

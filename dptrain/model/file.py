@@ -15,8 +15,7 @@ from typing import Any
 from dptrain.checked import Plain
 from dptrain.config import ModelFile
 from dptrain.model import Model
-from dptrain.model.own_code import missing, one_thread, users_code
-from dptrain.model.siblings import siblings
+from dptrain.model.own_code import missing, one_thread, siblings, users_code
 from dptrain.words import InputError, nearest
 
 LIBRARIES = ("torch", "jax")
