@@ -195,9 +195,10 @@ class Bench:
 
     def floors(self) -> dict[str, float]:
         """Return bytes and operations a second, and the floors that follow. Collective."""
-        array, moved = self.arrays[0], self.least
+        (array, other), moved = self.arrays, self.least
         times, network = max(1, 2**26 // array.nbytes), 0.0
-        memory = 3 * array.nbytes * times / self.seconds(self.add, times)
+        add = partial(np.add, array, other, out=array)  # two are read, one is written
+        memory = 3 * array.nbytes * times / self.seconds(add, times)
         flop = 2 * SQUARE**3 * 4 / self.seconds(partial(np.matmul, self.square, self.square), 4)
         floors = {part: moved[part] / memory for part in ("data", "reducing", "optimizer")}
         if moved["flop"]:
@@ -208,11 +209,6 @@ class Bench:
             floors["reducing"] += floors["network"]
         found = {f"floor {part}": 1e3 * seconds for part, seconds in floors.items()}
         return found | {"memory": memory, "network": network, "flop": flop}
-
-    def add(self) -> None:
-        """Add two arrays as long as the parameters: two are read, one is written."""
-        a, b = self.arrays
-        np.add(a, b, out=a)
 
     def pass_on(self) -> None:
         """Pass an array on from node to node, by all owners of slices at once. Collective."""

@@ -1,12 +1,11 @@
 """dptrain plot."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from dptrain.cli.options import Joint, build, settings
+from dptrain.cli.options import Joint, settings
 from dptrain.cli.ranks import connect
 from dptrain.cli.results import force_option, say_written
 from dptrain.config.tools import PlotConfig
@@ -32,7 +31,6 @@ def plot(runs: tuple[str, ...], out: str, force: bool, **values: Any) -> int:
     all steps, of lost ones too.
     A run can be drawn while it trains. Needs matplotlib: pip install matplotlib.
     """
-    config = build(PlotConfig, values)
     world = connect()
     from dptrain import figure
     from dptrain.plot.curves import plot_runs
@@ -40,5 +38,5 @@ def plot(runs: tuple[str, ...], out: str, force: bool, **values: Any) -> int:
     with world.together():
         if world.rank == 0:
             figure.check(Path(out), force=force)
-            say_written(out, ", ".join(plot_runs(runs, out, **asdict(config))))
+            say_written(out, ", ".join(plot_runs(runs, out, **values)))
     return 0

@@ -43,7 +43,7 @@ class LossFunction(ABC):
         """Return the examples' sums; z is left as it is."""
         return self.sums_and_delta(z.copy(), y, np.empty_like(z), weights)
 
-    def right_sum(self, z: Floats, y: Array, weights: Weights) -> float:  # noqa: ARG002
+    def right_sum(self, z: Floats, y: Array, weights: Weights) -> float:
         """Return what examples weigh that z says rightly; NaN where values are no classes."""
         return math.nan
 
@@ -63,13 +63,7 @@ def row_starts(shape: tuple[int, int]) -> NDArray[np.intp]:
 class CrossEntropy(LossFunction):
     """-log softmax(z)[y], z [m, classes], y class numbers [m]."""
 
-    def of_each(
-        self,
-        z: Floats,
-        y: Array,
-        work: Floats,  # noqa: ARG002 (others')
-        weights: Weights,
-    ) -> tuple[float, float]:
+    def of_each(self, z: Floats, y: Array, work: Floats, weights: Weights) -> tuple[float, float]:
         """The delta is softmax(z) - onehot(y)."""
         flat, starts, best = z.reshape(-1), row_starts(z.shape), z.argmax(axis=1)
         peaks, picked = flat[starts + best], starts + y
