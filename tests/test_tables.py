@@ -1,6 +1,7 @@
 """Tables as people have them: what is understood, what is refused, with the line at fault."""
 
 import csv
+import gc
 import gzip
 import io
 import json
@@ -17,9 +18,12 @@ from tiny import metrics_of
 import dptrain
 from dptrain import Data, DataConfig, InputError, TrainConfig
 from dptrain.data import delimited
+from dptrain.data import spool as spooled
 from dptrain.data.arrow import read_text
 from dptrain.data.roles import Roles
-from dptrain.data.spool import Spool
+from dptrain.data.share import own, share
+from dptrain.data.spool import Pieces, Spool
+from dptrain.data.table import Stacked
 from dptrain.record.rundir import RECEIPT
 from dptrain.run.rows import as_rows
 
@@ -111,7 +115,7 @@ def test_how_a_text_is_cut_into_pieces_changes_nothing(
     monkeypatch.setattr(delimited, "OF_A_COLUMN", 0)
     for size in (delimited.PIECE, 64, 9, 1):
         monkeypatch.setattr(delimited, "PIECE", size)
-        for spool in (None, Spool(tmp_path / "spool", lambda _: None)):
+        for spool in (Pieces(), Spool(tmp_path / "spool", lambda _: None)):
             try:
                 table = read_text([str(tmp_path / "d.csv")], Roles(("y",)), "d", spool)
                 shapes = table.shapes(), len(table), [c.about() for c in table.every()]
@@ -120,6 +124,38 @@ def test_how_a_text_is_cut_into_pieces_changes_nothing(
             except InputError as error:
                 found.add(str(error))
     assert len(found) == 1, found
+
+
+def test_pieces_of_a_table_are_let_go_of_while_they_are_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The memory of all of them and of the whole is never taken together."""
+    monkeypatch.setattr(spooled, "ROOM", 1)
+    monkeypatch.setattr(delimited, "OF_A_COLUMN", 0)
+    monkeypatch.setattr(delimited, "PIECE", 64)
+    rows = [f"{row / 8},{'abc'[row % 3]},{row % 2}" for row in range(500)]
+    (tmp_path / "d.csv").write_text("\n".join(["a,b,y", *rows]))
+
+    def mapped() -> int:
+        return Path("/proc/self/maps").read_text().count("/dev/zero")
+
+    gc.collect()
+    none, left = mapped(), []
+    table = read_text([str(tmp_path / "d.csv")], Roles(("y",)), "d", Pieces())
+    every, before = mapped(), table.content(slice(None))
+    pour = Stacked.pour
+
+    def watched(one: Stacked, number: int, out: Any) -> None:
+        pour(one, number, out)
+        left.append(mapped())
+
+    monkeypatch.setattr(Stacked, "pour", watched)
+    shared = share(table, None, own)
+    assert shared.content(slice(None)) == before
+    assert all(type(column.values) is np.ndarray for column in shared.every())
+    assert every - none >= 3 * 50
+    assert left == sorted(left, reverse=True)
+    assert left[-1] <= none + 1
 
 
 @pytest.mark.parametrize(

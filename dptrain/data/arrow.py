@@ -18,7 +18,8 @@ from dptrain.data.delimited import Parser, begin_with_numbers
 from dptrain.data.form import check_names, form
 from dptrain.data.kinds import MAGIC
 from dptrain.data.roles import Picked, Roles
-from dptrain.data.spool import Spool
+from dptrain.data.share import share
+from dptrain.data.spool import Pieces
 from dptrain.data.table import Table
 from dptrain.data.texts import PLAIN
 from dptrain.words import InputError
@@ -27,7 +28,7 @@ MISTAKES = 8
 """How often the rows are read anew for one column that holds no numbers after all."""
 
 
-def read_text(paths: Sequence[str], roles: Roles, source: str, spool: Spool | None) -> Table:
+def read_text(paths: Sequence[str], roles: Roles, source: str, kept: Pieces) -> Table:
     """Return the rows of files of delimited text, one behind the other.
 
     Columns whose first rows are numbers are read as such, and as texts where that was a mistake.
@@ -49,7 +50,7 @@ def read_text(paths: Sequence[str], roles: Roles, source: str, spool: Spool | No
         jobs = ((number, job) for number, one in enumerate(parsers) for job in one.jobs())
         lines = Lines(forms, [0] * len(forms))
         try:
-            return assembled(jobs, names, roles, source, spool, lines, typed & labels)
+            return assembled(jobs, names, roles, source, kept, lines, typed & labels)
         except Mistaken as error:
             mistakes += 1
             typed = typed - {str(error)} if mistakes < MISTAKES else set()
@@ -60,7 +61,7 @@ def read_typed(
     roles: Roles,
     source: str,
     keys: Sequence[Mapping[str, str | None]],
-    spool: Spool | None,
+    kept: Pieces,
 ) -> Table:
     """Return the rows of Parquet and Arrow files, one behind the other.
 
@@ -86,7 +87,7 @@ def read_typed(
         for path, held in zip(paths, keys, strict=True)
         for batch in _batches(path, [name for name in names.every if name not in held])
     )
-    return assembled(jobs, names, roles, source, spool)
+    return assembled(jobs, names, roles, source, kept)
 
 
 def _as_whole(
@@ -193,4 +194,5 @@ def _as_arrow(values: Any) -> Any:
 def _in_memory(table: pa.Table, names: Picked, roles: Roles, source: str) -> Table:
     """Return what the columns of a table hold that is in memory already."""
     batches = table.select(names.every).to_batches(max_chunksize=ROWS)
-    return assembled(((0, partial(pa.table, one)) for one in batches), names, roles, source)
+    jobs = ((0, partial(pa.table, one)) for one in batches)
+    return share(assembled(jobs, names, roles, source, Pieces()))

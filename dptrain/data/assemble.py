@@ -18,7 +18,7 @@ from dptrain.data.delimited import Job
 from dptrain.data.form import Form
 from dptrain.data.grown import Growing
 from dptrain.data.roles import Picked, Roles
-from dptrain.data.spool import Spool
+from dptrain.data.spool import Pieces
 from dptrain.data.table import Column, Table
 from dptrain.machine import usable_cores
 from dptrain.words import InputError
@@ -61,12 +61,13 @@ def assembled(
     names: Picked,
     roles: Roles,
     source: str,
-    spool: Spool | None = None,
+    spool: Pieces,
     lines: Lines | None = None,
     typed: Collection[str] = (),
 ) -> Table:
     """Return what the columns hold of the rows that jobs return, each with its file's number.
 
+    The values stay in the pieces that are kept; `share` makes arrays of those in memory.
     `lines` are those of files of text, of which the targets in `typed` are believed to be numbers.
     """
     of = partial(Asked, source, written=lines is not None, decimal=roles.decimal)
@@ -100,7 +101,7 @@ def assembled(
 def _grown(
     jobs: Iterable[tuple[int, Job]],
     growing: Sequence[Growing],
-    spool: Spool | None,
+    spool: Pieces,
     lines: Lines | None,
 ) -> int:
     """Have columns grow by what jobs return; return how many rows that are."""
@@ -111,16 +112,14 @@ def _grown(
         some = [piece(one.asked, columns[one.asked.name]) for one in growing if len(table)]
         return len(table), some
 
-    if spool is not None:
-        spool.clear()
+    spool.clear()
     rows, source = 0, growing[0].asked.source
     try:
         for number, (more, pieces) in _in_order(work, jobs):
             for one, some in zip(growing, pieces, strict=False):
                 one.add(some)
             rows += more
-            if spool is not None:
-                spool.told(rows)
+            spool.told(rows)
             if lines is not None:
                 lines.ends[number:] = [rows] * len(lines.ends[number:])
     except Fault as fault:

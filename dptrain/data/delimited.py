@@ -17,7 +17,7 @@ from dptrain.data.form import NUMBER, Form, no_utf8, open_text
 from dptrain.data.table import GAPS
 from dptrain.words import InputError
 
-PIECE, LONGEST = 2**23, 2**26
+PIECE, LONGEST = 2**22, 2**26
 """Bytes that are parsed at a time: by one thread of several, and at most, for one row's sake."""
 
 OF_A_COLUMN = 2**12

@@ -13,7 +13,7 @@ from dptrain.arrays import Array, Weights
 from dptrain.data.encode import Encoding, Taker
 from dptrain.data.share import Take
 from dptrain.data.split import Chosen
-from dptrain.data.table import Column, Table
+from dptrain.data.table import Column, Table, in_memory
 from dptrain.machine import usable_cores
 from dptrain.words import InputError
 from dptrain.world import World
@@ -182,8 +182,8 @@ class Feed:
         self._read: dict[bytes, Future[tuple[Array, Array, Weights]]] = {}
         self._thread: ThreadPoolExecutor | None = None
         firsts = self._three(slice(0, 1))
-        in_memory = all(map(_in_memory, rows.table.every()))
-        if len(rows) * firsts[0][0].nbytes <= (LARGEST if in_memory else LARGEST_OF_FILES):
+        at_hand = all(in_memory(column.values) for column in rows.table.every())
+        if len(rows) * firsts[0][0].nbytes <= (LARGEST if at_hand else LARGEST_OF_FILES):
             x, y, weights = firsts
             counts = None if weights is None else self._room(weights, take)
             self._all = self._room(x, take), self._room(y, take), counts
@@ -251,10 +251,6 @@ class Feed:
         x.take(examples, axis=0, out=out, mode="clip")
         counts = None if weights is None else weights.take(examples)
         return out, y.take(examples, axis=0), counts
-
-
-def _in_memory(column: Column) -> bool:
-    return isinstance(column.values, np.ndarray) and not _mapped(column)
 
 
 def _mapped(column: Column) -> bool:

@@ -1,6 +1,6 @@
 """A column of a table while it is read, piece by piece, and what it turns out to be."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from dptrain.arrays import Array
 from dptrain.data.cells import Asked, Fault, Piece
-from dptrain.data.spool import Spool
+from dptrain.data.spool import Pieces
 from dptrain.data.table import Column, Kind, Rowwise, Stacked
 from dptrain.data.texts import texts
 from dptrain.words import InputError
@@ -21,10 +21,8 @@ class Growing:
     once all are there, and then stands for each number.
     """
 
-    def __init__(self, asked: Asked, spool: Spool | None) -> None:
-        self.asked = asked
-        self._keep: Callable[[Array], Rowwise] = spool.keep if spool else np.asarray
-        self._lazy = spool is not None
+    def __init__(self, asked: Asked, pieces: Pieces) -> None:
+        self.asked, self._keep = asked, pieces.keep
         self._kind: Kind = "words"
         self._parts: list[Rowwise] = []
         self._texts: list[pa.Array] = []
@@ -62,15 +60,9 @@ class Growing:
                     f"in column {asked.name!r}; is there a quote too many?"
                 )
             meanings = np.asarray(found.values)
-            values = self._whole([meanings[some] for some in places])
+            values = Stacked(self._parts, [meanings[some] for some in places])
             return Column(asked.name, found.kind, values, found.text, found.ends), told
-        return Column(asked.name, self._kind, self._whole()), None
-
-    def _whole(self, meanings: Sequence[Array] = ()) -> Rowwise:
-        """Return all pieces as one; in memory they are here no more."""
-        values = Stacked(self._parts, meanings)
-        self._parts = []
-        return values if self._lazy else values[:]
+        return Column(asked.name, self._kind, Stacked(self._parts)), None
 
     def _row(self, place: int, places: list[Array]) -> int:
         """Return the first row that has a text, given by its place among the different ones."""

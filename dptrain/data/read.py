@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from dptrain.data.converted import is_converted, read_converted
 from dptrain.data.given import given, named, one_array, pair
@@ -12,12 +12,10 @@ from dptrain.data.kinds import expanded, keys_of, kind_of, tables_of
 from dptrain.data.numpy_files import read_idx, read_npy, read_npz
 from dptrain.data.roles import Roles
 from dptrain.data.share import Take, share
+from dptrain.data.spool import Pieces
 from dptrain.data.table import Stacked, Table
 from dptrain.words import InputError, file_name
 from dptrain.world import World
-
-if TYPE_CHECKING:
-    from dptrain.data.spool import Spool
 
 TABLES = ("parquet", "arrow", "text")
 """What pyarrow reads."""
@@ -45,7 +43,7 @@ class Files(NamedTuple):
 
 
 def read(
-    data: Any, roles: Roles, world: World, take: Take, spool: "Spool | None" = None
+    data: Any, roles: Roles, world: World, take: Take, spool: Pieces | None = None
 ) -> tuple[Table, Table | None]:
     """Read training (or other) rows, and the test rows where the files hold some.
 
@@ -77,17 +75,19 @@ def read(
         found = look(data, roles)
     everyone = world.allgather(found.identity)
     alike = all(len({everyone[rank] for rank in ranks}) == 1 for ranks in world.nodes)
+    kept = spool or Pieces()
     if not (found.unpacked and alike and world.node_comm):
         with world.together():
-            return _read(found, roles, spool)
+            own = _read(found, roles, kept)
+            return share(own) if found.kinds[0] in TABLES else own
     tables: tuple[Table, Table | None] | None = None
     with world.together(), world.asleep():
         try:
             if world.rank == world.ranks_here.start:
-                tables = _read(found, roles, spool)
+                tables = _read(found, roles, kept)
         except InputError as error:  # of a node, not of one rank
             raise InputError(str(error), local=error.local and len(world.nodes) > 1) from None
-    return share(tables, world, take)
+    return share(tables, world.node_comm, take)
 
 
 def look(names: Sequence[str], roles: Roles) -> Files:
@@ -131,7 +131,7 @@ def look(names: Sequence[str], roles: Roles) -> Files:
     )
 
 
-def _read(found: Files, roles: Roles, spool: "Spool | None") -> tuple[Table, Table | None]:
+def _read(found: Files, roles: Roles, kept: Pieces) -> tuple[Table, Table | None]:
     """Return training rows and test rows of files."""
     kind, paths, source = found.kinds[0], found.paths, found.source
     if kind == "converted":
@@ -139,8 +139,8 @@ def _read(found: Files, roles: Roles, spool: "Spool | None") -> tuple[Table, Tab
     if kind in TABLES:
         arrow = tables_of(paths[0]).arrow
         if kind == "text":
-            return arrow.read_text(paths, roles, source, spool), None
-        return arrow.read_typed(paths, roles, source, found.keys, spool), None
+            return arrow.read_text(paths, roles, source, kept), None
+        return arrow.read_typed(paths, roles, source, found.keys, kept), None
     if kind in ("npy", "idx"):
         readers = {"npy": read_npy, "idx": read_idx}
         arrays = [readers[kind](path) for kind, path in zip(found.kinds, paths, strict=True)]

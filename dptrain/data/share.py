@@ -1,14 +1,17 @@
 """A table that one rank of a node has read becomes one that all of its ranks map."""
 
 import io
+import math
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any, TypeVar
 
 import numpy as np
 
-from dptrain.world import World
+from dptrain.arrays import Array
+from dptrain.data.spool import ALIGNMENT
+from dptrain.data.table import Stacked, in_memory
 
 T = TypeVar("T")
 
@@ -19,46 +22,88 @@ own. Collective over the node."""
 MESSAGE = 2**30
 """Bytes that MPI sends at once."""
 
-ALIGNMENT = 64
-"""Bytes in a cache line: where arrays begin."""
+
+def own(num_bytes: int) -> tuple[memoryview, bool]:
+    """Return memory for one process alone; see `Take`."""
+    return np.empty(num_bytes, np.uint8).data, True
 
 
-def share(found: T | None, world: World, take: Take) -> T:
+def share(found: T | None, comm: Any = None, take: Take = own) -> T:
     """Return what the first rank of the node has, with its arrays in memory that all share.
 
-    The other ranks give None. Arrays that are mapped from files are mapped by each rank. Only what
-    dptrain has made itself is pickled. Collective: every rank must call this.
+    The other ranks give None; `comm` are the ranks of the node, None for a process alone. Arrays in
+    pieces become whole there, and each piece is let go of once it is copied. Arrays that are mapped
+    from files are mapped by each rank. Only what dptrain has made itself is pickled. Collective:
+    every rank must call this.
     """
-    leader = world.rank == world.ranks_here.start
-    buffers: list[pickle.PickleBuffer] = []
+    arrays: list[Any] = []
     told: Any = None
-    if leader:
+    if comm is None or comm.rank == 0:
         stream = io.BytesIO()
-        _Pickler(stream, 5, buffer_callback=buffers.append).dump(found)
-        told = stream.getvalue(), [buffer.raw().nbytes for buffer in buffers]
-    pickled, sizes = world.node_comm.bcast(told)
+        _Pickler(stream, arrays).dump(found)
+        told = stream.getvalue(), [(one.shape, np.dtype(one.dtype)) for one in arrays]
+    pickled, shapes = told if comm is None else comm.bcast(told)
+    sizes = [math.prod(shape) * dtype.itemsize for shape, dtype in shapes]
     ends = list(accumulate((size + -size % ALIGNMENT for size in sizes), initial=0))
     memory, in_one = take(ends[-1])
-    for start, buffer in zip(ends, buffers, strict=False):
-        raw = buffer.raw()
-        memory[start : start + raw.nbytes] = raw
-    for start in range(0, 0 if in_one else ends[-1], MESSAGE):
-        world.node_comm.Bcast(memory[start : min(start + MESSAGE, ends[-1])])
-    world.node_comm.Barrier()
-    parts = [
-        memory[start : start + size].toreadonly() for start, size in zip(ends, sizes, strict=False)
+    whole: list[Array] = [
+        np.ndarray(shape, dtype, memory, start)
+        for start, (shape, dtype) in zip(ends, shapes, strict=False)
     ]
-    shared: T = pickle.loads(pickled, buffers=parts)  # noqa: S301 (this node's first rank made it)
+    _fill(whole, arrays)
+    if comm is not None:
+        for start in range(0, 0 if in_one else ends[-1], MESSAGE):
+            comm.Bcast(memory[start : min(start + MESSAGE, ends[-1])])
+        comm.Barrier()
+    for one in whole:
+        one.flags.writeable = False
+    shared: T = _Unpickler(pickled, whole).load()
     return shared
+
+
+def _fill(whole: Sequence[Array], arrays: Sequence[Any]) -> None:
+    """Copy arrays; those in pieces piece by piece, in the order in which they were read."""
+    both = [*zip(whole, arrays, strict=False)]
+    for out, one in both:
+        if not isinstance(one, Stacked):
+            out[...] = one
+    pieces = [(out, one) for out, one in both if isinstance(one, Stacked)]
+    for number in range(max((len(one.lengths) for _, one in pieces), default=0)):
+        for out, one in pieces:
+            if number < len(one.lengths):
+                one.pour(number, out)
 
 
 class _Pickler(pickle.Pickler):
     """Leaves arrays out, and of those mapped from files says where they are."""
 
+    def __init__(self, stream: io.BytesIO, arrays: list[Any]) -> None:
+        super().__init__(stream, 5)
+        self._arrays = arrays
+
+    def persistent_id(self, value: Any) -> int | None:
+        """Return the number of an array that is in memory; None for all else."""
+        if not (value.in_memory if isinstance(value, Stacked) else in_memory(value)):
+            return None
+        self._arrays.append(value)
+        return len(self._arrays) - 1
+
     def reducer_override(self, value: Any) -> Any:
         """Return how a mapped array is opened again."""
-        if isinstance(value, np.memmap) and value.base is not None and value.filename:
+        if isinstance(value, np.memmap):
             order: Any = "C" if value.flags.c_contiguous else "F"
             about = (str(value.filename), value.dtype, "r", value.offset, value.shape, order)
             return np.memmap, about
         return NotImplemented
+
+
+class _Unpickler(pickle.Unpickler):
+    """Puts the arrays back."""
+
+    def __init__(self, pickled: bytes, arrays: list[Array]) -> None:
+        super().__init__(io.BytesIO(pickled))
+        self._arrays = arrays
+
+    def persistent_load(self, number: int) -> Array:
+        """Return an array by its number."""
+        return self._arrays[number]

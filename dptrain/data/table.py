@@ -99,6 +99,11 @@ def words_column(name: str, codes: NDArray[Any], words: Sequence[str]) -> Column
     return Column(name, "words", place[codes], text, ends)
 
 
+def in_memory(values: object) -> bool:
+    """Return whether that is an array which is not mapped from a file."""
+    return isinstance(values, np.ndarray) and not getattr(values, "filename", None)
+
+
 class Stacked:
     """Several arrays as one, row after row: the files, or the pieces, of one data set.
 
@@ -118,7 +123,7 @@ class Stacked:
                     f"an array of {name} has rows of shape {part.shape[1:]}, and that of "
                     f"{names[0]} of {parts[0].shape[1:]}; they must be alike"
                 )
-        self._parts, self._meanings = parts, meanings
+        self._parts, self._meanings = list(parts), meanings
         self.lengths = [len(part) for part in parts]
         self._ends = np.cumsum(self.lengths)
         self.shape = (int(self._ends[-1]), *parts[0].shape[1:])
@@ -138,14 +143,26 @@ class Stacked:
         places = np.searchsorted(self._ends, rows, side="right")
         for number in np.unique(places):
             mine = places == number
-            start = self._ends[number] - len(self._parts[number])
+            start = self._ends[number] - self.lengths[number]
             found = self._parts[number][rows[mine] - start]
             out[mine] = self._meanings[number][found] if self._meanings else found
         return out
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether all of them are."""
+        return all(map(in_memory, self._parts))
+
+    def pour(self, number: int, out: Array) -> None:
+        """Write one of the arrays to its place in one of all rows, and let go of it."""
+        end = int(self._ends[number])
+        start = end - self.lengths[number]
+        out[start:end] = self._read(number, start, end)
+        self._parts[number] = np.empty(0, self.dtype)
+
     def _read(self, number: int, start: int, stop: int) -> Array:
         """Return those of the rows start .. stop-1 that one of the arrays has."""
-        before = int(self._ends[number]) - len(self._parts[number])
+        before = int(self._ends[number]) - self.lengths[number]
         found = self._parts[number][max(0, start - before) : stop - before]
         return self._meanings[number][found] if self._meanings else np.asarray(found)
 
