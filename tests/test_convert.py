@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -188,8 +189,18 @@ def test_a_large_table_is_converted_once_and_found_again(
     other, told = told_of()
     assert "once" in told
     assert other != plain
+    mine = kept.parent / "mine"  # which dptrain has not made
+    mine.mkdir()
+    month = time.time() - 31 * 86400
+    for path in (kept, mine):
+        os.utime(path, (month, month))
+    [new] = {*kept.parent.iterdir()} - {kept, mine}
+    os.utime(new, (month, month))
+    told_of()  # is to read it
     dropped, told = told_of(replace(TARGET, drop=("a",)))  # as are other columns
     assert "once" in told
+    assert f"removed, as it was not read for 31 days: 0.00017 GB in {kept}\n" in told
+    assert (kept.exists(), mine.exists(), new.exists()) == (False, True, True)
     monkeypatch.setattr(cache, "LARGE", 10**9)
     assert (other, dropped) == (told_of()[0], told_of(replace(TARGET, drop=("a",)))[0])
     monkeypatch.setattr(cache, "LARGE", 1000)

@@ -3,6 +3,11 @@
 import hashlib
 import json
 import os
+import re
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +26,9 @@ from dptrain.world import World
 
 LARGE = 2**30
 """Bytes of a table's files from which on it goes through the cache."""
+
+DAYS = 30
+"""After which what was converted, and not read since, makes room for what is new."""
 
 
 def read_large(
@@ -44,6 +52,8 @@ def read_large(
         if not is_converted(str(folder)):
             from dptrain.run.convert import convert
 
+            if world.rank == 0:
+                _make_room(folder.parent, say)
             say(f"{_gigabytes(size)} of tables are converted once, to {folder}")
             convert(data, folder, config, world, lambda *_: None)
         found, _ = read((str(folder),), Roles(), world, take)
@@ -55,8 +65,9 @@ def read_large(
     with world.together():
         if world.rank == 0 and _place(data, config) != place:
             raise InputError("the data has changed while it was read; start again once it is whole")
-    kept = sum(path.stat().st_size for path in folder.iterdir())
-    say(f"read as it was converted: {_gigabytes(kept)} in {folder}")
+    with suppress(OSError):  # where it can only be read
+        os.utime(folder)
+    say(f"read as it was converted: {_gigabytes(_size(folder))} in {folder}")
     return replace(found, source=look(data, roles).source), None
 
 
@@ -75,6 +86,21 @@ def _place(data: Any, config: DataConfig) -> tuple[Path, int] | None:
     if root.startswith("~"):  # this user has no home
         return None
     return Path(root).absolute() / "dptrain" / name, size
+
+
+def _make_room(root: Path, say: Callable[[str], object]) -> None:
+    """Remove what nobody has read for so many days, and say so."""
+    for folder in root.glob("*"):
+        with suppress(OSError):
+            days = (time.time() - folder.stat().st_mtime) / 86400
+            if days > DAYS and re.fullmatch("[0-9a-f]{16}", folder.name):
+                size = _gigabytes(_size(folder))
+                shutil.rmtree(folder)
+                say(f"removed, as it was not read for {days:.0f} days: {size} in {folder}")
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
 
 
 def _gigabytes(size: int) -> str:
