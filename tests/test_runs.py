@@ -9,9 +9,10 @@ from click.testing import CliRunner
 from tiny import write_data
 
 from dptrain import DataConfig, InputError, ModelConfig, TrainConfig, World, fit, load, mlp_for
+from dptrain.checked import Plain
 from dptrain.cli.runs import runs
 from dptrain.plot.apart import apart, labels
-from dptrain.plot.table import Row, ordered, runs_in, text
+from dptrain.plot.table import ordered, runs_in, text
 from dptrain.record.files import lock
 
 
@@ -30,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def by_name(folder: Path) -> dict[str, Row]:
+def by_name(folder: Path) -> dict[str, Plain]:
     return {row["run"]: row for row in runs_in(folder)}
 
 

@@ -221,11 +221,6 @@ class Bench:
             world.comm.Sendrecv(sent, after, recvbuf=received, source=before)
             received.fill(0)
 
-    def close(self) -> None:
-        """Give all memory back. Collective."""
-        for run in self.runs.values():
-            run.reducer.close()
-
 
 def bench(
     model: Model,
@@ -255,7 +250,8 @@ def bench(
         for number in range(1, settings.rounds + 1):
             found.append(trial.round())
             say(f"round {number}/{settings.rounds}  {found[-1]['step']:.3f} ms a step")
-        trial.close()
+        for run in trial.runs.values():
+            run.reducer.close()
     means = [mean(ranks) for ranks in zip(*world.allgather(found), strict=True)]
     return {
         **about(model, trial.config, world),

@@ -10,22 +10,17 @@ import click
 
 from dptrain.checked import Plain
 from dptrain.cli.help import Commands
-from dptrain.cli.options import Joint, build, json_option, setting
+from dptrain.cli.options import Joint, build, json_option, some
 from dptrain.cli.ranks import connect
 from dptrain.cli.results import print_result
 from dptrain.config import DataConfig
 from dptrain.words import aligned
 
-OPTIONS = (
-    "target", "features", "drop", "id", "weight", "no_header", "delimiter", "decimal", "x", "y",
+_columns = some(
+    DataConfig, "target", "features", "drop", "id", "weight", "no_header", "delimiter", "decimal",
+    "x", "y",
 )  # fmt: skip
-
-
-def _columns(command: Any) -> Any:
-    """Add the options by which columns are chosen and files are understood."""
-    for name in reversed(OPTIONS):
-        command = setting(DataConfig, name)(command)
-    return command
+"""The options by which columns are chosen and files are understood."""
 
 
 @click.group(cls=Commands)

@@ -14,8 +14,8 @@ from dptrain.cli.options import (
     continue_option,
     json_option,
     resume_option,
-    setting,
     settings,
+    some,
 )
 from dptrain.cli.ranks import connect, connected
 from dptrain.cli.results import print_result
@@ -28,8 +28,7 @@ from dptrain.words import InputError
 @click.command(cls=Joint)
 @click.argument("data", nargs=-1, type=Name(), metavar="[DATA]...", envvar="DPTRAIN_DATA")
 @settings(TrainConfig, ModelConfig, ModelFile, DataConfig)
-@setting(BenchConfig, "inputs")
-@setting(BenchConfig, "outputs")
+@some(BenchConfig, "inputs", "outputs")
 @click.option(
     "--out",
     metavar="DIR",

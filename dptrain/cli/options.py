@@ -35,10 +35,6 @@ class Joint(Told):
         ]  # fmt: skip
 
 
-def _variable(name: str) -> str:
-    return f"DPTRAIN_{name.upper()}"
-
-
 def _option(config: type, item: "Field[Any]", default: Any = ...) -> Callable[[Command], Command]:
     """Return the option of a setting; its values are checked where the settings are built."""
     default = item.default if default is ... else default
@@ -61,7 +57,7 @@ def _option(config: type, item: "Field[Any]", default: Any = ...) -> Callable[[C
         metavar=metavar,
         multiple=multiple,
         default=default,
-        envvar=_variable(item.name),
+        envvar=f"DPTRAIN_{item.name.upper()}",
         show_default=default not in (None, ()) and kind is not bool,
         help=item.metadata["help"],
     )
@@ -72,8 +68,7 @@ def settings(*configs: type) -> Callable[[Command], Command]:
 
     def add(command: Command) -> Command:
         for config in reversed(configs):
-            for item in reversed(fields(config)):
-                command = _option(config, item)(command)
+            command = some(config, *(item.name for item in fields(config)))(command)
         return command
 
     return add
@@ -83,6 +78,17 @@ def setting(config: type, name: str, default: Any = ...) -> Callable[[Command], 
     """Return the option of one setting of a configuration, perhaps with a default of its own."""
     item = next(item for item in fields(config) if item.name == name)
     return _option(config, item, default)
+
+
+def some(config: type, *names: str) -> Callable[[Command], Command]:
+    """Return a decorator that adds the options of some settings of a configuration."""
+
+    def add(command: Command) -> Command:
+        for name in reversed(names):
+            command = setting(config, name)(command)
+        return command
+
+    return add
 
 
 def build(config: type[Config], values: Plain) -> Config:
@@ -182,7 +188,7 @@ continue_option = click.option(
 model_option = click.option(
     "--model",
     metavar="FILE.py:FUNCTION",
-    envvar=_variable("model"),
+    envvar="DPTRAIN_MODEL",
     help="What made the run's model, where that was a file of one's own: the same file.",
 )
 json_option = click.option(

@@ -7,22 +7,14 @@ import click
 
 from dptrain.cli.options import Joint, settings
 from dptrain.cli.ranks import connect
-from dptrain.cli.results import force_option, say_written
+from dptrain.cli.results import out_options, say_written
 from dptrain.config.tools import PlotConfig
 
 
 @click.command(cls=Joint)
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @settings(PlotConfig)
-@click.option(
-    "--out",
-    metavar="FILE",
-    envvar="DPTRAIN_PLOT_OUT",
-    default="curves.png",
-    show_default=True,
-    help="A .png, .svg or .pdf file.",
-)
-@force_option("plot")
+@out_options("plot", "A .png, .svg or .pdf file.", default="curves.png", show_default=True)
 def plot(runs: tuple[str, ...], out: str, force: bool, **values: Any) -> int:
     """Learning curves of one or several runs, each a directory that train has written.
 

@@ -7,20 +7,14 @@ import click
 from dptrain.cli.kinds import Name
 from dptrain.cli.options import Joint, model_option
 from dptrain.cli.ranks import connect_as, level_option
-from dptrain.cli.results import force_option, say_written
+from dptrain.cli.results import out_options, say_written
 from dptrain.words import counted
 
 
 @click.command(cls=Joint)
 @click.argument("run")
 @click.argument("data", nargs=-1, required=True, metavar="DATA...")
-@click.option(
-    "--out",
-    metavar="FILE",
-    envvar="DPTRAIN_PREDICT_OUT",
-    help="A .csv, .parquet or .npy file; standard output, as CSV, unless given.",
-)
-@force_option("predict")
+@out_options("predict", "A .csv, .parquet or .npy file; standard output, as CSV, unless given.")
 @click.option(
     "--probabilities",
     is_flag=True,
@@ -61,8 +55,8 @@ def predict(
     with world.together():
         if out is not None:
             check_name(out)
-        if out is not None and world.rank == 0:
-            check_writable(Path(out), "--out", force=force)
+            if world.rank == 0:
+                check_writable(Path(out), "--out", force=force)
     num_rows = predict_run(
         run, data, out, probabilities=probabilities, ids=ids, world=world, model=model
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from dptrain.cli.help import Told
-from dptrain.cli.results import force_option, say_written
+from dptrain.cli.results import out_options, say_written
 from dptrain.launch import announced
 from dptrain.record.files import check_writable, write_whole
 from dptrain.words import counted
@@ -14,13 +14,7 @@ from dptrain.words import counted
 
 @click.command(cls=Told)
 @click.argument("run")
-@click.option(
-    "--out",
-    metavar="FILE",
-    envvar="DPTRAIN_RECEIPT_OUT",
-    help="Where to write it; standard output unless given.",
-)
-@force_option("receipt")
+@out_options("receipt", "Where to write it; standard output unless given.")
 def receipt(run: str, out: str | None, force: bool) -> int:
     """Write a short statement of a finished RUN, to be signed and handed over.
 

@@ -40,6 +40,13 @@ def force_option(command: str) -> Callable[[Any], Any]:
     )
 
 
+def out_options(command: str, words: str, **more: Any) -> Callable[[Any], Any]:
+    """Return the options that name a file to write, and let it be replaced."""
+    variable = f"DPTRAIN_{command.upper()}_OUT"
+    out = click.option("--out", metavar="FILE", envvar=variable, help=words, **more)
+    return lambda function: out(force_option(command)(function))
+
+
 def say_written(path: str, what: str) -> None:
     """Say, on standard error, that a file has been written, what it holds, and how large it is."""
     tell(f"wrote {shown(path)}: {what}, {Path(path).stat().st_size:,} bytes")

@@ -139,10 +139,11 @@ def network(hidden: int, values: Mapping[str, str]) -> str:
 
     Each line ends at the row of its own weight, so that no number stands on a line.
     """
+    up = range(1, hidden + 1)
     units = [
         [["x1"], ["x2"]],
-        [[f"{name}{j}" for name in ("w1", "w2", "b", "z", "a", "delta_")] for j in _up(hidden)],
-        [[*(f"v{j}" for j in _up(hidden)), "c", "y", "t", "L", "delta_out"]],
+        [[f"{name}{j}" for name in ("w1", "w2", "b", "z", "a", "delta_")] for j in up],
+        [[*(f"v{j}" for j in up), "c", "y", "t", "L", "delta_out"]],
     ]
     height = max(hidden * 106, 156)
     tops = [
@@ -160,10 +161,6 @@ def network(hidden: int, values: Mapping[str, str]) -> str:
         for top, names in zip(layer_tops, layer_names, strict=True):
             parts.append(_box(place, top, [f"{name} = {values[name]}" for name in names]))
     return svg(height, "The network with the numbers of example 1", parts)
-
-
-def _up(count: int) -> range:
-    return range(1, count + 1)
 
 
 def _high(rows: Sequence[str]) -> int:

@@ -20,10 +20,8 @@ BEST = {"train_loss": min, "train_accuracy": max, "validation_loss": min,
 SIGNALS = ("SIG", "Ctrl-C")
 """How what stopped a run begins, where it can go on; an early end by --patience is an end."""
 
-Row = Plain
 
-
-def runs_in(directory: Path) -> list[Row]:
+def runs_in(directory: Path) -> list[Plain]:
     """Return a row for each run in a directory, by name: state, settings that differ, best metrics.
 
     Local: reads only. A run that can't be read has a row with its state alone. Raises InputError
@@ -64,7 +62,7 @@ def state(run: Path) -> str:
     return "stopped" if signal else "done"
 
 
-def best(run: Path) -> Row:
+def best(run: Path) -> Plain:
     """Return how many epochs a run has done, and the best of each metric."""
     lines: list[dict[str, float]] = []
     with contextlib.suppress(InputError):
@@ -74,7 +72,7 @@ def best(run: Path) -> Row:
     return {"epochs": epochs} | {key: BEST[key](own) for key, own in values.items() if own}
 
 
-def ordered(rows: list[Row], column: str, *, reverse: bool) -> list[Row]:
+def ordered(rows: list[Plain], column: str, *, reverse: bool) -> list[Plain]:
     """Return rows by a column, numbers before texts; those without a value come last."""
     names = dict.fromkeys(name for row in rows for name in row)
     if column not in names:
@@ -89,7 +87,7 @@ def _rank(value: Any) -> tuple[bool, float, str]:
     return (not number, value if number else 0.0, "" if number else str(value))
 
 
-def text(rows: list[Row]) -> str:
+def text(rows: list[Plain]) -> str:
     """Return rows as a table for people, columns as wide as their widest cell."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     cells = [[name.replace("_", " ") for name in names]]
