@@ -4,50 +4,30 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dptrain.arrays import Param, Sums
-    from dptrain.config import DataConfig, ModelConfig, TrainConfig
-    from dptrain.data.prepare import Data
-    from dptrain.level import use_cpu_level
-    from dptrain.model import Model
-    from dptrain.model.jax import JaxModel
-    from dptrain.model.mlp import MLP
-    from dptrain.model.torch import TorchModel
-    from dptrain.plot.curves import plot_runs
-    from dptrain.run.check import Verdict
-    from dptrain.run.fit import fit
-    from dptrain.run.ready import check_model, load, mlp_for
-    from dptrain.run.trained import Trained, load_trained
-    from dptrain.run.verify import verify
-    from dptrain.version import __version__
-    from dptrain.words import InputError
-    from dptrain.world import World, connect
-
-__all__ = [
-    "MLP",
-    "Data",
-    "DataConfig",
-    "InputError",
-    "JaxModel",
-    "Model",
-    "ModelConfig",
-    "Param",
-    "Sums",
-    "TorchModel",
-    "TrainConfig",
-    "Trained",
-    "Verdict",
-    "World",
-    "__version__",
-    "check_model",
-    "connect",
-    "fit",
-    "load",
-    "load_trained",
-    "mlp_for",
-    "plot_runs",
-    "use_cpu_level",
-    "verify",
-]
+    from dptrain.arrays import Param as Param
+    from dptrain.arrays import Sums as Sums
+    from dptrain.config import DataConfig as DataConfig
+    from dptrain.config import ModelConfig as ModelConfig
+    from dptrain.config import TrainConfig as TrainConfig
+    from dptrain.data.prepare import Data as Data
+    from dptrain.level import use_cpu_level as use_cpu_level
+    from dptrain.model import Model as Model
+    from dptrain.model.jax import JaxModel as JaxModel
+    from dptrain.model.mlp import MLP as MLP
+    from dptrain.model.torch import TorchModel as TorchModel
+    from dptrain.plot.curves import plot_runs as plot_runs
+    from dptrain.run.check import Verdict as Verdict
+    from dptrain.run.fit import fit as fit
+    from dptrain.run.ready import check_model as check_model
+    from dptrain.run.ready import load as load
+    from dptrain.run.ready import mlp_for as mlp_for
+    from dptrain.run.trained import Trained as Trained
+    from dptrain.run.trained import load_trained as load_trained
+    from dptrain.run.verify import verify as verify
+    from dptrain.version import __version__ as __version__
+    from dptrain.words import InputError as InputError
+    from dptrain.world import World as World
+    from dptrain.world import connect as connect
 
 _HOMES = {
     "dptrain.arrays": ("Param", "Sums"),
@@ -69,6 +49,7 @@ _HOMES = {
     "dptrain.world": ("World", "connect"),
 }
 
+__all__ = sorted(name for names in _HOMES.values() for name in names)
 
 _LIBRARIES = {"TorchModel": "torch", "JaxModel": "jax"}
 

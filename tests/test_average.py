@@ -13,7 +13,7 @@ from tiny import ALONE, CONFIG, bytes_of, load_once, train, write_data
 import dptrain
 from dptrain import ModelConfig, TrainConfig
 from dptrain.arrays import CACHED
-from dptrain.optim.average import Average
+from dptrain.optim.optimizer import Average
 from dptrain.record import checkpoint
 from dptrain.train.control import Control
 from dptrain.train.evaluate import evaluate

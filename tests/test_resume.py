@@ -21,8 +21,8 @@ from dptrain.model import described
 from dptrain.record import checkpoint, rundir
 from dptrain.record import receipt as receipts
 from dptrain.run import identity
+from dptrain.run.config import Identity
 from dptrain.run.resume import settings_of
-from dptrain.run.saved import Identity
 
 OTHER_LIBM = in_use()._replace(libm="another")
 SHORT = TrainConfig(

@@ -15,7 +15,7 @@ from tiny import ALONE
 
 from dptrain import InputError
 from dptrain.run.check import Verdict
-from dptrain.run.saved import Identity
+from dptrain.run.config import Identity
 from dptrain.run.statement import stated
 from dptrain.run.verify import environment, verify
 

@@ -249,7 +249,7 @@ def read_tensors(
 
     `fits` is called with the values and the arrays' forms before there is memory for the arrays.
     """
-    from dptrain.record.tensors import DamagedError, read_arrays, read_header
+    from dptrain.record.checkpoint import DamagedError, read_arrays, read_header
 
     try:
         with open_plain(path) as file:

@@ -13,9 +13,8 @@ from dptrain.record import checkpoint, receipt, rundir
 from dptrain.record.files import UNFLUSHED, is_there, sync_directory, write_whole
 from dptrain.record.writer import Writer
 from dptrain.run import resume
-from dptrain.run.config import Settings
+from dptrain.run.config import Identity, Settings
 from dptrain.run.identity import changes, identity
-from dptrain.run.saved import Identity
 from dptrain.streams import warn
 from dptrain.train.state import Training, forms, restore
 from dptrain.version import software

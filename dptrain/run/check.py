@@ -12,8 +12,8 @@ from dptrain.record.files import TEXT, is_there, open_plain, read_object
 from dptrain.record.receipt import End, Receipt
 from dptrain.record.rundir import FREE
 from dptrain.reduce.digest import digest
+from dptrain.run.config import Saved
 from dptrain.run.outcome import UNCOVERED
-from dptrain.run.saved import Saved
 from dptrain.run.trained import params_in
 from dptrain.words import InputError
 from dptrain.world import World

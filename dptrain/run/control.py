@@ -10,7 +10,7 @@ from dptrain.guard import GUARD, Ask
 from dptrain.order import Batch
 from dptrain.record.writer import Writer
 from dptrain.reduce.digest import digest, first_difference
-from dptrain.run.saved import Identity, Saved
+from dptrain.run.config import Identity, Saved
 from dptrain.streams import warn
 from dptrain.train.control import Control
 from dptrain.train.recheck import Recheck

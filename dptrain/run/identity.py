@@ -19,8 +19,7 @@ from dptrain.record.receipt import differences
 from dptrain.record.rundir import FREE
 from dptrain.reduce.digest import HASHED, root
 from dptrain.reduce.sums import gather_leaves
-from dptrain.run.config import Settings
-from dptrain.run.saved import Identity
+from dptrain.run.config import Identity, Settings
 from dptrain.train.state import Training
 from dptrain.version import __version__, cpu, known_blas, linear_algebra
 from dptrain.words import InputError, listed

@@ -16,12 +16,11 @@ from dptrain.record import checkpoint, receipt, rundir
 from dptrain.record.receipt import End, Receipt, Step
 from dptrain.reduce.digest import digest
 from dptrain.run.check import Difference, Found
-from dptrain.run.config import RunConfig
+from dptrain.run.config import RunConfig, told
 from dptrain.run.control import BY_FUNCTION
 from dptrain.run.identity import LENGTH, NOTED
 from dptrain.run.outcome import outcome
 from dptrain.run.resume import Start, find
-from dptrain.run.saved import told
 from dptrain.run.trained import Trained, end_of
 from dptrain.train.control import Control, Sink
 from dptrain.train.evaluate import evaluate

@@ -14,9 +14,8 @@ from dptrain.record.files import is_there
 from dptrain.record.files import lock as taken
 from dptrain.record.rundir import FREE
 from dptrain.record.writer import Files
-from dptrain.run.config import Settings
+from dptrain.run.config import Identity, Saved, Settings, told
 from dptrain.run.identity import LENGTH
-from dptrain.run.saved import Identity, Saved, told
 from dptrain.streams import warn
 from dptrain.train.state import Metrics, State
 from dptrain.words import InputError

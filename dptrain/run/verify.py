@@ -17,11 +17,10 @@ from dptrain.record.progress import progress
 from dptrain.record.receipt import Receipt, differences
 from dptrain.record.rundir import FREE
 from dptrain.run.check import Found, Verdict, check_files
-from dptrain.run.config import RunConfig, settings
+from dptrain.run.config import Identity, RunConfig, settings, told
 from dptrain.run.identity import NOTED, identity
 from dptrain.run.ready import load, model_for
 from dptrain.run.replay import Replay, check_unchanged, go_to
-from dptrain.run.saved import Identity, told
 from dptrain.run.statement import compare
 from dptrain.run.weights import with_weights
 from dptrain.threads import blas_threads

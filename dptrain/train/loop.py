@@ -14,9 +14,9 @@ from dptrain.data.feed import Feed
 from dptrain.data.prepare import Data
 from dptrain.keys import Purpose, generator, generators
 from dptrain.model import Model, described, is_own
-from dptrain.optim.average import Average
 from dptrain.optim.make import make_optimizer
 from dptrain.optim.named import treatments
+from dptrain.optim.optimizer import Average
 from dptrain.optim.schedule import learning_rate
 from dptrain.order import Batch, Order
 from dptrain.reduce import REDUCERS
