@@ -100,7 +100,7 @@ def highest() -> str | None:
 def has(level: str) -> bool:
     """Return whether this CPU has a level."""
     names, top = [*LEVELS], highest()
-    return top is not None and level in names[: names.index(top) + 1]
+    return top is not None and names.index(level) <= names.index(top)
 
 
 def one_level(tops: Sequence[str | None]) -> str:
@@ -242,8 +242,7 @@ def use_cpu_level(level: str) -> None:
         return
     if level not in LEVELS:
         raise InputError(f"cpu-level is {level!r}; valid: {', '.join([NATIVE, *LEVELS])}")
-    if not has(level):
-        raise InputError(_lacking(level), local=True)
+    _check_has(level)
     if "numpy" not in sys.modules:
         os.environ.pop("NPY_ENABLE_CPU_FEATURES", None)
         os.environ.update({name: v for name, v in variables(level).items() if name[0] != "G"})
@@ -267,8 +266,7 @@ def check(level: str) -> None:
     found = in_use()
     if found.level == level:
         return
-    if not has(level):
-        raise InputError(_lacking(level), local=True)
+    _check_has(level)
     how = " ".join(f"{name}='{value}'" for name, value in variables(level).items())
     early = f"call dptrain.use_cpu_level({level!r}) before NumPy is imported, or "
     if level == LOWEST and found.fused:
@@ -280,9 +278,12 @@ def check(level: str) -> None:
     )
 
 
-def _lacking(level: str) -> str:
-    found = highest() or f"none that is known of ({os.uname().machine})"
-    return (
-        f"cpu-level is {level}, and the CPU here has {found}: give a level that it has, or start "
-        "on a machine with that one"
-    )
+def _check_has(level: str) -> None:
+    """Raise InputError where this CPU has not a level. Local."""
+    if not has(level):
+        found = highest() or f"none that is known of ({os.uname().machine})"
+        raise InputError(
+            f"cpu-level is {level}, and the CPU here has {found}: give a level that it has, or "
+            "start on a machine with that one",
+            local=True,
+        )

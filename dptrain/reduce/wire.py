@@ -1,5 +1,6 @@
 """Messages between ranks: in pieces that MPI can count, and such as go the same way each step."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -35,12 +36,9 @@ def receive(world: World, vector: Floats, rank: int) -> None:
 class Wire:
     """Messages that are the same in each step, begun stretch by stretch and waited for so.
 
-    Who starts a stretch may compute meanwhile, but not touch its arrays until `wait`. MPI is told
-    of each message once (persistent requests). Between two ranks messages keep their order, which
-    both know.
-
-    `world`: the ranks. `stretches`: for each stretch of the vector what goes out and what comes in,
-    the same stretches on all ranks.
+    Each stretch says what goes out and what comes in, the same stretches on all ranks. Who starts
+    one may compute meanwhile, but not touch its arrays until `wait`. MPI is told of each message
+    once (persistent requests). Between two ranks messages keep their order, which both know.
     """
 
     def __init__(
@@ -48,17 +46,12 @@ class Wire:
     ) -> None:
         self._requests: list[list[Any]] = []
         for messages_out, messages_in in stretches:
-            incoming = [
-                world.comm.Recv_init(piece, rank)
-                for vector, rank in messages_in
-                for piece in pieces(vector)
-            ]
-            outgoing = [
-                world.comm.Send_init(piece, rank)
-                for vector, rank in messages_out
-                for piece in pieces(vector)
-            ]
-            self._requests.append([*incoming, *outgoing])
+            begun: list[Any] = []
+            for vector, rank in messages_in:
+                begun += [world.comm.Recv_init(piece, rank) for piece in pieces(vector)]
+            for vector, rank in messages_out:
+                begun += [world.comm.Send_init(piece, rank) for piece in pieces(vector)]
+            self._requests.append(begun)
 
     def start(self, stretch: int) -> None:
         """Begin to send and receive a stretch."""
@@ -72,7 +65,6 @@ class Wire:
 
     def close(self) -> None:
         """Have MPI forget the messages, and with them their arrays."""
-        for requests in self._requests:
-            for request in requests:
-                request.Free()
+        for request in itertools.chain.from_iterable(self._requests):
+            request.Free()
         self._requests = []
