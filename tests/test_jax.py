@@ -105,6 +105,13 @@ def test_what_does_not_fit_is_refused() -> None:
         fit(JaxModel(perceptron, lambda params, x: apply(params, x)[:, :9]))
     with pytest.raises(InputError, match="give an array"):
         fit(JaxModel(perceptron, lambda params, x: apply(params, x)[1:]))
+    with pytest.raises(InputError, match="the network returns int64; give float32"):
+        fit(JaxModel(perceptron, lambda params, x: apply(params, x).astype(int)))
+    with pytest.raises(InputError, match=r"an array named 'a\.b'; give each a name of its own"):
+        fit(JaxModel(lambda _: {"a.b": jnp.ones(9), "a": {"b": jnp.ones(9)}}, apply))
+    with pytest.raises(InputError, match=r"takes 0 positional arguments but 1 was given$"):
+        JaxModel(lambda: perceptron, apply)
+    fit(JaxModel(perceptron, lambda params, x, **_: apply(params, x)))
 
 
 def test_jax_that_has_computed_with_threads_is_refused(tmp_path: Path) -> None:

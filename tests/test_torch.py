@@ -316,7 +316,15 @@ class Odd(nn.Linear):
             with torch.no_grad():
                 self.weight.clamp_(-1, 1)
         z = super().forward(x)
-        return {"rows": z[1:], "wide": z[:, :9], "list": [z]}.get(self.fault, z)
+        found = {"rows": z[1:], "wide": z[:, :9], "list": [z], "whole": z.long()}
+        return found.get(self.fault, z)
+
+
+def holding(name: str, buffer: Any) -> Any:
+    """Return a layer with a buffer that never changes."""
+    found = nn.Linear(64, 10)
+    found.register_buffer(name, buffer)
+    return found
 
 
 @pytest.mark.parametrize(
@@ -326,8 +334,16 @@ class Odd(nn.Linear):
         (lambda: nn.Linear(64, 10, device="meta"), "weight is on meta; bring it to the CPU"),
         (
             lambda: nn.Sequential(nn.Linear(64, 9), nn.Linear(9, 10).double()),
-            "1.weight is|0.weight",
+            "1.weight is float64",
         ),
+        (lambda: nn.Sequential(nn.Linear(64, 9), nn.Linear(9, 10).half()), "1.weight is float16"),
+        (
+            lambda: holding("brain", torch.ones(3).bfloat16()),
+            "brain can't be stored: .*BFloat16; .*",
+        ),
+        (lambda: holding("sparse", torch.eye(3).to_sparse()), "sparse can't be stored: "),
+        (lambda: holding("meta", torch.ones(3, device="meta")), "meta can't be stored: "),
+        (lambda: Odd("whole"), "the network returns int64; give float32 or float64"),
         (lambda: nn.ReLU(), "no parameters"),
         (
             lambda: nn.Sequential(nn.Linear(64, 10), nn.BatchNorm1d(10, momentum=None)),
@@ -352,6 +368,74 @@ def test_a_module_that_does_not_fit_is_refused(build: Callable[[], Any], words: 
         )
 
 
+@pytest.mark.parametrize(
+    ("transform", "words"),
+    [
+        (lambda x, _: None, "transform returns object; return an array of numbers"),  # noqa: ARG005
+        (lambda x, rng: x[: rng.integers(1, 60)], r"rows of shape \(\d+,\) and of \(\d+,\)"),
+    ],
+)
+def test_a_transform_returns_arrays_of_one_shape(transform: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        dptrain.fit(
+            TorchModel(WholeNumbers(64, 10), transform=transform),
+            dptrain.load(),
+            TrainConfig(steps=1),
+        )
+
+
+def test_what_is_no_model_data_or_config_is_refused() -> None:
+    model, data = TorchModel(WholeNumbers(64, 10)), dptrain.load()
+    for given, words in (
+        ((model.module, data), r"the model is WholeNumbers.*; give an MLP, a TorchModel\(module\)"),
+        ((TorchModel, data), "the model is <class 'dptrain"),
+        ((model, digits(3)), "data is of type tuple; give what dptrain.load returns"),
+        ((model, data, {"steps": 1}), "config is of type dict; give a dptrain.TrainConfig"),
+    ):
+        with pytest.raises(InputError, match=words):
+            dptrain.fit(*given)
+    with pytest.raises(InputError, match="the model is WholeNumbers"):
+        dptrain.check_model(model.module, data)
+
+
+class Ended(nn.Sequential):
+    """A deep network whose outputs are changed once more at its end; all start near its bias."""
+
+    def __init__(self, end: Callable[[Any], Any], outputs: int, bias: float) -> None:
+        layers = [part for _ in range(6) for part in (nn.Linear(64, 64), nn.ReLU())]
+        super().__init__(*layers, nn.Linear(64, outputs))
+        self.end = end
+        nn.init.constant_(self[-1].bias, bias)
+
+    def forward(self, x: Any) -> Any:
+        return self.end(super().forward(x))
+
+
+@pytest.mark.parametrize(
+    ("end", "classes", "outputs", "told"),
+    [
+        (lambda z: z.softmax(1), 10, 10, True),
+        (torch.sigmoid, 10, 10, True),
+        (torch.sigmoid, 2, 1, True),
+        (torch.sigmoid, 0, 1, False),
+        (lambda z: z.log_softmax(1), 10, 10, False),  # which softmax leaves as it is
+        (lambda z: z, 10, 10, False),
+        (lambda z: z, 2, 1, False),
+    ],
+)
+@pytest.mark.parametrize("bias", [0.0, 0.3])
+def test_probabilities_before_the_loss_are_told_of(
+    end: Any, classes: int, outputs: int, told: bool, bias: float,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    torch.manual_seed(3)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(200, 64)), np.arange(200) % (classes or 2)
+    data = dptrain.load((x, y if classes else y + 0.5))
+    dptrain.fit(TorchModel(Ended(end, outputs, bias)), data, TrainConfig(steps=1))
+    assert ("outputs look like probabilities" in capfd.readouterr().err) == told
+
+
 def test_a_module_that_takes_no_whole_numbers_is_told_how_they_become_real() -> None:
     words = r"failed: .*Inputs are uint8, as they are stored: .* x.float\(\), or give --scale"
     with pytest.raises(InputError, match=words):
@@ -373,6 +457,16 @@ class WholeNumbers(nn.Linear):
         (lambda z, _: z.mean(0), r"shape \[10\] for 64 examples"),
         (lambda z, _: (z[:, 0], z), r"losses \(64,\) and weights \(64, 10\)"),
         (lambda z, _: z.detach()[:, 0], "does not depend on any parameter"),
+        (lambda *_: 1.0, "the loss returns a float; return an array of real numbers"),
+        (lambda z, _: (z[:, 0], z[:, 0], 1), "the loss returns a tuple; return an array"),
+        (lambda z, _: (z[:, 0], 1.0), "the loss returns a float; return an array"),
+        (lambda z, _: z[:, 0] * 1j, "the loss returns complex64; return an array of real"),
+        (lambda z, y: (z[:, 0] ** 2, y - 1.0), "the loss returns -1 for how much an example count"),
+        (lambda z, _: z[:, 0] * math.nan, r"the loss of step 1 \(epoch 1\), shard 0 is nan, as is"),
+        (
+            lambda z, _: z[:, 0] * z[:, 0] * math.inf,
+            r"of step 1 \(epoch 1\), shard 0 is inf, as is",
+        ),
     ],
 )
 def test_a_loss_that_is_not_one_an_example_is_refused(loss: Any, words: str) -> None:

@@ -65,7 +65,10 @@ class Adapted:
 
     def _transformed(self, x: Array, rng: np.random.Generator) -> Array:
         with users_code():
-            return np.asarray(self._transform(x, rng))  # type: ignore[misc]
+            found = np.asarray(self._transform(x, rng))  # type: ignore[misc]
+        if found.dtype.kind not in "biuf":
+            raise InputError(f"transform returns {found.dtype}; return an array of numbers")
+        return found
 
     def _metric_sums(self, outputs: Floats, y: Array) -> dict[str, tuple[float, float]]:
         with users_code():
@@ -82,9 +85,14 @@ class Adapted:
         one = self._task != "classification" or outputs.ndim == 1 or outputs.shape[1] == 1
         return LOSSES["binary-cross-entropy" if one else "cross-entropy"]
 
+    @property
+    def takes_scores(self) -> bool:
+        """Whether the loss makes probabilities of the outputs, as the usual one of classes does."""
+        return self.loss is None and self._task != "regression"
+
     def _right_sum(self, outputs: Any, y: Array, weights: Weights) -> float:
         """Return what examples weigh that are said rightly; NaN with a loss of one's own."""
-        if self.loss is not None or self._task == "regression":
+        if not self.takes_scores:
             return math.nan
         scores = np.asarray(outputs)
         return self._like(scores).right_sum(scores.reshape(len(y), -1), y, weights)
@@ -141,7 +149,13 @@ class Adapted:
             targets = targets.reshape(outputs.shape)  # [m, 1] and [m] would make [m, m]
         keywords = {"reduction": "none"} if takes_reduction(self.loss) else {}
         found = self.loss(outputs, targets, **keywords)
-        losses, counts = found if isinstance(found, tuple) else (found, None)
+        losses, counts = found if isinstance(found, tuple) and len(found) == 2 else (found, None)
+        for part in (losses,) if counts is None else (losses, counts):
+            if not hasattr(part, "shape") or "complex" in str(part.dtype):
+                raise InputError(
+                    f"the loss returns {kind_of(part)}; return an array of real numbers, one an "
+                    "example, or a pair: these, and how much each counts"
+                )
         check_losses(tuple(losses.shape), len(targets))
         if counts is not None and tuple(counts.shape) != tuple(losses.shape):
             raise InputError(
@@ -185,28 +199,41 @@ def sums(losses: Any, counts: Any, right: float = math.nan) -> Sums:
     if counts is None:
         return Sums(float(found.sum()), float(found.size), right)
     weights = np.asarray(counts).astype(np.float64, copy=False)
+    if (weights < 0).any():
+        raise InputError(
+            f"the loss returns {weights.min():g} for how much an example counts; return numbers of "
+            "at least 0"
+        )
     return Sums(float((found * weights).sum()), float(weights.sum()), right)
 
 
 def one_kind(kinds: Mapping[str, str], how: str = "") -> np.dtype[Any]:
     """Return the one type of all arrays; InputError, by name, for one that can't be trained."""
-    for name, kind in kinds.items():
-        if kind not in ("float32", "float64") or len({*kinds.values()}) > 1:
-            raise InputError(f"{name} is {kind}; give float32 for all arrays, or float64{how}")
     if not kinds:
         raise InputError("the model has no parameters to train")
-    return np.dtype(next(iter(kinds.values())))
+    first = next((kind for kind in kinds.values() if kind in ("float32", "float64")), None)
+    for name, kind in kinds.items():
+        if kind != first:
+            raise InputError(f"{name} is {kind}; give float32 for all arrays, or float64{how}")
+    return np.dtype(first)
 
 
 def check_rows(found: Any, num: int) -> None:
     """Raise InputError where a network has not returned a row for each of so many examples."""
     shape = getattr(found, "shape", None)
     if shape is None or tuple(shape[:1]) != (num,):
-        what = f"a {type(found).__name__}" if shape is None else f"shape {list(shape)}"
+        what = kind_of(found) if shape is None else f"shape {list(shape)}"
         raise InputError(
             f"the network returns {what} for {num} examples; give an array [m, ...], a "
             "row for each example"
         )
+    if str(found.dtype).removeprefix("torch.")[:5] not in ("float", "compl"):
+        raise InputError(f"the network returns {kind_of(found)}; give float32 or float64")
+
+
+def kind_of(found: Any) -> str:
+    """Return what something is called: the type of an array's numbers, or its own."""
+    return str(getattr(found, "dtype", f"a {type(found).__name__}")).removeprefix("torch.")
 
 
 def check_losses(shape: tuple[int, ...], num_examples: int) -> None:

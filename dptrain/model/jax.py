@@ -76,13 +76,14 @@ class JaxModel(Adapted):
             if not callable(function):
                 raise InputError(f"{function!r:.200} is no function; give two: init(key), apply")
         self._init, self._apply = init, apply
-        self._random = len(inspect.signature(apply).parameters) > 2
+        third = [one.kind.name for one in inspect.signature(apply).parameters.values()][2:3]
+        self._random = third in (["POSITIONAL_ONLY"], ["POSITIONAL_OR_KEYWORD"])
         with users_code():
             shapes = jax.eval_shape(init, jax.random.key(0))
         leaves, self._tree = jax.tree_util.tree_flatten_with_path(shapes)
-        arrays = {jax.tree_util.keystr(k, simple=True, separator="."): a for k, a in leaves}
-        self.dtype = one_kind({name: str(array.dtype) for name, array in arrays.items()})
-        self.layout = tuple(Param(name, tuple(a.shape), _kind(name)) for name, a in arrays.items())
+        arrays = [(jax.tree_util.keystr(k, simple=True, separator="."), a) for k, a in leaves]
+        self.dtype = one_kind({name: str(array.dtype) for name, array in arrays})
+        self.layout = tuple(Param(name, tuple(a.shape), _kind(name)) for name, a in arrays)
         self._stops = [*itertools.accumulate(param.size for param in self.layout)]
         self._gradient = jax.jit(jax.value_and_grad(self._total, has_aux=True))
         self._forward = jax.jit(lambda params, x: self._outputs(params, x, None))

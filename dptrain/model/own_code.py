@@ -76,7 +76,7 @@ def users_code() -> Iterator[None]:
     except Exception as error:
         own = [f for f in traceback.extract_tb(error.__traceback__) if _is_own(f.filename)]
         where = f"{own[-1].filename}, line {own[-1].lineno}, in {own[-1].name}: " if own else ""
-        text = "".join(traceback.format_exception_only(error)).strip()
+        text = "".join(traceback.format_exception_only(error)).partition(20 * "-")[0].strip()
         raise InputError(f"the model's code failed: {where}{' '.join(text.split())}") from error
 
 

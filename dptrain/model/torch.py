@@ -11,7 +11,14 @@ from dptrain.arrays import Array, Floats, Param, Sums, Weights
 from dptrain.model import MakeGenerator
 from dptrain.model.adapted import Adapted, check_rows, sums
 from dptrain.model.own_code import users_code
-from dptrain.model.torch_module import check_module, is_statistic, kinds_in, settings, type_of
+from dptrain.model.torch_module import (
+    check_constants,
+    check_module,
+    is_statistic,
+    kinds_in,
+    settings,
+    type_of,
+)
 from dptrain.words import InputError
 
 import torch  # isort: skip (which has been missed, if it is not here)
@@ -60,6 +67,7 @@ class TorchModel(Adapted):
         self._counters = [b for k, b in buffers.items() if k.endswith("num_batches_tracked")]
         changed = {id(buffer) for buffer in (*self._statistics.values(), *self._counters)}
         self._constants = {k: b for k, b in buffers.items() if id(b) not in changed}
+        check_constants(self._constants)
         self._homes = [
             (part._buffers, name, buffer)
             for part in module.modules()

@@ -32,6 +32,18 @@ def check_module(module: Any) -> None:
             raise InputError(f"{name} has no shape yet: call the module once, on some inputs")
 
 
+def check_constants(buffers: dict[str, Any]) -> None:
+    """Raise InputError for a buffer that NumPy knows no array for."""
+    for name, buffer in buffers.items():
+        try:
+            buffer.contiguous().numpy()
+        except (TypeError, RuntimeError) as error:
+            raise InputError(
+                f"{name} can't be stored: {error}; give a plain tensor on the CPU, as by "
+                f"{name}.float(), or one that is no buffer"
+            ) from None
+
+
 def is_statistic(name: str, buffer: Any) -> bool:
     """Return whether a buffer is a running statistic, as those of normalisations are."""
     return buffer.is_floating_point() and name.rsplit(".", 1)[-1].startswith("running_")

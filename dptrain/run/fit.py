@@ -24,7 +24,7 @@ from dptrain.run.config import settings as settings_of
 from dptrain.run.control import OnEpoch, RunControl
 from dptrain.run.identity import check_equal, check_programs, warn_of_machines
 from dptrain.run.outcome import circumstances, outcome
-from dptrain.run.ready import check_fits, goes_on, idle, whole
+from dptrain.run.ready import check_fits, check_given, goes_on, idle, whole
 from dptrain.run.sinks import sinks
 from dptrain.run.trained import Trained, end_of
 from dptrain.run.weights import with_weights
@@ -87,6 +87,7 @@ def fit(
         Settings, model and data don't fit each other or the run to go on with; the run directory
         can't be written; a loss is not finite. Every rank raises the same.
     """
+    check_given(model, data, config)
     config = (config or TrainConfig()).settled(len(data.train))
     world = world or connect()
     check_programs(world)

@@ -8,7 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dptrain.config import FROM_PYTHON, SHARD, DataConfig, ModelConfig, ModelFile, TrainConfig
+from dptrain.config import (
+    FROM_PYTHON,
+    SHARD,
+    DataConfig,
+    ModelConfig,
+    ModelFile,
+    TrainConfig,
+)
 from dptrain.data.prepare import Data, prepare
 from dptrain.data.read import read
 from dptrain.data.roles import Roles
@@ -149,9 +156,23 @@ def check_model(model: Model, data: Data, *, seed: int = 0) -> None:
     InputError
         It does not; says which array.
     """
+    check_given(model, data)
     check_fits(model, data)
     with blas_threads(1):
         try_model(model, data.train, SHARD, seed, thoroughly=True)
+
+
+def check_given(model: object, data: object, config: object = None) -> None:
+    """Raise InputError where a caller in Python has given something else."""
+    if not isinstance(data, Data):
+        raise InputError(f"data is of type {type(data).__name__}; give what dptrain.load returns")
+    if not isinstance(config, TrainConfig | None):
+        raise InputError(f"config is of type {type(config).__name__}; give a dptrain.TrainConfig")
+    if isinstance(model, type) or not hasattr(model, "loss_and_grad_sum"):
+        raise InputError(
+            f"the model is {model!r:.200}; give an MLP, a TorchModel(module), a JaxModel(init, "
+            "apply), or an object that keeps dptrain.Model"
+        )
 
 
 def check_fits(model: Model, data: Data) -> None:

@@ -191,7 +191,13 @@ def shard_loss_and_grad_sum(
     if transform is not None:
         keyed = generators(batch.seed, Purpose.TRANSFORM, batch.epoch)
         numbered = zip(x, examples.tolist(), strict=True)
-        x = np.stack([transform(row, keyed(number)) for row, number in numbered])
+        rows = [transform(row, keyed(number)) for row, number in numbered]
+        shapes = sorted({np.shape(row) for row in rows})
+        if len(shapes) > 1:
+            raise InputError(
+                f"transform returns rows of shape {shapes[0]} and of {shapes[1]}; return one shape"
+            )
+        x = np.stack(rows)
     return run.model.loss_and_grad_sum(params, x, y, weights, out, partial(batch.rng, shard))
 
 
@@ -216,7 +222,7 @@ def finite_sum(losses: Sequence[float], batch: Batch, run: Training, world: Worl
     if name and math.isfinite(loss):
         raise ended_before(f"the gradient {step} not finite, first in {name}", batch, run)
     also = f", as is its gradient, first in {name}" if name else ""
-    raise ended_before(f"the loss {step} {losses[shard]}{also}", batch, run)
+    raise ended_before(f"the loss {step} {loss}{also}", batch, run)
 
 
 def ended_by(

@@ -8,6 +8,7 @@ from dptrain.arrays import Array, Floats, Sums, name_of, num_params, views
 from dptrain.data.feed import Rows
 from dptrain.keys import Purpose, generator
 from dptrain.model import Model
+from dptrain.streams import warn
 from dptrain.words import InputError
 
 STEPS = 1e-2, 1e-3, 1e-1, 1e-4, 1e-5
@@ -84,7 +85,8 @@ class Trial:
             raise InputError(f"the model does not write the gradient of {where}")
         bits = [part.view(np.uint8).reshape(len(part), -1) for part in (first[1], second[1])]
         differs = (bits[0] != bits[1]).any(axis=1)
-        if differs.any() or first[0][:2] != second[0][:2]:
+        told = [np.array(sums[:2]).tobytes() for sums, _ in (first, second)]  # NaN is NaN there
+        if differs.any() or told[0] != told[1]:
             where = name_of(self.model.layout, int(np.argmax(differs))) if differs.any() else ""
             raise InputError(
                 "the model, called twice with the same arguments, differs from itself in "
@@ -116,8 +118,29 @@ class Trial:
                 )
 
     def _scored(self, x: Array, y: Array) -> Sums:
-        outputs = self.model.outputs(self.params, x)
+        outputs = self.model.outputs(self.params, x.copy())
         return _as_sums("loss_sum", self.model.loss_sum(outputs, y, None))
+
+    def warn_of_probabilities(self) -> None:
+        """Warn where a loss that takes scores is given probabilities.
+
+        Those stay between 0 and 1 whatever the parameters are; of scores some few may.
+        """
+        if not getattr(self.model, "takes_scores", False) or len(self.whole[0]) < 8:
+            return
+        for times in (1, -2, 4, -8):
+            params = self.params.copy()
+            for param in self.model.layout:
+                if param.kind != "statistic":
+                    views(self.model.layout, params)[param.name][...] *= times
+            found = self.model.outputs(params, self.whole[0].copy())
+            inside = times != 1 or np.any((found > 0) & (found < 1))
+            if not (inside and np.all((found >= 0) & (found <= 1))):
+                return
+        warn(
+            "the model's outputs look like probabilities, and the loss makes these of them once "
+            "more: leave the softmax or the sigmoid at the model's end out, or give a loss"
+        )
 
     def _compare(self, what: str, *sums: Sums) -> None:
         """Raise InputError where the third of some sums is not the first two together."""
@@ -134,23 +157,24 @@ class Trial:
         names = [param.name for param in self.model.layout if param.kind != "statistic"]
         names = [name for name in names if np.any(parts[name]) and np.isfinite(parts[name]).all()]
         for name in sorted(names, key=lambda name: -float(np.linalg.norm(parts[name])))[:most]:
-            found = []
-            for ratio in self._ratios(name, parts[name], tolerance):
-                found.append(ratio)
+            found = {}
+            for step, ratio in self._ratios(name, parts[name], tolerance):
+                found[step] = ratio
                 if abs(ratio - 1) <= tolerance:
                     break
             else:
-                if found:
+                last = [found[step] for step in sorted(found)[:2]]
+                # where these differ, the loss bends more within the steps than can be seen through
+                if len(last) == 2 and abs(last[0] - last[1]) <= tolerance * max(1, abs(last[0])):
                     raise InputError(
                         f"the gradient of {name} is not that of the loss: along it the loss "
-                        f"changes {min(found, key=lambda ratio: abs(ratio - 1)):.3g} times as fast "
-                        "as it says"
+                        f"changes {last[0]:.3g} times as fast as it says"
                     )
 
-    def _ratios(self, name: str, part: Floats, tolerance: float) -> Iterator[float]:
-        """Yield, for steps of several sizes, how fast the loss changes over what is said.
+    def _ratios(self, name: str, part: Floats, tolerance: float) -> Iterator[tuple[float, float]]:
+        """Yield steps of several sizes, and how fast the loss changes by them over what is said.
 
-        None for steps whose change can't be told from rounding.
+        None whose change can't be told from rounding.
         """
         norm = float(np.linalg.norm(part.astype(np.float64)))
         size = float(np.linalg.norm(views(self.model.layout, self.params)[name])) + 0.01
@@ -162,7 +186,7 @@ class Trial:
                 losses.append(self.shard(*self.halves[0], moved)[0].loss)
             change, noise = 2 * step * size * norm, 100 * self.eps * max(map(abs, losses))
             if change > noise / tolerance:
-                yield (losses[0] - losses[1]) / change
+                yield step, (losses[0] - losses[1]) / change
 
 
 def _as_sums(where: str, found: object) -> Sums:
@@ -181,7 +205,8 @@ def try_model(model: Model, rows: Rows, num: int, seed: int, *, thoroughly: bool
     it is off by half. Local.
     """
     trial = Trial(model, rows, num, seed)
-    gradient = trial.twice()
-    trial.adds_up(gradient)
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"):  # what is not finite ends the first step by name
+        gradient = trial.twice()
+        trial.adds_up(gradient)
+        trial.warn_of_probabilities()
         trial.slopes(gradient, *((len(model.layout), 0.1) if thoroughly else (4, 0.5)))
