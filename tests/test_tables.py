@@ -57,6 +57,17 @@ REFUSED: dict[str, tuple[str | bytes, DataConfig, str]] = {
     "money": ('a,y\n1,"$1,200.00"\n2,"$900.00"\n', Y, r"line 2 has '\$1,200.00'.*is it a number"),
     "thousands": ('a,y\n1,"1,200"\n2,"1,900"\n', Y, r"line 2 has '1,200'"),
     "percents": ("a,y\n5%,1.5\n6%,2.5\n7%,1\n", Y, "line 2 has '5%' in column 'a'"),
+    "prices": ('a,y\n"$1,200",1.5\n$900,2.5\n$70,1\n', Y, r"line 2 has '\$1,200' in column 'a'"),
+    "weights": (
+        "a,y\n1.2,1\n1 kg,2.5\n" + "".join(f"{n} kg,{n}.5\n" for n in range(2, 7)), Y,
+        "line 3 has '1 kg' in column 'a'; which looks like a number with a unit: leave 'kg' out",
+    ),
+    "sizes": (
+        "a,y\n" + "".join(f"{n}GB,{n}.5\n" for n in (1, 2, 4, 8, 16)), Y, "line 2 has '1GB'.*'GB'"
+    ),
+    "lengths to predict": (
+        "y,a\n" + "".join(f"{n} cm,{n}.5\n" for n in range(6)), Y, "'0 cm'.*is it a number",
+    ),
     "a word among numbers": ("a,y\n1,1.5\n2,2.5\nred,1\n", Y, "line 4 has 'red' in column 'a'"),
     "a long cell": (f'a,y\n"{"x" * 131_073}",0\n1,1\n', Y, "line 2 has 'xx.*in column 'a'"),
     "no names": ("5.1,3.5,p\n4.9,3.0,q\n", DataConfig(target=("p",)), "first line holds numbers"),
@@ -156,6 +167,20 @@ def test_pieces_of_a_table_are_let_go_of_while_they_are_copied(
     assert every - none >= 3 * 50
     assert left == sorted(left, reverse=True)
     assert left[-1] <= none + 1
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["12A", "12B", "7C", "8D", "9E"],
+        ["36 months", "60 months"],
+        ["4th", "5th", "6th", "7th", "8th"],
+        ["12 Elm", "3 Oak", "5 Fir", "7 Ash", "9 Yew"],
+    ],
+)
+def test_numbers_within_names_are_categories(tmp_path: Path, cells: Sequence[str]) -> None:
+    text = "a,b,y\n" + "".join(f"{cells[n % len(cells)]},{n},{n}.5\n" for n in range(30))
+    assert load(tmp_path, text).encoding.fields[0].words == tuple(sorted(cells))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What the texts of a table's column mean: numbers, yes or no, dates, words, or nothing."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,11 @@ LIKE_A_NUMBER = (
     rf"^[-+(\u2212]?{MONEY}\s*[-+\u2212]?[0-9][0-9.,'\s]*([eE][-+]?[0-9]+)?\s*%?{MONEY}"
     r"[-\u2212]?\)?$"
 )
+
+WITH_UNIT = r"[-+]?[0-9][0-9.,]*(\s+[^\W\d_]{1,9}[²³]?|[a-zµ][A-Za-z]{1,5}|[kMGT]i?B|\s*°[CF]?)$"
+ORDINALS = ("st", "nd", "rd", "th")
+MANY = 5
+"""Different texts from which on those with a unit are no categories: three sizes may be."""
 
 
 def texts(asked: Asked, array: pa.Array) -> Column:
@@ -156,7 +162,14 @@ def _flags(asked: Asked, array: pa.Array, found: Column) -> Column:
 
 def _check_doubt(asked: Asked, array: Any, gaps: Any, words: list[str], label: bool) -> None:
     """Raise InputError where texts look like numbers of which some could not be read."""
-    like = [word for word in words if re.match(LIKE_A_NUMBER, word)]
+    unit = _unit(words)
+    if unit and not label:
+        wrong = pc.and_(pc.match_substring_regex(array, "^[-+]?[0-9]"), pc.ends_with(array, unit))
+        raise asked.fault(
+            array, wrong, f"which looks like a number with a unit: leave {unit!r} out of each cell "
+            f"(and make them one unit), or the column out with --drop {asked.name!r}"
+        )  # fmt: skip
+    like = [word for word in words if unit or re.match(LIKE_A_NUMBER, word)]
     if 2 * len(like) < len(words) or (label and all(re.match(WHOLE, word) for word in like)):
         return
     plain = any(re.match(NUMBER, word) for word in like)
@@ -172,3 +185,10 @@ def _check_doubt(asked: Asked, array: Any, gaps: Any, words: list[str], label: b
         array, wrong, f"{others}: write it as 1200.5, leave the cell empty, or the column out with "
         f"--drop {asked.name!r}"
     )  # fmt: skip
+
+
+def _unit(words: Sequence[str]) -> str | None:
+    """Return the unit that stands behind the number in at least half of many texts."""
+    found = Counter(match[1].strip() for word in words if (match := re.match(WITH_UNIT, word)))
+    unit, times = max(found.items(), key=lambda one: one[1], default=("", 0))
+    return unit if 2 * times >= len(words) >= MANY and unit not in ORDINALS else None
