@@ -20,7 +20,6 @@ from dptrain.words import InputError, likely, shown
 FILES = 64
 """How many files a process needs to open at a time; half as many do, with two ranks."""
 
-
 COMMANDS = {
     "bench": "Where a step's time goes on this machine, beside the least that it could take",
     "data": "Look at data, or convert what is larger than memory",

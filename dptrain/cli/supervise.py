@@ -97,17 +97,12 @@ def supervise(
     if out and resume:
         raise InputError(f"out is {out}, but {resume} goes on where it is: leave --out out")
     new = f"runs/{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    out = out or _out_of(config) or new
+    named = None
+    with contextlib.suppress(click.BadParameter, InputError):  # train says what is wrong
+        named = set_in(config).get("out") if config else None
+    out = out or (named if isinstance(named, str) else None) or new
     where = ["--resume", resume] if resume else ["--out", out, "--continue"]
-    named = ["--config", config, *where] if config else where
+    where = ["--config", config, *where] if config else where
     return start(
-        Supervision(Path(resume or out), [*named, *train], launcher, ranks, restarts, pause)
+        Supervision(Path(resume or out), [*where, *train], launcher, ranks, restarts, pause)
     )
-
-
-def _out_of(config: str | None) -> str | None:
-    """Return the run directory that a TOML file of options names; train says what is wrong."""
-    found = None
-    with contextlib.suppress(click.BadParameter, InputError):
-        found = set_in(config).get("out") if config else None
-    return found if isinstance(found, str) else None

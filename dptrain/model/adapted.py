@@ -1,6 +1,9 @@
-"""What models of PyTorch and of JAX share: losses and metrics of one's own, sums, and checks."""
+"""What models of PyTorch and of JAX share: losses and metrics of one's own, sums, memory."""
 
+import ctypes
+import functools
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -10,9 +13,11 @@ from dptrain.arrays import Array, Floats, Sums, Weights
 from dptrain.checked import Plain
 from dptrain.config import ModelConfig, Task
 from dptrain.model.losses import LOSSES, LossFunction
-from dptrain.model.memory import keep_memory
 from dptrain.model.own_code import name_of, sources_of, takes_reduction, users_code
 from dptrain.words import InputError
+
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
+"""What glibc's mallopt calls what is set here."""
 
 
 class Adapted:
@@ -249,3 +254,23 @@ def check_losses(shape: tuple[int, ...], num_examples: int) -> None:
             f"the loss returns shape {list(shape)} for {num_examples} examples; return one "
             "number, or a row of terms, for each"
         )
+
+
+@functools.cache
+def keep_memory() -> None:
+    """Have glibc keep what is freed, as the next step asks for as much again.
+
+    Else it gives large arrays back to the system one by one, which must then find and clear their
+    pages anew. Measured on one core: a step of a convolutional network took 73 ms of CPU time with
+    3,900 page faults, 54 ms without; one of a transformer 189 and 164.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:  # else it is another library's allocator
+        for option, size in (
+            (M_MMAP_THRESHOLD, 2**30),
+            (M_TRIM_THRESHOLD, 2**31 - 1),
+            (M_TOP_PAD, 2**26),
+        ):
+            mallopt(option, size)

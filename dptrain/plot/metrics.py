@@ -19,7 +19,6 @@ Curves = dict[str, Points]
 HIGHEST = 1e100
 """What is larger, as of a run that diverges, is left out like NaN: axes would overflow."""
 
-
 MOST_BYTES = 2**28
 """Bytes of metrics that are read: of a million lines and more."""
 

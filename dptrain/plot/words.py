@@ -10,7 +10,6 @@ Drawings = Mapping[str, str]
 ABSENT = "\0"
 """Stands for a paragraph that is not there."""
 
-
 exact, rounded = "{:zg}".format, "{:z.4f}".format
 """Numbers of few digits as they are, and others to four decimals."""
 
@@ -43,11 +42,8 @@ def code(name: str) -> str:
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a Markdown table; what names the rows is a formula, all else stands to the right."""
     lines = [head, ["---", *["--:"] * (len(head) - 1)], *([code(row[0]), *row[1:]] for row in rows)]
-    return "\n".join(" | ".join(["", *map(_cell, line), ""]).strip() for line in lines)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", r"\|")
+    cells = ([cell.replace("|", r"\|") for cell in line] for line in lines)
+    return "\n".join(" | ".join(["", *line, ""]).strip() for line in cells)
 
 
 def columns(
