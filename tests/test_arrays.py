@@ -13,6 +13,7 @@ import pytest
 
 import dptrain
 from dptrain import DataConfig, InputError
+from dptrain.data.assemble import ROWS
 
 ALONE = dptrain.World()
 Y = DataConfig(target=("y",))
@@ -29,6 +30,9 @@ TYPED: dict[str, tuple[Any, str | list[list[float]]]] = {
     "a list with a gap": (
         pa.array([[1.0, 2.0], [1.0, None]], pa.list_(pa.float64(), 2)), "nan in row 1 .* column 'x'"
     ),
+    "lists of any length": (pa.array([[1.0, 2.0], [3.0, 4.0]]), [[1, 1, 2], [2, 3, 4]]),
+    "lists of uneven lengths": (pa.array([[1.0], [3.0, 4.0]]), "holds list<.*lists of as many"),
+    "no list": (pa.array([[1.0], None]), "holds list<"),
     "bytes that are no text": (pa.array([b"a", b"\xff"]), "holds binary"),
     "intervals": (pa.array([(1, 2, 3)] * 2, pa.month_day_nano_interval()), "holds month_day"),
     "years that none has": (pa.array([FAR, FAR + 9], pa.timestamp("s")), "holds timestamp"),
@@ -54,6 +58,37 @@ def test_a_typed_column_is_read_or_refused_by_its_type(tmp_path: Path, case: str
     else:
         data = dptrain.load(tmp_path / "d.feather", Y, world=ALONE)
         assert data.train.raw_x(slice(None)).tolist() == found
+
+
+def test_lists_are_as_long_in_every_piece_and_in_the_rows_to_predict() -> None:
+    rows = [[1.0, float(row % 7)] for row in range(ROWS)]
+    y = np.arange(ROWS + 2) % 2
+    with pytest.raises(InputError, match="column 'v' holds lists of 2 numbers and of 3"):
+        dptrain.load(pa.table({"v": [*rows, *[[1.0, 2.0, 3.0]] * 2], "y": y}), Y, world=ALONE)
+    data = dptrain.load(pa.table({"v": rows[:8], "w": range(8), "y": y[:8]}), Y, world=ALONE)
+    model = dptrain.mlp_for(data)
+    trained = dptrain.fit(model, data, dptrain.TrainConfig(steps=1), world=ALONE)
+    assert trained.predict(pa.table({"v": rows[:3], "w": range(3)})).shape == (3,)
+    with pytest.raises(InputError, match="'v' holds 3 a row; the training rows have 2"):
+        trained.predict(pa.table({"v": [[1.0, 2.0, 3.0]], "w": [1]}))
+    with pytest.raises(InputError, match="'v' holds 1 a row; the training rows have 2"):
+        trained.predict(pa.table({"v": [1.0], "w": [[1.0, 2.0]]}))
+
+
+@pytest.mark.filterwarnings("ignore:Stored array in format 3.0")
+def test_names_of_columns_in_npy_may_be_any_texts(tmp_path: Path) -> None:
+    rows = np.array([(1.5, 0), (2.5, 1)], [("価格", "f8"), ("y", "i8")])
+    np.save(tmp_path / "d.npy", rows)
+    data = dptrain.load(tmp_path / "d.npy", Y, world=ALONE)
+    assert data.encoding.features == ("価格",)
+
+
+@pytest.mark.parametrize("name", ["d.xlsx", "d.json"])
+def test_files_that_nothing_reads_are_told_by_their_names(tmp_path: Path, name: str) -> None:
+    content = b"PK\x03\x04" if name == "d.xlsx" else b'[{"a": 1, "y": 2}]'
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=f"{name} is named .* under its own name"):
+        dptrain.load(tmp_path / name, Y, world=ALONE)
 
 
 def test_the_largest_whole_numbers_are_told_apart() -> None:

@@ -54,7 +54,8 @@ def test_every_option_has_a_help_text(quick: Start) -> None:
 def test_an_option_goes_before_a_variable_before_a_file_before_the_default(
     quick: Start, tmp_path: Path
 ) -> None:
-    (tmp_path / "run.toml").write_text('batch-size = 10\nhidden = [7]\nreduce = "allreduce"\n')
+    text = 'batch-size = 10\nhidden = [7]\nreduce = "allreduce"\n'
+    (tmp_path / "run.toml").write_text(text, encoding="utf-8-sig")  # as editors on Windows do
 
     def settings(*line: str, **env: str) -> dict[str, object]:
         run = quick("--config", "run.toml", *line, *QUICK, env=env).json["run"]

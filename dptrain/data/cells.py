@@ -102,6 +102,10 @@ def piece(asked: Asked, array: pa.ChunkedArray) -> Piece:
 
 def _lists(asked: Asked, cells: pa.Array) -> Column:
     """Return lists of as many numbers each."""
+    if pa.types.is_list(cells.type) or pa.types.is_large_list(cells.type):
+        lengths = pc.min_max(pc.list_value_length(cells)).as_py()
+        if cells.null_count == 0 and lengths["min"] == lengths["max"]:
+            cells = cells.cast(pa.list_(cells.type.value_type, lengths["max"] or 0))
     if pa.types.is_fixed_size_list(cells.type) and cells.null_count == 0:
         values = to_numpy(cells.flatten())
         if values.dtype.kind in "biuf":

@@ -1,6 +1,7 @@
 """How raw rows become inputs, and targets numbers: fitted once, and stored with the model."""
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite
@@ -128,6 +129,13 @@ class Encoding:
             It has not the columns, or not as many numbers in a row, or other targets.
         """
         table = self._adapted(table)
+        for known, column in zip(self.fields if self.named else (), table.columns, strict=False):
+            numbers = math.prod(column.values.shape[1:])
+            if numbers != math.prod(known.shape):
+                raise InputError(
+                    f"{table.source}: column {known.name!r} holds {numbers} a row; the training "
+                    f"rows have {math.prod(known.shape)}"
+                )
         if not self.named:
             _check_width(table, table.num_inputs, int(np.prod(self.fields[0].shape)))
         outputs = sum(column.width for column in table.targets)

@@ -31,6 +31,12 @@ class Growing:
         """Add some rows."""
         if isinstance(piece, Column):
             self._kind = piece.kind
+            shapes = [some.shape[1:] for some in (*self._parts[:1], piece.values)]
+            if shapes[0] != shapes[-1]:
+                raise InputError(
+                    f"{self.asked.source}: column {self.asked.name!r} holds lists of "
+                    f"{shapes[0][0]} numbers and of {shapes[-1][0]}; give lists of as many"
+                )
             self._parts.append(self._keep(np.asarray(piece.values)))
             return
         different = piece.dictionary.cast(pa.large_string())

@@ -24,6 +24,7 @@ MAGIC = {
 """How files of each kind begin; text begins in any way, and an Arrow stream has no such bytes."""
 
 NAMES = {"pq": "parquet", "feather": "arrow", "ipc": "arrow", "h5": "hdf5"} | {k: k for k in MAGIC}
+NAMES |= {kind: kind for kind in ("xlsx", "json", "jsonl")}  # nothing reads these
 
 PACKED = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd"}
 

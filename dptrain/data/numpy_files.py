@@ -102,6 +102,8 @@ def _header(file: Any, size: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]
         shape, fortran, dtype = read(file)
     except (RecursionError, MemoryError, SyntaxError, tokenize.TokenError, UserWarning):
         raise ValueError("its header is none that NumPy writes") from None
+    if version == (3, 0) and dtype.names:  # which is UTF-8, and was read as Latin-1
+        dtype.names = tuple(name.encode("latin-1").decode() for name in dtype.names)
     if dtype.hasobject:
         raise ValueError("it holds Python objects")
     needed = math.prod(shape) * dtype.itemsize

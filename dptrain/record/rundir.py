@@ -4,6 +4,7 @@ Its settings, and the level of CPU that it was computed at, are read before NumP
 say what that may use.
 """
 
+import codecs
 import contextlib
 import itertools
 import os
@@ -176,7 +177,7 @@ def _read_name(name: str) -> str:
 def read_toml(file: BinaryIO, path: Path) -> Plain:
     """Return the settings in an open file; InputError where it is no TOML file."""
     try:
-        return from_toml(file.read(SETTINGS + 1))
+        return from_toml(file.read(SETTINGS + 1).removeprefix(codecs.BOM_UTF8))
     except ValueError as error:
         raise InputError(f"{path} is no TOML file: {error}") from None
 
