@@ -37,7 +37,9 @@ class Checked:
             value = _plain(getattr(self, item.name), item.type)
             object.__setattr__(self, item.name, value)
             if get_origin(item.type) is Literal:
-                _check_choice(option_name(item), value, get_args(item.type))
+                if value not in get_args(item.type):
+                    valid = nearest(str(value), get_args(item.type))
+                    raise InputError(f"{option_name(item)} is {value!r}; {valid}")
                 continue
             if not _fits(value, item.type):
                 needed = item.type.__name__ if isinstance(item.type, type) else item.type
@@ -74,11 +76,6 @@ def _fits(value: object, kind: Any) -> bool:
     if isinstance(value, bool) or kind is bool:
         return isinstance(value, bool) and kind is bool
     return isinstance(value, kind)
-
-
-def _check_choice(name: str, value: object, valid: tuple[str, ...]) -> None:
-    if value not in valid:
-        raise InputError(f"{name} is {value!r}; {nearest(str(value), valid)}")
 
 
 LARGEST = 2**53

@@ -88,7 +88,6 @@ class WeightDecay(Transform):
         return update
 
     def without_decay(self) -> None:
-        """See `Transform`."""
         return
 
 
@@ -203,7 +202,6 @@ class Lars(Trust):
         return update
 
     def without_decay(self) -> "Lars":
-        """See `Transform`."""
         return Lars(0.0, self.coefficient)
 
 
@@ -215,7 +213,6 @@ class Lamb(Trust):
     """
 
     def ratio(self, of_params: float, of_update: float) -> float:
-        """See `Trust`."""
         return of_params / _finite(of_update) if of_params > 0 and of_update != 0 else 1.0
 
     def __call__(

@@ -8,13 +8,7 @@ import numpy as np
 
 from dptrain.arrays import Floats, Sums
 from dptrain.reduce.between import BetweenNodes
-from dptrain.reduce.layout import (
-    Needs,
-    held_by,
-    rank_slices,
-    shared_bytes,
-    sums_left,
-)
+from dptrain.reduce.layout import Needs, held_by, rank_slices, shared_bytes, sums_left
 from dptrain.reduce.reducer import Reducer
 from dptrain.reduce.segments import Segments
 from dptrain.reduce.sums import Rows, allgather_sums
@@ -55,7 +49,6 @@ class TreeReduce(Reducer):
         return Needs(slices, dict(zip(nodes, shared, strict=True)), own)
 
     def least_moved(self) -> tuple[int, int]:
-        """See `Reducer.least_moved`."""
         within, (between, sent) = self._within.entries_moved(), self._between.entries_moved()
         return (within + between) * self.params.itemsize, sent * self.params.itemsize
 

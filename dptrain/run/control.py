@@ -1,8 +1,7 @@
 """What a run keeps while it goes on: receipt and checkpoints; and how it is ended."""
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from dptrain.arrays import Floats, Sums, name_of
 from dptrain.config import TrainConfig, interval
@@ -73,7 +72,6 @@ class RunControl(Control):
         self._recheck.before_step(batch)
 
     def checked(self, shard: int, out: Floats) -> Sums | None:
-        """See `Control`."""
         return self._recheck.checked(shard, out)
 
     def before_update(self) -> int:
@@ -168,11 +166,7 @@ class RunControl(Control):
             everywhere=True,
         )
 
-    @contextlib.contextmanager
-    def closing(self) -> Iterator[None]:
-        """Write and close the files when the block is left, however it is."""
-        try:
-            yield
-        finally:
-            if self.writer is not None:
-                self.writer.close()
+    def close(self) -> None:
+        """Write and close the files."""
+        if self.writer is not None:
+            self.writer.close()

@@ -101,7 +101,10 @@ def fit(
             _try(model, data, config, world)
         run = begin(model, data, config, world, weights.initial if weights else None)
         with given_back(run):
-            _check_watched(run, data, config, world)
+            if config.patience_metric != "loss" and data.validation is not None:
+                with world.together():
+                    params, name = run.reducer.params, config.watched[0]
+                    check_measured(run.model, params, data.validation, name)
             writer, now = open_run(run, data, config, settings, out, resume, force, world)
             _say(weights.told if weights and not (quiet or resume) else (), world)
             _say(() if quiet else _beginning(run, data, config, world, resume), world)
@@ -109,19 +112,11 @@ def fit(
             control = RunControl(run, config, world, writer, now, on_epoch)
             if writer is not None:
                 writer.warn = bar.warn
-            with closing(bar), control.closing():
+            with closing(bar), closing(control):
                 train(run, data, config, world, control, sinks(bar, writer))
                 trained = _ended(run, data, config, world, control)
     trained = replace(trained, summary=circumstances(trained.summary, run, world, control))
     return trained if writer is None else _saved(trained, writer)
-
-
-def _check_watched(run: Training, data: Data, config: TrainConfig, world: World) -> None:
-    """Raise InputError where the metric to watch is none that there will be. Collective."""
-    if config.patience_metric != "loss" and data.validation is not None:
-        with world.together():
-            name, _ = config.watched
-            check_measured(run.model, run.reducer.params, data.validation, name)
 
 
 def _saved(trained: Trained, writer: Writer) -> Trained:
