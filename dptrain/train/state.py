@@ -147,14 +147,13 @@ class Training:
 
     def line(self, gradient_norm: float) -> Metrics:
         """Return where the run is, when, and how it steps; a norm that is NaN is left out."""
-        where = {"epoch": self.epoch + 1, "step": self.step, "examples": self.examples}
-        when = {"seconds": self.seconds}
-        rate = {"learning_rate": self.optimizer.rate(self.step - 1)}
-        norm = {} if math.isnan(gradient_norm) else {"gradient_norm": gradient_norm}
-        # each is unbiased and their ratio is not, so it is of their sums over the epoch so far
-        known = self.square_norm_sum > 0
-        scale = {"noise_scale": self.noise_sum / self.square_norm_sum} if known else {}
-        return where | when | rate | norm | scale
+        found: Metrics = {"epoch": self.epoch + 1, "step": self.step, "examples": self.examples}
+        found |= {"seconds": self.seconds, "learning_rate": self.optimizer.rate(self.step - 1)}
+        if not math.isnan(gradient_norm):
+            found["gradient_norm"] = gradient_norm
+        if self.square_norm_sum > 0:  # each is unbiased and their ratio is not: it is of their sums
+            found["noise_scale"] = self.noise_sum / self.square_norm_sum
+        return found
 
     @property
     def examples(self) -> int:
