@@ -41,6 +41,13 @@ class Batch(NamedTuple):
         piece = cut(self.size, self.num_shards, number)
         return self.rows[piece.start : piece.stop]
 
+    def shards(self, numbers: range) -> tuple[NDArray[np.intp], tuple[tuple[int, int], ...]]:
+        """Return the example numbers of neighbouring shards, and from where to where each is."""
+        pieces = [cut(self.size, self.num_shards, number) for number in numbers]
+        first = pieces[0].start
+        places = tuple((piece.start - first, piece.stop - first) for piece in pieces)
+        return self.rows[first : pieces[-1].stop], places
+
     def rng(self, shard: int) -> np.random.Generator:
         """Return the random generator of a shard of this step, whichever rank computes it."""
         return generator(self.seed, Purpose.DROPOUT, self.epoch, self.step, shard)

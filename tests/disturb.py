@@ -56,6 +56,7 @@ class Disturbance:
         self.shards_seen = 0
         self.initial_params, self.loss_and_grad_sum = model.initial_params, model.loss_and_grad_sum
         self.outputs = model.outputs
+        model.of_shards = None  # type: ignore[method-assign, assignment]
         for name in ("initial_params", "loss_and_grad_sum", "outputs"):
             setattr(model, name, getattr(self, f"disturbed_{name}"))
 

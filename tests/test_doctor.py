@@ -134,8 +134,9 @@ for shards, optimizer, reduce in (
     shared = sum(len(memory._buffer) - memory.ALIGNMENT * memory._size for memory in memories)
     assert shared == needed.shared[here], (shared, needed)
     arrays = [*run.optimizer.state, run.optimizer._work, *held]
-    memory = max(model._spare[0].values(), key=lambda memory: memory.rows)
-    computing = [*memory.units, *memory.slopes, memory.ones, *memory._keep.values()]
+    memory = model._spare[0]
+    back = max((array for array in memory.back), key=lambda array: array.nbytes)
+    computing = [*memory.units, *memory.slopes, memory.ones, *memory.keep, back]
     computing = sum(array.nbytes for array in computing)
     assert computing == activation_bytes(model, 1024), computing
     own = world.allgather(sum(array.nbytes for array in arrays) + computing)

@@ -576,6 +576,7 @@ def meddled(data: Path, run: Path, step: int, meddle: Callable[[Path], object]) 
         return compute(*args)
 
     model.loss_and_grad_sum = meddling  # type: ignore[method-assign, assignment]
+    model.of_shards = None  # type: ignore[method-assign, assignment]
     return fit(model, loaded, CONFIG, out=run, world=ALONE).summary
 
 

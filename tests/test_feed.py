@@ -17,6 +17,7 @@ from dptrain.reduce.memory import shared_rows
 ALONE = World()
 NUM = 300
 ORDER = Order(NUM, 64, 3, seed=1)
+SHARDS = [range(number, number + 1) for number in range(3)]
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_what_is_read_ahead_is_what_is_asked_for(mapped: list[str]) -> None:
     found = feed_of(mapped)
     plain, read = feed_of(mapped), 0
     plain._thread = None
-    for batch in found.ahead(ORDER.steps(0), range(3)):
+    for batch in found.ahead(ORDER.steps(0), SHARDS):
         for number in range(3):
             rows = batch.shard(number)
             read += rows.tobytes() in found._read
@@ -53,9 +54,9 @@ def test_what_is_read_ahead_is_what_is_asked_for(mapped: list[str]) -> None:
 
 def test_nothing_is_left_of_an_epoch_that_ended_early(mapped: list[str]) -> None:
     found = feed_of(mapped)
-    next(iter(found.ahead(ORDER.steps(0), range(3))))
+    next(iter(found.ahead(ORDER.steps(0), SHARDS)))
     assert len(found._read) == 3
-    steps = [batch.step for batch in found.ahead(ORDER.steps(1, first=7), range(3))]
+    steps = [batch.step for batch in found.ahead(ORDER.steps(1, first=7), SHARDS)]
     assert steps == [7, 8, 9]
 
 
@@ -84,7 +85,7 @@ def test_a_mistake_of_the_thread_is_that_of_the_step(
 ) -> None:
     found = feed_of(mapped)
 
-    batches = iter(found.ahead(ORDER.steps(0), range(3)))
+    batches = iter(found.ahead(ORDER.steps(0), SHARDS))
     first = next(batches)
     found[first.shard(0)]
     monkeypatch.setattr(found, "_three", fail)

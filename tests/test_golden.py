@@ -70,7 +70,7 @@ def dropout_masks() -> str:
             x, y = np.zeros((4, 1), np.float32), np.zeros(4, np.int64)
             out = np.empty_like(params)
             model.loss_and_grad_sum(params, x, y, None, out, partial(batch.rng, shard))
-            kept += [slopes != 0 for slopes in model._spare[-1][4].slopes[:2]]
+            kept += [keep[:4] != 0 for keep in model._spare[-1].keep]
     assert 0.6 < np.mean([keep.mean() for keep in kept]) < 0.8
     return sha(*(np.packbits(keep) for keep in kept))
 

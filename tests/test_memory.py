@@ -180,7 +180,7 @@ class WholeMeter(Meter):
         self.peak = tracemalloc.get_traced_memory()[1]
 
 
-LARGE = network(hidden=(700, 700))
+LARGE = network(hidden=(900, 900))
 SMALL_BATCH = TrainConfig(batch_size=16, steps=9)
 
 

@@ -23,7 +23,7 @@ from dptrain.data.feed import Rows
 from dptrain.data.field import Field
 from dptrain.data.prepare import Data
 from dptrain.data.table import Column, Table
-from dptrain.model import Model
+from dptrain.model.mlp import MLP
 from dptrain.threads import blas_threads
 from dptrain.train.control import Control
 from dptrain.train.loop import begin, train_epoch
@@ -84,7 +84,7 @@ def keys(shards: int, ranks: int) -> list[Key]:
     return list(dict.fromkeys(found))
 
 
-def bytes_here(model: Model, inputs: int, config: TrainConfig, world: World) -> int:
+def bytes_here(model: MLP, inputs: int, config: TrainConfig, world: World) -> int:
     """Return the memory that all runs and their examples need on this rank's node."""
     itemsize: int = np.dtype(model.dtype).itemsize
     here, kinds = world.ranks_here, keys(config.num_shards, world.size)
@@ -100,7 +100,7 @@ def bytes_here(model: Model, inputs: int, config: TrainConfig, world: World) -> 
 class Bench:
     """Runs on one set of data, to be measured in turn. Collective: every rank makes one."""
 
-    def __init__(self, model: Model, data: Data, config: TrainConfig, world: World) -> None:
+    def __init__(self, model: MLP, data: Data, config: TrainConfig, world: World) -> None:
         self.world, self.shards, self.model = world, config.num_shards, model
         self.config = replace(config, shards=self.shards)
         self.runs = {
@@ -116,12 +116,13 @@ class Bench:
         self.out = np.empty(n, dtype)
         self.square = np.ones((SQUARE, SQUARE), dtype)
         self.batches = list(self.run.order.steps(0))
-        self.rows: list[tuple[int, Any]] = []  # of this rank's shards, beside their numbers
-        for shard in world.mine(self.shards):
-            if len(rows := self.batches[0].shard(shard)):
-                x, y, weights = self.run.feed[rows]
-                self.rows.append((shard, (x.copy(), y, weights)))
-        self.least = least(self.run, [x for _, (x, _, _) in self.rows], world)
+        self.stacks: list[tuple[range, Any, Any]] = []  # of this rank, with rows and places
+        for stack in self.run.stacks(world):
+            examples, places = self.batches[0].shards(stack)
+            if len(examples):
+                x, y, weights = self.run.feed[examples]
+                self.stacks.append((stack, (x.copy(), y, weights), places))
+        self.least = least(self.run, [x for _, (x, _, _), _ in self.stacks], world)
         self.epochs = 1
 
     @property
@@ -169,14 +170,16 @@ class Bench:
     def gather(self) -> None:
         """Gather the rows of this rank's shards of each minibatch, nothing else."""
         for batch in self.batches:
-            for shard in self.world.mine(self.shards):
-                self.run.feed[batch.shard(shard)]
+            for stack in self.run.stacks(self.world):
+                self.run.feed[batch.shards(stack)[0]]
 
     def compute(self) -> None:
         """Compute the loss and the gradient of this rank's shards, nothing else."""
-        for shard, (x, y, weights) in self.rows:
-            rng = partial(self.batches[0].rng, shard)
-            self.model.loss_and_grad_sum(self.run.reducer.params, x, y, weights, self.out, rng)
+        for stack, (x, y, weights), places in self.stacks:
+            rngs = [partial(self.batches[0].rng, shard) for shard in stack]
+            params = self.run.reducer.params
+            for write in self.model.of_shards(params, x, y, weights, places, rngs):
+                write(self.out)
 
     def reduce(self, run: Training) -> None:
         """Add the shards' gradients, as if they had just been written, and share parameters."""
@@ -223,7 +226,7 @@ class Bench:
 
 
 def bench(
-    model: Model,
+    model: MLP,
     settings: BenchConfig,
     config: TrainConfig,
     *,

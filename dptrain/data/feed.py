@@ -159,8 +159,8 @@ class Rows:
 class Batch(Protocol):
     """A minibatch, as far as its rows are concerned."""
 
-    def shard(self, number: int, /) -> NDArray[np.intp]:
-        """Return the examples of one."""
+    def shards(self, numbers: range, /) -> tuple[NDArray[np.intp], object]:
+        """Return the examples of neighbouring shards first."""
 
 
 B = TypeVar("B", bound=Batch)
@@ -199,24 +199,26 @@ class Feed:
         elif len(usable_cores()) > len(world.ranks_here) and all(map(_mapped, rows.table.every())):
             self._thread = ThreadPoolExecutor(1)
 
-    def ahead(self, batches: Iterable[B], shards: range) -> Iterable[B]:
+    def ahead(self, batches: Iterable[B], stacks: Sequence[range]) -> Iterable[B]:
         """Return minibatches of which a thread reads the next one's shards, this rank's, meanwhile.
+
+        `stacks` are those that are asked for in one go.
 
         Where rows are at hand already, or there is no core for a thread, they are those given.
         """
         self._read.clear()
-        return batches if self._thread is None else self._reading(self._thread, batches, shards)
+        return batches if self._thread is None else self._reading(self._thread, batches, stacks)
 
     def _reading(
-        self, thread: ThreadPoolExecutor, batches: Iterable[B], shards: range
+        self, thread: ThreadPoolExecutor, batches: Iterable[B], stacks: Sequence[range]
     ) -> Iterator[B]:
         later = iter(batches)
         now = next(later, None)
         while now is not None:
             following = next(later, None)
             if following is not None:
-                for number in shards:
-                    rows = following.shard(number)
+                for stack in stacks:
+                    rows, _ = following.shards(stack)
                     self._read[rows.tobytes()] = thread.submit(self._quietly, rows)
             yield now
             now = following

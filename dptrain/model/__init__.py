@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from types import CodeType
 from typing import Any, Protocol
@@ -18,6 +18,17 @@ from dptrain.words import InputError, is_text
 
 MakeGenerator = Callable[[], np.random.Generator]
 """Makes a generator of random numbers, always the same ones."""
+
+Parts = tuple[tuple[int, int], ...]
+"""From where to where each of several neighbouring shards is, of their rows."""
+
+Write = Callable[[Floats], Sums]
+"""Writes the gradient of a shard's loss sum, and returns the shard's sums."""
+
+OfShards = Callable[
+    [Floats, Array, Array, Weights, Parts, Sequence[MakeGenerator]], Iterator[Write]
+]
+"""Computes several shards in one go; see `MLP.of_shards`."""
 
 
 class Model(Protocol):

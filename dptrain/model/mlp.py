@@ -3,19 +3,21 @@ reduced."""
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 
 import numpy as np
 
 from dptrain.arrays import Array, Categories, Floats, Param, Sums, Weights, num_params
 from dptrain.checked import Plain
 from dptrain.config import Activation, DType, Init, Loss, LossChoice, ModelConfig, Task
-from dptrain.model import MakeGenerator
+from dptrain.model import MakeGenerator, Parts, Write
 from dptrain.model.activations import ACTIVATIONS
 from dptrain.model.embedding import Embedding
 from dptrain.model.losses import LOSSES, SmoothedCrossEntropy
-from dptrain.model.spare import Memory, Spare
+from dptrain.model.products import multiply
+from dptrain.model.spare import Memory, Spare, memory_for
 from dptrain.words import InputError, nearest
 
 
@@ -136,7 +138,7 @@ class MLP:
         layers, gradients = self.layers(params), self.layers(out)
         held, memory = self._take_memory(len(x))
         codes, x = x, self._looked_up(params, x, memory)
-        self._forward(layers, x, memory, rng)
+        self._forward(layers, x, memory, [(memory, self._dropout(rng))])
         delta = memory.units[-1]
         sums = self._training_loss.sums_and_delta(delta, y, memory.slopes[-1], weights)
         for number in range(len(layers) - 1, -1, -1):
@@ -154,11 +156,56 @@ class MLP:
         self._spare.append(held)
         return sums
 
+    def of_shards(
+        self,
+        params: Floats,
+        x: Array,
+        y: Array,
+        weights: Weights,
+        shards: Parts,
+        rngs: Sequence[MakeGenerator],
+    ) -> Iterator[Write]:
+        """Yield for each of several shards what `loss_and_grad_sum` does of it, given `out`.
+
+        `shards` are their rows of x, y and weights, at least one each. All their units and deltas
+        are computed first, then each one's gradient: call what is yielded before the next.
+        """
+        layers = self.layers(params)
+        held, memory = self._take_memory(len(x))
+        parts = [memory.part(*shard) for shard in shards]
+        codes, x = x, self._looked_up(params, x, memory)
+        randoms = map(self._dropout, rngs)
+        self._forward(layers, x, memory, list(zip(parts, randoms, strict=True)), shards)
+        deltas = [*memory.slopes[:-1], memory.units[-1]]
+        sums = []
+        for part, (start, stop) in zip(parts, shards, strict=True):
+            counts = None if weights is None else weights[start:stop]
+            z, work = part.units[-1], part.slopes[-1]
+            sums.append(self._training_loss.sums_and_delta(z, y[start:stop], work, counts))
+        for number in range(len(layers) - 1, 0, -1):
+            multiply(deltas[number], layers[number][0].T, memory.back[number - 1], shards)
+            np.multiply(memory.back[number - 1], deltas[number - 1], out=deltas[number - 1])
+
+        def write(shard: int, out: Floats) -> Sums:
+            here = slice(*shards[shard])
+            below = x[here]
+            for number, (weight_grad, bias_grad) in enumerate(self.layers(out)):
+                np.matmul(below.T, deltas[number][here], out=weight_grad)
+                np.matmul(parts[shard].ones, deltas[number][here], out=bias_grad)
+                below = parts[shard].units[number]
+            if self.categories:
+                self._embedding.add_up(codes[here], deltas[0][here], layers[0][0], out)
+            return sums[shard]
+
+        for shard in range(len(shards)):
+            yield partial(write, shard)
+        self._spare.append(held)
+
     def outputs(self, params: Floats, x: Array) -> Floats:
         """Return the outputs [m, outputs] before softmax or sigmoid; see `Model`."""
         held, memory = self._take_memory(len(x))
         x = self._looked_up(params, x, memory)
-        self._forward(self.layers(params), x, memory, None)
+        self._forward(self.layers(params), x, memory, [])
         found = memory.units[-1].copy()
         self._spare.append(held)
         return found
@@ -183,27 +230,35 @@ class MLP:
         layers: list[tuple[Floats, Floats]],
         x: Floats,
         memory: Memory,
-        rng: MakeGenerator | None,
+        parts: Sequence[tuple[Memory, np.random.Generator | None]],
+        shards: Parts = (),
     ) -> None:
         """Compute every layer's units, and for training the hidden layers' slopes, with dropout.
 
-        Without a generator there is no training: no slopes, no dropout.
+        `parts` are the memories of the shards that the rows are of, which only products of all
+        rows pass over, with what drops their units. Without any there is no training: no slopes.
         """
-        activate = ACTIVATIONS[self.config.activation]
-        below, last = x, len(layers) - 1
-        random = rng() if rng is not None and self.config.dropout > 0 else None
+        activate, below, last = ACTIVATIONS[self.config.activation], x, len(layers) - 1
         for number, (weight, bias) in enumerate(layers):
             z = memory.units[number]
-            np.matmul(below, weight, out=z)
+            if shards:
+                multiply(below, weight, z, shards)
+            else:
+                np.matmul(below, weight, out=z)
             np.add(z, bias, out=z)
             if number < last:
-                slope = None if rng is None else memory.slopes[number]
-                activate(z, slope)
-                if random is not None and slope is not None:
-                    memory.drop(number, random, self.config.dropout)
+                for part, random in parts:
+                    activate(part.units[number], part.slopes[number])
+                    if random is not None:
+                        part.drop(number, random, self.config.dropout)
+                if not parts:
+                    activate(z, None)
             below = z
 
-    def _take_memory(self, rows: int) -> tuple[dict[int, Memory], Memory]:
+    def _dropout(self, rng: MakeGenerator) -> np.random.Generator | None:
+        return rng() if self.config.dropout > 0 else None
+
+    def _take_memory(self, rows: int) -> tuple[Memory, Memory]:
         """Return working memory that no other call has, and its part for so many rows.
 
         The call appends the first to `_spare` once it is done, for the next one to take.
@@ -211,16 +266,11 @@ class MLP:
         try:
             held = self._spare.pop()
         except IndexError:
-            held = {}
-        memory = held.get(rows)
-        if memory is None:
-            largest = max(held.values(), key=lambda memory: memory.rows, default=None)
-            if largest is None or largest.rows < rows:
-                held.clear()
-                largest = None
+            held = None
+        if held is None or len(held.ones) < rows:
             sizes = self._embedding.inputs * bool(self.categories), *self.sizes[1:]
-            memory = held[rows] = Memory(rows, sizes, self.dtype, largest)
-        return held, memory
+            held = memory_for(rows, sizes, self.dtype)
+        return held, held.part(0, rows)
 
     def check(self, task: Task, inputs: int, outputs: int, classes: int) -> None:
         """Raise InputError where data of this kind don't fit; see `mlp`."""
@@ -235,9 +285,9 @@ class MLP:
         return 3 * once - 2 * rows * plain * self.sizes[1]  # no delta of the inputs
 
     def activation_bytes(self, rows: int) -> int:
-        """Return the memory that rows are computed in: units and slopes, and what dropout keeps."""
+        """Return the memory that rows are computed in: units, slopes and deltas, dropout."""
         inputs = self._embedding.inputs * bool(self.categories)
-        entries = rows * (2 * sum(self.sizes[1:]) + 1 + inputs)
+        entries = rows * (2 * sum(self.sizes[1:]) + max(self.sizes[1:-1], default=0) + 1 + inputs)
         keep = 4 * rows * sum(self.sizes[1:-1]) if self.config.dropout else 0
         return entries * self.dtype.itemsize + keep
 

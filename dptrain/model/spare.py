@@ -1,6 +1,7 @@
 """Memory that a network computes in, kept from call to call, never shared by two at one time."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,9 +9,10 @@ import numpy as np
 from dptrain.arrays import Floats
 
 
-class Spare(list["dict[int, Memory]"]):
-    """Memory that calls have left for the next ones: by number of rows, as much as there were calls
-    at one time. A copy of it, pickled or not, is empty.
+class Spare(list["Memory"]):
+    """Memory that calls have left for the next ones, as much as there were calls at one time.
+
+    A copy of it, pickled or not, is empty.
     """
 
     def __reduce__(self) -> tuple[type["Spare"], tuple[()]]:
@@ -18,42 +20,67 @@ class Spare(list["dict[int, Memory]"]):
 
 
 class Memory:
-    """What a network computes in for a number of rows: each layer's units and slopes [rows, units].
+    """What a network computes in for a number of rows: each layer's units [rows, units].
 
-    `sizes` begin with the inputs that are looked up. With fewer rows it is the first rows of a
-    larger one's arrays. Slopes are for training only.
+    `inputs` [rows, inputs] are those that are looked up. What only training needs is there once it
+    is asked for. A part of one is views of its arrays, at some neighbouring rows.
     """
 
     def __init__(
-        self, rows: int, sizes: tuple[int, ...], dtype: Any, larger: "Memory | None"
+        self,
+        inputs: Floats,
+        units: list[Floats],
+        ones: Floats,
+        whole: "Memory | None" = None,
+        place: slice = slice(None),
     ) -> None:
-        self.rows = rows
-        self._larger = larger
-        self._keep: dict[int, Floats] = {}
-        if larger is None:
-            self.inputs = np.empty((rows, sizes[0]), dtype)
-            self.units = [np.empty((rows, units), dtype) for units in sizes[1:]]
-            self.ones = np.ones(rows, dtype)
-        else:
-            self.inputs = larger.inputs[:rows]
-            self.units = [array[:rows] for array in larger.units]
-            self.ones = larger.ones[:rows]
+        self.inputs, self.units, self.ones = inputs, units, ones
+        self._whole, self._place = whole, place
+        self._parts: dict[tuple[int, int], Memory] = {}
+
+    def part(self, start: int, stop: int) -> "Memory":
+        """Return the memory of some neighbouring rows."""
+        found = self._parts.get((start, stop))
+        if found is None:
+            place = slice(start, stop)
+            units = [array[place] for array in self.units]
+            found = Memory(self.inputs[place], units, self.ones[place], self, place)
+            self._parts[start, stop] = found
+        return found
+
+    def _of_whole(self, name: str) -> list[Floats]:
+        return [array[self._place] for array in getattr(self._whole, name, [])]
 
     @functools.cached_property
     def slopes(self) -> list[Floats]:
-        """The slopes of each layer's units; those of the outputs are memory for the loss."""
-        if self._larger is None:
-            return [np.empty_like(array) for array in self.units]
-        return [array[: self.rows] for array in self._larger.slopes]
+        """Each hidden layer's slopes, or its deltas; of the outputs memory for the loss."""
+        return self._of_whole("slopes") or [np.empty_like(array) for array in self.units]
+
+    @functools.cached_property
+    def back(self) -> list[Floats]:
+        """What comes back to each hidden layer, before the slopes: one memory for all of them."""
+        hidden = self.units[:-1]
+        flat: Floats = np.empty(max((a.size for a in hidden), default=0), self.ones.dtype)
+        own = [flat[: array.size].reshape(array.shape) for array in hidden]
+        return self._of_whole("back") or own
+
+    @functools.cached_property
+    def keep(self) -> list[Floats]:
+        """What each hidden layer's units are multiplied by where some are dropped."""
+        own: list[Floats] = [np.empty(array.shape, np.float32) for array in self.units[:-1]]
+        return self._of_whole("keep") or own
 
     def drop(self, number: int, random: np.random.Generator, dropout: float) -> None:
         """Set units of a hidden layer to 0 at random, their slopes too, and scale the others."""
-        units, slopes = self.units[number], self.slopes[number]
-        if number not in self._keep:
-            self._keep[number] = np.empty(units.shape, np.float32)
-        keep = self._keep[number]
+        keep = self.keep[number]
         random.random(dtype=np.float32, out=keep)
         np.greater_equal(keep, dropout, out=keep, casting="unsafe")
         keep *= 1 / (1 - dropout)
-        units *= keep
-        slopes *= keep
+        self.units[number] *= keep
+        self.slopes[number] *= keep
+
+
+def memory_for(rows: int, sizes: Sequence[int], dtype: Any) -> Memory:
+    """Return memory for so many rows; `sizes` begin with the inputs that are looked up."""
+    inputs, *units = (np.empty((rows, size), dtype) for size in sizes)
+    return Memory(inputs, units, np.ones(rows, dtype))

@@ -13,7 +13,7 @@ from dptrain.config import TrainConfig
 from dptrain.data.feed import Feed
 from dptrain.data.prepare import Data
 from dptrain.keys import Purpose, generator, generators
-from dptrain.model import Model, described, is_own
+from dptrain.model import Model, Write, described, is_own
 from dptrain.optim.make import make_optimizer
 from dptrain.optim.named import treatments
 from dptrain.optim.optimizer import Average
@@ -26,7 +26,7 @@ from dptrain.reduce.sums import gather_leaves
 from dptrain.reduce.tree import tree_sum
 from dptrain.train.control import Control, Sink
 from dptrain.train.evaluate import Interrupted, evaluate
-from dptrain.train.needs import bytes_here, check_memory
+from dptrain.train.needs import bytes_here, check_memory, together
 from dptrain.train.state import Training, averaged, take_result
 from dptrain.words import InputError
 from dptrain.world import World
@@ -46,7 +46,8 @@ def begin(
     with world.together():
         check_memory(bytes_here(model, data, config, world))
         treated = treatments(model.layout, config)
-    shards = config.num_shards
+    shards, own_code = config.num_shards, is_own(described(model))
+    of_shards = None if own_code else getattr(model, "of_shards", None)
     order = Order(len(data.train), config.batch_size, shards, config.seed, config.shuffle)
     reducer = REDUCERS[config.reduce](world, num_params(model.layout), shards, model.dtype)
     segments = Segments(model.layout, [treatment.frozen for treatment in treated])
@@ -71,7 +72,9 @@ def begin(
         config.num_steps(order.steps_per_epoch),
         best=np.zeros((own.stop - own.start) * (config.patience is not None), model.dtype),
         keeps_best=config.patience is not None,
-        doubts=is_own(described(model)),
+        doubts=own_code,
+        of_shards=of_shards,
+        together=1 if of_shards is None else together(config),
     )
 
 
@@ -128,14 +131,14 @@ def train_epoch(
     but the gradient is averaged.
     """
     reducer, optimizer, start = run.reducer, run.optimizer, time.perf_counter() - run.seconds
-    params, own_params, shards = reducer.params, run.params, world.mine(reducer.num_shards)
-    for batch in run.feed.ahead(run.order.steps(run.epoch, first=run.step), shards):
+    own_params, stacks = run.params, run.stacks(world)
+    for batch in run.feed.ahead(run.order.steps(run.epoch, first=run.step), stacks):
         control.before_step(batch)
         sums, squares = [], []
-        for shard in shards:
+        for shard, loss_and_grad_sum in shard_sums(run, batch, stacks):
             with reducer.write(shard) as gradient:
                 known = control.checked(shard, gradient)
-                found = known or shard_loss_and_grad_sum(run, params, batch, shard, gradient)
+                found = known or loss_and_grad_sum(gradient)
                 sums.append(run.doubted(shard, found, gradient) if run.doubts else found)
                 if config.noise_scale:
                     squares.append(run.segments.square_norm(gradient))
@@ -173,6 +176,23 @@ def tell_of_step(
         sink.step(run.step, loss)
         if due:
             sink.metrics(run.line(run.norm) | {"loss": loss})
+
+
+def shard_sums(run: Training, batch: Batch, stacks: Sequence[range]) -> Iterator[tuple[int, Write]]:
+    """Yield shards, each with what returns its sums and writes its gradient sum, given `out` [n].
+
+    A stack of them is computed in one go, unless one of them may have no example.
+    """
+    params = run.reducer.params
+    for stack in stacks:
+        if run.of_shards is None or len(stack) == 1 or batch.size < batch.num_shards:
+            for shard in stack:
+                yield shard, partial(shard_loss_and_grad_sum, run, params, batch, shard)
+        else:
+            examples, places = batch.shards(stack)
+            rngs = [partial(batch.rng, shard) for shard in stack]
+            found = run.of_shards(params, *run.feed[examples], places, rngs)
+            yield from zip(stack, found, strict=True)
 
 
 def shard_loss_and_grad_sum(

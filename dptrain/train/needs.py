@@ -68,6 +68,15 @@ def needs(model: Model, config: TrainConfig, nodes: list[range], rows: int | Non
     )
 
 
+def together(config: TrainConfig) -> int:
+    """Return how many shards a rank computes in one go: of as many rows as in evaluation.
+
+    One, where some have no example.
+    """
+    size, shards = config.batch_size, config.num_shards
+    return 1 if size < shards else max(1, BLOCK // -(-size // shards))
+
+
 def activation_bytes(model: Model, rows: int) -> int:
     """Return the memory that a rank computes rows in, 0 for a model that does not say."""
     ask: Callable[[int], int] | None = getattr(model, "activation_bytes", None)
@@ -79,7 +88,8 @@ def bytes_here(model: Model, data: Data, config: TrainConfig, world: World) -> i
     shards = config.num_shards
     evaluated = [min(len(rows), BLOCK) for rows in (data.validation, data.test) if rows]
     of_a_shard = -(-min(config.batch_size, len(data.train)) // shards)
-    rows, here, nodes = max(of_a_shard, *evaluated, 1), world.ranks_here, world.nodes
+    stack = of_a_shard * min(together(config), -(-shards // world.size))
+    rows, here, nodes = max(stack, *evaluated, 1), world.ranks_here, world.nodes
     found = needs(model, config, nodes, rows)
     if len(here) > 1 and found.shared[here] > free_bytes():  # then no ranks share any
         nodes = [range(rank, rank + 1) for rank in range(world.size)]

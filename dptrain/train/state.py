@@ -13,7 +13,7 @@ from dptrain.arrays import Array, Floats, Forms, Sums, name_of, not_finite
 from dptrain.checked import Plain
 from dptrain.config import TrainConfig
 from dptrain.data.feed import Feed
-from dptrain.model import Model
+from dptrain.model import Model, OfShards
 from dptrain.optim.optimizer import Optimizer
 from dptrain.order import Order
 from dptrain.reduce import Reducer
@@ -21,6 +21,7 @@ from dptrain.reduce.segments import Segments
 from dptrain.reduce.tree import tree_sum
 from dptrain.train.evaluate import Interrupted
 from dptrain.train.noise import noise
+from dptrain.world import World
 
 Metrics = dict[str, float]
 """Where a run is, its losses and metrics, by name."""
@@ -43,6 +44,10 @@ class Training:
     keeps_best: bool
     doubts: bool = False
     """Whether the gradient of each shard is looked at, as of a model of one's own."""
+    of_shards: OfShards | None = None
+    """What computes several shards in one go, if the model is known to do it well."""
+    together: int = 1
+    """How many of a rank's shards that takes."""
     faults: dict[int, tuple[float, str | None]] = field(default_factory=dict)
     """What that found: of this rank's shards the loss, and which array is not finite."""
     step: int = 0
@@ -89,6 +94,11 @@ class Training:
     def epoch_is_over(self) -> bool:
         """Whether all steps of an epoch, or all that are to be done, have been done."""
         return self.step == self.num_steps or self.step % self.order.steps_per_epoch == 0
+
+    def stacks(self, world: World) -> list[range]:
+        """Return this rank's shards, those together that are computed in one go."""
+        mine = world.mine(self.reducer.num_shards)
+        return [mine[start : start + self.together] for start in range(0, len(mine), self.together)]
 
     def stop_without_gain(self, config: TrainConfig) -> None:
         """Stop where what patience watches has not become better for so many epochs."""

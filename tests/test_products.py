@@ -1,0 +1,107 @@
+"""Shows that shards computed in one go have the bytes of each alone, and that it is tried first."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+import dptrain
+from dptrain.config import Activation, DType, LossChoice, ModelConfig, TrainConfig
+from dptrain.keys import Purpose, generator
+from dptrain.model.mlp import MLP
+from dptrain.model.products import multiply, same_in_one_go
+from dptrain.world import World
+
+ALONE = World()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("sizes", "activation", "loss", "rows"),
+    [
+        ((784, 96, 96, 10), "relu", "cross-entropy", (32, 32, 33, 31)),
+        ((5, 7, 3), "tanh", "cross-entropy", (1, 2, 1, 5, 1)),
+        ((64, 300, 40, 1), "gelu", "huber", (64, 64)),
+        ((20, 3), "sigmoid", "binary-cross-entropy", (8, 9, 8)),
+    ],
+)
+def test_shards_in_one_go_have_the_bytes_of_each_alone(
+    sizes: tuple[int, ...],
+    activation: Activation,
+    loss: LossChoice,
+    rows: tuple[int, ...],
+    dtype: DType,
+) -> None:
+    model = MLP(sizes, activation=activation, loss=loss, dropout=0.25, dtype=dtype)
+    rng = np.random.default_rng(3)
+    params = model.initial_params(rng)
+    x = rng.standard_normal((sum(rows), sizes[0])).astype(dtype)
+    y: Any = rng.integers(0, sizes[-1], sum(rows))
+    if loss != "cross-entropy":
+        y = rng.integers(0, 2, (sum(rows), sizes[-1])).astype(dtype)
+    weights = rng.random(sum(rows))
+    ends = np.cumsum(rows).tolist()
+    shards = tuple(zip([0, *ends], ends, strict=False))
+    rngs = [partial(generator, 1, Purpose.DROPOUT, 0, 0, shard) for shard in range(len(rows))]
+    outs = [np.empty_like(params) for _ in rows]
+    writes = model.of_shards(params, x, y, weights, shards, rngs)
+    sums = [write(out) for write, out in zip(writes, outs, strict=True)]
+    for (start, stop), make, found, out in zip(shards, rngs, sums, outs, strict=True):
+        here, alone = slice(start, stop), np.empty_like(params)
+        known = model.loss_and_grad_sum(params, x[here], y[here], weights[here], alone, make)
+        assert found[:2] == known[:2]
+        assert out.tobytes() == alone.tobytes()
+    assert len(model._spare) == 1
+
+
+def test_a_run_computes_shards_in_one_go_with_the_bytes_of_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(0)
+    data = dptrain.load((rng.random((150, 12)), rng.integers(0, 3, 150)), world=ALONE)
+    calls: list[int] = []
+    real = MLP.of_shards
+
+    def counted(self: MLP, *args: Any) -> Any:
+        calls.append(len(args[4]))
+        return real(self, *args)
+
+    def digest(config: TrainConfig) -> bytes:
+        model = dptrain.mlp_for(data, ModelConfig(hidden=(40, 30), dropout=0.1))
+        return dptrain.fit(model, data, config, world=ALONE).params.tobytes()
+
+    monkeypatch.setattr(MLP, "of_shards", counted)
+    config = TrainConfig(batch_size=40, shards=7, epochs=2)
+    in_one_go = digest(config)
+    assert set(calls) == {7}
+    monkeypatch.setattr("dptrain.train.loop.together", lambda _: 1)
+    calls.clear()
+    assert digest(config) == in_one_go
+    assert not calls
+    monkeypatch.setattr("dptrain.train.loop.together", lambda _: 3)
+    assert digest(config) == in_one_go
+    assert set(calls) == {3}
+
+
+def test_a_library_that_adds_in_another_order_for_more_rows_is_asked_shard_by_shard(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng, parts = np.random.default_rng(1), ((0, 4), (4, 8))
+    rows, matrix = rng.standard_normal((8, 30)), rng.standard_normal((30, 5))
+    alone = np.concatenate([rows[:4] @ matrix, rows[4:] @ matrix])
+    real = np.matmul
+
+    def other(a: Any, b: Any, out: Any) -> Any:
+        if len(a) > 4:
+            return np.add(real(a[:, :9], b[:9]), real(a[:, 9:], b[9:]), out=out)
+        return real(a, b, out=out)
+
+    monkeypatch.setattr(np, "matmul", other)
+    same_in_one_go.cache_clear()
+    out = np.empty((8, 5))
+    multiply(rows, matrix, out, parts)
+    same_in_one_go.cache_clear()
+    assert out.tobytes() == alone.tobytes()
+    other(rows, matrix, out)
+    assert out.tobytes() != alone.tobytes()
