@@ -9,9 +9,10 @@ from collections.abc import Callable
 from typing import get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dptrain.arrays import Floats
-from dptrain.config import Activation, DType
+from dptrain.config import Activation, DType, ModelConfig
 
 PIECE = 4096
 """Entries that a function with several steps works on at a time."""
@@ -90,3 +91,14 @@ ACTIVATIONS: dict[Activation, Callable[[Floats, Floats | None], None]] = {
     "gelu": gelu,
     "identity": identity,
 }
+
+
+def initial_weights(
+    shape: tuple[int, ...], config: ModelConfig, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Return a layer's random weights [inputs, outputs]; see `MLP`."""
+    inputs, outputs = shape
+    he = config.activation in ("relu", "gelu") if config.init == "auto" else config.init == "he"
+    if he:
+        return rng.standard_normal(shape) * math.sqrt(2 / inputs)
+    return rng.uniform(-1, 1, shape) * math.sqrt(6 / (inputs + outputs))

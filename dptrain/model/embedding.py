@@ -71,11 +71,14 @@ class Embedding:
         for _, _, table in self.parts(params):
             table[:-1] = rng.standard_normal((len(table) - 1, table.shape[1])) * SPREAD
 
-    def look_up(self, params: Floats, x: Array, out: Floats) -> None:
-        """Write the inputs [m, inputs] with numbers in place of codes to `out`."""
+    def look_up(self, params: Floats, x: Array, out: Floats) -> Array:
+        """Return `out` with the inputs [m, inputs], numbers in place of codes; x without codes."""
+        if not self.layout:
+            return x
         out[:, : self.num_plain] = x[:, self.plain]
         for column, place, table in self.parts(params):
             out[:, place] = table[x[:, column].astype(np.intp)]
+        return out
 
     def add_up(self, x: Array, delta: Floats, weight: Floats, out: Floats) -> None:
         """Write the gradient of the tables to the end of `out`: a sum over examples, in order.

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.arrays import Array, Floats, Sums, Weights
-from dptrain.config import Loss
+from dptrain.config import Loss, LossChoice, Task
 from dptrain.model import weight_sum
 from dptrain.model.activations import sigmoid
+from dptrain.words import InputError
 
 
 class LossFunction(ABC):
@@ -189,3 +190,19 @@ LOSSES: dict[Loss, LossFunction] = {
     "mean-squared-error": MeanSquaredError(),
     "huber": Huber(),
 }
+
+
+def loss_for(asked: LossChoice, task: Task, classes: int) -> Loss:
+    """Return the loss for a task, or the one that is asked for; InputError where it doesn't fit."""
+    fits: dict[Task, tuple[Loss, ...]] = {
+        "classification": ("cross-entropy", "binary-cross-entropy")
+        if classes == 2
+        else ("cross-entropy",),
+        "multilabel": ("binary-cross-entropy",),
+        "regression": ("mean-squared-error", "huber"),
+    }
+    loss = fits[task][0] if asked == "auto" else asked
+    if loss not in fits[task]:
+        about = f"{task} of {classes} classes" if classes else task
+        raise InputError(f"loss is {loss!r}; for {about} it can be {' or '.join(fits[task])}")
+    return loss

@@ -2,7 +2,6 @@
 reduced."""
 
 import itertools
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -13,11 +12,11 @@ from dptrain.arrays import Array, Categories, Floats, Param, Sums, Weights, num_
 from dptrain.checked import Plain
 from dptrain.config import Activation, DType, Init, Loss, LossChoice, ModelConfig, Task
 from dptrain.model import MakeGenerator, Parts, Write
-from dptrain.model.activations import ACTIVATIONS
+from dptrain.model.activations import ACTIVATIONS, initial_weights
 from dptrain.model.embedding import Embedding
-from dptrain.model.losses import LOSSES, SmoothedCrossEntropy
-from dptrain.model.products import multiply
-from dptrain.model.spare import Memory, Spare, memory_for
+from dptrain.model.losses import LOSSES, SmoothedCrossEntropy, loss_for
+from dptrain.model.products import go_back, multiply
+from dptrain.model.spare import Memory, Spare
 from dptrain.words import InputError, nearest
 
 
@@ -109,15 +108,8 @@ class MLP:
     def initial_params(self, rng: np.random.Generator) -> Floats:
         """Return random weights and zero biases, shape [num_params]; see `Model`."""
         params = np.zeros(self.num_params, self.dtype)
-        he = self.config.init == "he" or (
-            self.config.init == "auto" and self.config.activation in ("relu", "gelu")
-        )
         for weight, _ in self.layers(params):
-            inputs, outputs = weight.shape
-            if he:
-                weight[:] = rng.standard_normal(weight.shape) * math.sqrt(2 / inputs)
-            else:
-                weight[:] = rng.uniform(-1, 1, weight.shape) * math.sqrt(6 / (inputs + outputs))
+            weight[:] = initial_weights(weight.shape, self.config, rng)
         self._embedding.start(params, rng)
         return params
 
@@ -137,7 +129,7 @@ class MLP:
         """
         layers, gradients = self.layers(params), self.layers(out)
         held, memory = self._take_memory(len(x))
-        codes, x = x, self._looked_up(params, x, memory)
+        codes, x = x, self._embedding.look_up(params, x, memory.inputs)
         self._forward(layers, x, memory, [(memory, self._dropout(rng))])
         delta = memory.units[-1]
         sums = self._training_loss.sums_and_delta(delta, y, memory.slopes[-1], weights)
@@ -170,31 +162,27 @@ class MLP:
         `shards` are their rows of x, y and weights, at least one each. All their units and deltas
         are computed first, then each one's gradient: call what is yielded before the next.
         """
-        layers = self.layers(params)
-        held, memory = self._take_memory(len(x))
+        layers, (held, memory) = self.layers(params), self._take_memory(len(x))
         parts = [memory.part(*shard) for shard in shards]
-        codes, x = x, self._looked_up(params, x, memory)
+        codes, x = x, self._embedding.look_up(params, x, memory.inputs)
         randoms = map(self._dropout, rngs)
         self._forward(layers, x, memory, list(zip(parts, randoms, strict=True)), shards)
-        deltas = [*memory.slopes[:-1], memory.units[-1]]
         sums = []
         for part, (start, stop) in zip(parts, shards, strict=True):
             counts = None if weights is None else weights[start:stop]
             z, work = part.units[-1], part.slopes[-1]
             sums.append(self._training_loss.sums_and_delta(z, y[start:stop], work, counts))
-        for number in range(len(layers) - 1, 0, -1):
-            multiply(deltas[number], layers[number][0].T, memory.back[number - 1], shards)
-            np.multiply(memory.back[number - 1], deltas[number - 1], out=deltas[number - 1])
+        go_back(memory, [weight for weight, _ in layers], shards)
 
         def write(shard: int, out: Floats) -> Sums:
-            here = slice(*shards[shard])
+            here, part = slice(*shards[shard]), parts[shard]
             below = x[here]
             for number, (weight_grad, bias_grad) in enumerate(self.layers(out)):
-                np.matmul(below.T, deltas[number][here], out=weight_grad)
-                np.matmul(parts[shard].ones, deltas[number][here], out=bias_grad)
-                below = parts[shard].units[number]
+                np.matmul(below.T, part.deltas[number], out=weight_grad)
+                np.matmul(part.ones, part.deltas[number], out=bias_grad)
+                below = part.units[number]
             if self.categories:
-                self._embedding.add_up(codes[here], deltas[0][here], layers[0][0], out)
+                self._embedding.add_up(codes[here], part.deltas[0], layers[0][0], out)
             return sums[shard]
 
         for shard in range(len(shards)):
@@ -204,7 +192,7 @@ class MLP:
     def outputs(self, params: Floats, x: Array) -> Floats:
         """Return the outputs [m, outputs] before softmax or sigmoid; see `Model`."""
         held, memory = self._take_memory(len(x))
-        x = self._looked_up(params, x, memory)
+        x = self._embedding.look_up(params, x, memory.inputs)
         self._forward(self.layers(params), x, memory, [])
         found = memory.units[-1].copy()
         self._spare.append(held)
@@ -217,13 +205,6 @@ class MLP:
     def probabilities(self, outputs: Floats) -> Floats:
         """Return what outputs [m, outputs] mean: probabilities of classes or labels, or values."""
         return LOSSES[self.loss].probabilities(outputs)
-
-    def _looked_up(self, params: Floats, x: Floats, memory: Memory) -> Floats:
-        """Return what the first layer takes, [m, inputs]: x itself where there are no codes."""
-        if not self.categories:
-            return x
-        self._embedding.look_up(params, x, memory.inputs)
-        return memory.inputs
 
     def _forward(
         self,
@@ -259,17 +240,11 @@ class MLP:
         return rng() if self.config.dropout > 0 else None
 
     def _take_memory(self, rows: int) -> tuple[Memory, Memory]:
-        """Return working memory that no other call has, and its part for so many rows.
-
-        The call appends the first to `_spare` once it is done, for the next one to take.
+        """Return working memory that no other call has, to be given back to `_spare`, and its part
+        for so many rows.
         """
-        try:
-            held = self._spare.pop()
-        except IndexError:
-            held = None
-        if held is None or len(held.ones) < rows:
-            sizes = self._embedding.inputs * bool(self.categories), *self.sizes[1:]
-            held = memory_for(rows, sizes, self.dtype)
+        sizes = self._embedding.inputs * bool(self.categories), *self.sizes[1:]
+        held = self._spare.take(rows, sizes, self.dtype)
         return held, held.part(0, rows)
 
     def check(self, task: Task, inputs: int, outputs: int, classes: int) -> None:
@@ -312,17 +287,7 @@ def mlp(
     `outputs` is how many targets a row has, `classes` how many classes: 0 but in classification.
     Raises InputError where the loss that is asked for does not fit the task.
     """
-    fits: dict[Task, tuple[Loss, ...]] = {
-        "classification": ("cross-entropy", "binary-cross-entropy")
-        if classes == 2
-        else ("cross-entropy",),
-        "multilabel": ("binary-cross-entropy",),
-        "regression": ("mean-squared-error", "huber"),
-    }
-    loss = fits[task][0] if config.loss == "auto" else config.loss
-    if loss not in fits[task]:
-        about = f"{task} of {classes} classes" if classes else task
-        raise InputError(f"loss is {loss!r}; for {about} it can be {' or '.join(fits[task])}")
+    loss = loss_for(config.loss, task, classes)
     return MLP(
         [inputs, *config.hidden, classes if loss == "cross-entropy" else outputs],
         activation=config.activation,

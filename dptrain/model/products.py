@@ -6,12 +6,14 @@ rows, and then the bytes would tell how many shards a rank has.
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from dptrain.arrays import Floats
 from dptrain.model import Parts
+from dptrain.model.spare import Memory
 from dptrain.threads import threads_here
 
 COMPARED = 20_000
@@ -25,6 +27,15 @@ def multiply(rows: Floats, matrix: Floats, out: Floats, parts: Parts) -> None:
         return
     for start, stop in parts:
         np.matmul(rows[start:stop], matrix, out=out[start:stop])
+
+
+def go_back(memory: Memory, layers: Sequence[Floats], parts: Parts) -> None:
+    """Compute the deltas of hidden layers from those of the outputs and the layers' weights."""
+    deltas = memory.deltas
+    for number in range(len(layers) - 1, 0, -1):
+        back, below = memory.back[number - 1], deltas[number - 1]
+        multiply(deltas[number], layers[number].T, back, parts)
+        np.multiply(back, below, out=below)
 
 
 @functools.lru_cache(1024)

@@ -18,6 +18,20 @@ class Spare(list["Memory"]):
     def __reduce__(self) -> tuple[type["Spare"], tuple[()]]:
         return Spare, ()
 
+    def take(self, rows: int, sizes: Sequence[int], dtype: Any) -> "Memory":
+        """Return memory for so many rows at least; `sizes` begin with inputs that are looked up.
+
+        The call appends it once it is done, for the next one to take.
+        """
+        try:
+            held = self.pop()
+        except IndexError:
+            held = None
+        if held is None or len(held.ones) < rows:
+            inputs, *units = (np.empty((rows, size), dtype) for size in sizes)
+            held = Memory(inputs, units, np.ones(rows, dtype))
+        return held
+
 
 class Memory:
     """What a network computes in for a number of rows: each layer's units [rows, units].
@@ -57,6 +71,11 @@ class Memory:
         return self._of_whole("slopes") or [np.empty_like(array) for array in self.units]
 
     @functools.cached_property
+    def deltas(self) -> list[Floats]:
+        """Where each layer's deltas come to stand, where several shards are computed."""
+        return [*self.slopes[:-1], self.units[-1]]
+
+    @functools.cached_property
     def back(self) -> list[Floats]:
         """What comes back to each hidden layer, before the slopes: one memory for all of them."""
         hidden = self.units[:-1]
@@ -78,9 +97,3 @@ class Memory:
         keep *= 1 / (1 - dropout)
         self.units[number] *= keep
         self.slopes[number] *= keep
-
-
-def memory_for(rows: int, sizes: Sequence[int], dtype: Any) -> Memory:
-    """Return memory for so many rows; `sizes` begin with the inputs that are looked up."""
-    inputs, *units = (np.empty((rows, size), dtype) for size in sizes)
-    return Memory(inputs, units, np.ones(rows, dtype))

@@ -15,7 +15,7 @@ from dptrain.config import TrainConfig
 from dptrain.keys import Purpose, generator
 from dptrain.order import Batch
 from dptrain.reduce.wire import receive, send
-from dptrain.train.loop import shard_loss_and_grad_sum
+from dptrain.train.shards import shard_loss_and_grad_sum
 from dptrain.train.state import Training
 from dptrain.version import cpu
 from dptrain.words import InputError
