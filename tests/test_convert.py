@@ -132,7 +132,7 @@ def test_it_goes_on_where_it_was_ended(
 
     with pytest.raises(Ended):
         convert(source, tmp_path / "ended", DataConfig(), ALONE, ends)
-    with pytest.raises(InputError, match="files"):  # it is no data set yet
+    with pytest.raises(InputError, match="is not converted yet"):
         dptrain.load(str(tmp_path / "ended"), world=ALONE)
     with (tmp_path / "ended" / "unfinished.jsonl").open("ab") as file:
         file.write(b'[3, ["half a li')

@@ -26,6 +26,9 @@ MAGIC = {
 NAMES = {"pq": "parquet", "feather": "arrow", "ipc": "arrow", "h5": "hdf5"} | {k: k for k in MAGIC}
 NAMES |= {kind: kind for kind in ("xlsx", "json", "jsonl")}  # nothing reads these
 
+UNFINISHED = "unfinished.jsonl"
+"""What is done so far, a line a part, while `dptrain data convert` makes a directory."""
+
 PACKED = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd"}
 
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
@@ -36,9 +39,7 @@ def expanded(name: str) -> list[str]:
     if not name:
         raise InputError(f"'' names no file; {NEEDED}")
     try:
-        if (Path(name) / "receipt.jsonl").exists():
-            hint = f"to go on with it: --resume {quoted(name)}"
-            raise InputError(f"{name} is a run, and no data; {hint}", local=True)
+        _check_no_other(name)
         if Path(name).is_dir():
             files = [str(path) for path in _inside(Path(name))]
             if not files:
@@ -56,6 +57,16 @@ def expanded(name: str) -> list[str]:
     except OSError as error:
         raise InputError(f"{name}: {error.strerror}", local=True) from None
     return [name]
+
+
+def _check_no_other(name: str) -> None:
+    """Raise InputError for a directory of dptrain's own that is no data."""
+    if (Path(name) / "receipt.jsonl").exists():
+        hint = f"to go on with it: --resume {quoted(name)}"
+        raise InputError(f"{name} is a run, and no data; {hint}", local=True)
+    if (Path(name) / UNFINISHED).exists():
+        hint = "to go on with it, give dptrain data convert the same line once more"
+        raise InputError(f"{name} is not converted yet, as that was ended; {hint}", local=True)
 
 
 def _inside(folder: Path) -> Iterator[Path]:

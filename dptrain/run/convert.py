@@ -21,6 +21,7 @@ from dptrain.data.converted import FORMAT, MANIFEST, Place, places
 from dptrain.data.encode import Encoding
 from dptrain.data.feed import BLOCK, Rows
 from dptrain.data.field import Field
+from dptrain.data.kinds import UNFINISHED
 from dptrain.data.numpy_files import npy_header
 from dptrain.data.prepare import statistics
 from dptrain.data.read import read
@@ -43,9 +44,6 @@ PART = 2**24
 
 REFUSED = "can't be written"
 """What is said of a directory that the file system refuses, or has no room for."""
-
-UNFINISHED = "unfinished.jsonl"
-"""What is done so far, a line a part, while a data set is being converted."""
 
 Progress = Callable[[int, int], None]
 """Told how many parts are done, of how many; of 0, how many rows have been read before."""
