@@ -94,6 +94,8 @@ def test_a_function_is_told_of_every_epoch_and_may_end_the_run(data: Path, tmp_p
 
     loaded, config = load_once(data), TrainConfig(epochs=5, batch_size=100)
     run, whole = tmp_path / "run", tmp_path / "whole"
+    with pytest.raises(InputError, match="on_epoch is of type int; give a function"):
+        fit(MLP([5, 4, 3]), loaded, config, on_epoch=3, world=ALONE)  # type: ignore[arg-type]
     ended = fit(MLP([5, 4, 3]), loaded, config, out=run, on_epoch=three, world=ALONE)
     assert ended.summary.stopped == "on_epoch ended it"
     assert ended.summary.epochs == len(ended.history) == 3

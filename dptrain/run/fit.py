@@ -87,7 +87,7 @@ def fit(
         Settings, model and data don't fit each other or the run to go on with; the run directory
         can't be written; a loss is not finite. Every rank raises the same.
     """
-    check_given(model, data, config)
+    check_given(model, data, config, on_epoch)
     config = (config or TrainConfig()).settled(len(data.train))
     world = world or connect()
     check_programs(world)

@@ -162,12 +162,16 @@ def check_model(model: Model, data: Data, *, seed: int = 0) -> None:
         try_model(model, data.train, SHARD, seed, thoroughly=True)
 
 
-def check_given(model: object, data: object, config: object = None) -> None:
+def check_given(
+    model: object, data: object, config: object = None, on_epoch: object = None
+) -> None:
     """Raise InputError where a caller in Python has given something else."""
     if not isinstance(data, Data):
         raise InputError(f"data is of type {type(data).__name__}; give what dptrain.load returns")
     if not isinstance(config, TrainConfig | None):
         raise InputError(f"config is of type {type(config).__name__}; give a dptrain.TrainConfig")
+    if on_epoch is not None and not callable(on_epoch):
+        raise InputError(f"on_epoch is of type {type(on_epoch).__name__}; give a function")
     if isinstance(model, type) or not hasattr(model, "loss_and_grad_sum"):
         raise InputError(
             f"the model is {model!r:.200}; give an MLP, a TorchModel(module), a JaxModel(init, "
