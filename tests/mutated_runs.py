@@ -296,7 +296,9 @@ def check(args: list[str]) -> str:
     with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
         status = cli._run()
     lines = stderr.getvalue().splitlines()
-    messages = [line for line in lines if not line.startswith("dptrain: warning: ")]
+    messages = [
+        line for line in lines if not line.startswith(("dptrain: warning: ", "dptrain: wrote "))
+    ]
     assert status in (0, 1, 2, 74), status
     assert all(line.isprintable() for line in lines), lines
     assert len(stderr.getvalue()) < 30_000

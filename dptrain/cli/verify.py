@@ -93,4 +93,5 @@ def _how(name: str, stored: str | None, found: str) -> str:
     if name != "loss" or stored is None:
         return f"{found} here, {stored} in the run"
     here, there = float.fromhex(found), float.fromhex(stored)
-    return f"{here!r} here, {there!r} in the run (relative {abs(here - there) / abs(there):.1e})"
+    relative = f" (relative {abs(here - there) / abs(there):.1e})" if there else ""
+    return f"{here!r} here, {there!r} in the run{relative}"
