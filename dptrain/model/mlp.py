@@ -122,29 +122,14 @@ class MLP:
         out: Floats,
         rng: MakeGenerator,
     ) -> Sums:
-        """Return the shard's sums, and write the gradient's to `out`; see `Model`.
-
-        The sum over examples is inside the product a.T @ delta: row i of `a` and of `delta` belong
-        to example i, and nothing else is added across examples.
-        """
-        layers, gradients = self.layers(params), self.layers(out)
-        held, memory = self._take_memory(len(x))
+        """Return the shard's sums, and write the gradient's to `out`; see `Model`."""
+        layers, (held, memory) = self.layers(params), self._take_memory(len(x))
         codes, x = x, self._embedding.look_up(params, x, memory.inputs)
         self._forward(layers, x, memory, [(memory, self._dropout(rng))])
-        delta = memory.units[-1]
-        sums = self._training_loss.sums_and_delta(delta, y, memory.slopes[-1], weights)
-        for number in range(len(layers) - 1, -1, -1):
-            below = memory.units[number - 1] if number > 0 else x
-            weight_grad, bias_grad = gradients[number]
-            np.matmul(below.T, delta, out=weight_grad)
-            np.matmul(memory.ones, delta, out=bias_grad)
-            if number > 0:
-                # the units below have done their work: their deltas take their place
-                np.matmul(delta, layers[number][0].T, out=below)
-                np.multiply(below, memory.slopes[number - 1], out=below)
-                delta = below
-        if self.categories:
-            self._embedding.add_up(codes, delta, layers[0][0], out)
+        z, work = memory.units[-1], memory.slopes[-1]
+        sums = self._training_loss.sums_and_delta(z, y, work, weights)
+        go_back(memory, layers)
+        self._gradient_sum(x, codes, memory, layers[0][0], out)
         self._spare.append(held)
         return sums
 
@@ -172,22 +157,33 @@ class MLP:
             counts = None if weights is None else weights[start:stop]
             z, work = part.units[-1], part.slopes[-1]
             sums.append(self._training_loss.sums_and_delta(z, y[start:stop], work, counts))
-        go_back(memory, [weight for weight, _ in layers], shards)
+        go_back(memory, layers, shards)
 
         def write(shard: int, out: Floats) -> Sums:
-            here, part = slice(*shards[shard]), parts[shard]
-            below = x[here]
-            for number, (weight_grad, bias_grad) in enumerate(self.layers(out)):
-                np.matmul(below.T, part.deltas[number], out=weight_grad)
-                np.matmul(part.ones, part.deltas[number], out=bias_grad)
-                below = part.units[number]
-            if self.categories:
-                self._embedding.add_up(codes[here], part.deltas[0], layers[0][0], out)
+            here = slice(*shards[shard])
+            self._gradient_sum(x[here], codes[here], parts[shard], layers[0][0], out)
             return sums[shard]
 
         for shard in range(len(shards)):
             yield partial(write, shard)
         self._spare.append(held)
+
+    def _gradient_sum(
+        self, x: Floats, codes: Array, memory: Memory, first: Floats, out: Floats
+    ) -> None:
+        """Write the gradient's sum to `out`, once a shard's units and deltas are there.
+
+        The sum over examples is inside the product a.T @ delta: row i of `a` and of `delta` belong
+        to example i, and nothing else is added across examples. `first` are the first weights.
+        """
+        below = x
+        for number, (weight_grad, bias_grad) in enumerate(self.layers(out)):
+            delta = memory.deltas[number]
+            np.matmul(below.T, delta, out=weight_grad)
+            np.matmul(memory.ones, delta, out=bias_grad)
+            below = memory.units[number]
+        if self.categories:
+            self._embedding.add_up(codes, memory.deltas[0], first, out)
 
     def outputs(self, params: Floats, x: Array) -> Floats:
         """Return the outputs [m, outputs] before softmax or sigmoid; see `Model`."""
@@ -222,10 +218,7 @@ class MLP:
         activate, below, last = ACTIVATIONS[self.config.activation], x, len(layers) - 1
         for number, (weight, bias) in enumerate(layers):
             z = memory.units[number]
-            if shards:
-                multiply(below, weight, z, shards)
-            else:
-                np.matmul(below, weight, out=z)
+            multiply(below, weight, z, shards)
             np.add(z, bias, out=z)
             if number < last:
                 for part, random in parts:

@@ -21,20 +21,25 @@ COMPARED = 20_000
 
 
 def multiply(rows: Floats, matrix: Floats, out: Floats, parts: Parts) -> None:
-    """Write rows [m, k] @ matrix [k, n] to `out` [m, n], with the bytes of each part alone."""
-    if same_in_one_go(parts, matrix.shape, matrix.flags.c_contiguous, matrix.dtype, threads_here()):
+    """Write rows [m, k] @ matrix [k, n] to `out` [m, n], with the bytes of each part alone.
+
+    Without parts it is one product.
+    """
+    if not parts or same_in_one_go(
+        parts, matrix.shape, matrix.flags.c_contiguous, matrix.dtype, threads_here()
+    ):
         np.matmul(rows, matrix, out=out)
         return
     for start, stop in parts:
         np.matmul(rows[start:stop], matrix, out=out[start:stop])
 
 
-def go_back(memory: Memory, layers: Sequence[Floats], parts: Parts) -> None:
+def go_back(memory: Memory, layers: Sequence[tuple[Floats, Floats]], parts: Parts = ()) -> None:
     """Compute the deltas of hidden layers from those of the outputs and the layers' weights."""
     deltas = memory.deltas
     for number in range(len(layers) - 1, 0, -1):
         back, below = memory.back[number - 1], deltas[number - 1]
-        multiply(deltas[number], layers[number].T, back, parts)
+        multiply(deltas[number], layers[number][0].T, back, parts)
         np.multiply(back, below, out=below)
 
 

@@ -72,22 +72,23 @@ class Memory:
 
     @functools.cached_property
     def deltas(self) -> list[Floats]:
-        """Where each layer's deltas come to stand, where several shards are computed."""
+        """Where each layer's deltas come to stand."""
         return [*self.slopes[:-1], self.units[-1]]
 
     @functools.cached_property
     def back(self) -> list[Floats]:
         """What comes back to each hidden layer, before the slopes: one memory for all of them."""
         hidden = self.units[:-1]
-        flat: Floats = np.empty(max((a.size for a in hidden), default=0), self.ones.dtype)
-        own = [flat[: array.size].reshape(array.shape) for array in hidden]
-        return self._of_whole("back") or own
+        if self._whole is not None or not hidden:
+            return self._of_whole("back")
+        flat: Floats = np.empty(max(array.size for array in hidden), self.ones.dtype)
+        return [flat[: array.size].reshape(array.shape) for array in hidden]
 
     @functools.cached_property
     def keep(self) -> list[Floats]:
         """What each hidden layer's units are multiplied by where some are dropped."""
-        own: list[Floats] = [np.empty(array.shape, np.float32) for array in self.units[:-1]]
-        return self._of_whole("keep") or own
+        hidden = self.units[:-1]
+        return self._of_whole("keep") or [np.empty(array.shape, np.float32) for array in hidden]
 
     def drop(self, number: int, random: np.random.Generator, dropout: float) -> None:
         """Set units of a hidden layer to 0 at random, their slopes too, and scale the others."""
