@@ -98,11 +98,3 @@ def _shown(value: object) -> str:
     if isinstance(value, int) and abs(value) > 10**30:
         return f"about {'-' * (value < 0)}1e{math.log10(abs(value)):.0f}"
     return str(value)
-
-
-def from_hex(text: str) -> float:
-    """Return the number that `float.hex` wrote; ValueError where it is none, or too large."""
-    try:
-        return float.fromhex(text)
-    except OverflowError as error:
-        raise ValueError(str(error)) from None

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.checked import Plain, from_hex
+from dptrain.checked import Plain
 from dptrain.record.files import lines_of, read_object
 from dptrain.record.rundir import METRICS, RECEIPT
 from dptrain.words import InputError
@@ -125,7 +125,7 @@ class Receipt:
             found = Step(int(match[1]), match[2], match[3], match[4])
             if found.step != self.num_steps + 1 or match[1][0] == "0":
                 raise ValueError(f"it is of step {match[1]}, after {self.num_steps}")
-            if from_hex(found.loss).hex() != found.loss:
+            if float.fromhex(found.loss).hex() != found.loss:
                 raise ValueError(f"its loss is {found.loss!r}")
             self.num_steps, self.last_params = self.num_steps + 1, found.params
         self.num_lines += 1

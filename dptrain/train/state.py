@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.arrays import Array, Floats, Forms, Sums, name_of, not_finite
-from dptrain.checked import Plain, from_hex
+from dptrain.checked import Plain
 from dptrain.config import TrainConfig
 from dptrain.data.feed import Feed
 from dptrain.model import Model, OfShards
@@ -209,7 +209,10 @@ class State(NamedTuple):
                 fits = isinstance(value, dict) and all(type(v) is float for v in value.values())
             if not fits:
                 raise ValueError(f"its {name} is {value!r}")
-            found[name] = from_hex(value) if isinstance(value, str) else value
+            try:
+                found[name] = float.fromhex(value) if isinstance(value, str) else value
+            except OverflowError as error:
+                raise ValueError(f"its {name} is {value!r}: {error}") from None
         if found["kept"] > max(0, found["measured"] - 1):
             raise ValueError(f"it keeps epoch {found['kept']} of {found['measured']}")
         return cls(**found)
