@@ -4,7 +4,6 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import isfinite
 from typing import Any, Protocol, get_args
 
 import numpy as np
@@ -130,14 +129,13 @@ class Encoding:
         """
         table = self._adapted(table)
         for known, column in zip(self.fields if self.named else (), table.columns, strict=False):
-            numbers = math.prod(column.values.shape[1:])
-            if numbers != math.prod(known.shape):
+            if column.width != (width := math.prod(known.shape)):
                 raise InputError(
-                    f"{table.source}: column {known.name!r} holds {numbers} a row; the training "
-                    f"rows have {math.prod(known.shape)}"
+                    f"{table.source}: column {known.name!r} holds {column.width} a row; the "
+                    f"training rows have {width}"
                 )
         if not self.named:
-            _check_width(table, table.num_inputs, int(np.prod(self.fields[0].shape)))
+            _check_width(table, table.num_inputs, math.prod(self.fields[0].shape))
         outputs = sum(column.width for column in table.targets)
         needed = {self.outputs, len(self.classes)} if self.one_hot else {self.outputs}
         if table.targets and outputs not in needed:
@@ -250,7 +248,9 @@ def _as_plain(scale: NDArray[np.float64]) -> float | list[float]:
 def _of_plain(values: Any, width: int) -> NDArray[np.float64]:
     """Return the numbers [width] that `_as_plain` returned these values of; ValueError else."""
     numbers = values if isinstance(values, list) else [values]
-    if len(numbers) not in (1, width) or not all(type(n) is float and isfinite(n) for n in numbers):
+    if len(numbers) not in (1, width) or not all(
+        type(n) is float and math.isfinite(n) for n in numbers
+    ):
         raise ValueError(f"the inputs have not one scale each, of {width}")
     found: NDArray[np.float64] = np.broadcast_to(np.array(numbers), (width,))
     return found

@@ -8,14 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dptrain.config import (
-    FROM_PYTHON,
-    SHARD,
-    DataConfig,
-    ModelConfig,
-    ModelFile,
-    TrainConfig,
-)
+from dptrain.config import FROM_PYTHON, SHARD, DataConfig, ModelConfig, ModelFile, TrainConfig
 from dptrain.data.prepare import Data, prepare
 from dptrain.data.read import read
 from dptrain.data.roles import Roles
