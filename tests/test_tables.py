@@ -17,12 +17,10 @@ from tiny import metrics_of
 
 import dptrain
 from dptrain import Data, DataConfig, InputError, TrainConfig
-from dptrain.data import delimited
-from dptrain.data import spool as spooled
+from dptrain.data import delimited, keep
 from dptrain.data.arrow import read_text
+from dptrain.data.keep import Pieces, Spool, own, share
 from dptrain.data.roles import Roles
-from dptrain.data.share import own, share
-from dptrain.data.spool import Pieces, Spool
 from dptrain.data.table import Stacked
 from dptrain.record.rundir import RECEIPT
 from dptrain.run.rows import as_rows
@@ -141,7 +139,7 @@ def test_pieces_of_a_table_are_let_go_of_while_they_are_copied(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The memory of all of them and of the whole is never taken together."""
-    monkeypatch.setattr(spooled, "ROOM", 1)
+    monkeypatch.setattr(keep, "ROOM", 1)
     monkeypatch.setattr(delimited, "OF_A_COLUMN", 0)
     monkeypatch.setattr(delimited, "PIECE", 64)
     rows = [f"{row / 8},{'abc'[row % 3]},{row % 2}" for row in range(500)]

@@ -16,10 +16,9 @@ from dptrain.data.assemble import ROWS, Lines, assembled
 from dptrain.data.cells import Mistaken
 from dptrain.data.delimited import Parser, begin_with_numbers
 from dptrain.data.form import check_names, form
+from dptrain.data.keep import Pieces, share
 from dptrain.data.kinds import MAGIC
 from dptrain.data.roles import Picked, Roles
-from dptrain.data.share import share
-from dptrain.data.spool import Pieces
 from dptrain.data.table import Table
 from dptrain.data.texts import PLAIN
 from dptrain.words import InputError

@@ -8,8 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dptrain.data.dates import typed_dates
-from dptrain.data.table import Column, Kind
+from dptrain.data.table import NO_DATE, Column, Kind
 from dptrain.words import InputError
 
 TYPED = r"^[-+]?(0|[1-9][0-9]{0,17}|[0-9]+[eE][-+]?[0-9]+)$"
@@ -195,6 +194,13 @@ def _dates(asked: Asked, cells: pa.Array) -> Column:
         return typed_dates(asked.name, cells)
     except pa.ArrowInvalid:  # of a year that none has
         raise asked.unreadable(cells) from None
+
+
+def typed_dates(name: str, array: pa.ChunkedArray) -> Column:
+    """Return a column of Arrow's dates or times; pa.ArrowInvalid where one is too far away."""
+    finer = getattr(array.type, "unit", "s") == "ns"
+    whole = array.cast(pa.timestamp("us", getattr(array.type, "tz", None)), safe=not finer)
+    return Column(name, "date", whole.cast(pa.int64()).fill_null(NO_DATE).to_numpy())
 
 
 def all_fit(array: pa.Array, pattern: str) -> bool:

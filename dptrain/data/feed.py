@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dptrain.arrays import Array, Weights
 from dptrain.data.encode import Encoding, Taker
-from dptrain.data.share import Take
+from dptrain.data.keep import Take
 from dptrain.data.split import Chosen
 from dptrain.data.table import Column, Table, in_memory
 from dptrain.machine import usable_cores

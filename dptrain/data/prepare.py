@@ -12,10 +12,10 @@ from dptrain.data.check import LARGEST, check_rows
 from dptrain.data.encode import Encoding
 from dptrain.data.feed import Rows
 from dptrain.data.field import PARTS, Field, date_parts
+from dptrain.data.show import rare, understood
 from dptrain.data.split import Chosen, HeldOut, Kept
 from dptrain.data.table import Column, Table
 from dptrain.data.task import decide, uneven
-from dptrain.data.told import rare, understood
 from dptrain.words import InputError
 from dptrain.world import World
 

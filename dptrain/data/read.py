@@ -8,11 +8,10 @@ from typing import Any, NamedTuple
 from dptrain.data.converted import is_converted, read_converted
 from dptrain.data.given import given, named, one_array, pair
 from dptrain.data.hdf5 import read_hdf5
+from dptrain.data.keep import Pieces, Take, share
 from dptrain.data.kinds import expanded, keys_of, kind_of, tables_of
 from dptrain.data.numpy_files import read_idx, read_npy, read_npz
 from dptrain.data.roles import Roles
-from dptrain.data.share import Take, share
-from dptrain.data.spool import Pieces
 from dptrain.data.table import Stacked, Table
 from dptrain.words import InputError, file_name
 from dptrain.world import World

@@ -1,15 +1,21 @@
-"""What is in a data set, before anything is learned from it."""
+"""What people are told of data: what is in it, and what was understood before it teaches."""
 
+import math
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from dptrain.arrays import Array
 from dptrain.checked import Plain
 from dptrain.data.feed import blocks
-from dptrain.data.seen import Seen, added, as_cell, in_words, seen
+from dptrain.data.field import Field
 from dptrain.data.table import Column, Table
-from dptrain.data.task import uneven
+from dptrain.data.task import Answer, uneven
+from dptrain.words import brief, counted, listed, shown
 from dptrain.world import World
 
 ROWS = 5
@@ -17,6 +23,70 @@ ROWS = 5
 
 MOST_LABELS = 100
 """Different targets up to which each is counted."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was seen of some entries of a column. A sum, not a mean, so that parts add up."""
+
+    entries: int
+    gaps: int
+    infinite: int
+    sum: float
+    low: float | None
+    """The least of the finite ones; None where there is none."""
+    high: float | None
+
+    @property
+    def mean(self) -> float | None:
+        """The mean of the entries that are no gap."""
+        known = self.entries - self.gaps - self.infinite
+        return self.sum / known if known else None
+
+
+def seen(column: Column, values: Array) -> Seen:
+    """Return what is seen in some rows, as `column.read` returned them."""
+    if values.dtype.kind == "f" and values.size:
+        low, high = float(values.min()), float(values.max())
+        if math.isfinite(low) and math.isfinite(high):  # as most are
+            return Seen(values.size, 0, 0, float(values.sum(dtype=np.float64)), low, high)
+    gaps = column.gaps(values)
+    infinite = np.isinf(values) if values.dtype.kind == "f" else np.zeros(values.shape, bool)
+    known = values[~(gaps | infinite)]
+    return Seen(
+        values.size, int(gaps.sum()), int(infinite.sum()), float(known.sum(dtype=np.float64)),
+        float(known.min()) if known.size else None, float(known.max()) if known.size else None,
+    )  # fmt: skip
+
+
+def added(parts: Sequence[Seen]) -> Seen:
+    """Return what was seen in all parts; the sum is exact, so in any order."""
+    lows = [part.low for part in parts if part.low is not None]
+    highs = [part.high for part in parts if part.high is not None]
+    return Seen(
+        sum(part.entries for part in parts), sum(part.gaps for part in parts),
+        sum(part.infinite for part in parts), math.fsum(part.sum for part in parts),
+        min(lows, default=None), max(highs, default=None),
+    )  # fmt: skip
+
+
+def in_words(column: Column, value: float | None) -> str:
+    """Return a value of a column, for people."""
+    if value is None:
+        return ""
+    if column.kind == "date":
+        return str(np.datetime64(int(value), "us").astype("datetime64[s]"))
+    if column.kind == "words":
+        return column.words[int(value)]
+    return f"{value:,.6g}" if column.kind == "numbers" else ("no", "yes")[int(value)]
+
+
+def as_cell(column: Column, value: Any) -> str:
+    """Return one cell of a column, for people; nothing for a gap."""
+    array = np.asarray(value)
+    if array.ndim:
+        return f"{array.dtype} {list(array.shape)}"
+    return "" if column.gaps(array.reshape(1))[0] else in_words(column, value)
 
 
 def look(table: Table, world: World) -> Plain:
@@ -101,3 +171,53 @@ def _odd(columns: list[Column], whole: list[Seen], balance: dict[str, int]) -> l
         rows = f"{balance[name]:,} rows of {counts.sum():,}"
         lines.append(f"of the target {name!r} there are {rows} only")
     return lines
+
+
+def rare(counts: NDArray[np.int64], classes: Array) -> str:
+    """Return what a person should know of classes of which some are rare."""
+    least, most = (shown(brief(str(classes[n]))) for n in (counts.argmin(), counts.argmax()))
+    share = counts.max() / counts.sum()
+    return (
+        f"{counts.min():,} of {counts.sum():,} rows only have the label {least!r}, and to say "
+        f"{most!r} each time is right in {share:.1%}: --class-weight balanced lets each class "
+        "count the same"
+    )
+
+
+def understood(table: Table, fields: tuple[Field, ...], answer: Answer) -> list[str]:
+    """Return what was understood, for people: three to ten lines."""
+    width = sum(field.width for field in fields)
+    rows = f"{table.source}: {counted(len(table), 'row')}, {counted(width, 'input')}"
+    columns = f" from {counted(len(fields), 'column')}" if table.named else ""
+    lines = [rows + columns]
+    if table.named:
+        called = {
+            "numbers": "numbers", "flag": "yes or no", "date": "dates", "words": "categories",
+        }  # fmt: skip
+        for kind, name in called.items():
+            found = [field for field in fields if field.kind == kind]
+            if found:
+                lines.append(f"{name}: {_named([_of_field(field) for field in found])}")
+        gaps = [field.name for field in fields if field.fill is not None]
+        if gaps:
+            lines.append(f"gaps, filled with the median and marked: {_named(gaps)}")
+        lines += table.notes[:4]
+        if len(table.notes) > 4:
+            lines.append(f"{len(table.notes) - 4} more columns are left out")
+    else:
+        lines.append(f"x: {table.columns[0].about().partition(' ')[2]}")
+    if table.weight is not None:
+        lines.append(f"each row counts as {table.weight.name} says")
+    target = _named([column.name for column in table.targets])
+    return [*lines, f"target {target}: {answer.told}"]
+
+
+def _of_field(field: Field) -> str:
+    if field.kind == "words":
+        learned = " learned" * field.coded
+        return f"{field.name} ({len(field.words):,}{learned})"
+    return f"{field.name} ({', '.join(field.parts)})" if field.kind == "date" else field.name
+
+
+def _named(names: list[str]) -> str:
+    return listed([brief(shown(name)) for name in names])

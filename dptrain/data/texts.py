@@ -1,5 +1,6 @@
 """What the texts of a table's column mean: numbers, yes or no, dates, words, or nothing."""
 
+import contextlib
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -9,8 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dptrain.data.cells import NO_LABEL, Asked, all_fit, to_numpy
-from dptrain.data.dates import like_dates, no_dates, written_dates
+from dptrain.data.cells import NO_LABEL, Asked, all_fit, to_numpy, typed_dates
 from dptrain.data.table import GAPS, Column
 
 PAIRS = (("false", "true"), ("no", "yes"), ("n", "y"), ("f", "t"), ("off", "on"))
@@ -34,6 +34,16 @@ WITH_UNIT = r"[-+]?[0-9][0-9.,]*(\s+[^\W\d_]{1,9}[²³]?|[a-zµ][A-Za-z]{1,5}|[k
 ORDINALS = ("st", "nd", "rd", "th")
 MANY = 5
 """Different texts from which on those with a unit are no categories: three sizes may be."""
+
+WRITTEN = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ]|$)"
+LIKE_A_DATE = (
+    r"(?i)^([0-9]{4}[-/.][0-9]{1,2}[-/.][0-9]{1,2}|[0-9]{1,2}[-/.][0-9]{1,2}[-/.][0-9]{4}|"
+    r"[0-9]{1,2}/[0-9]{1,2}/[0-9]{2}|"
+    r"([0-9]{1,2}[ .-]*)?(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*[ .-]*"
+    r"([0-9]{1,2},? +)?[0-9]{2,4})([T ,]|$)"
+)
+FINER = r"(\.[0-9]{6})[0-9]+"
+"""Decimals of a second that are cut."""
 
 
 def texts(asked: Asked, array: pa.Array) -> Column:
@@ -192,3 +202,39 @@ def _unit(words: Sequence[str]) -> str | None:
     found = Counter(match[1].strip() for word in words if (match := re.match(WITH_UNIT, word)))
     unit, times = max(found.items(), key=lambda one: one[1], default=("", 0))
     return unit if 2 * times >= len(words) >= MANY and unit not in ORDINALS else None
+
+
+def written_dates(name: str, array: pa.ChunkedArray) -> Column | None:
+    """Return a column of texts, null for gaps, that are all dates, all with a zone or none."""
+    if pc.all(pc.match_substring_regex(array, WRITTEN)).as_py() is False:
+        return None
+    array = pc.replace_substring_regex(array, FINER, r"\1")
+    for zone in (None, "UTC"):
+        with contextlib.suppress(pa.ArrowInvalid):
+            return typed_dates(name, array.cast(pa.timestamp("us", zone)))
+    return None
+
+
+def like_dates(words: Sequence[str]) -> bool:
+    """Return whether at least half of some texts look like dates, however they are written."""
+    return 0 < len(words) <= 2 * sum(1 for word in words if re.match(LIKE_A_DATE, word))
+
+
+def no_dates(words: Sequence[str]) -> tuple[list[str], str]:
+    """Return which of the texts that `written_dates` could not read are at fault, and why."""
+    zones = {word: _zones(word) for word in words}
+    wrong = [word for word, found in zones.items() if not found]
+    if wrong:
+        return wrong, "write a date as 2026-11-25, or 2026-11-25T13:45:00"
+    return [w for w, found in zones.items() if None in found], "give each time a zone, or none"
+
+
+def _zones(word: str) -> list[str | None]:
+    """Return how a date can be read: without a zone, with one, or in no way."""
+    found: list[str | None] = []
+    for zone in (None, "UTC"):
+        cells = pc.replace_substring_regex(pa.chunked_array([[word]]), FINER, r"\1")
+        with contextlib.suppress(pa.ArrowInvalid):
+            cells.cast(pa.timestamp("us", zone))
+            found.append(zone)
+    return found

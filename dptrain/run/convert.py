@@ -21,13 +21,13 @@ from dptrain.data.converted import FORMAT, MANIFEST, Place, places
 from dptrain.data.encode import Encoding
 from dptrain.data.feed import BLOCK, Rows
 from dptrain.data.field import Field
+from dptrain.data.keep import Spool
 from dptrain.data.kinds import UNFINISHED
 from dptrain.data.numpy_files import npy_header
 from dptrain.data.prepare import statistics
 from dptrain.data.read import read
 from dptrain.data.roles import Roles
-from dptrain.data.seen import Seen, added, seen
-from dptrain.data.spool import Spool
+from dptrain.data.show import Seen, added, seen
 from dptrain.data.table import Table
 from dptrain.machine import usable_cores
 from dptrain.record.files import lines_of, lock, make_sized, write_at, write_whole
