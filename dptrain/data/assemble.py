@@ -214,34 +214,27 @@ def _in_order(
             yield number, done.result()
 
 
-def _all_differ(found: Column) -> bool:
-    """Return whether no number of a column is there twice."""
-    values = found.read(slice(None))
-    return len(np.unique(values)) == len(values)
-
-
 def _left_out(found: Column) -> str | None:
     """Return why a column teaches nothing; None where it may teach something."""
     starts = range(0, len(found), ROWS)
 
-    def every(holds: Callable[[int, Array], bool]) -> bool:
-        return all(holds(start, found.read(slice(start, start + ROWS))) for start in starts)
+    def every(holds: Callable[[Array], bool]) -> bool:
+        return all(holds(found.read(slice(start, start + ROWS))) for start in starts)
 
     first = found.read(slice(0, 1))
     index = INDEX.fullmatch(found.name) and found.kind == "numbers" and first.shape == (1,)
-    whole = index and every(lambda _, some: bool((some == np.floor(some)).all()))
-    if whole and (found.name.startswith("__") or _all_differ(found)):
+    whole = index and every(lambda some: bool((some == np.floor(some)).all()))
+    if whole and (
+        found.name.startswith("__") or len(np.unique(found.read(slice(None)))) == len(found)
+    ):
         return "it counts the rows"
     if found.kind == "words" and len(found) >= len(found.ends) > 1:
         num = sum(int((found.read(slice(s, s + ROWS)) >= 0).sum()) for s in starts)
         if num == len(found.ends):
             return f"its {num:,} texts are all different"
-    if len(found) > 1 and every(lambda _, some: bool((some == first).all())):
+    if len(found) > 1 and every(lambda some: bool((some == first).all())):
         return "it is the same in every row"
-    if (
-        found.kind == "numbers"
-        and first.ndim == 1
-        and every(lambda _, some: bool(found.gaps(some).all()))
-    ):
+    numbers = found.kind == "numbers" and first.ndim == 1
+    if numbers and every(lambda some: bool(found.gaps(some).all())):
         return "it has no value in any row"
     return None

@@ -1,7 +1,5 @@
 """Rows are looked at before anything learns from them: the first at fault is named."""
 
-from typing import Any
-
 import numpy as np
 
 from dptrain.data.feed import Rows
@@ -62,29 +60,20 @@ def _check_column(rows: Rows, block: slice, column: Column, *, may_miss: bool) -
     if not wrong.any():
         return
     row, *entry = np.argwhere(wrong)[0].tolist()
-    found = "a gap" if column.kind != "numbers" else values[(row, *entry)]
+    found, gap = values[(row, *entry)], column.gaps(values)[(row, *entry)]
+    found, why = "a gap" if column.kind != "numbers" else found, ""
     of_x = any(column is one for one in rows.table.columns)
-    if rows.table.named and of_x:
-        number = [one.name for one in rows.table.columns].index(column.name)
-        where = rows.place(block.start + row, [number])
-        extra = f" of column {column.name!r}" * (rows.table.line is not None)
-        raise InputError(
-            f"{rows.table.source}: x has {found} in {where}{extra}; give finite numbers: "
-            "fill it in or leave the row out"
-            + ", as the rows that were trained on have no gap there"
-            * _is_gap(found)
-        )
     entry = [int(np.ravel_multi_index(entry, values.shape[1:]))] if entry else []
+    if rows.table.named and of_x:
+        entry = [[one.name for one in rows.table.columns].index(column.name)]
+        why = ", as the rows that were trained on have no gap there" * bool(gap)
+    where = rows.place(block.start + row, entry, of_x=of_x)
+    if rows.table.named and of_x and rows.table.line is not None:
+        where += f" of column {column.name!r}"
     raise InputError(
-        f"{rows.table.source}: {'x' if of_x else 'y'} has {found} in "
-        f"{rows.place(block.start + row, entry, of_x=of_x)}; give finite numbers: fill it in "
-        "or leave the row out"
+        f"{rows.table.source}: {'x' if of_x else 'y'} has {found} in {where}; give finite numbers: "
+        f"fill it in or leave the row out{why}"
     )
-
-
-def _is_gap(found: Any) -> bool:
-    """Return whether that is what stands where nothing stands."""
-    return isinstance(found, str) or bool(np.isnan(found))
 
 
 def _check_labels(rows: Rows, block: slice) -> None:

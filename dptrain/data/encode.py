@@ -16,6 +16,9 @@ from dptrain.data.field import Field, field_of
 from dptrain.data.table import Column, Kind, Table
 from dptrain.words import InputError
 
+NOTHING: tuple[object, ...] = ((), None, False)
+"""What is not stored of a field, as it is what a field has unless said."""
+
 
 class Taker(Protocol):
     """What takes inputs: a model, as far as it is known here."""
@@ -171,15 +174,10 @@ class Encoding:
 
     def spec(self) -> Plain:
         """Return it as plain values; a scale that all inputs have in common as one number."""
-        kept = ("name", "kind", "shape", "fill", "parts", "words", "coded")
         return {
             "task": self.task,
             "inputs": [
-                {
-                    key: getattr(one, key)
-                    for key in kept
-                    if getattr(one, key) not in ((), None, False)
-                }
+                {key: value for key, value in one._asdict().items() if value not in NOTHING}
                 for one in self.fields
             ],
             "named": self.named,
@@ -219,12 +217,8 @@ class Encoding:
         if not all(isinstance(name, str) for name in found.targets):
             raise ValueError("the targets are no names")
         for values in (found.target_shift, found.target_factor):
-            wanted = (1,), (found.outputs,)
-            if (
-                values.dtype != np.float64
-                or values.shape not in wanted
-                or not np.isfinite(values).all()
-            ):
+            numbers = values.dtype == np.float64 and values.shape in ((1,), (found.outputs,))
+            if not numbers or not np.isfinite(values).all():
                 raise ValueError(f"the targets' scale is {values.dtype} {values.shape}")
         return found
 

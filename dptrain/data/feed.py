@@ -13,7 +13,7 @@ from dptrain.arrays import Array, Weights
 from dptrain.data.encode import Encoding, Taker
 from dptrain.data.keep import Take
 from dptrain.data.split import Chosen
-from dptrain.data.table import Column, Table, in_memory
+from dptrain.data.table import Table, in_memory
 from dptrain.machine import usable_cores
 from dptrain.words import InputError
 from dptrain.world import World
@@ -196,15 +196,16 @@ class Feed:
                         whole[part] = found
             if world.node_comm is not None:
                 world.node_comm.Barrier()
-        elif len(usable_cores()) > len(world.ranks_here) and all(map(_mapped, rows.table.every())):
+        elif len(usable_cores()) > len(world.ranks_here) and all(
+            isinstance(column.values, np.memmap) for column in rows.table.every()
+        ):
             self._thread = ThreadPoolExecutor(1)
 
     def ahead(self, batches: Iterable[B], stacks: Sequence[range]) -> Iterable[B]:
         """Return minibatches of which a thread reads the next one's shards, this rank's, meanwhile.
 
-        `stacks` are those that are asked for in one go.
-
-        Where rows are at hand already, or there is no core for a thread, they are those given.
+        `stacks` are those that are asked for in one go. Where rows are at hand already, or there is
+        no core for a thread, they are those given.
         """
         self._read.clear()
         return batches if self._thread is None else self._reading(self._thread, batches, stacks)
@@ -253,7 +254,3 @@ class Feed:
         x.take(examples, axis=0, out=out, mode="clip")
         counts = None if weights is None else weights.take(examples)
         return out, y.take(examples, axis=0), counts
-
-
-def _mapped(column: Column) -> bool:
-    return isinstance(column.values, np.memmap)

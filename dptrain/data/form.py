@@ -51,30 +51,20 @@ class Form:
 
     def line(self, number: int) -> str:
         """Return where a row stands, for people."""
-        for row, (line, _) in enumerate(self.records()):
-            if row == number:
-                return f"line {line}"
-        return f"row {number} (counts from 0)"
+        found = next(itertools.islice(self.records(), number, None), None)
+        return f"line {found[0]}" if found else f"row {number} (counts from 0)"
 
 
 def open_text(path: str) -> Any:
     """Return a file's bytes, unpacked where it is packed by gzip or zstandard."""
     with Path(path).open("rb") as file:
         start = file.read(4)
-    packed = {b"\x1f\x8b": "gzip", b"\x28\xb5": "zstd", b"BZ": "bz2"}.get(start[:2])
-    if start[:2] == b"BZ" and start[:3] != b"BZh":
-        packed = None
-    return pa.input_stream(path, compression=packed)
+    packed = {b"\x1f\x8b": "gzip", b"\x28\xb5": "zstd", b"BZ": "bz2" * (start[2:3] == b"h")}
+    return pa.input_stream(path, compression=packed.get(start[:2]) or None)
 
 
 def form(path: str, delimiter: str, header: bool) -> Form:
-    """Return how a file is written.
-
-    Raises
-    ------
-    InputError
-        It is no UTF-8, has no columns with names, or is empty.
-    """
+    """Return how a file is written; InputError where it is no UTF-8, or has no first row."""
     size = HEAD
     while True:
         raw = _start(path, size)
@@ -94,13 +84,11 @@ def form(path: str, delimiter: str, header: bool) -> Form:
         raise InputError(f"{path}: line {line} opens a quote that is never closed")
     bom = 3 * raw.startswith(b"\xef\xbb\xbf")
     before = bom + (len(head[: sep.end()].encode()) if sep else 0)
-    if not header:
-        cells = tuple(f"c{n}" for n in range(1, len(names) + 1))
-        return Form(path, mark, cells, before, sep is not None, header)
-    return Form(
-        path, mark, tuple(name.strip() for name in names),
-        before + len(body[:used].encode()), sep is not None, header,
-    )  # fmt: skip
+    if header:
+        cells, before = [name.strip() for name in names], before + len(body[:used].encode())
+    else:
+        cells = [f"c{n}" for n in range(1, len(names) + 1)]
+    return Form(path, mark, tuple(cells), before, sep is not None, header)
 
 
 def _start(path: str, size: int) -> bytes:
@@ -153,18 +141,8 @@ def _delimiter(text: str, whole: bool) -> str:
 def _first(text: str, delimiter: str) -> tuple[list[str], int, bool]:
     """Return the cells of the first row, the letters up to its end, and whether it ends there."""
     stream = io.StringIO(text, newline="")
-    lines: list[str] = []
-
-    def take() -> Iterator[str]:
-        for line in stream:
-            lines.append(line)
-            yield line
-
-    for row in csv.reader(take(), delimiter=delimiter):
-        if row:
-            used = sum(map(len, lines))
-            return row, used, used < len(text)
-    return [], 0, False
+    row = next(filter(None, csv.reader(stream, delimiter=delimiter)), None)
+    return (row, stream.tell(), stream.tell() < len(text)) if row else ([], 0, False)
 
 
 def check_names(form: Form) -> None:

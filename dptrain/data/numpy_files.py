@@ -135,12 +135,10 @@ def _mapped(
 def _fill(file: Any, out: memoryview) -> None:
     """Read so many bytes, and that the file ends there: then its checksum has been compared."""
     done = 0
-    while done < len(out):
-        found = file.read(min(2**24, len(out) - done))
-        if not found:
-            raise EOFError(f"it ends after {done:,} of {len(out):,} bytes")
-        out[done : done + len(found)] = found
-        done += len(found)
+    while found := file.readinto(out[done : done + 2**24]):
+        done += found
+    if done < len(out):
+        raise EOFError(f"it ends after {done:,} of {len(out):,} bytes")
     while file.read(2**20):
         pass
 
