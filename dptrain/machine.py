@@ -8,8 +8,6 @@ from collections.abc import Collection, Sequence
 from functools import cache
 from pathlib import Path
 
-from dptrain.words import counted
-
 CPUS = os.cpu_count() or 1
 
 FEW = 2**20
@@ -35,22 +33,6 @@ def crowded(cores: Sequence[Collection[int]], threads: int, quota: float | None 
     """
     usable = len(set().union(*cores))
     return len(cores) * threads > min(usable, quota or usable)
-
-
-def crowding(
-    everyone: Sequence[tuple[str, Collection[int]]], nodes: Sequence[range], threads: int
-) -> str | None:
-    """Return what to say where a node has fewer cores than its ranks have threads.
-
-    Given every rank's host and the cores that it may use, and the ranks of each node.
-    """
-    for ranks in nodes:
-        own = [everyone[rank][1] for rank in ranks]
-        if crowded(own, threads):
-            cores = counted(len(set().union(*own)), "core")
-            needed = counted(len(ranks), "rank") + f" of {threads} threads" * (threads > 1)
-            return f"{everyone[ranks.start][0]} has {cores} for {needed}; expect waiting"
-    return None
 
 
 def free_memory() -> int:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from dptrain.board import ALL_THE_SAME, State
 from dptrain.guard import GUARD
 from dptrain.launch import announced, load_mpi, starting
-from dptrain.machine import crowding, usable_cores
 from dptrain.nodes import ALONE, Nodes
 from dptrain.streams import last_words, open_streams
 from dptrain.words import InputError
@@ -154,13 +153,6 @@ class World:
                 f"a call of all {self.size} ranks comes from another thread than the one that has "
                 "made their World; make all such calls from that one"
             )
-
-    def crowded(self, threads: int) -> str | None:
-        """Return what to say where a node has fewer cores than its ranks have threads.
-
-        Collective: every rank must call this.
-        """
-        return crowding(self.allgather((socket.gethostname(), usable_cores())), self.nodes, threads)
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:

@@ -24,6 +24,7 @@ from dptrain.data.field import Field
 from dptrain.data.prepare import Data
 from dptrain.data.table import Column, Table
 from dptrain.model.mlp import MLP
+from dptrain.run.ready import crowding
 from dptrain.threads import blas_threads
 from dptrain.train.control import Control
 from dptrain.train.loop import begin, train_epoch
@@ -239,7 +240,7 @@ def bench(
     every rank must call this. Raises InputError where the settings don't fit each other.
     """
     config = replace(config, learning_rate=LEARNING_RATE)
-    crowded = world.crowded(config.threads)
+    crowded = crowding(config.threads, world)
     if crowded:
         say(f"dptrain: {crowded}")
     with world.together():

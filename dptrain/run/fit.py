@@ -24,7 +24,7 @@ from dptrain.run.config import settings as settings_of
 from dptrain.run.control import OnEpoch, RunControl
 from dptrain.run.identity import check_equal, check_programs, warn_of_machines
 from dptrain.run.outcome import circumstances, outcome
-from dptrain.run.ready import check_fits, check_given, goes_on, idle, whole
+from dptrain.run.ready import check_fits, check_given, crowding, goes_on, idle, whole
 from dptrain.run.sinks import sinks
 from dptrain.run.trained import Trained, end_of
 from dptrain.run.weights import with_weights
@@ -94,7 +94,7 @@ def fit(
     with world.together():
         config, weights = with_weights(config, model)
     settings, own = compared(model, data, config, world)
-    _say(() if quiet else [world.crowded(config.threads)], world)
+    _say(() if quiet else [crowding(config.threads, world)], world)
     warn_of_machines(world, warn)
     with blas_threads(config.threads), GUARD.hearing(config.stall_timeout):
         if own and not resume:

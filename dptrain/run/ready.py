@@ -3,6 +3,7 @@
 And what people are told of a run before it trains, and by doctor before there is one.
 """
 
+import socket
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from dptrain.config import FROM_PYTHON, SHARD, DataConfig, ModelConfig, ModelFil
 from dptrain.data.prepare import Data, prepare
 from dptrain.data.read import read
 from dptrain.data.roles import Roles
+from dptrain.machine import crowded, usable_cores
 from dptrain.model import Model, check_data, check_layout
 from dptrain.model.mlp import MLP, mlp
 from dptrain.order import Order
@@ -188,6 +190,21 @@ def goes_on(run: Training, config: TrainConfig) -> str:
         above = f"steps above {config.steps}" if config.steps else f"epochs above {run.measured}"
         return f"the run is finished, after step {run.step}; to train longer give --{above}"
     return f"the run goes on {f'after step {run.step}' if run.step else 'from its beginning'}"
+
+
+def crowding(threads: int, world: World) -> str | None:
+    """Return what to say where a node has fewer cores than its ranks have threads.
+
+    Collective: every rank must call this.
+    """
+    everyone = world.allgather((socket.gethostname(), usable_cores()))
+    for ranks in world.nodes:
+        own = [cores for _, cores in everyone[ranks.start : ranks.stop]]
+        if crowded(own, threads):
+            cores = counted(len(set().union(*own)), "core")
+            needed = counted(len(ranks), "rank") + f" of {threads} threads" * (threads > 1)
+            return f"{everyone[ranks.start][0]} has {cores} for {needed}; expect waiting"
+    return None
 
 
 def whole(order: Order) -> str | None:
