@@ -138,7 +138,7 @@ def cover(run: Path) -> None:
     """Let the receipt's last line and the summary name the model that is there."""
     lines, content = lines_of(run), (run / rundir.MODEL).read_bytes()
     lines[-1]["model"] = hashlib.sha256(content).hexdigest()
-    tensors, about = rundir.read_tensors(run / rundir.MODEL)
+    tensors, about = checkpoint.read_model(run / rundir.MODEL)
     try:
         found = hashlib.sha256(params_in(tensors, about).data).hexdigest()
     except (InputError, TypeError, ValueError, KeyError):

@@ -15,7 +15,7 @@ import pytest
 from conftest import start, temporary_folder
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import CONFIG, HIDDEN, NUM_STEPS, write_data
+from tiny import CONFIG, HIDDEN, NUM_STEPS, receipt_of, write_data
 
 from dptrain.arrays import name_of, views
 from dptrain.config import DataConfig
@@ -102,7 +102,7 @@ def test_a_chain_is_read_as_what_it_says(tmp_path: Path) -> None:
     assert [step._asdict() for _, step in read if step] == [
         {"params": None, **line} for line in steps(1, 6)
     ]
-    assert found == receipt.read(tmp_path)
+    assert found == receipt_of(tmp_path)
     assert (found.first, found.end) == (FIRST, End(6, {"steps": 6}, 64 * "0"))
     assert (found.num_steps, found.num_lines, found.head) == (6, 9, head_of(lines[-1]))
     assert found.run == found.run_before(6)
@@ -128,7 +128,7 @@ def test_reading_needs_no_more_memory_for_a_longer_receipt(tmp_path: Path) -> No
         (tmp_path / name).mkdir()
         write(tmp_path / name, chain(FIRST, *steps(1, last)))
     readers: list[Callable[[Path], object]] = [
-        receipt.read,
+        receipt_of,
         receipt.first_line,
         lambda run: receipt.head_at(run, 51),
     ]
@@ -155,7 +155,7 @@ WRONG_LINES: dict[str, Any] = {
 def test_lines_that_dptrain_does_not_write_are_refused(name: str, tmp_path: Path) -> None:
     write(tmp_path, chain(FIRST, *steps(1, 3), WRONG_LINES[name]))
     with pytest.raises(InputError, match=r"line 5 is damaged|it has a line of more"):
-        receipt.read(tmp_path)
+        receipt_of(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -166,20 +166,20 @@ def test_a_line_in_other_letters_is_refused(old: bytes, new: bytes, tmp_path: Pa
     lines = chain(FIRST, *steps(1, 2))
     write(tmp_path, [*lines[:2], lines[2].replace(old, new)])
     with pytest.raises(InputError, match="line 3 is damaged"):
-        receipt.read(tmp_path)
+        receipt_of(tmp_path)
 
 
 def test_nothing_follows_an_end(tmp_path: Path) -> None:
     end = {"step": 1, "end": {"steps": 1}, "model": 64 * "0"}
     write(tmp_path, chain(FIRST, *steps(1, 1), end, *steps(2, 2)))
     with pytest.raises(InputError, match=r"line 4 is damaged.*follows the run's end"):
-        receipt.read(tmp_path)
+        receipt_of(tmp_path)
 
 
 def test_any_bit_of_any_line_that_is_flipped_is_found(tmp_path: Path) -> None:
     """All but the last line's are found by the chain; the last one's by who knows its hash."""
     lines = chain(FIRST, *steps(1, 9))
-    whole = receipt.read(write(tmp_path, lines)).head
+    whole = receipt_of(write(tmp_path, lines)).head
     rng = random.Random(0)  # noqa: S311 (places to test)
     for number, line in enumerate(lines):
         for place in rng.sample(range(len(line)), 40):
@@ -187,7 +187,7 @@ def test_any_bit_of_any_line_that_is_flipped_is_found(tmp_path: Path) -> None:
             changed[place] ^= 1 << rng.randrange(8)
             write(tmp_path, [*lines[:number], bytes(changed), *lines[number + 1 :]])
             try:
-                found = receipt.read(tmp_path).head
+                found = receipt_of(tmp_path).head
             except InputError as error:
                 found = str(error)
             assert "is damaged" in found or (number == len(lines) - 1 and found != whole)
@@ -201,14 +201,14 @@ def test_lines_that_are_missing_doubled_or_swapped_are_found(tmp_path: Path) -> 
         doubled = [*lines[: number + 1], *lines[number:]]
         for wrong in (swapped, doubled, lines[:number] + lines[number + 1 :]):
             with pytest.raises(InputError, match=r"line \d+ is damaged"):
-                receipt.read(write(tmp_path, wrong))
+                receipt_of(write(tmp_path, wrong))
     with pytest.raises(InputError, match=r"line 4 is damaged.*it is of step 4, after 2"):
-        receipt.read(write(tmp_path, chain(FIRST, *steps(1, 2), *steps(4, 5))))
+        receipt_of(write(tmp_path, chain(FIRST, *steps(1, 2), *steps(4, 5))))
 
 
 def test_a_receipt_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No such file"):
-        receipt.read(tmp_path)
+        receipt_of(tmp_path)
 
 
 # ---- what a run is
@@ -255,7 +255,7 @@ def test_a_writer_goes_on_where_its_lines_say(tmp_path: Path) -> None:
     again.close()
     assert (tmp_path / rundir.RECEIPT).read_bytes() == whole
     assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1}\n{"step": 2}\n{"step": 3}\n'
-    assert receipt.read(tmp_path).head == again.head == writer.head
+    assert receipt_of(tmp_path).head == again.head == writer.head
     assert said == []
     assert writer.trouble is None
 
@@ -376,7 +376,7 @@ def test_checkpoints_are_the_same_bytes_whoever_writes_them(told: list[dict[str,
 
 
 def test_a_receipt_can_be_empty(tmp_path: Path) -> None:
-    assert receipt.read(write(tmp_path, [])) == Receipt()
+    assert receipt_of(write(tmp_path, [])) == Receipt()
     assert receipt.first_line(tmp_path) is None
     with pytest.raises(InputError, match="has too few lines"):
         receipt.head_at(tmp_path, 1)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Start
+from tiny import receipt_of
 
 import dptrain
 from dptrain import MLP, Data, DataConfig, InputError, ModelConfig, Param, TrainConfig, World
@@ -18,8 +19,8 @@ from dptrain.arrays import Sums
 from dptrain.checked import option_name
 from dptrain.level import in_use
 from dptrain.model import described
-from dptrain.record import checkpoint, rundir
-from dptrain.record import receipt as receipts
+from dptrain.record import checkpoint
+from dptrain.record.receipt import Receipt, follow
 from dptrain.run import identity
 from dptrain.run.config import Identity
 from dptrain.run.resume import settings_of
@@ -120,7 +121,7 @@ def test_more_epochs_can_be_asked_for(tmp_path: Path) -> None:
         ("model.safetensors", (tmp_path / "long" / "model.safetensors").read_bytes())
     }
     assert lines(tmp_path / "short", LINES[0]) == lines(tmp_path / "long", LINES[0])
-    noted = receipts.read(tmp_path / "short").notes
+    noted = receipt_of(tmp_path / "short").notes
     assert noted == [(96, {"settings": {"epochs": 4}}, False)]
     with pytest.raises(InputError, match=r"has done 192 steps, and epochs 1 would be 48; ask"):
         fit(tmp_path / "short", resume=True, epochs=1)
@@ -181,9 +182,9 @@ def test_another_machine_is_refused_or_noted(
         dptrain.fit(model, data, longer, out=tmp_path / "run", resume=True, world=World())
     assert said in str(error.value)
     dptrain.fit(model, data, longer, out=tmp_path / "run", resume=True, force=True, world=World())
-    (note,) = receipts.read(tmp_path / "run").notes
+    (note,) = receipt_of(tmp_path / "run").notes
     dptrain.fit(model, data, longer, out=tmp_path / "run", resume=True, world=World())
-    assert receipts.read(tmp_path / "run").notes == [note]  # what is noted has been agreed to
+    assert receipt_of(tmp_path / "run").notes == [note]  # what is noted has been agreed to
     assert note.changed.pop("settings") == {"epochs": 4}
     (noted,) = note.changed.values()
     assert noted in (value, [getattr(value, "libm", value)])
@@ -198,7 +199,7 @@ def test_the_cpu_s_name_is_noted_and_nothing_else(
     monkeypatch.setattr(identity, "cpu", lambda: "Another CPU")
     longer = replace(SHORT, epochs=4)
     dptrain.fit(model, data, longer, out=tmp_path / "run", resume=True, world=World())
-    (note,) = receipts.read(tmp_path / "run").notes
+    (note,) = receipt_of(tmp_path / "run").notes
     assert note.changed == {"cpu": ["Another CPU"], "settings": {"epochs": 4}}
     assert dptrain.verify(tmp_path / "run", "all", world=World()).verdict == "identical"
 
@@ -223,7 +224,7 @@ def test_other_data_is_refused_or_noted(tmp_path: Path, quick: Start) -> None:
     assert "data is" in other.stderr
     assert "--force" in other.stderr
     assert quick(*more, "--force").status == 0
-    notes = receipts.read(tmp_path / "run").notes
+    notes = receipt_of(tmp_path / "run").notes
     assert [sorted(note.changed) for note in notes] == [["settings"], ["data", "settings"]]
 
 
@@ -324,11 +325,11 @@ def test_with_force_the_shards_can_change_in_the_middle_of_an_epoch(tmp_path: Pa
     model = dptrain.mlp_for(data)
     run = tmp_path / "run"
     dptrain.fit(model, data, config, out=run, resume=True, force=True, world=World())
-    (note,) = receipts.read(run).notes
+    (note,) = receipt_of(run).notes
     settings = {"shards": 5, "steps": 150}
     assert note == (100, {"shards": 5, "settings": settings}, False)
     assert dptrain.verify(run, "101:150", world=World()).verdict == "identical"
-    seen = [line.rows for line in receipts.follow(run, receipts.Receipt()) if line]
+    seen = [line.rows for line in follow(run, Receipt()) if line]
     assert len(seen) == len(set(seen)) == 150
 
 
@@ -422,9 +423,9 @@ def test_lost_metrics_cost_the_word_force_and_nothing_else(
     assert capfd.readouterr().err.count("the run goes on without") == 1
     model = "model.safetensors"
     assert (run / model).read_bytes() == (whole / model).read_bytes()
-    ends = [receipts.read(path).end for path in (run, whole)]
+    ends = [receipt_of(path).end for path in (run, whole)]
     assert ends[0] == ends[1]
-    (note,) = receipts.read(run).notes
+    (note,) = receipt_of(run).notes
     assert (note.changed, note.lost) == ({}, True)
     if how != "gone":
         damaged = (run / "metrics.damaged").read_bytes()
@@ -535,7 +536,7 @@ def test_a_run_goes_on_with_its_own_model_only(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"the model is \{'class': 'MLP', .* start a new run"):
         go(own(data, MLP), 3, resume=True, force=True)
     go(own(data, Other), 3, resume=True, force=True)
-    assert receipts.read(out).notes[-1].changed["model"]["class"] == "Other"
+    assert receipt_of(out).notes[-1].changed["model"]["class"] == "Other"
 
 
 def test_attributes_of_a_model_tell_it_from_another(tmp_path: Path) -> None:
@@ -577,7 +578,7 @@ def test_a_subclass_is_stored_as_what_it_is(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds a model of one's own class, Own: give it"):
         dptrain.load_trained(out)
     again = dptrain.load_trained(out, own(data, Own))
-    stored, _ = rundir.read_tensors(out / "model.safetensors")
+    stored, _ = checkpoint.read_model(out / "model.safetensors")
     names = {param.name for param in own(data, Own).layout}
     assert stored.keys() == names
     x = np.arange(128.0).reshape(2, 64)

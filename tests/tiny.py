@@ -11,6 +11,7 @@ import numpy as np
 
 from dptrain import MLP, Data, DataConfig, ModelConfig, Param, TrainConfig, World
 from dptrain.arrays import Sums
+from dptrain.record.receipt import Receipt, follow
 from dptrain.run.fit import fit
 from dptrain.run.ready import load, mlp_for
 from dptrain.run.trained import Trained
@@ -60,6 +61,14 @@ def bytes_of(run: Path) -> tuple[bytes, bytes, list[dict[str, Any]]]:
     """Return what two runs with the same result have in common: model, receipt, metrics."""
     model = (run / "model.safetensors").read_bytes()
     return model, (run / "receipt.jsonl").read_bytes(), metrics_of(run)
+
+
+def receipt_of(run: Path) -> Receipt:
+    """Return what the receipt of a run says, but for the steps."""
+    found = Receipt()
+    for _ in follow(run, found):
+        pass
+    return found
 
 
 class RunningMean(MLP):

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dptrain.arrays import Array, Form, Forms
 from dptrain.checked import Plain
@@ -77,9 +76,7 @@ def remove_leftovers(run: Path) -> None:
             (run / FOLDER / name).unlink()
 
 
-def encode(
-    tensors: Mapping[str, NDArray[Any]], state: Mapping[str, Any]
-) -> list[bytes | memoryview]:
+def encode(tensors: Mapping[str, Array], state: Mapping[str, Any]) -> list[bytes | memoryview]:
     """Return what a file of arrays (of a type in `NAMES`, contiguous) and plain values consists of.
 
     The metadata hold `state` as JSON and the SHA-256 of the whole file, computed with zeros in the
@@ -106,14 +103,14 @@ def encode(
     return [size + text.replace(own, found), *data]  # quotes in `state` are escaped
 
 
-def write(path: Path, tensors: Mapping[str, NDArray[Any]], state: Mapping[str, Any]) -> None:
+def write(path: Path, tensors: Mapping[str, Array], state: Mapping[str, Any]) -> None:
     """Write arrays and plain values, see `encode`; OSError where that fails."""
     replace_file(path, encode(tensors, state))
 
 
 def read(
     path: Path, fits: Callable[[Plain, Forms], object] = lambda *_: None
-) -> tuple[dict[str, NDArray[Any]], Plain]:
+) -> tuple[dict[str, Array], Plain]:
     """Return the arrays and the values of a checkpoint, once every byte has been checked.
 
     `fits` is called before there is memory for the arrays, with the values and the forms that are
@@ -131,6 +128,28 @@ def read(
     if digest.hexdigest().encode() != stored[1]:
         raise DamagedError("its SHA-256 is not the one it was written with")
     return arrays, state
+
+
+def read_model(
+    path: Path, fits: Callable[[Plain, Forms], object] = lambda *_: None
+) -> tuple[dict[str, Array], Plain]:
+    """Return the named arrays and the plain values of a run's model, a file from `encode`.
+
+    `fits` is called with the values and the arrays' forms before there is memory for the arrays.
+    """
+    try:
+        with open_plain(path) as file:
+            _, values, forms = read_header(file)
+            fits(values, forms)
+            return read_arrays(file, forms), values
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(
+            f"{path} does not exist; name the directory of a finished run", local=True
+        ) from None
+    except OSError as error:
+        raise InputError(f"{path} can't be read: {error.strerror}", local=True) from None
+    except DamagedError as error:
+        raise InputError(f"{path} is no stored model of dptrain, or damaged: {error}") from None
 
 
 def read_header(file: BinaryIO) -> tuple[bytes, Plain, Forms]:

@@ -168,14 +168,6 @@ def follow(run: Path, receipt: Receipt) -> Iterator[Step | None]:
         yield step
 
 
-def read(run: Path) -> Receipt:
-    """Return what the receipt of a run says, but for the steps; InputError as `follow` has it."""
-    found = Receipt()
-    for _ in follow(run, found):
-        pass
-    return found
-
-
 def first_line(run: Path) -> Receipt | None:
     """Return what the first line of a run's receipt says; None where it has none yet."""
     found = Receipt()
@@ -209,12 +201,7 @@ def unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
 
 def differences(run: Mapping[str, Any], other: Mapping[str, Any]) -> Plain:
     """Return what of `other` is not as in `run`, in the form that `merged` takes."""
-
-    def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> Plain:
-        names = dict.fromkeys([*new, *old])
-        return {name: new.get(name) for name in names if old.get(name) != new.get(name)}
-
-    found = changed(run, other)
-    settings = changed(run["settings"], other["settings"])
-    found.pop("settings", None)
+    found = {name: other.get(name) for name in unlike(other, run) if name != "settings"}
+    old, new = run["settings"], other["settings"]
+    settings = {name: new.get(name) for name in unlike(new, old)}
     return found | ({"settings": settings} if settings else {})

@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import tomli_w
 
@@ -27,11 +27,6 @@ from dptrain.record.files import (
     temporary_of,
 )
 from dptrain.words import InputError, quoted, shown
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from dptrain.arrays import Forms
 
 CONFIG, METRICS, RECEIPT, MODEL, SUMMARY, SECONDS = (
     "config.toml",
@@ -241,27 +236,3 @@ def numbers_of(line: bytes) -> Plain:
         if type(value) is not float and (type(value) is not int or abs(value) >= 2**63):
             raise ValueError(f"{name} is {value!r}, and no number")
     return values
-
-
-def read_tensors(
-    path: Path, fits: "Callable[[Plain, Forms], object]" = lambda *_: None
-) -> "tuple[dict[str, NDArray[Any]], Plain]":
-    """Return the named arrays and the plain values of a file from `checkpoint.encode`.
-
-    `fits` is called with the values and the arrays' forms before there is memory for the arrays.
-    """
-    from dptrain.record.checkpoint import DamagedError, read_arrays, read_header
-
-    try:
-        with open_plain(path) as file:
-            _, values, forms = read_header(file)
-            fits(values, forms)
-            return read_arrays(file, forms), values
-    except (FileNotFoundError, NotADirectoryError):
-        raise InputError(
-            f"{path} does not exist; name the directory of a finished run", local=True
-        ) from None
-    except OSError as error:
-        raise InputError(f"{path} can't be read: {error.strerror}", local=True) from None
-    except DamagedError as error:
-        raise InputError(f"{path} is no stored model of dptrain, or damaged: {error}") from None

@@ -156,7 +156,7 @@ def _model(run: Path, verdict: Verdict) -> StoredModel | None:
     if not is_there(path):
         return None
     try:
-        params = params_in(*rundir.read_tensors(path))
+        params = params_in(*checkpoint.read_model(path))
         with open_plain(path) as file:
             whole = hashlib.file_digest(file, "sha256")
     except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:

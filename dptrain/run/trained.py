@@ -216,7 +216,7 @@ def load_trained(
             raise ValueError(f"it holds {forms}, and should hold {wanted}")
 
     try:
-        tensors, about = rundir.read_tensors(path, fits)
+        tensors, about = checkpoint.read_model(path, fits)
         how = Encoding.from_spec(about["encoding"])
         _check_encoding(how, found[0])
         threads = TrainConfig(threads=about["threads"]).threads
