@@ -352,13 +352,6 @@ def test_a_link_is_not_followed_where_a_run_s_file_should_be(tmp_path: Path) -> 
     assert (tmp_path / "precious").read_text() == "precious"
 
 
-def test_whole_lines_of_metrics_are_read_and_no_more_than_are_asked_for(tmp_path: Path) -> None:
-    assert rundir.metrics_lines(tmp_path, 1) == []
-    (tmp_path / rundir.METRICS).write_text('{"step": 1}\n{"step": 2}\n{"st')
-    assert rundir.metrics_lines(tmp_path, 1) == [b'{"step": 1}']
-    assert rundir.metrics_lines(tmp_path, 3) == [b'{"step": 1}', b'{"step": 2}']
-
-
 @pytest.mark.parametrize("name", ["config.toml", "metrics.jsonl", "receipt.jsonl"])
 @pytest.mark.parametrize("kind", ["link", "dangling", "pipe", "folder"])
 def test_a_run_s_file_is_a_plain_file(name: str, kind: str, tmp_path: Path) -> None:

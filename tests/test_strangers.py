@@ -473,7 +473,6 @@ def test_checkpoints_of_other_names(name: str, check_all: CheckAll) -> None:
         "kept",
         "kept_metrics",
         "run",
-        "metrics_lines",
         "receipt_lines",
         "receipt_sha256",
     ],

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import stat
+import sys
 from pathlib import Path
 
 from dptrain.record.files import PIECE, TEXT, descriptor, flush, lock, replace_file, write_all
@@ -15,36 +16,24 @@ class Journal:
     What the disk refuses is kept in memory and tried again at the next `flush`, so that a disk that
     was full for a while leaves no gap. Raises OSError where the file can't be opened or cut.
 
-    `path`: made if it does not exist. `lines`: how many lines to keep of those that are there; what
-    follows them is cut off.
+    `path`: made if it does not exist. `lines`: how many whole lines to keep of those that are
+    there; what follows them is cut off.
     """
 
     def __init__(self, path: Path, lines: int = 0) -> None:
         self.path = path
-        self.num_lines = lines
         self._file = descriptor(path, os.O_RDWR | os.O_CREAT)
-        self._written = 0  # bytes of whole lines that are in the file
         self.waiting = bytearray()
         """What is not in the file yet."""
-        with open(self._file, "rb", closefd=False) as file:
-            for _ in range(lines):
-                self._written += len(file.readline(TEXT + 1))
-        os.ftruncate(self._file, self._written)
-        self._size: int | None = self._written  # of the file, as this left it
+        self._written = 0  # bytes of whole lines that are in the file
+        self._size: int | None = 0  # of the file, as this left it
+        self.num_lines = 0
+        self.adopt(lines)
 
     def append(self, line: bytes) -> None:
         """Add a line, given without its end; `flush` writes it."""
         self.waiting += line + b"\n"
         self.num_lines += 1
-
-    def start(self) -> bytes:
-        """Return the first hundred bytes, or as many as there are."""
-        return os.pread(self._file, 100, 0)
-
-    def replace(self, line: bytes) -> None:
-        """Put a line, given without its end, in the place of the only one; it can't be shorter."""
-        self._written, self.waiting = 0, bytearray(line + b"\n")
-        self._size = None  # whoever cut it: this line is all of it
 
     def flush(self) -> None:
         """Write what is waiting; OSError where that fails, with all of it still waiting.
@@ -55,9 +44,6 @@ class Journal:
             return
         self.check_size()
         try:
-            end = self._written + len(self.waiting)
-            if end < os.fstat(self._file).st_size:  # in the place of a longer line
-                os.ftruncate(self._file, end)
             os.lseek(self._file, self._written, os.SEEK_SET)
             write_all(self._file, self.waiting)
         except OSError:
@@ -77,16 +63,16 @@ class Journal:
             why = f"another process has changed it, to {size} bytes from {self._size}"
             raise OSError(errno.EIO, why)
 
-    def adopt(self) -> None:
-        """Go on behind the whole lines that another process has left of the file."""
-        self.num_lines, self._written = self.waiting.count(b"\n"), 0
+    def adopt(self, lines: int = sys.maxsize) -> None:
+        """Go on behind the whole lines that are in the file, or the first of them."""
+        number = written = 0
         with open(self._file, "rb", closefd=False) as file:
             file.seek(0)
-            while line := file.readline(TEXT + 1):
-                if line.endswith(b"\n"):
-                    self.num_lines, self._written = self.num_lines + 1, self._written + len(line)
-        os.ftruncate(self._file, self._written)
-        self._size = self._written
+            while number < lines and (line := file.readline(TEXT + 1)).endswith(b"\n"):
+                number, written = number + 1, written + len(line)
+        os.ftruncate(self._file, written)
+        self._written = self._size = written
+        self.num_lines = number + self.waiting.count(b"\n")
 
     def keep_name(self) -> bool:
         """Make sure that the name still leads to what has been written; return whether it did.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dptrain.checked import Plain
 from dptrain.record.files import lines_of, read_object
-from dptrain.record.rundir import METRICS, RECEIPT
+from dptrain.record.rundir import RECEIPT
 from dptrain.words import InputError
 
 _HASH = '"([0-9a-f]{64})"'
@@ -53,11 +53,6 @@ def step_line(step: int, rows: str, loss: float, params: str | None, previous: s
     ).encode()
 
 
-def lost_metrics(step: int) -> Plain:
-    """Return what to say where lines of the metrics are gone, of steps up to this one."""
-    return {"step": step, "changed": {}, "lost": METRICS}
-
-
 class Step(NamedTuple):
     """What a receipt says of a step; `loss` in hexadecimal. See `step_line`."""
 
@@ -68,11 +63,10 @@ class Step(NamedTuple):
 
 
 class Note(NamedTuple):
-    """What a run that went on has changed, after which step; `lost` where lines of metrics are."""
+    """What a run that went on has changed, after which step."""
 
     step: int
     changed: Plain
-    lost: bool
 
 
 class End(NamedTuple):
@@ -145,9 +139,9 @@ class Receipt:
             raise ValueError(f"it is of step {values['step']}, after {self.num_steps}")
         if values.keys() == {"step", "end", "model"}:
             self.end = End(values["step"], {**values["end"]}, values["model"])
-        elif values.keys() - {"lost"} == {"step", "changed"}:
+        elif values.keys() == {"step", "changed"}:
             self.run = merged(self.run, values["changed"])
-            self.notes.append(Note(values["step"], values["changed"], "lost" in values))
+            self.notes.append(Note(values["step"], values["changed"]))
         else:
             raise ValueError(f"it says {', '.join(values)}")
         return None, previous

@@ -21,7 +21,6 @@ from dptrain.record.files import (
     is_there,
     lines_of,
     open_plain,
-    raw_lines_of,
     read_object,
     shortened,
     temporary_of,
@@ -212,21 +211,6 @@ def level_of(run: Path, step: int | None = None) -> str | None:
         except (ValueError, LookupError, TypeError, AttributeError):
             return None
     return found if isinstance(found, str) else None
-
-
-def metrics_lines(directory: Path, num_lines: int) -> list[bytes]:
-    """Return the first whole lines of a run's metrics, without their ends, perhaps fewer.
-
-    InputError where the file is there and can't be read.
-    """
-    path = directory / METRICS
-    try:
-        lines = list(itertools.islice(raw_lines_of(path), num_lines))
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from None
-    return [line[:-1] for line in lines if line.endswith(b"\n")]
 
 
 def numbers_of(line: bytes) -> Plain:

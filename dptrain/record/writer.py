@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.record import checkpoint, receipt
-from dptrain.record.files import lock, sync_directory
+from dptrain.record.files import descriptor, lock, sync_directory, write_all
 from dptrain.record.journal import Journal
 from dptrain.record.rundir import METRICS, RECEIPT, SECONDS
 
@@ -27,34 +27,30 @@ TIMED = re.compile(rb'{"seconds": (\d{1,12}\.\d{6})}\n')
 
 
 class Files(NamedTuple):
-    """Where a run's files stand: what a checkpoint must know to go on with them."""
+    """Where a run's receipt stands: what a checkpoint must know to go on with it."""
 
-    metrics_lines: int = 0
     receipt_lines: int = 0
     receipt_sha256: str = ""
-    """The hash of the receipt's last line."""
+    """The hash of its last line."""
 
     @classmethod
     def read(cls, values: Mapping[str, object]) -> "Files":
-        """Return what a checkpoint says of them; ValueError where it can't be."""
-        metrics, lines = values.get("metrics_lines"), values.get("receipt_lines")
-        head = values.get("receipt_sha256")
-        if type(metrics) is not int or not 0 <= metrics < sys.maxsize:
-            raise ValueError(f"its metrics_lines are {metrics!r}")
+        """Return what a checkpoint says of it; ValueError where it can't be that."""
+        lines, head = values.get("receipt_lines"), values.get("receipt_sha256")
         if type(lines) is not int or not 1 <= lines < sys.maxsize:
             raise ValueError(f"its receipt_lines are {lines!r}")
         if not isinstance(head, str):
             raise ValueError(f"its receipt_sha256 is {head!r}")
-        return cls(metrics, lines, head)
+        return cls(lines, head)
 
 
 class Writer:
     """Metrics, receipt and checkpoints of one run. To be made by one rank only.
 
     `run`: the run directory. `keep`: how many of the last checkpoints to keep. `warn`: called with
-    what could not be written, once for each message. `files`: lines to keep of the files that are
-    there, and the hash of the receipt's last one. `locked`: an open file that keeps other processes
-    from writing to the run, closed with the others.
+    what could not be written, once for each message. `files`: lines to keep of the receipt that is
+    there, and the hash of the last one. `num_metrics`: how many lines of metrics to keep. `locked`:
+    an open file that keeps other processes from writing to the run, closed with the others.
     """
 
     def __init__(
@@ -63,6 +59,7 @@ class Writer:
         keep: int,
         warn: Callable[[str], None],
         files: Files,
+        num_metrics: int = 0,
         locked: int | None = None,
     ) -> None:
         self.run = run
@@ -75,19 +72,16 @@ class Writer:
         self.saved: int | None = None
         """The step of the last checkpoint, if that could be written."""
         self._warned: set[str] = set()
-        self._metrics = Journal(run / METRICS, files.metrics_lines)
+        self._metrics = Journal(run / METRICS, num_metrics)
         self._receipt = Journal(run / RECEIPT, files.receipt_lines)
-        self._seconds = Journal(run / SECONDS, 1)
-        found = TIMED.fullmatch(self._seconds.start())
+        self._seconds = descriptor(run / SECONDS, os.O_RDWR | os.O_CREAT)
+        found = TIMED.fullmatch(os.pread(self._seconds, 100, 0))
         if found is None:  # a new file, or one that is damaged
-            self._seconds.close()
-            self._seconds = Journal(run / SECONDS)
+            os.ftruncate(self._seconds, 0)
         self.seconds = float(found[1]) if found else 0.0
         """How long the run has trained, also where the steps are to be done again."""
         self._flushed = time.monotonic()
         self._refused = False
-        self.last_step = 0
-        """The step of the receipt's last line."""
         self._writer = ThreadPoolExecutor(1, "dptrain checkpoint")
         self._writing: Future[None] | None = None
 
@@ -103,8 +97,7 @@ class Writer:
 
     def step(self, step: int, rows: NDArray[np.intp], loss: float, params: str | None) -> None:
         """Add a step's line to the receipt; see `receipt.step_line`."""
-        digest, self.last_step = receipt.rows_digest(rows), step
-        self._add(receipt.step_line(step, digest, loss, params, self.head))
+        self._add(receipt.step_line(step, receipt.rows_digest(rows), loss, params, self.head))
 
     def _add(self, line: bytes) -> None:
         self.head = receipt.head_of(line)
@@ -117,17 +110,15 @@ class Writer:
         """Write what waits; return whether all of it has been written."""
         self._flushed = time.monotonic()
         if not self._try(self._metrics.path, self._metrics.check_size):
-            self._try(self._metrics.path, self._lose_metrics)
+            self._try(self._metrics.path, self._metrics.adopt)  # no result depends on them
         metrics = self._try(self._metrics.path, self._metrics.flush)
         self._refused = not (self._try(self._receipt.path, self._receipt.flush) and metrics)
-        self._seconds.replace(b'{"seconds": %.6f}' % self.seconds)
-        self._try(self._seconds.path, self._seconds.flush)
+        self._try(self.run / SECONDS, self._keep_seconds)
         return not self._refused
 
-    def _lose_metrics(self) -> None:
-        """Go on with what is left of the metrics, which no result depends on; note that."""
-        self._metrics.adopt()
-        self._add(receipt.encode(receipt.lost_metrics(self.last_step), self.head))
+    def _keep_seconds(self) -> None:
+        os.lseek(self._seconds, 0, os.SEEK_SET)
+        write_all(self._seconds, b'{"seconds": %.6f}\n' % self.seconds)
 
     def _keep_names(self) -> bool:
         """Return whether metrics and receipt are under their names; see `Journal.keep_name`."""
@@ -150,9 +141,8 @@ class Writer:
         return self._writing is not None and not self._writing.done()
 
     def files(self) -> Files:
-        """Return where the files stand, once all is written that waits."""
-        self.flush()  # which sees what is gone
-        return Files(self._metrics.num_lines, self._receipt.num_lines, self.head)
+        """Return where the receipt stands."""
+        return Files(self._receipt.num_lines, self.head)
 
     def save(
         self,
@@ -197,9 +187,10 @@ class Writer:
         self.flush()
         if not self._keep_names():
             self.saved = None  # the last checkpoint counts on lines that may be gone
-        for journal in (self._metrics, self._receipt, self._seconds):
+        for journal in (self._metrics, self._receipt):
             self._try(journal.path, journal.sync)
             self._try(journal.path, journal.close)
+        self._try(self.run / SECONDS, partial(os.close, self._seconds))
         if self._lock is not None:
             self._try(self._receipt.path, partial(os.close, self._lock))
 

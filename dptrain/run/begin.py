@@ -52,14 +52,16 @@ def open_run(
             with _refused(directory), contextlib.ExitStack() as undo:
                 lock = _taken(directory, not go_on, undo)
                 agree = partial(changes, now=now, force=force)
-                start = resume.find(directory, wanted, agree, force=force)
+                start = resume.find(directory, wanted, agree)
                 changed = agree(start.run) if start.run else {}
                 _check_length(start, run, settings)
                 over = start.step >= run.num_steps
                 if not (over and changed):  # else it stays as it is
                     write_whole(directory / rundir.CONFIG, content)
                 changed = {} if over else changed
-                _replace_metrics(directory / rundir.METRICS, start.metrics)
+                if start.metrics and not is_there(directory / rundir.METRICS):  # as it was damaged
+                    lines = (line + b"\n" for line in start.metrics)
+                    write_whole(directory / rundir.METRICS, lines)
                 if not sync_directory(directory):
                     warn(f"{directory}: {UNFLUSHED}")
                 writer = _open_files(directory, start, changed, now, config, lock)
@@ -113,15 +115,6 @@ def _check_length(start: resume.Start, run: Training, settings: Settings) -> Non
         )
 
 
-def _replace_metrics(path: Path, lines: list[bytes] | None) -> None:
-    """Write the lines of metrics that can be read in the place of damaged ones, which are kept."""
-    if lines is None:
-        return
-    if is_there(path):
-        path.rename(path.with_suffix(".damaged"))
-    write_whole(path, (line + b"\n" for line in lines))
-
-
 def _open_files(
     directory: Path,
     start: resume.Start,
@@ -131,14 +124,12 @@ def _open_files(
     lock: int,
 ) -> Writer:
     """Open a run's files at its start, and note in the receipt what it is, or what has changed."""
-    writer = Writer(directory, config.keep_checkpoints, warn, start.files, lock)
+    keep, num_metrics = config.keep_checkpoints, len(start.metrics)
+    writer = Writer(directory, keep, warn, start.files, num_metrics, lock)
     writer.seconds = max([writer.seconds, *(line["seconds"] for line in start.history)])
     writer.saved = start.state.step if start.state else None
-    writer.last_step = start.step
     if start.run is None:
         writer.say(now.plain())
-    elif start.metrics is not None:
-        writer.say(receipt.lost_metrics(start.step) | {"changed": changed})
     elif changed:
         writer.say({"step": start.step, "changed": changed})
     return writer

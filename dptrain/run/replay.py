@@ -37,8 +37,7 @@ class Replay(Control):
     """Does steps once more and compares them with a run's files, in place of writing some.
 
     `run`, `data`, `config`, `world`: the run that does them, from where it stands. `path`, `found`:
-    the directory, which only rank 0 needs to see, and what is known of its files. `metrics_lines`:
-    how many lines of metrics the run had where this begins.
+    the directory, which only rank 0 needs to see, and what is known of its files.
     """
 
     def __init__(
@@ -49,10 +48,9 @@ class Replay(Control):
         world: World,
         path: Path,
         found: Found,
-        metrics_lines: int,
     ) -> None:
         self._run, self._data, self._config, self._world = run, data, config, world
-        self._path, self._found, self._metrics_lines = path, found, metrics_lines
+        self._path, self._found = path, found
         start = run.step
         steps = (step for step in receipt.follow(path, Receipt()) if step is not None)
         self._lines = (step for step in steps if step.step > start)
@@ -101,8 +99,6 @@ class Replay(Control):
         if run.step % self._config.steps_between_hashes == 0 or run.epoch_is_over:
             found["params"] = digest(self._world, run.reducer.params)
         self._compare(line._asdict(), found | {"step": run.step})
-        if self._config.log_every is not None and run.step % self._config.log_every == 0:
-            self._metrics_lines += 1
         if self._found.within.get(run.step, False) or not run.epoch_is_over:
             self._compare_checkpoint()
         if run.step == self._pause:
@@ -110,7 +106,6 @@ class Replay(Control):
 
     def after_epoch(self) -> None:
         """Compare the run's state where an epoch is over; see `Control`."""
-        self._metrics_lines += 1
         if self._run.step < self._last:  # so it did not end here
             self._compare({"stopped": None}, {"stopped": self._run.stopped})
         if not self._found.within.get(self._run.step, True):
@@ -149,10 +144,6 @@ class Replay(Control):
                 stored = checkpoint.read(checkpoint.path_of(self._path, step))
                 for name in ("run", "receipt_lines", "receipt_sha256"):  # which have been checked
                     stored[1].pop(name, None)
-                if any(note.lost for note in self._found.receipt.notes):
-                    stored[1].pop("metrics_lines", None)
-                else:
-                    values["metrics_lines"] = self._metrics_lines
                 both = _hashes(stored[0]) | stored[1], _hashes(arrays) | values
             except (OSError, checkpoint.DamagedError):  # by the run, which goes on
                 pass
@@ -214,11 +205,8 @@ def check_unchanged(found: Receipt, start: int, last: int) -> None:
             )
 
 
-def go_to(run: Training, path: Path, step: int, world: World) -> int:
-    """Set a run to its newest checkpoint before a step, or leave it at its start. Collective.
-
-    Returns how many lines of metrics it had there.
-    """
+def go_to(run: Training, path: Path, step: int, world: World) -> None:
+    """Set a run to its newest checkpoint before a step, or leave it at its start. Collective."""
     found, arrays, wanted = Start(), dict[str, Array](), forms(run)
     with world.together():
         if world.rank == 0:
@@ -227,4 +215,3 @@ def go_to(run: Training, path: Path, step: int, world: World) -> int:
     start: Start = world.broadcast(found)
     if start.state is not None:
         restore(run, arrays, start.state, [])
-    return start.files.metrics_lines

@@ -10,7 +10,7 @@ from dptrain.arrays import Array, Forms
 from dptrain.checked import Plain
 from dptrain.model import is_own
 from dptrain.record import checkpoint, receipt, rundir
-from dptrain.record.files import is_there
+from dptrain.record.files import is_there, lines_of
 from dptrain.record.files import lock as taken
 from dptrain.record.rundir import FREE
 from dptrain.record.writer import Files
@@ -18,7 +18,7 @@ from dptrain.run.config import Identity, Saved, Settings, told
 from dptrain.run.identity import LENGTH
 from dptrain.streams import warn
 from dptrain.train.state import Metrics, State
-from dptrain.words import InputError
+from dptrain.words import InputError, counted
 
 LOCK_WAIT = 30
 """Seconds to wait for a process that still writes to the run, such as one about to end."""
@@ -34,11 +34,11 @@ class Start:
     run: Identity | None = None
     """What the run was; None where it has not said so yet."""
     files: Files = field(default_factory=Files)
-    """Where its files stand."""
+    """Where its receipt stands."""
     seconds: float = 0.0
     """How long it has trained, what is to be done again included."""
-    metrics: list[bytes] | None = None
-    """The lines of metrics that can be read, where some that the checkpoint counts on can't."""
+    metrics: list[bytes] = field(default_factory=list)
+    """The lines of metrics that it goes on behind."""
 
     @property
     def step(self) -> int:
@@ -62,23 +62,17 @@ def lock(run: Path) -> int:
 
 
 def find(
-    run: Path,
-    wanted: Forms,
-    agree: Callable[[Identity], object],
-    before: int | None = None,
-    *,
-    force: bool = False,
+    run: Path, wanted: Forms, agree: Callable[[Identity], object], before: int | None = None
 ) -> Start:
     """Return the newest state of a run that is whole: of its checkpoints, or else its beginning.
 
     Raises InputError where the run can't go on as it is now, or its receipt lacks lines that the
-    checkpoint counts on, or its metrics do.
+    checkpoint counts on.
 
     `run`: the run directory. `wanted`: the types and shapes that the state's arrays must have.
     `agree`: called with what the run was; raises InputError where it can't go on as it is now.
     `before`: only checkpoints after at most so many steps, to look at; None to go on with the run:
-    then damaged ones are renamed. `force`: go on without lines of metrics that are gone or damaged:
-    nothing depends on them.
+    then damaged ones are renamed.
     """
     steps = [step for step in checkpoint.steps_of(run) if before is None or step <= before]
     for step in reversed(steps):
@@ -96,28 +90,21 @@ def find(
                 checkpoint.set_aside(path)
             continue
         if before is not None:
-            return Start(arrays, saved.state, files=saved.files)
-        return _start(run, path.name, arrays, saved, force)
+            return Start(arrays, saved.state)
+        files = saved.files
+        if receipt.head_at(run, files.receipt_lines) != files.receipt_sha256:
+            raise InputError(
+                f"{run / rundir.RECEIPT} is not the receipt of {path.name}: its line "
+                f"{files.receipt_lines} is another"
+            )
+        history, lines = _history(run, saved.state)
+        return Start(arrays, saved.state, history, saved.run, files, metrics=lines)
     begun = receipt.first_line(run) if before is None else None
     if begun is None:
         return Start()
     was = told(begun, 0)
     agree(was)
-    return Start(run=was, files=Files(0, 1, begun.head))
-
-
-def _start(run: Path, name: str, arrays: dict[str, Array], saved: Saved, force: bool) -> Start:
-    """Return what a run goes on from by a checkpoint that is whole; see `find`."""
-    files = saved.files
-    if receipt.head_at(run, files.receipt_lines) != files.receipt_sha256:
-        raise InputError(
-            f"{run / rundir.RECEIPT} is not the receipt of {name}: its line "
-            f"{files.receipt_lines} is another"
-        )
-    history, left = _history(run, files.metrics_lines, force)
-    if left is not None:
-        files = files._replace(metrics_lines=len(left))
-    return Start(arrays, saved.state, history, saved.run, files, metrics=left)
+    return Start(run=was, files=Files(1, begun.head))
 
 
 def _read(
@@ -142,32 +129,34 @@ def _read(
     return arrays, saved
 
 
-def _history(run: Path, num_lines: int, force: bool) -> tuple[list[Metrics], list[bytes] | None]:
-    """Return the epochs' metrics among a run's first lines of metrics.
+def _history(run: Path, state: State) -> tuple[list[Metrics], list[bytes]]:
+    """Return the epochs' metrics up to a state, and all lines of metrics up to it.
 
-    Where some of these lines are missing or damaged, the second are those that can be read, with
-    `force`; else that is an InputError.
+    What can't be read is left out, with a word, and kept in a file of another name: no result
+    depends on it.
     """
-    lines = rundir.metrics_lines(run, num_lines)
-    fault = "" if len(lines) == num_lines else f"lines {len(lines) + 1} to {num_lines} are missing"
-    history, left = [], []
-    for number, line in enumerate(lines, 1):
+    path, history, lines, fault = run / rundir.METRICS, list[Metrics](), list[bytes](), ""
+    for number, line in enumerate(lines_of(path) if is_there(path) else (), 1):
         try:
             found = rundir.numbers_of(line)
-            if "train_loss" in found:
-                if type(found["step"]) is not int or type(found["seconds"]) is not float:
-                    raise ValueError("an epoch lacks step or seconds")
-                history.append(found)
-            left.append(line)
+            if type(found["step"]) is not int or type(found["seconds"]) is not float:
+                raise ValueError("it lacks step or seconds")
         except (ValueError, KeyError) as error:
             fault = fault or f"line {number} is damaged: {error}"
-    if not fault:
-        return history, None
-    fault = f"{run / rundir.METRICS}: {fault}"
-    if not force:
-        raise InputError(f"{fault}. No result depends on them: --force goes on without, noted")
-    warn(f"{fault}; the run goes on without")
-    return history, left
+            continue
+        of_epoch = "train_loss" in found
+        if (found["step"], of_epoch) > (state.step, state.seen == 0):
+            break
+        lines.append(line)
+        if of_epoch:
+            history.append(found)
+    if fault:
+        path.rename(path.with_suffix(".damaged"))
+    elif len(history) < state.measured:
+        fault = f"it has {len(history)} of {counted(state.measured, 'epoch')}"
+    if fault:
+        warn(f"{path}: {fault}; the run goes on with what is left")
+    return history, lines
 
 
 def settings_of(run: Path, say: Callable[[str], None] = warn) -> Settings:

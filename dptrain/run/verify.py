@@ -139,10 +139,10 @@ def _replay(
         with given_back(run):
             now = identity(settings(data, config, model), data, run, config, world)
             if _comparable(before, now, verdict):
-                metrics_lines = go_to(run, path, first, world)
+                go_to(run, path, first, world)
                 verdict.replayed_from = run.step
                 check_unchanged(found.receipt, run.step, last)
-                replay = Replay(run, data, config, world, path, found, metrics_lines)
+                replay = Replay(run, data, config, world, path, found)
                 with closing(progress(last, run.step, quiet=quiet or world.rank > 0)) as bar:
                     replay.sinks.append(bar)
                     replay.go(last)
