@@ -41,7 +41,7 @@ class Checked:
                     valid = nearest(str(value), get_args(item.type))
                     raise InputError(f"{option_name(item)} is {value!r}; {valid}")
                 continue
-            if not _fits(value, item.type):
+            if not fits(value, item.type):
                 needed = item.type.__name__ if isinstance(item.type, type) else item.type
                 raise InputError(f"{option_name(item)} is {value!r}; give a value of type {needed}")
             if "low" in item.metadata and value is not None:
@@ -67,15 +67,18 @@ def _plain(value: Any, kind: Any) -> Any:
     return int(value) if isinstance(value, numbers.Integral) else value
 
 
-def _fits(value: object, kind: Any) -> bool:
+def fits(value: Any, kind: Any) -> bool:
     """Return whether a value is of the type that a field says."""
-    if get_origin(kind) is tuple:
-        return isinstance(value, tuple) and all(_fits(part, get_args(kind)[0]) for part in value)
+    origin = get_origin(kind)
+    if origin in (tuple, list, dict):
+        parts = value.values() if isinstance(value, dict) else value
+        wanted = get_args(kind)[origin is dict]
+        return isinstance(value, origin) and all(fits(part, wanted) for part in parts)
     if get_args(kind):  # X | None
-        return any(_fits(value, one) for one in get_args(kind))
+        return any(fits(value, one) for one in get_args(kind))
     if isinstance(value, bool) or kind is bool:
-        return isinstance(value, bool) and kind is bool
-    return isinstance(value, kind)
+        return isinstance(value, bool) and kind in (bool, Any)
+    return kind is Any or isinstance(value, kind)
 
 
 LARGEST = 2**53

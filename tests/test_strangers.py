@@ -609,11 +609,11 @@ def add(line: dict[str, Any], lines: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["data", "shards", "threads", "settings", "num_params", "cpu", "cpu_level"]
+    "key", ["data", "model", "shards", "threads", "settings", "num_params", "cpu", "cpu_level"]
 )
 def test_a_run_of_wrong_values(key: str, check_all: CheckAll) -> None:
     for value in WRONG:
-        check_all(GO_ON, partial(edit_receipt, put(0, key, value=value)), value)
+        check_all((*GO_ON, replay), partial(edit_receipt, put(0, key, value=value)), value)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from dptrain.checked import Checked, Plain, option_name
+from dptrain.checked import Checked, Plain, fits, option_name
 from dptrain.config import FROM_PYTHON, DataConfig, ModelConfig, TrainConfig
 from dptrain.data.prepare import Data
 from dptrain.model import Model
@@ -103,12 +103,15 @@ class Identity(NamedTuple):
     @classmethod
     def read(cls, values: object) -> "Identity":
         """Return what `plain` returned these values of; ValueError where they can't be that."""
-        if not isinstance(values, dict) or not isinstance(values.get("settings"), dict):
+        if not isinstance(values, dict):
             raise ValueError("it does not say what the run is")
-        names = {*cls._fields}
-        found: Plain = dict.fromkeys(names) | values
-        if found.keys() != names:
-            raise ValueError(f"it says of the run what none has: {sorted(found.keys() - names)}")
+        found: Plain = dict.fromkeys(cls._fields) | values
+        more = sorted(found.keys() - {*cls._fields})
+        if more:
+            raise ValueError(f"it says of the run what none has: {more}")
+        for name, kind in cls.__annotations__.items():
+            if not fits(found[name], kind):
+                raise ValueError(f"it says that the run's {name} is {found[name]!r}")
         return cls(**found)
 
 
