@@ -78,8 +78,12 @@ class Start:
 
     @property
     def named(self) -> bool:
-        """Whether the rank must be named in what is printed."""
-        return self.how not in UNNAMED and self.how != "KeyboardInterrupt"
+        """Whether the rank must be named in what is printed.
+
+        A model is tried on rank 0 before the first step, for all: what it says is wrong is all's.
+        """
+        tried = self.how == "InputError" and self.moment in WITHIN and self.odd == 0
+        return not tried and self.how not in UNNAMED and self.how != "KeyboardInterrupt"
 
     @property
     def may_be_fine(self) -> bool:
