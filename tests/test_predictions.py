@@ -4,6 +4,7 @@ import csv
 import importlib
 import re
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ def test_rows_from_python_come_as_lists_mappings_and_one_by_one() -> None:
     x = np.random.default_rng(0).standard_normal((400, 2))
     colour = np.where(x[:, 1] > 0, "red", "blue")
     y = np.where((x[:, 0] > 0) ^ (colour == "red"), "p", "q")
-    table = {"a": x[:, 0], "colour": colour, "y": y}
+    table = {"x": x[:, 0], "colour": colour, "y": y}
     data = dptrain_.load(table, dptrain_.DataConfig(target=("y",)))
     config = dptrain_.TrainConfig(epochs=20, batch_size=20)
     trained = dptrain_.fit(dptrain_.mlp_for(data), data, config)
@@ -116,17 +117,20 @@ def test_rows_from_python_come_as_lists_mappings_and_one_by_one() -> None:
         r"Trained\(MLP\(\[4, 128, 2\], .*\), 400 steps, train_loss 0\.\d+, .*\)", repr(trained)
     )
     assert re.match(r"Data\(.*400 rows, 4 inputs.*; target y: p, q, so", repr(data)), repr(data)
-    wanted = trained.predict({"colour": ["red", "red"], "a": [1.0, -1.0]}).tolist()
+    wanted = trained.predict({"colour": ["red", "red"], "x": [1.0, -1.0]}).tolist()
     assert wanted == ["q", "p"]
     assert trained.predict([[1.0, "red"], [-1.0, "red"]]).tolist() == wanted
-    rows = [{"colour": "red", "a": 1.0}, {"a": -1.0, "colour": "red"}]
+    rows = [{"colour": "red", "x": 1.0}, {"x": -1.0, "colour": "red"}]
     assert trained.predict(rows).tolist() == wanted
     assert [trained.predict(row).tolist() for row in rows] == [["q"], ["p"]]
     assert trained.predict([-1.0, "red"]).tolist() == ["p"]
     with pytest.raises(InputError, match="not all the same columns"):
-        trained.predict([rows[0], {"a": 1.0}])
-    with pytest.raises(InputError, match=r"nan in row 1 .* of column 'a'"):
-        trained.predict([rows[0], {"a": float("nan"), "colour": "red"}])
+        trained.predict([rows[0], {"x": 1.0}])
+    with pytest.raises(InputError, match=r"nan in row 1 .* of column 'x'"):
+        trained.predict([rows[0], {"x": float("nan"), "colour": "red"}])
+    lazy = types.SimpleNamespace(columns=["x", "colour"])
+    with pytest.raises(InputError, match=r"x has dtype object and shape \(\)"):
+        trained.predict(lazy)
 
 
 def test_a_single_row_of_numbers_is_one() -> None:

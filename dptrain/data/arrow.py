@@ -157,7 +157,8 @@ def from_frame(frame: Any, roles: Roles, source: str) -> Table:
     try:
         table = pa.table(frame)
     except (pa.ArrowException, TypeError, ValueError) as error:
-        raise InputError(f"{source} can't be read: {error}") from None
+        why = "; ".join(map(str, error.args))  # of which pandas gives several
+        raise InputError(f"{source} can't be read: {why}") from None
     return _in_memory(table, roles.pick(table.column_names, source), roles, source)
 
 
@@ -182,8 +183,8 @@ def _as_arrow(values: Any) -> Any:
     values = np.ascontiguousarray(values, values.dtype.newbyteorder("="))
     if values.dtype.kind == "S":
         values = np.char.decode(values, "utf-8")
-    if values.dtype.kind == "M":
-        values = values.astype("datetime64[us]")
+    if values.dtype.kind in "mM":
+        values = values.astype(f"{values.dtype.kind}8[us]")
     if values.ndim == 1:
         return pa.array(values)
     flat = values.reshape(len(values), -1)

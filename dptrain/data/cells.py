@@ -15,6 +15,10 @@ TYPED = r"^[-+]?(0|[1-9][0-9]{0,17}|[0-9]+[eE][-+]?[0-9]+)$"
 """Numbers without a point that are no codes."""
 
 
+TEXTS = pa.binary(), pa.large_binary(), pa.binary_view(), pa.string_view()
+"""What is read as texts, as strings are."""
+
+
 @dataclass(frozen=True)
 class Asked:
     """What a column of a table has to be, as far as that is known before its cells are."""
@@ -126,9 +130,11 @@ def _plain(asked: Asked, cells: pa.ChunkedArray) -> pa.Array:
     if kinds.is_dictionary(cells.type) and not asked.written:
         cells = pa.chunked_array([_decoded(chunk) for chunk in cells.chunks])
     try:
-        if kinds.is_binary(cells.type) or kinds.is_string_view(cells.type):
+        if cells.type in TEXTS:
             cells = cells.cast(pa.string())
-    except pa.ArrowInvalid:  # bytes that are no text
+        if kinds.is_duration(cells.type) and not asked.label:
+            cells = cells.cast(pa.duration("us"), safe=cells.type.unit != "ns").cast(pa.int64())
+    except pa.ArrowInvalid:  # bytes that are no text, or years that none has
         raise asked.unreadable(cells) from None
     if kinds.is_decimal(cells.type) or (kinds.is_null(cells.type) and not asked.kind):
         cells = cells.cast(pa.float64())
@@ -188,8 +194,6 @@ def _dates(asked: Asked, cells: pa.Array) -> Column:
         raise InputError(
             f"{asked.source}: column {asked.name!r} holds {cells.type}; give numbers or names"
         )
-    if pa.types.is_duration(cells.type):
-        return Column(asked.name, "numbers", to_numpy(cells.cast(pa.int64()).cast(pa.float64())))
     try:
         return typed_dates(asked.name, cells)
     except pa.ArrowInvalid:  # of a year that none has

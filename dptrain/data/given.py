@@ -36,7 +36,8 @@ def given(data: Any, roles: Roles, source: str = "the data") -> Table:
 def named(arrays: Mapping[str, Any], roles: Roles, source: str) -> tuple[Table, Table | None]:
     """Return the rows of named arrays: x and y, and those of a test; or a table's columns."""
     x, y = ("x_train", "y_train") if "x_train" in arrays else ("x", "y")
-    if x not in arrays and not roles.x and (roles.target or roles.kinds):
+    columns = {*roles.kinds, *roles.target}
+    if columns and not roles.x and (x not in arrays or columns <= arrays.keys()):
         return tables_of(source).arrow.from_arrays(arrays, roles, source), None
     x, y = roles.x or x, roles.y or y
     if x not in arrays or (roles.y and y not in arrays):

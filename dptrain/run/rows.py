@@ -35,7 +35,7 @@ def as_rows(x: Any, encoding: Encoding) -> Rows:
     one = (len(encoding.fields),) if encoding.named else encoding.fields[0].shape
     if found.shape == one and one not in ((), (1,)):
         found = found[None]  # a single row
-    if names and all(isinstance(name, str) for name in names) and encoding.named:
+    if names and found.ndim == 2 and encoding.named and all(isinstance(n, str) for n in names):
         missing = [name for name in encoding.features if name not in names]
         if missing:
             raise InputError(f"x has no column {missing[0]!r}; {nearest(missing[0], names)}")
