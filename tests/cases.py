@@ -122,11 +122,11 @@ def step_of(tree: TreeReduce, world: World, v: int, ask: bool) -> float:
         tree.own_slice,
     )
     losses = []
-    for shard in world.mine(v):
-        with tree.write(shard) as out:
-            assert out.shape == leaves[shard].shape
-            out[:] = leaves[shard]
-        losses.append(float(shard + 1))
+    for stack in tree.stacks:
+        with tree.write(stack) as out:
+            assert out.shape == leaves[stack.start].shape
+            out[:] = tree_sum(leaves[stack.start : stack.stop])  # a subtree's shape is the tree's
+        losses += [float(shard + 1) for shard in stack]
     asks = [ask << rank % 4 for rank in range(world.size)]  # some ask for other things than others
     sums = [Sums(loss, 2 * loss, 3 * loss) for loss in losses]
     all_sums, asked = tree.allgather_sums(sums, asks[world.rank])
@@ -146,7 +146,7 @@ def sums(names: list[str]) -> None:
     few = [(n, v) for n in SIZES for v in ((*SHARDS, 31) if n == 5000 else (3, 31))]
     for name, world in worlds(names):
         for n, v in few:
-            tree = TreeReduce(world, n, v, np.float32)
+            tree = TreeReduce(world, n, v, np.float32, 1 + 3 * (n % 2))
             tree.start(lambda n=n: np.arange(n, dtype=np.float32))  # type: ignore[misc]
             owned = sorted((own.start, own.stop) for own in world.allgather(tree.own_slice))
             owned = [ends for ends in owned if ends[1] > ends[0]]

@@ -54,21 +54,21 @@ class Disturbance:
     def __init__(self, what: str, when: str, model: dptrain.MLP) -> None:
         self.what, self.when = what, when
         self.shards_seen = 0
-        self.initial_params, self.loss_and_grad_sum = model.initial_params, model.loss_and_grad_sum
+        self.initial_params, self.of_shards = model.initial_params, model.of_shards
         self.outputs = model.outputs
-        model.of_shards = None  # type: ignore[method-assign, assignment]
-        for name in ("initial_params", "loss_and_grad_sum", "outputs"):
+        for name in ("initial_params", "of_shards", "outputs"):
             setattr(model, name, getattr(self, f"disturbed_{name}"))
 
     def disturbed_initial_params(self, rng: np.random.Generator) -> Floats:
         self.happen("start")
         return self.initial_params(rng)
 
-    def disturbed_loss_and_grad_sum(self, params: Floats, *args: Any) -> Sums:
-        self.shards_seen += 1
-        if self.shards_seen == STEP:
+    def disturbed_of_shards(self, params: Floats, *args: Any) -> list[Sums]:
+        before = self.shards_seen
+        self.shards_seen += len(args[4].adds)
+        if before < STEP <= self.shards_seen:
             self.happen("step", params)
-        return self.loss_and_grad_sum(params, *args)
+        return self.of_shards(params, *args)
 
     def disturbed_outputs(self, params: Floats, x: Floats) -> Floats:
         self.happen("evaluation" if len(x) == HELD_OUT else "test")

@@ -93,8 +93,8 @@ def test_a_process_alone_moves_what_the_formulas_say() -> None:
     model, world = MLP([20, 16, 3]), World()
     data = synthetic(20, 3, "classification", 0, 20)
     n, rows = model.num_params, [np.ones((4, 20), np.float32), np.ones((6, 20), np.float32)]
-    for shards, reducing in ((1, 0), (3, 4 * 4 * n)):
-        config = TrainConfig(batch_size=10, shards=shards, optimizer="adam")
+    for shards, alone, reducing in ((1, True, 0), (3, False, 0), (3, True, 4 * 4 * n)):
+        config = TrainConfig(batch_size=10, shards=shards, optimizer="adam", noise_scale=alone)
         run = begin(model, data, config, world)
         assert least(run, rows, world) == {
             "data": 4 * 2 * 10 * 20,

@@ -125,20 +125,22 @@ for shards, optimizer, reduce in (
         run.reducer.params, *data.train.gather(slice(0, 1024), model), None,
         np.empty_like(run.reducer.params), lambda: np.random.default_rng(0),
     )
+    train_epoch(run, config, world, Control())  # in the memory that evaluation has left
     here, reducer = world.ranks_here, run.reducer
     if reduce == "tree":
         memories = (reducer._within._memory, reducer._within._params_memory)
         held = [array for array, _ in reducer._between.sums_in]
     else:
-        memories, held = (), (reducer.params, reducer._shards, reducer._total)
+        memories, held = (), (reducer.params, reducer._sums, reducer._total)
     shared = sum(len(memory._buffer) - memory.ALIGNMENT * memory._size for memory in memories)
     assert shared == needed.shared[here], (shared, needed)
     arrays = [*run.optimizer.state, run.optimizer._work, *held]
     memory = model._spare[0]
     back = max((array for array in memory.back), key=lambda array: array.nbytes)
-    computing = [*memory.units, *memory.slopes, memory.ones, *memory.keep, back]
+    computing = [*memory.units, *memory.slopes, memory.ones, *memory.keep, back, *memory._sums]
     computing = sum(array.nbytes for array in computing)
-    assert computing == activation_bytes(model, 1024), computing
+    stack = max(map(len, reducer.stacks), default=1)
+    assert computing == activation_bytes(model, 1024, stack), computing
     own = world.allgather(sum(array.nbytes for array in arrays) + computing)
     copy = needed.checkpoint if here.start == 0 else 0
     assert sum(own[rank] for rank in here) + copy == needed.own[here], (own, needed)

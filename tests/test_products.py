@@ -9,8 +9,10 @@ import pytest
 import dptrain
 from dptrain.config import Activation, DType, LossChoice, ModelConfig, TrainConfig
 from dptrain.keys import Purpose, generator
+from dptrain.model import Shards
 from dptrain.model.mlp import MLP
-from dptrain.model.products import multiply, same_in_one_go
+from dptrain.model.products import at_a_time, multiply, near_rows, same_in_one_go
+from dptrain.reduce.tree import times_added, tree_sum
 from dptrain.world import World
 
 ALONE = World()
@@ -42,16 +44,16 @@ def test_shards_in_one_go_have_the_bytes_of_each_alone(
         y = rng.integers(0, 2, (sum(rows), sizes[-1])).astype(dtype)
     weights = rng.random(sum(rows))
     ends = np.cumsum(rows).tolist()
-    shards = tuple(zip([0, *ends], ends, strict=False))
+    places = tuple(zip([0, *ends], ends, strict=False))
     rngs = [partial(generator, 1, Purpose.DROPOUT, 0, 0, shard) for shard in range(len(rows))]
-    outs = [np.empty_like(params) for _ in rows]
-    writes = model.of_shards(params, x, y, weights, shards, rngs)
-    sums = [write(out) for write, out in zip(writes, outs, strict=True)]
-    for (start, stop), make, found, out in zip(shards, rngs, sums, outs, strict=True):
-        here, alone = slice(start, stop), np.empty_like(params)
-        known = model.loss_and_grad_sum(params, x[here], y[here], weights[here], alone, make)
+    out, alone = np.empty_like(params), [np.empty_like(params) for _ in rows]
+    stack = Shards(places, times_added(range(len(rows)), len(rows)))
+    sums = model.of_shards(params, x, y, weights, out, stack, rngs)
+    for (start, stop), make, found, into in zip(places, rngs, sums, alone, strict=True):
+        here = slice(start, stop)
+        known = model.loss_and_grad_sum(params, x[here], y[here], weights[here], into, make)
         assert found[:2] == known[:2]
-        assert out.tobytes() == alone.tobytes()
+    assert out.tobytes() == tree_sum(alone).tobytes()
     assert len(model._spare) == 1
 
 
@@ -64,7 +66,7 @@ def test_a_run_computes_shards_in_one_go_with_the_bytes_of_one_after_the_other(
     real = MLP.of_shards
 
     def counted(self: MLP, *args: Any) -> Any:
-        calls.append(len(args[4]))
+        calls.append(len(args[5].adds))
         return real(self, *args)
 
     def digest(config: TrainConfig) -> bytes:
@@ -75,13 +77,14 @@ def test_a_run_computes_shards_in_one_go_with_the_bytes_of_one_after_the_other(
     config = TrainConfig(batch_size=40, shards=7, epochs=2)
     in_one_go = digest(config)
     assert set(calls) == {7}
-    monkeypatch.setattr("dptrain.train.loop.together", lambda _: 1)
+    monkeypatch.setattr("dptrain.train.loop.together", lambda *_: 1)
     calls.clear()
     assert digest(config) == in_one_go
-    assert not calls
-    monkeypatch.setattr("dptrain.train.loop.together", lambda _: 3)
+    assert set(calls) == {1}
+    monkeypatch.setattr("dptrain.train.loop.together", lambda *_: 3)
+    calls.clear()
     assert digest(config) == in_one_go
-    assert set(calls) == {3}
+    assert set(calls) == {2, 3}  # whole subtrees
 
 
 def test_a_library_that_adds_in_another_order_for_more_rows_is_asked_shard_by_shard(
@@ -105,3 +108,36 @@ def test_a_library_that_adds_in_another_order_for_more_rows_is_asked_shard_by_sh
     assert out.tobytes() == alone.tobytes()
     other(rows, matrix, out)
     assert out.tobytes() != alone.tobytes()
+
+
+def test_a_gradient_is_written_whole_where_a_product_of_fewer_rows_has_other_bytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    few, real = near_rows(1000, "float32"), np.matmul
+    ask = partial(at_a_time, (3, 40), (2 * few, 1000), np.dtype("float32"))
+
+    def other(a: Any, b: Any) -> Any:
+        return real(a, b) if len(a) > few else real(a[:, 20:], b[20:]) + real(a[:, :20], b[:20])
+
+    assert ask(-1) in (few, 2 * few)
+    monkeypatch.setattr(np, "matmul", other)
+    assert ask(-2) == 2 * few
+    monkeypatch.setattr(np, "matmul", real)
+    assert near_rows(10**6, "float32") == 16
+
+
+def test_shards_without_an_example_add_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 33 rows in minibatches of 10, in 7 shards, the last has 3."""
+    rng = np.random.default_rng(0)
+    data = dptrain.load(
+        (rng.random((33, 12)), rng.integers(0, 3, 33)),
+        dptrain.DataConfig(validation=0),
+        world=ALONE,
+    )
+    found = set()
+    for most in (1, 2, 7):
+        monkeypatch.setattr("dptrain.train.loop.together", lambda *_, most=most: most)
+        model = dptrain.mlp_for(data, ModelConfig(hidden=(40, 30), dropout=0.1))
+        config = TrainConfig(batch_size=10, shards=7, epochs=2)
+        found.add(dptrain.fit(model, data, config, world=ALONE).params.tobytes())
+    assert len(found) == 1

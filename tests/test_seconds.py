@@ -101,7 +101,7 @@ def test_an_epoch_that_a_signal_interrupts_has_all_of_its_seconds(
 
     with monkeypatch.context() as patched:
         patched.setattr(shards, "shard_loss_and_grad_sum", interrupted)
-        patched.setattr(loop, "together", lambda _: 1)
+        patched.setattr(loop, "together", lambda *_: 1)
         summary = train(data, run, batch_size=30, checkpoint_every="60 seconds").summary
     assert summary.stopped == "SIGTERM"
     assert 1 < summary.steps == summary.seconds == kept(run)["seconds"] < 8

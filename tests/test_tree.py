@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dptrain.reduce.layout import BLOCK, holding, rank_slices
-from dptrain.reduce.tree import plan, tree_sum
+from dptrain.reduce.layout import BLOCK, holding, rank_slices, stacks_of
+from dptrain.reduce.tree import plan, times_added, tree_sum
 from dptrain.world import cut
 
 LEAVES = st.integers(1, 100)
@@ -38,17 +38,19 @@ def test_the_tree_adds_neighbours_then_neighbours_of_those() -> None:
     assert tree_sum(x).tobytes() == expected.tobytes()
 
 
-def added_by_ranks(v: int, p: int) -> Floats:
-    """Add v leaves held by p ranks: each its own in its buffers, then what all ranks leave."""
+def added_by_ranks(v: int, p: int, together: int) -> Floats:
+    """Add v leaves held by p ranks: each its stacks in its buffers, then what all ranks leave."""
     x = leaves(v)
     sums: list[Floats] = []
     nodes: list[range] = []
     for rank in range(p):
         shards = cut(v, p, rank)
-        own = holding(shards, v)
+        own = holding(shards, v, together)
         buffers = [np.full_like(x[0], np.nan) for _ in range(own.num_buffers)]
-        for shard, slot, adds in zip(shards, own.slots, own.adds, strict=True):
-            buffers[slot][:] = x[shard]
+        stacks = stacks_of(shards, v, together)
+        assert max(map(len, stacks), default=1) <= together
+        for stack, slot, adds in zip(stacks, own.slots, own.adds, strict=True):
+            buffers[slot][:] = on_a_stack(x, stack)
             for into, what in adds:
                 buffers[into] += buffers[what]
         sums += [buffers[slot] for slot, _ in own.left]
@@ -61,9 +63,21 @@ def added_by_ranks(v: int, p: int) -> Floats:
     return sums[0]
 
 
-@given(v=LEAVES, p=st.integers(1, 20))
-def test_the_sum_is_the_same_whoever_holds_the_leaves(v: int, p: int) -> None:
-    assert added_by_ranks(v, p).tobytes() == tree_sum(leaves(v)).tobytes()
+def on_a_stack(x: Floats, leaves: range) -> Floats:
+    """Add a subtree's leaves as a model does, which knows how often to add and no more."""
+    there: list[Floats] = []
+    for leaf, times in zip(leaves, times_added(leaves, len(x)), strict=True):
+        there.append(x[leaf])
+        for _ in range(times):
+            what = there.pop()
+            there[-1] = there[-1] + what
+    assert len(there) == 1
+    return there[0]
+
+
+@given(v=LEAVES, p=st.integers(1, 20), together=st.integers(1, 40))
+def test_the_sum_is_the_same_whoever_holds_the_leaves(v: int, p: int, together: int) -> None:
+    assert added_by_ranks(v, p, together).tobytes() == tree_sum(leaves(v)).tobytes()
 
 
 def test_another_grouping_gives_other_bits() -> None:
@@ -78,7 +92,7 @@ def test_another_grouping_gives_other_bits() -> None:
 @given(v=st.integers(1, 300), p=st.integers(1, 9))
 def test_a_rank_never_keeps_more_than_a_logarithm_of_sums(v: int, p: int) -> None:
     for rank in range(p):
-        own = holding(cut(v, p, rank), v)
+        own = holding(cut(v, p, rank), v, 1)
         assert own.num_buffers <= 2 + 2 * math.log2(max(1, v / p))
         if v % p == 0 and (v // p).bit_count() == 1:
             assert own.num_buffers <= 2 + math.log2(v / p)

@@ -23,7 +23,9 @@ from dptrain.data.feed import Rows
 from dptrain.data.field import Field
 from dptrain.data.prepare import Data
 from dptrain.data.table import Column, Table
+from dptrain.model import Shards
 from dptrain.model.mlp import MLP
+from dptrain.reduce.tree import times_added
 from dptrain.run.ready import crowding
 from dptrain.threads import blas_threads
 from dptrain.train.control import Control
@@ -117,13 +119,15 @@ class Bench:
         self.out = np.empty(n, dtype)
         self.square = np.ones((SQUARE, SQUARE), dtype)
         self.batches = list(self.run.order.steps(0))
-        self.stacks: list[tuple[range, Any, Any]] = []  # of this rank, with rows and places
-        for stack in self.run.stacks(world):
-            examples, places = self.batches[0].shards(stack)
+        self.stacks: list[tuple[Any, ...]] = []  # what each of this rank's is computed of
+        for stack in self.run.reducer.stacks:
+            (examples, places), batch = self.batches[0].shards(stack), self.batches[0]
             if len(examples):
                 x, y, weights = self.run.feed[examples]
-                self.stacks.append((stack, (x.copy(), y, weights), places))
-        self.least = least(self.run, [x for _, (x, _, _), _ in self.stacks], world)
+                shards = Shards(places, times_added(stack, self.shards))
+                rngs = [partial(batch.rng, shard) for shard in stack]
+                self.stacks.append((x.copy(), y, weights, self.out, shards, rngs))
+        self.least = least(self.run, [x for x, *_ in self.stacks], world)
         self.epochs = 1
 
     @property
@@ -152,8 +156,8 @@ class Bench:
             "model": self.seconds(self.compute, self.num_steps),
         }
         for key, run in self.runs.items():
-            for shard in self.world.mine(run.order.num_shards):
-                with run.reducer.write(shard) as gradient:
+            for stack in run.reducer.stacks:
+                with run.reducer.write(stack) as gradient:
                     gradient.fill(1e-3)
             found[f"step {key}"] = self.seconds(partial(self.steps, run))
             found[f"reducing {key}"] = self.seconds(partial(self.reduce, run), self.num_steps)
@@ -171,22 +175,19 @@ class Bench:
     def gather(self) -> None:
         """Gather the rows of this rank's shards of each minibatch, nothing else."""
         for batch in self.batches:
-            for stack in self.run.stacks(self.world):
+            for stack in self.run.reducer.stacks:
                 self.run.feed[batch.shards(stack)[0]]
 
     def compute(self) -> None:
         """Compute the loss and the gradient of this rank's shards, nothing else."""
-        for stack, (x, y, weights), places in self.stacks:
-            rngs = [partial(self.batches[0].rng, shard) for shard in stack]
-            params = self.run.reducer.params
-            for write in self.model.of_shards(params, x, y, weights, places, rngs):
-                write(self.out)
+        for stack in self.stacks:
+            self.model.of_shards(self.run.reducer.params, *stack)
 
     def reduce(self, run: Training) -> None:
         """Add the shards' gradients, as if they had just been written, and share parameters."""
         reducer, own = run.reducer, self.world.mine(run.order.num_shards)
-        for shard in own:
-            with reducer.write(shard):
+        for stack in reducer.stacks:
+            with reducer.write(stack):
                 pass
         reducer.allgather_sums([Sums(0.0, 1.0)] * len(own), 0)
         reducer.reduce_scatter()

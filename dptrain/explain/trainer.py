@@ -75,11 +75,12 @@ def reduced(model: MLP, params: Floats, x: Floats, y: Array, batch: Rows, world:
     reducer = REDUCERS["tree"](world, model.num_params, batch.num_shards, model.dtype)
     reducer.start(lambda: params)
     sums = []
-    for shard in world.mine(batch.num_shards):
-        loss, gradient = grad_sum(model, params, x[batch.shard(shard)], y[batch.shard(shard)])
-        with reducer.write(shard) as out:
+    for stack in reducer.stacks:
+        rows = batch.shard(stack.start)
+        loss, gradient = grad_sum(model, params, x[rows], y[rows])
+        with reducer.write(stack) as out:
             out[:] = gradient
-        sums.append(Sums(loss, float(len(batch.shard(shard)))))
+        sums.append(Sums(loss, float(len(rows))))
     reducer.allgather_sums(sums, 0)
     reducer.params[reducer.own_slice] = reducer.reduce_scatter()
     reducer.allgather()

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from types import CodeType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -19,14 +19,21 @@ from dptrain.words import InputError, is_text
 MakeGenerator = Callable[[], np.random.Generator]
 """Makes a generator of random numbers, always the same ones."""
 
-Parts = tuple[tuple[int, int], ...]
+Places = tuple[tuple[int, int], ...]
 """From where to where each of several neighbouring shards is, of their rows."""
 
-Write = Callable[[Floats], Sums]
-"""Writes the gradient of a shard's loss sum, and returns the shard's sums."""
+
+class Shards(NamedTuple):
+    """Neighbouring shards whose gradient sum is computed in one go: a subtree of the fixed tree."""
+
+    places: Places
+    adds: tuple[int, ...]
+    """How often, once a shard's sum is there, the last two sums are added, the upper to the lower;
+    see `reduce.tree.times_added`."""
+
 
 OfShards = Callable[
-    [Floats, Array, Array, Weights, Parts, Sequence[MakeGenerator]], Iterator[Write]
+    [Floats, Array, Array, Weights, Floats, Shards, Sequence[MakeGenerator]], list[Sums]
 ]
 """Computes several shards in one go; see `MLP.of_shards`."""
 

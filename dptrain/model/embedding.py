@@ -5,6 +5,9 @@ import functools
 import numpy as np
 
 from dptrain.arrays import Array, Categories, Floats, Param, num_params
+from dptrain.model import Shards
+from dptrain.model.products import tree_of
+from dptrain.model.spare import Memory
 from dptrain.words import InputError
 
 WIDEST = 50
@@ -80,11 +83,19 @@ class Embedding:
             out[:, place] = table[x[:, column].astype(np.intp)]
         return out
 
-    def add_up(self, x: Array, delta: Floats, weight: Floats, out: Floats) -> None:
+    def add_up(
+        self, x: Array, delta: Floats, weight: Floats, out: Floats, memory: Memory, shards: Shards
+    ) -> None:
         """Write the gradient of the tables to the end of `out`: a sum over examples, in order.
 
         `delta` [m, units] are the first layer's, `weight` [inputs, units] its weights.
         """
         for column, place, table in self.parts(out):
-            table.fill(0)
-            np.add.at(table, x[:, column].astype(np.intp), delta @ weight[place].T)
+
+            def write(
+                rows: slice, into: Floats, column: int = column, place: slice = place
+            ) -> None:
+                into.fill(0)
+                np.add.at(into, x[rows, column].astype(np.intp), delta[rows] @ weight[place].T)
+
+            tree_of(shards, write, table, memory)

@@ -2,20 +2,19 @@
 reduced."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
 
 import numpy as np
 
 from dptrain.arrays import Array, Categories, Floats, Param, Sums, Weights, num_params
 from dptrain.checked import Plain
 from dptrain.config import Activation, DType, Init, Loss, LossChoice, ModelConfig, Task
-from dptrain.model import MakeGenerator, Parts, Write
+from dptrain.model import MakeGenerator, Places, Shards
 from dptrain.model.activations import ACTIVATIONS, initial_weights
 from dptrain.model.embedding import Embedding
 from dptrain.model.losses import LOSSES, SmoothedCrossEntropy, loss_for
-from dptrain.model.products import go_back, multiply
+from dptrain.model.products import go_back, gradient_sum, multiply, near_rows
 from dptrain.model.spare import Memory, Spare
 from dptrain.words import InputError, nearest
 
@@ -123,15 +122,8 @@ class MLP:
         rng: MakeGenerator,
     ) -> Sums:
         """Return the shard's sums, and write the gradient's to `out`; see `Model`."""
-        layers, (held, memory) = self.layers(params), self._take_memory(len(x))
-        codes, x = x, self._embedding.look_up(params, x, memory.inputs)
-        self._forward(layers, x, memory, [(memory, self._dropout(rng))])
-        z, work = memory.units[-1], memory.slopes[-1]
-        sums = self._training_loss.sums_and_delta(z, y, work, weights)
-        go_back(memory, layers)
-        self._gradient_sum(x, codes, memory, layers[0][0], out)
-        self._spare.append(held)
-        return sums
+        alone = Shards(((0, len(x)),), (0,))
+        return self.of_shards(params, x, y, weights, out, alone, [rng])[0]
 
     def of_shards(
         self,
@@ -139,51 +131,32 @@ class MLP:
         x: Array,
         y: Array,
         weights: Weights,
-        shards: Parts,
+        out: Floats,
+        shards: Shards,
         rngs: Sequence[MakeGenerator],
-    ) -> Iterator[Write]:
-        """Yield for each of several shards what `loss_and_grad_sum` does of it, given `out`.
-
-        `shards` are their rows of x, y and weights, at least one each. All their units and deltas
-        are computed first, then each one's gradient: call what is yielded before the next.
+    ) -> list[Sums]:
+        """Return what `loss_and_grad_sum` does for each of several shards, and write to `out` the
+        sum of their gradients in the fixed tree. x, y and weights are of all their rows.
         """
         layers, (held, memory) = self.layers(params), self._take_memory(len(x))
-        parts = [memory.part(*shard) for shard in shards]
+        parts = [memory.part(*place) for place in shards.places]
         codes, x = x, self._embedding.look_up(params, x, memory.inputs)
         randoms = map(self._dropout, rngs)
-        self._forward(layers, x, memory, list(zip(parts, randoms, strict=True)), shards)
+        self._forward(layers, x, memory, list(zip(parts, randoms, strict=True)), shards.places)
         sums = []
-        for part, (start, stop) in zip(parts, shards, strict=True):
+        for part, (start, stop) in zip(parts, shards.places, strict=True):
             counts = None if weights is None else weights[start:stop]
             z, work = part.units[-1], part.slopes[-1]
             sums.append(self._training_loss.sums_and_delta(z, y[start:stop], work, counts))
-        go_back(memory, layers, shards)
-
-        def write(shard: int, out: Floats) -> Sums:
-            here = slice(*shards[shard])
-            self._gradient_sum(x[here], codes[here], parts[shard], layers[0][0], out)
-            return sums[shard]
-
-        for shard in range(len(shards)):
-            yield partial(write, shard)
-        self._spare.append(held)
-
-    def _gradient_sum(
-        self, x: Floats, codes: Array, memory: Memory, first: Floats, out: Floats
-    ) -> None:
-        """Write the gradient's sum to `out`, once a shard's units and deltas are there.
-
-        The sum over examples is inside the product a.T @ delta: row i of `a` and of `delta` belong
-        to example i, and nothing else is added across examples. `first` are the first weights.
-        """
-        below = x
-        for number, (weight_grad, bias_grad) in enumerate(self.layers(out)):
-            delta = memory.deltas[number]
-            np.matmul(below.T, delta, out=weight_grad)
-            np.matmul(memory.ones, delta, out=bias_grad)
-            below = memory.units[number]
+        go_back(memory, layers, shards.places)
+        below, deltas = x, memory.deltas
+        for layer, delta, units in zip(self.layers(out), deltas, memory.units, strict=True):
+            gradient_sum(below, delta, layer, memory, shards)
+            below = units
         if self.categories:
-            self._embedding.add_up(codes, memory.deltas[0], first, out)
+            self._embedding.add_up(codes, deltas[0], layers[0][0], out, memory, shards)
+        self._spare.append(held)
+        return sums
 
     def outputs(self, params: Floats, x: Array) -> Floats:
         """Return the outputs [m, outputs] before softmax or sigmoid; see `Model`."""
@@ -208,7 +181,7 @@ class MLP:
         x: Floats,
         memory: Memory,
         parts: Sequence[tuple[Memory, np.random.Generator | None]],
-        shards: Parts = (),
+        places: Places = (),
     ) -> None:
         """Compute every layer's units, and for training the hidden layers' slopes, with dropout.
 
@@ -218,7 +191,7 @@ class MLP:
         activate, below, last = ACTIVATIONS[self.config.activation], x, len(layers) - 1
         for number, (weight, bias) in enumerate(layers):
             z = memory.units[number]
-            multiply(below, weight, z, shards)
+            multiply(below, weight, z, places)
             np.add(z, bias, out=z)
             if number < last:
                 for part, random in parts:
@@ -252,11 +225,16 @@ class MLP:
         plain = self._embedding.num_plain
         return 3 * once - 2 * rows * plain * self.sizes[1]  # no delta of the inputs
 
-    def activation_bytes(self, rows: int) -> int:
-        """Return the memory that rows are computed in: units, slopes and deltas, dropout."""
+    def activation_bytes(self, rows: int, shards: int = 1) -> int:
+        """Return the memory that rows are computed in: units, slopes and deltas, dropout, and of
+        several shards in one go sums in progress.
+        """
         inputs = self._embedding.inputs * bool(self.categories)
         entries = rows * (2 * sum(self.sizes[1:]) + max(self.sizes[1:-1], default=0) + 1 + inputs)
         keep = 4 * rows * sum(self.sizes[1:-1]) if self.config.dropout else 0
+        tables = [param.size for param in self._embedding.layout]
+        near = [min(k, near_rows(n, self.dtype)) * n for k, n in self._shapes]
+        entries += (shards.bit_length() - 1) * max(near + tables)
         return entries * self.dtype.itemsize + keep
 
     def spec(self) -> Plain:

@@ -1,64 +1,133 @@
-"""Products of several shards' rows with one matrix, in one go where that is known to be the same.
+"""Products of several shards' rows in one go, where that is known to have the bytes of each alone.
 
-A product has BLAS arrange the matrix anew, which for a shard's few rows takes as long as to
-multiply. In one go it does so once; but a library may add in another order where there are more
-rows, and then the bytes would tell how many shards a rank has.
+A product has BLAS arrange a matrix anew, which for a shard's few rows takes as long as to multiply,
+and a gradient that is written whole leaves the cache before it is added. But a library may add in
+another order where there are more rows or fewer columns, and then the bytes would tell how many
+shards a rank has: so it is tried first, with random numbers, on which that order does not depend.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from dptrain.arrays import Floats
-from dptrain.model import Parts
+from dptrain.model import Places, Shards
 from dptrain.model.spare import Memory
 from dptrain.threads import threads_here
 
 COMPARED = 20_000
 """Entries of the product that are compared at the least: in another order one in five differs."""
 
+NEAR = 2**19
+"""Bytes of a gradient that are computed at a time for all shards, so that the sums in progress stay
+in cache: with half or twice as many it took as long, with an eighth longer (measured)."""
 
-def multiply(rows: Floats, matrix: Floats, out: Floats, parts: Parts) -> None:
-    """Write rows [m, k] @ matrix [k, n] to `out` [m, n], with the bytes of each part alone.
 
-    Without parts it is one product.
-    """
-    if not parts or same_in_one_go(
-        parts, matrix.shape, matrix.flags.c_contiguous, matrix.dtype, threads_here()
+def multiply(rows: Floats, matrix: Floats, out: Floats, places: Places) -> None:
+    """Write rows [m, k] @ matrix [k, n] to `out` [m, n], with the bytes of each shard alone."""
+    if len(places) < 2 or same_in_one_go(
+        places, matrix.shape, matrix.flags.c_contiguous, matrix.dtype, threads_here()
     ):
         np.matmul(rows, matrix, out=out)
         return
-    for start, stop in parts:
+    for start, stop in places:
         np.matmul(rows[start:stop], matrix, out=out[start:stop])
 
 
-def go_back(memory: Memory, layers: Sequence[tuple[Floats, Floats]], parts: Parts = ()) -> None:
+def go_back(memory: Memory, layers: Sequence[tuple[Floats, Floats]], places: Places) -> None:
     """Compute the deltas of hidden layers from those of the outputs and the layers' weights."""
     deltas = memory.deltas
     for number in range(len(layers) - 1, 0, -1):
         back, below = memory.back[number - 1], deltas[number - 1]
-        multiply(deltas[number], layers[number][0].T, back, parts)
+        multiply(deltas[number], layers[number][0].T, back, places)
         np.multiply(back, below, out=below)
+
+
+def gradient_sum(
+    rows: Floats,
+    delta: Floats,
+    layer: tuple[Floats, Floats],
+    memory: Memory,
+    shards: Shards,
+) -> None:
+    """Write the sum over examples of a layer's gradient: weights [k, n] and biases [n].
+
+    The sum is inside the product rows.T @ delta: row i of `rows` [m, k] and of `delta` [m, n] is
+    example i's. Each shard's is one product; these are added in the tree.
+    """
+    weights, biases = layer
+    if len(shards.adds) == 1:
+        np.matmul(rows.T, delta, out=weights)
+        np.matmul(memory.ones, delta, out=biases)
+        return
+    tree_of(shards, partial(_product, memory.ones, delta), biases, memory)
+    counts = tuple(sorted({stop - start for start, stop in shards.places}))
+    size = at_a_time(counts, weights.shape, weights.dtype, threads_here())
+    for first in range(0, len(weights), size):
+        some = slice(first, first + size)
+        tree_of(shards, partial(_product, rows[:, some], delta), weights[some], memory)
+
+
+def tree_of(
+    shards: Shards, write: Callable[[slice, Floats], None], out: Floats, memory: Memory
+) -> None:
+    """Write to `out` the tree's sum of what `write(rows, into)` writes of each shard's rows."""
+    there: list[Floats] = []
+    for (start, stop), adds in zip(*shards, strict=True):
+        into = memory.sum_like(out, len(there) - 1) if there else out
+        write(slice(start, stop), into)
+        there.append(into)
+        for _ in range(adds):
+            what = there.pop()
+            np.add(there[-1], what, out=there[-1])
+
+
+def _product(left: Floats, right: Floats, rows: slice, into: Floats) -> None:
+    np.matmul(left[rows].T, right[rows], out=into)
+
+
+def near_rows(width: int, dtype: Any) -> int:
+    """Return how many rows [width] of a gradient are near enough to each other to be done at once.
+
+    In sixteens, as kernels of products go.
+    """
+    itemsize: int = np.dtype(dtype).itemsize
+    return max(16, NEAR // (itemsize * width) // 16 * 16)
+
+
+@functools.lru_cache(1024)
+def at_a_time(counts: tuple[int, ...], shape: tuple[int, int], dtype: Any, _threads: int) -> int:
+    """Return how many rows of a gradient [k, n] to compute at a time, for shards of `counts` rows.
+
+    All, where a product of fewer would have other bytes.
+    """
+    size: int = near_rows(shape[1], dtype)
+    rng = np.random.default_rng(0)
+    for count in counts if size < shape[0] else ():
+        rows, delta = (rng.standard_normal((count, width)).astype(dtype) for width in shape)
+        whole, cuts = np.matmul(rows.T, delta), range(0, shape[0], size)
+        parts = [np.matmul(rows[:, at : at + size].T, delta) for at in cuts]
+        if np.concatenate(parts).tobytes() != whole.tobytes():
+            return shape[0]
+    return size
 
 
 @functools.lru_cache(1024)
 def same_in_one_go(
-    parts: Parts, shape: tuple[int, int], contiguous: bool, dtype: Any, _threads: int
+    places: Places, shape: tuple[int, int], contiguous: bool, dtype: Any, _threads: int
 ) -> bool:
-    """Return whether all parts' product with a matrix [k, n] has the bytes of each part's.
-
-    Tried with random numbers, as the order in which a product is added does not depend on them.
-    """
-    rng, num_rows = np.random.default_rng(0), parts[-1][1]
+    """Return whether all shards' product with a matrix [k, n] has the bytes of each one's."""
+    rng, num_rows = np.random.default_rng(0), places[-1][1]
     matrix = rng.standard_normal(shape if contiguous else shape[::-1]).astype(dtype)
     matrix = matrix if contiguous else matrix.T
     rows, whole, part = (np.empty((num_rows, size), dtype) for size in (shape[0], *2 * shape[1:]))
     for _ in range(-(-COMPARED // whole.size)):
         rows[:] = rng.standard_normal(rows.shape)
         np.matmul(rows, matrix, out=whole)
-        for start, stop in parts:
+        for start, stop in places:
             np.matmul(rows[start:stop], matrix, out=part[start:stop])
         if whole.tobytes() != part.tobytes():
             return False

@@ -51,6 +51,7 @@ class Memory:
         self.inputs, self.units, self.ones = inputs, units, ones
         self._whole, self._place = whole, place
         self._parts: dict[tuple[int, int], Memory] = {}
+        self._sums: list[Floats] = [] if whole is None else whole._sums  # flat, of all its parts
 
     def part(self, start: int, stop: int) -> "Memory":
         """Return the memory of some neighbouring rows."""
@@ -61,6 +62,14 @@ class Memory:
             found = Memory(self.inputs[place], units, self.ones[place], self, place)
             self._parts[start, stop] = found
         return found
+
+    def sum_like(self, array: Floats, number: int) -> Floats:
+        """Return memory like an array, for one of several sums in progress."""
+        while len(self._sums) <= number:
+            self._sums.append(np.empty(0, array.dtype))
+        if self._sums[number].size < array.size:
+            self._sums[number] = np.empty(array.size, array.dtype)
+        return self._sums[number][: array.size].reshape(array.shape)
 
     def _of_whole(self, name: str) -> list[Floats]:
         return [array[self._place] for array in getattr(self._whole, name, [])]

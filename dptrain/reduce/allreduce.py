@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dptrain.arrays import Floats, Sums
-from dptrain.reduce.layout import Needs
+from dptrain.reduce.layout import Needs, stacks_of
 from dptrain.reduce.reducer import Reducer
 from dptrain.reduce.segments import Segments
 from dptrain.reduce.sums import Rows, allgather_sums
@@ -18,41 +18,44 @@ from dptrain.world import World, cut
 class AllReduce(Reducer):
     """MPI's own Allreduce on the whole vector. Its bits depend on the ranks."""
 
-    def __init__(self, world: World, num_params: int, num_shards: int, dtype: Any) -> None:
-        super().__init__(world, num_params, num_shards)
+    def __init__(
+        self, world: World, num_params: int, num_shards: int, dtype: Any, together: int = 1
+    ) -> None:
+        super().__init__(world, num_params, num_shards, together)
         self.params = np.empty(num_params, dtype)
         self.slices = [slice(0, num_params)] * world.size
         self.copies = [range(rank, rank + 1) for rank in range(world.size)]
-        self._shards = np.empty((len(world.mine(num_shards)), num_params), dtype)
+        self._sums = np.empty((len(self.stacks), num_params), dtype)
         self._total = np.empty(num_params, dtype)
 
     @staticmethod
-    def needs(nodes: list[range], num_params: int, num_shards: int, itemsize: int) -> Needs:
-        """See `Reducer.needs`: parameters, their gradient, and a gradient for each shard."""
+    def needs(
+        nodes: list[range], num_params: int, num_shards: int, together: int, itemsize: int
+    ) -> Needs:
+        """See `Reducer.needs`: parameters, their gradient, and a gradient for each stack."""
         size = nodes[-1].stop
-        held = [len(cut(num_shards, size, rank)) for rank in range(size)]
-        own = [(2 + shards) * num_params * itemsize for shards in held]
+        held = [stacks_of(cut(num_shards, size, r), num_shards, together) for r in range(size)]
+        own = [(2 + len(stacks)) * num_params * itemsize for stacks in held]
         return Needs([slice(0, num_params)] * size, dict.fromkeys(nodes, 0), own)
 
     def least_moved(self) -> tuple[int, int]:
-        """See `Reducer.least_moved`: each shard's is read, and their sum written and sent."""
+        """See `Reducer.least_moved`: each stack's is read, and their sum written and sent."""
         total = self._total.nbytes
-        return self._shards.nbytes + total, total * (self.world.size > 1)
+        return self._sums.nbytes + total, total * (self.world.size > 1)
 
     def start(self, initial: Callable[[], Floats]) -> None:
         """See `Reducer.start`: every rank has its own copy."""
         self.params[:] = initial()
 
-    def write(self, shard: int) -> contextlib.nullcontext[Floats]:
-        own = self.world.mine(self.num_shards)
-        return contextlib.nullcontext(self._shards[shard - own.start])
+    def write(self, stack: range) -> contextlib.nullcontext[Floats]:
+        return contextlib.nullcontext(self._sums[self.stacks.index(stack)])
 
     def allgather_sums(self, sums: Sequence[Sums], asks: int) -> tuple[Rows, int]:
         return allgather_sums(self.world, sums, asks, self.num_shards)
 
     def reduce_scatter(self) -> Floats:
         """See `Reducer.reduce_scatter`: of the whole vector."""
-        np.sum(self._shards, axis=0, out=self._total)
+        np.sum(self._sums, axis=0, out=self._total)
         if self.world.comm is not None:
             from mpi4py import MPI
 

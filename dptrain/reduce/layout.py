@@ -13,13 +13,19 @@ BLOCK = 1024
 neither depends on the number of ranks; the number is part of what decides the bytes."""
 
 KEPT = 4
-"""A rank with so many shards keeps each one's sum; with more it adds as it goes, to save memory."""
+"""A rank with so many stacks keeps each one's sum; with more it adds as it goes, to save memory."""
+
+
+def stacks_of(shards: range, num_shards: int, most: int) -> list[range]:
+    """Return a rank's shards in stacks: whole subtrees, of at most so many shards each."""
+    leaves = [range(shard, shard + 1) for shard in shards]
+    return [stack for _, stack in plan(leaves, num_shards, most).rest]
 
 
 class Holding(NamedTuple):
-    """A rank's shards and the buffers that their gradient sums are written to.
+    """The stacks of a rank's shards, and the buffers that their gradient sums are written to.
 
-    `slots[i]` is the buffer of shard i of the rank's. `adds[i]` are the pairs of buffers (into,
+    `slots[i]` is the buffer of stack i of the rank's. `adds[i]` are the pairs of buffers (into,
     what) to be added once it is written. `left` are the buffers that then remain, and their leaves.
     """
 
@@ -29,24 +35,27 @@ class Holding(NamedTuple):
 
     @property
     def num_buffers(self) -> int:
-        """How many buffers are needed: as many as shards, or about log2 of that."""
+        """How many buffers are needed: as many as stacks, or about log2 of that."""
         return max(self.slots, default=-1) + 1
 
 
-def holding(shards: range, num_shards: int) -> Holding:
-    """Return where a rank writes the gradient sums of its shards, and what it adds as it goes."""
-    leaves = [range(shard, shard + 1) for shard in shards]
-    if len(leaves) <= KEPT:
-        slots = list(range(len(leaves)))
-        return Holding(slots, [[] for _ in leaves], list(zip(slots, leaves, strict=True)))
-    own = plan(leaves, num_shards)
+def holding(shards: range, num_shards: int, together: int) -> Holding:
+    """Return where a rank writes the gradient sums of its stacks, and what it adds as it goes.
+
+    A stack has at most `together` shards.
+    """
+    stacks = stacks_of(shards, num_shards, together)
+    if len(stacks) <= KEPT:
+        slots = list(range(len(stacks)))
+        return Holding(slots, [[] for _ in stacks], list(zip(slots, stacks, strict=True)))
+    own = plan(stacks, num_shards)
     free: list[int] = []
     slots = []
     for pairs in own.adds:
         slots.append(free.pop() if free else len(set(slots)))
         free += [slots[what] for _, what in pairs]
     adds = [[(slots[into], slots[what]) for into, what in pairs] for pairs in own.adds]
-    return Holding(slots, adds, [(slots[node], leaves) for node, leaves in own.rest])
+    return Holding(slots, adds, [(slots[node], shards) for node, shards in own.rest])
 
 
 def held_by(ranks: range, num_shards: int, num_ranks: int) -> range:
@@ -62,7 +71,7 @@ def sums_left(shards: range, num_shards: int) -> list[range]:
 
 
 def shared_bytes(
-    ranks: range, num_ranks: int, num_shards: int, num_params: int, itemsize: int
+    ranks: range, num_ranks: int, num_shards: int, together: int, num_params: int, itemsize: int
 ) -> tuple[int, int]:
     """Return the bytes that ranks of a node share: for gradients and small sums, for parameters.
 
@@ -71,7 +80,7 @@ def shared_bytes(
     vector = num_params * itemsize + NodeMemory.ALIGNMENT
     small = 8 * (NUM_SUMS * num_shards + len(ranks)) + 2 * NodeMemory.ALIGNMENT
     held = [cut(num_shards, num_ranks, rank) for rank in ranks]
-    return small + vector * sum(holding(h, num_shards).num_buffers for h in held), vector
+    return small + vector * sum(holding(h, num_shards, together).num_buffers for h in held), vector
 
 
 class Needs(NamedTuple):

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 import numpy as np
 
 from dptrain.arrays import Floats, Sums
-from dptrain.reduce.layout import Needs
+from dptrain.reduce.layout import Needs, stacks_of
 from dptrain.reduce.segments import Segments
 from dptrain.reduce.sums import Rows
 from dptrain.reduce.wire import receive, send
@@ -18,9 +18,12 @@ from dptrain.world import World
 class Reducer(ABC):
     """Holds parameters and gradients, adds the shards' sums, says which slice a rank updates.
 
-    In each step: `write` for each of the rank's shards, `allgather_sums`, `reduce_scatter`, perhaps
+    In each step: `write` for each of the rank's stacks, `allgather_sums`, `reduce_scatter`, perhaps
     `norm`, and once the slice is updated `allgather`.
     """
+
+    stacks: list[range]
+    """This rank's shards, those together whose gradient sum comes as one: whole subtrees."""
 
     params: Floats
     """The parameters [num_params], of which ranks that share memory have one copy."""
@@ -31,14 +34,17 @@ class Reducer(ABC):
     copies: list[range]
     """The ranks that read one and the same copy of the parameters, for each copy."""
 
-    def __init__(self, world: World, num_params: int, num_shards: int) -> None:
+    def __init__(self, world: World, num_params: int, num_shards: int, together: int) -> None:
         self.world = world
         self.num_params = num_params
         self.num_shards = num_shards
+        self.stacks = stacks_of(world.mine(num_shards), num_shards, together)
 
     @staticmethod
     @abstractmethod
-    def needs(nodes: list[range], num_params: int, num_shards: int, itemsize: int) -> Needs:
+    def needs(
+        nodes: list[range], num_params: int, num_shards: int, together: int, itemsize: int
+    ) -> Needs:
         """Return what a reducer takes, nothing allocated; `nodes` are the ranks of each node."""
 
     @abstractmethod
@@ -60,11 +66,11 @@ class Reducer(ABC):
         """
 
     @abstractmethod
-    def write(self, shard: int) -> AbstractContextManager[Floats]:
-        """Return a block in which to write a shard's gradient sum.
+    def write(self, stack: range) -> AbstractContextManager[Floats]:
+        """Return a block in which to write a stack's gradient sum.
 
-        It gives where to, shape [num_params], contents undefined, which is not this shard's any
-        more once the block is left. For each of the rank's shards once a step, in their order.
+        It gives where to, shape [num_params], contents undefined, which is not this stack's any
+        more once the block is left. For each of `stacks` once a step, in their order.
         """
 
     @abstractmethod

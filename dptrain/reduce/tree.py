@@ -5,6 +5,7 @@ holds a leaf does not matter: whole subtrees among neighbouring leaves can be ad
 """
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -48,20 +49,34 @@ class Plan(NamedTuple):
     rest: list[tuple[int, range]]
 
 
-def plan(nodes: Sequence[range], num_leaves: int) -> Plan:
+def plan(nodes: Sequence[range], num_leaves: int, most: int | None = None) -> Plan:
     """Return how nodes of the tree, neighbours from left to right, are added up.
 
     Siblings are added as soon as both are there, so that few sums are kept: about log2(L) for L
     leaves in a row, and up to twice that where they don't begin at a multiple of a power of two.
+    With `most` only as long as no sum is of more leaves.
     """
+    most = most or num_leaves
     adds: list[list[tuple[int, int]]] = []
     rest: list[tuple[int, range]] = []
     for index, node in enumerate(nodes):
         adds.append([])
         rest.append((index, node))
         while len(rest) > 1 and siblings(rest[-2][1], rest[-1][1], num_leaves):
-            what, right = rest.pop()
-            into, left = rest.pop()
+            (into, left), (what, right) = rest[-2:]
+            if len(left) + len(right) > most:
+                break
+            del rest[-2:]
             adds[-1].append((into, what))
             rest.append((into, range(left.start, right.stop)))
     return Plan(adds, rest)
+
+
+@lru_cache
+def times_added(leaves: range, num_leaves: int) -> tuple[int, ...]:
+    """Return how often, once each of a subtree's leaves is there, the last two sums are added.
+
+    For sums that are kept on a stack: what is added is the upper one, to the one below.
+    """
+    nodes = [range(leaf, leaf + 1) for leaf in leaves]
+    return tuple(map(len, plan(nodes, num_leaves).adds))

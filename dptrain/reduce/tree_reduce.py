@@ -26,9 +26,11 @@ class TreeReduce(Reducer):
     among all ranks (ZeRO, stage 1) and an allgather.
     """
 
-    def __init__(self, world: World, num_params: int, num_shards: int, dtype: Any) -> None:
-        super().__init__(world, num_params, num_shards)
-        self._within = WithinNode(world, num_params, num_shards, dtype)
+    def __init__(
+        self, world: World, num_params: int, num_shards: int, dtype: Any, together: int = 1
+    ) -> None:
+        super().__init__(world, num_params, num_shards, together)
+        self._within = WithinNode(world, num_params, num_shards, dtype, together)
         self.params = self._within.params
         self.copies = self._within.nodes
         self.slices = rank_slices(num_params, self.copies)
@@ -37,7 +39,9 @@ class TreeReduce(Reducer):
         self._zeros = np.zeros(len(self._firsts), dtype)
 
     @staticmethod
-    def needs(nodes: list[range], num_params: int, num_shards: int, itemsize: int) -> Needs:
+    def needs(
+        nodes: list[range], num_params: int, num_shards: int, together: int, itemsize: int
+    ) -> Needs:
         """See `Reducer.needs`: of each other node what it is left with, and the shared memory."""
         size, slices = nodes[-1].stop, rank_slices(num_params, nodes)
         left = [len(sums_left(held_by(ranks, num_shards, size), num_shards)) for ranks in nodes]
@@ -45,8 +49,11 @@ class TreeReduce(Reducer):
         for ranks, of_node in zip(nodes, left, strict=True):
             received = (sum(left) - of_node) * itemsize  # bytes for each entry of a slice
             own += [received * (slices[rank].stop - slices[rank].start) for rank in ranks]
-        shared = [sum(shared_bytes(r, size, num_shards, num_params, itemsize)) for r in nodes]
-        return Needs(slices, dict(zip(nodes, shared, strict=True)), own)
+        shared = {
+            ranks: sum(shared_bytes(ranks, size, num_shards, together, num_params, itemsize))
+            for ranks in nodes
+        }
+        return Needs(slices, shared, own)
 
     def least_moved(self) -> tuple[int, int]:
         within, (between, sent) = self._within.entries_moved(), self._between.entries_moved()
@@ -64,8 +71,8 @@ class TreeReduce(Reducer):
             self.params[:] = initial()
         self._within.share_params()
 
-    def write(self, shard: int) -> Write:
-        return self._within.writes[shard]
+    def write(self, stack: range) -> Write:
+        return self._within.writes[stack]
 
     def allgather_sums(self, sums: Sequence[Sums], asks: int) -> tuple[Rows, int]:
         if self.world.size == 1:

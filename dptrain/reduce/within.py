@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dptrain.arrays import CACHED, Floats, Sums
-from dptrain.reduce.layout import areas, holding, shared_bytes
+from dptrain.reduce.layout import areas, holding, shared_bytes, stacks_of
 from dptrain.reduce.memory import SHM, NodeMemory, free_bytes
 from dptrain.reduce.sums import NUM_SUMS, Rows
 from dptrain.reduce.tree import plan
@@ -27,7 +27,7 @@ def add(pairs: Adds) -> None:
 
 
 class Write:
-    """Where a shard's gradient sum is written; what can be added then, is added on the way out."""
+    """Where a stack's gradient sum is written; what can be added then, is added on the way out."""
 
     def __init__(self, buffer: Floats, adds: Adds) -> None:
         self._buffer, self._adds = buffer, adds
@@ -60,18 +60,22 @@ class WithinNode:
     sums: list[tuple[Floats, range]]
     """The gradient sums [num_params] that a node is left with, and the shards under each."""
 
-    def __init__(self, world: World, num_params: int, num_shards: int, dtype: Any) -> None:
+    def __init__(
+        self, world: World, num_params: int, num_shards: int, dtype: Any, together: int
+    ) -> None:
         self.world = world
         self.nodes, (self._memory, self._params_memory) = take_memory(
-            world, num_params, num_shards, np.dtype(dtype).itemsize
+            world, num_params, num_shards, together, np.dtype(dtype).itemsize
         )
         self.ranks = next(ranks for ranks in self.nodes if world.rank in ranks)
-        self._held = world.mine(num_shards)
+        own = world.mine(num_shards)
+        self._held = slice(own.start, own.stop)
         self.params = self._params_memory.array((num_params,), dtype)
         self._shard_sums = self._memory.array((num_shards, NUM_SUMS), np.float64)
         self._asks = self._memory.array((len(self.ranks),), np.int64)
         holdings = {
-            rank: holding(cut(num_shards, world.size, rank), num_shards) for rank in self.ranks
+            rank: holding(cut(num_shards, world.size, rank), num_shards, together)
+            for rank in self.ranks
         }
         buffers = {
             rank: [self._memory.array((num_params,), dtype) for _ in range(each.num_buffers)]
@@ -79,8 +83,10 @@ class WithinNode:
         }
         held, into = holdings[world.rank], buffers[world.rank]
         self.writes = {
-            shard: Write(into[slot], [(into[i], into[j]) for i, j in pairs])
-            for shard, slot, pairs in zip(self._held, held.slots, held.adds, strict=True)
+            stack: Write(into[slot], [(into[i], into[j]) for i, j in pairs])
+            for stack, slot, pairs in zip(
+                stacks_of(own, num_shards, together), held.slots, held.adds, strict=True
+            )
         }
         own_areas = dict(zip(self.ranks, areas(num_params, self.nodes), strict=False))
         self.area = own_areas.get(world.rank, slice(0, 0))
@@ -114,7 +120,7 @@ class WithinNode:
     def allgather_sums(self, sums: Sequence[Sums], asks: int) -> tuple[Rows, int]:
         """See `Reducer.allgather_sums`, where all ranks are of one node."""
         if sums:
-            self._shard_sums[self._held.start : self._held.stop] = sums
+            self._shard_sums[self._held] = sums
         self._asks[self.world.rank] = asks
         self._memory.barrier()
         return self._shard_sums.tolist(), functools.reduce(operator.or_, self._asks.tolist())
@@ -141,7 +147,7 @@ class WithinNode:
 
 
 def take_memory(
-    world: World, num_params: int, num_shards: int, itemsize: int
+    world: World, num_params: int, num_shards: int, together: int, itemsize: int
 ) -> tuple[list[range], list[NodeMemory]]:
     """Take each node's memory, for gradients and for parameters; where one has too little of it,
     each rank's own.
@@ -150,7 +156,7 @@ def take_memory(
     """
 
     def bytes_of(ranks: range) -> tuple[int, int]:
-        return shared_bytes(ranks, world.size, num_shards, num_params, itemsize)
+        return shared_bytes(ranks, world.size, num_shards, together, num_params, itemsize)
 
     here = world.ranks_here
     needed, free, fault = bytes_of(here), free_bytes(), ""

@@ -71,8 +71,8 @@ class RunControl(Control):
         """Have a shard computed twice where that is due; see `Control` and `Recheck`."""
         self._recheck.before_step(batch)
 
-    def checked(self, shard: int, out: Floats) -> Sums | None:
-        return self._recheck.checked(shard, out)
+    def checked(self, stack: range, out: Floats) -> list[Sums] | None:
+        return self._recheck.checked(stack, out)
 
     def before_update(self) -> int:
         """Ask what was asked of this rank; on rank 0 also to save, by the clock, one at a time.

@@ -14,7 +14,7 @@ class Control:
     def before_step(self, batch: Batch) -> None:
         """Look at what is about to be computed. Collective: every rank must call this."""
 
-    def checked(self, shard: int, out: Floats) -> Sums | None:  # noqa: ARG002
+    def checked(self, stack: range, out: Floats) -> list[Sums] | None:  # noqa: ARG002
         """Write a shard's gradient sum to `out` [n] and return its sums, where they are known."""
         return None
 

@@ -47,10 +47,10 @@ def begin(
     with world.together():
         check_memory(bytes_here(model, data, config, world))
         treated = treatments(model.layout, config)
-    shards, own_code = config.num_shards, is_own(described(model))
-    of_shards = None if own_code else getattr(model, "of_shards", None)
+    shards = config.num_shards
     order = Order(len(data.train), config.batch_size, shards, config.seed, config.shuffle)
-    reducer = REDUCERS[config.reduce](world, num_params(model.layout), shards, model.dtype)
+    size, stacked = num_params(model.layout), together(model, config)
+    reducer = REDUCERS[config.reduce](world, size, shards, model.dtype, stacked)
     segments = Segments(model.layout, [treatment.frozen for treatment in treated])
     own, rate = reducer.own_slice, learning_rate(config, order.steps_per_epoch)
     norms = partial(reducer.square_norms, segments=segments)
@@ -73,9 +73,8 @@ def begin(
         config.num_steps(order.steps_per_epoch),
         best=np.zeros((own.stop - own.start) * (config.patience is not None), model.dtype),
         keeps_best=config.patience is not None,
-        doubts=own_code,
-        of_shards=of_shards,
-        together=1 if of_shards is None else together(config),
+        doubts=is_own(described(model)),
+        of_shards=getattr(model, "of_shards", None),
     )
 
 
@@ -132,15 +131,15 @@ def train_epoch(
     but the gradient is averaged.
     """
     reducer, optimizer, start = run.reducer, run.optimizer, time.perf_counter() - run.seconds
-    own_params, stacks = run.params, run.stacks(world)
+    own_params, stacks = run.params, reducer.stacks
     for batch in run.feed.ahead(run.order.steps(run.epoch, first=run.step), stacks):
         control.before_step(batch)
         sums, squares = [], []
-        for shard, loss_and_grad_sum in shard_sums(run, batch, stacks):
-            with reducer.write(shard) as gradient:
-                known = control.checked(shard, gradient)
-                found = known or loss_and_grad_sum(gradient)
-                sums.append(run.doubted(shard, found, gradient) if run.doubts else found)
+        for stack in stacks:
+            with reducer.write(stack) as gradient:
+                known = control.checked(stack, gradient)
+                found = known or shard_sums(run, batch, stack, gradient)
+                sums += run.doubted(stack, found, gradient) if run.doubts else found
                 if config.noise_scale:
                     squares.append(run.segments.square_norm(gradient))
         all_sums, asked = reducer.allgather_sums(sums, control.before_update())

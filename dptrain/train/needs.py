@@ -14,9 +14,10 @@ from dptrain.machine import too_little_memory
 from dptrain.model import Model
 from dptrain.optim.rules import Trust, transforms
 from dptrain.reduce import REDUCERS
+from dptrain.reduce.layout import stacks_of
 from dptrain.reduce.memory import free_bytes
 from dptrain.words import InputError
-from dptrain.world import World
+from dptrain.world import World, cut
 
 
 class Needs(NamedTuple):
@@ -43,17 +44,19 @@ def needs(model: Model, config: TrainConfig, nodes: list[range], rows: int | Non
     more, unless given.
     """
     n, itemsize = num_params(model.layout), np.dtype(model.dtype).itemsize
-    reducer = REDUCERS[config.reduce].needs(nodes, n, config.num_shards, itemsize)
+    stacked, shards = together(model, config), config.num_shards
+    reducer = REDUCERS[config.reduce].needs(nodes, n, shards, stacked, itemsize)
     pieces = transforms(config)
     slots = sum(transform.num_slots for transform in pieces)
     updates = any(isinstance(piece, Trust) for piece in pieces)  # which are kept to be measured
     averages = config.ema is not None
     rows = rows or max(-(-config.batch_size // config.num_shards), BLOCK)
-    activations = activation_bytes(model, rows)
     own = {}
     for ranks in nodes:
-        own[ranks] = len(ranks) * activations
+        own[ranks] = 0
         for rank in ranks:
+            stacks = stacks_of(cut(shards, nodes[-1].stop, rank), shards, stacked)
+            own[ranks] += activation_bytes(model, rows, max(map(len, stacks), default=1))
             size = reducer.slices[rank].stop - reducer.slices[rank].start
             kept = slots + updates + averages + (config.patience is not None)
             own[ranks] += reducer.own[rank] + (kept * size + 2 * min(size, CACHED)) * itemsize
@@ -68,19 +71,23 @@ def needs(model: Model, config: TrainConfig, nodes: list[range], rows: int | Non
     )
 
 
-def together(config: TrainConfig) -> int:
+def together(model: Model, config: TrainConfig) -> int:
     """Return how many shards a rank computes in one go: of as many rows as in evaluation.
 
-    One, where some have no example.
+    One, where each one's gradient is asked for, or the model is not dptrain's own.
     """
-    size, shards = config.batch_size, config.num_shards
-    return 1 if size < shards else max(1, BLOCK // -(-size // shards))
+    own = getattr(model, "of_shards", None) and type(model).__module__.startswith("dptrain.")
+    if not own or config.noise_scale or config.recheck_every is not None:
+        return 1
+    return max(1, BLOCK // -(-config.batch_size // config.num_shards))
 
 
-def activation_bytes(model: Model, rows: int) -> int:
-    """Return the memory that a rank computes rows in, 0 for a model that does not say."""
-    ask: Callable[[int], int] | None = getattr(model, "activation_bytes", None)
-    return ask(rows) if ask else 0
+def activation_bytes(model: Model, rows: int, shards: int = 1) -> int:
+    """Return the memory that a rank computes rows in, so many shards in one go; 0 for a model that
+    does not say.
+    """
+    ask: Callable[..., int] | None = getattr(model, "activation_bytes", None)
+    return (ask(rows) if shards == 1 else ask(rows, shards)) if ask else 0
 
 
 def bytes_here(model: Model, data: Data, config: TrainConfig, world: World) -> int:
@@ -88,7 +95,7 @@ def bytes_here(model: Model, data: Data, config: TrainConfig, world: World) -> i
     shards = config.num_shards
     evaluated = [min(len(rows), BLOCK) for rows in (data.validation, data.test) if rows]
     of_a_shard = -(-min(config.batch_size, len(data.train)) // shards)
-    stack = of_a_shard * min(together(config), -(-shards // world.size))
+    stack = of_a_shard * min(together(model, config), -(-shards // world.size))
     rows, here, nodes = max(stack, *evaluated, 1), world.ranks_here, world.nodes
     found = needs(model, config, nodes, rows)
     if len(here) > 1 and found.shared[here] > free_bytes():  # then no ranks share any

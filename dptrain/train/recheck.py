@@ -128,12 +128,12 @@ class Recheck:
         elif found:
             self._right = chosen.shard, found[0]
 
-    def checked(self, shard: int, out: Floats) -> Sums | None:
+    def checked(self, stack: range, out: Floats) -> list[Sums] | None:
         """Write a shard's gradient sum to `out` [n] and return its sums, where it was checked."""
-        if self._right is None or self._right[0] != shard:
+        if self._right is None or self._right[0] != stack.start:
             return None
         out[:] = self._right[1].gradient
-        return self._right[1].sums
+        return [self._right[1].sums]
 
     def _gather(self, batch: Batch, chosen: Chosen, ranks: list[int]) -> list[Result]:
         """Return, on the shard's owner, what some ranks make of it; nothing on the others."""

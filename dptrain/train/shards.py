@@ -1,33 +1,33 @@
 """What a rank's shards of a minibatch sum to: one after the other, or several in one go."""
 
-from collections.abc import Iterator, Sequence
 from functools import partial
 
 import numpy as np
 
 from dptrain.arrays import Floats, Sums
 from dptrain.keys import Purpose, generators
-from dptrain.model import Write
+from dptrain.model import Shards
 from dptrain.order import Batch
+from dptrain.reduce.tree import times_added
 from dptrain.train.state import Training
 from dptrain.words import InputError
 
 
-def shard_sums(run: Training, batch: Batch, stacks: Sequence[range]) -> Iterator[tuple[int, Write]]:
-    """Yield shards, each with what returns its sums and writes its gradient sum, given `out` [n].
+def shard_sums(run: Training, batch: Batch, stack: range, out: Floats) -> list[Sums]:
+    """Return the sums of a stack of shards, and write the sum of their gradients to `out` [n].
 
-    A stack of them is computed in one go, unless one of them may have no example.
+    What has no example is 0.
     """
     params = run.reducer.params
-    for stack in stacks:
-        if run.of_shards is None or len(stack) == 1 or batch.size < batch.num_shards:
-            for shard in stack:
-                yield shard, partial(shard_loss_and_grad_sum, run, params, batch, shard)
-        else:
-            examples, places = batch.shards(stack)
-            rngs = [partial(batch.rng, shard) for shard in stack]
-            found = run.of_shards(params, *run.feed[examples], places, rngs)
-            yield from zip(stack, found, strict=True)
+    if len(stack) == 1 or run.of_shards is None:
+        return [shard_loss_and_grad_sum(run, params, batch, stack.start, out)]
+    examples, places = batch.shards(stack)
+    if len(examples) == 0:
+        out[:] = 0
+        return [Sums(0.0, 0.0, 0.0) for _ in stack]
+    shards = Shards(places, times_added(stack, batch.num_shards))
+    rngs = [partial(batch.rng, shard) for shard in stack]
+    return run.of_shards(params, *run.feed[examples], out, shards, rngs)
 
 
 def shard_loss_and_grad_sum(

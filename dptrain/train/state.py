@@ -21,7 +21,6 @@ from dptrain.reduce.segments import Segments
 from dptrain.reduce.tree import tree_sum
 from dptrain.train.evaluate import Interrupted
 from dptrain.train.noise import noise
-from dptrain.world import World
 
 Metrics = dict[str, float]
 """Where a run is, its losses and metrics, by name."""
@@ -45,9 +44,7 @@ class Training:
     doubts: bool = False
     """Whether the gradient of each shard is looked at, as of a model of one's own."""
     of_shards: OfShards | None = None
-    """What computes several shards in one go, if the model is known to do it well."""
-    together: int = 1
-    """How many of a rank's shards that takes."""
+    """What computes several shards in one go, of a model that does."""
     faults: dict[int, tuple[float, str | None]] = field(default_factory=dict)
     """What that found: of this rank's shards the loss, and which array is not finite."""
     step: int = 0
@@ -95,11 +92,6 @@ class Training:
         """Whether all steps of an epoch, or all that are to be done, have been done."""
         return self.step == self.num_steps or self.step % self.order.steps_per_epoch == 0
 
-    def stacks(self, world: World) -> list[range]:
-        """Return this rank's shards, those together that are computed in one go."""
-        mine = world.mine(self.reducer.num_shards)
-        return [mine[start : start + self.together] for start in range(0, len(mine), self.together)]
-
     def stop_without_gain(self, config: TrainConfig) -> None:
         """Stop where what patience watches has not become better for so many epochs."""
         if config.patience is not None and self.measured - 1 - self.kept >= config.patience:
@@ -131,16 +123,16 @@ class Training:
         right = {} if math.isnan(self.right_sum) else {"train_accuracy": self.right_sum / divisor}
         return {"train_loss": self.loss_sum / divisor} | right
 
-    def doubted(self, shard: int, sums: Sums, gradient: Floats) -> Sums:
-        """Return a shard's sums, their loss NaN where its gradient [n] is not finite.
+    def doubted(self, stack: range, sums: list[Sums], gradient: Floats) -> list[Sums]:
+        """Return the sums of a shard, their loss NaN where its gradient [n] is not finite.
 
         By that the step ends as long as it can be said which shard it is.
         """
         name = None if math.isfinite(gradient.dot(gradient)) else self.faulty(gradient)
         if name is None:
             return sums
-        self.faults[shard] = sums.loss, name
-        return sums._replace(loss=math.nan)
+        self.faults[stack.start] = sums[0].loss, name
+        return [sums[0]._replace(loss=math.nan)]
 
     def faulty(self, gradient: Floats) -> str | None:
         """Return the first array of a gradient [n] that is not finite."""
