@@ -489,7 +489,7 @@ def test_a_file_is_on_disk_before_its_name_is_and_its_name_before_the_next(
 
 def test_the_lines_that_a_checkpoint_counts_on_are_on_disk_before_it(disk: Disk) -> None:
     disk.folder.mkdir()
-    files = writer.Writer(disk.folder, 2, print, writer.Files())
+    files = writer.Writer(disk.folder, 2, writer.Files())
     for step in (1, 2):
         files.step(step, np.arange(3), 0.5, None)
         files.metrics({"step": step})

@@ -237,7 +237,8 @@ def test_what_differs_makes_one_run_of_the_other(
 def test_a_writer_goes_on_where_its_lines_say(tmp_path: Path) -> None:
     rows = np.arange(3)
     said: list[str] = []
-    writer = Writer(tmp_path, 2, said.append, Files())
+    writer = Writer(tmp_path, 2, Files())
+    writer.warn = said.append
     writer.say(FIRST)
     for step in range(1, 4):
         writer.step(step, rows, 0.5, None)
@@ -249,7 +250,8 @@ def test_a_writer_goes_on_where_its_lines_say(tmp_path: Path) -> None:
     whole = (tmp_path / rundir.RECEIPT).read_bytes()
     assert lines.receipt_lines == 3
     assert receipt.head_at(tmp_path, 3) == lines.receipt_sha256
-    again = Writer(tmp_path, 2, said.append, lines, num_metrics=2)
+    again = Writer(tmp_path, 2, lines, num_metrics=2)
+    again.warn = said.append
     again.step(3, rows, 0.5, None)
     again.metrics({"step": 3})
     again.close()
@@ -262,7 +264,8 @@ def test_a_writer_goes_on_where_its_lines_say(tmp_path: Path) -> None:
 
 def test_what_a_writer_can_not_write_is_said_once_for_each_cause(tmp_path: Path) -> None:
     said: list[str] = []
-    writer = Writer(tmp_path, 2, said.append, Files())
+    writer = Writer(tmp_path, 2, Files())
+    writer.warn = said.append
     writer.note_trouble("a")
     writer.note_trouble("b")
     writer.note_trouble("a")

@@ -14,6 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain import streams
+from dptrain.arrays import Array
+from dptrain.checked import Plain
 from dptrain.record import checkpoint, receipt
 from dptrain.record.files import descriptor, lock, sync_directory, write_all
 from dptrain.record.journal import Journal
@@ -47,20 +50,14 @@ class Files(NamedTuple):
 class Writer:
     """Metrics, receipt and checkpoints of one run. To be made by one rank only.
 
-    `run`: the run directory. `keep`: how many of the last checkpoints to keep. `warn`: called with
-    what could not be written, once for each message. `files`: lines to keep of the receipt that is
-    there, and the hash of the last one. `num_metrics`: how many lines of metrics to keep. `locked`:
-    an open file that keeps other processes from writing to the run, closed with the others.
+    `run`: the run directory. `keep`: how many of the last checkpoints to keep. `files`: lines to
+    keep of the receipt that is there, and the hash of the last one. `num_metrics`: lines to keep of
+    the metrics. `locked`: an open file that keeps other processes from writing to the run, closed
+    with the others.
     """
 
     def __init__(
-        self,
-        run: Path,
-        keep: int,
-        warn: Callable[[str], None],
-        files: Files,
-        num_metrics: int = 0,
-        locked: int | None = None,
+        self, run: Path, keep: int, files: Files, num_metrics: int = 0, locked: int | None = None
     ) -> None:
         self.run = run
         self._lock = locked
@@ -68,7 +65,8 @@ class Writer:
         self.trouble: str | None = None
         """The first thing that could not be written, if anything."""
         self._keep = keep
-        self.warn = warn
+        self.warn: Callable[[str], None] = streams.warn
+        """Called with what could not be written, once for each message."""
         self.saved: int | None = None
         """The step of the last checkpoint, if that could be written."""
         self._warned: set[str] = set()
@@ -145,11 +143,7 @@ class Writer:
         return Files(self._receipt.num_lines, self.head)
 
     def save(
-        self,
-        step: int,
-        tensors: Mapping[str, NDArray[Any]],
-        state: Mapping[str, Any],
-        values: Mapping[int, float],
+        self, step: int, tensors: Mapping[str, Array], state: Plain, values: Mapping[int, float]
     ) -> None:
         """Start to write a checkpoint; the arrays must not change any more.
 

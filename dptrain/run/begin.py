@@ -8,43 +8,38 @@ from pathlib import Path
 
 from dptrain.checked import Plain
 from dptrain.config import TrainConfig
-from dptrain.data.prepare import Data
 from dptrain.record import checkpoint, receipt, rundir
 from dptrain.record.files import UNFLUSHED, is_there, sync_directory, write_whole
 from dptrain.record.writer import Writer
 from dptrain.run import resume
 from dptrain.run.config import Identity, Settings
-from dptrain.run.identity import changes, identity
+from dptrain.run.identity import changes
 from dptrain.streams import warn
 from dptrain.train.state import Training, forms, restore
 from dptrain.version import software
 from dptrain.words import InputError, counted
 from dptrain.world import World
 
-Opened = tuple[Writer | None, Identity | None]
-"""The files, on rank 0, and what decides the run's bytes; both None for a run without files."""
+Out = str | Path | Callable[[], Path]
+"""A run's directory, or what makes a new one."""
 
 
 def open_run(
     run: Training,
-    data: Data,
     config: TrainConfig,
-    settings: Settings,
-    out: str | Path | Callable[[], Path] | None,
+    now: Identity,
+    out: Out,
     go_on: bool,
     force: bool,
     world: World,
-) -> Opened:
+) -> tuple[Writer | None, Identity]:
     """Make a run's directory, or set the run to where the one in it stood, and open its files.
 
-    `out` is the directory, or makes a new one; None for a run without files. Collective: every rank
-    must call this. Raises InputError where the directory can't be made, or the run in it can't go
-    on like this.
+    Returns the files, on rank 0, and what decides the run's bytes: `now`, unless it goes on.
+    Collective: every rank must call this. Raises InputError where the directory can't be made, or
+    the run in it can't go on like this.
     """
-    if out is None:
-        return None, None
-    now, wanted = identity(settings, data, run, config, world), forms(run)
-    start, arrays, changed, writer = resume.Start(), {}, {}, None
+    wanted, start, arrays, changed, writer = forms(run), resume.Start(), {}, {}, None
     with world.together():
         if world.rank == 0:
             content = rundir.toml(now.settings, _comment(now, world))
@@ -54,7 +49,7 @@ def open_run(
                 agree = partial(changes, now=now, force=force)
                 start = resume.find(directory, wanted, agree)
                 changed = agree(start.run) if start.run else {}
-                _check_length(start, run, settings)
+                _check_length(start, run, now.settings)
                 over = start.step >= run.num_steps
                 if not (over and changed):  # else it stays as it is
                     write_whole(directory / rundir.CONFIG, content)
@@ -64,7 +59,7 @@ def open_run(
                     write_whole(directory / rundir.METRICS, lines)
                 if not sync_directory(directory):
                     warn(f"{directory}: {UNFLUSHED}")
-                writer = _open_files(directory, start, changed, now, config, lock)
+                writer = _open_files(directory, start, changed, now, config.keep_checkpoints, lock)
                 undo.pop_all()  # the lock is the writer's to give back
                 arrays, start.arrays, start.seconds = start.arrays, {}, writer.seconds
     start, changed = world.broadcast((start, changed))
@@ -116,16 +111,10 @@ def _check_length(start: resume.Start, run: Training, settings: Settings) -> Non
 
 
 def _open_files(
-    directory: Path,
-    start: resume.Start,
-    changed: Plain,
-    now: Identity,
-    config: TrainConfig,
-    lock: int,
+    directory: Path, start: resume.Start, changed: Plain, now: Identity, keep: int, lock: int
 ) -> Writer:
     """Open a run's files at its start, and note in the receipt what it is, or what has changed."""
-    keep, num_metrics = config.keep_checkpoints, len(start.metrics)
-    writer = Writer(directory, keep, warn, start.files, num_metrics, lock)
+    writer = Writer(directory, keep, start.files, len(start.metrics), lock)
     writer.seconds = max([writer.seconds, *(line["seconds"] for line in start.history)])
     writer.saved = start.state.step if start.state else None
     if start.run is None:

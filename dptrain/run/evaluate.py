@@ -10,9 +10,10 @@ import numpy as np
 from dptrain.checked import Plain
 from dptrain.config.names import Part
 from dptrain.data.check import check_rows
-from dptrain.data.encode import Encoding
 from dptrain.data.feed import Rows
 from dptrain.data.read import read
+from dptrain.data.roles import Roles
+from dptrain.data.table import Table
 from dptrain.record import receipt, rundir
 from dptrain.reduce.memory import shared_rows
 from dptrain.run.config import RunConfig
@@ -47,35 +48,32 @@ def evaluate_run(
     with world.together():
         trained = load_trained(run, file=model)
         settings = RunConfig.read(rundir.read_config(Path(run), local=True))
+    encoding = trained.encoding
     if on in ("train", "validation"):
-        rows = _own_rows(run, settings, paths, on, trained.encoding, world)
+        rows = replace(_own_rows(run, settings, paths, on, world), encoding=encoding)
     else:
-        rows = _other_rows(run, settings, paths, target, on, trained.encoding, world)
+        roles = roles_of(encoding, settings.data, tuple(target) or encoding.targets)
+        found = _other_rows(run, settings, paths, roles, on, world)
+        with world.together():
+            rows = Rows(encoding.adapt(found), encoding)
+            rows.raw_y(slice(0, 0))  # there must be targets
     check_same(trained, rows, world)
     check_rows(rows, world)
-    encoding = trained.encoding
     scores = None
     if encoding.task != "regression":
         scores = Scores(encoding.task, encoding.scores, len(rows), trained.chances)
     with blas_threads(trained.threads, brief=True), np.errstate(all="ignore"):
         seen = None if scores is None else scores.add
-        found = evaluate(trained.model, trained.params, rows, world, seen=seen)
+        metrics = evaluate(trained.model, trained.params, rows, world, seen=seen)
     about = {"run": run, "data": rows.table.source} | ({"on": on} if on else {})
-    result = {**about, "examples": len(rows), **found}
+    result = {**about, "examples": len(rows), **metrics}
     if len(encoding.classes):
         result["classes"] = encoding.classes.tolist()
     return result if scores is None else result | scores.result(world, len(rows), rows.num_blocks)
 
 
-def _own_rows(
-    run: str,
-    settings: RunConfig,
-    paths: Sequence[str],
-    on: Part,
-    encoding: Encoding,
-    world: World,
-) -> Rows:
-    """Return the rows that a run was trained on, or held out, encoded as stored. Collective.
+def _own_rows(run: str, settings: RunConfig, paths: Sequence[str], on: Part, world: World) -> Rows:
+    """Return the rows that a run was trained on, or held out. Collective.
 
     `paths` are where its data lies now. InputError where it is other data, or held out none.
     """
@@ -90,27 +88,18 @@ def _own_rows(
         rows = data.train if on == "train" else data.validation
         if rows is None:
             raise InputError(f"{run} held no rows out: train with --validation, such as 0.1")
-    return replace(rows, encoding=encoding)
+    return rows
 
 
 def _other_rows(
-    run: str,
-    settings: RunConfig,
-    paths: Sequence[str],
-    target: Sequence[str],
-    on: Part | None,
-    encoding: Encoding,
-    world: World,
-) -> Rows:
-    """Return test rows, of the run or of other files, encoded as stored. Collective."""
+    run: str, settings: RunConfig, paths: Sequence[str], roles: Roles, on: Part | None, world: World
+) -> Table:
+    """Return test rows, of the run or of other files. Collective."""
     with world.together():
         files = tuple(paths) or settings.data.test_data or settings.named_files()
-        roles = roles_of(encoding, settings.data, tuple(target) or encoding.targets)
     table, test = read(files, roles, world, partial(shared_rows, world.node_comm))
     with world.together():
         if test is None and (on or not paths) and (paths or not settings.data.test_data):
             what = " ".join(paths) or f"the data of {run}"
             raise InputError(f"{what} has no test rows; name the DATA to evaluate on")
-        rows = Rows(encoding.adapt(test or table), encoding)
-        rows.raw_y(slice(0, 0))  # there must be targets
-    return rows
+    return test or table

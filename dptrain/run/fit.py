@@ -1,10 +1,9 @@
 """From data, model and settings to a trained model, for Python and the command line alike."""
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
@@ -18,11 +17,11 @@ from dptrain.model import Model, described, is_own
 from dptrain.optim import named
 from dptrain.record.progress import progress
 from dptrain.record.writer import Writer
-from dptrain.run.begin import open_run
+from dptrain.run.begin import Out, open_run
 from dptrain.run.config import Settings
 from dptrain.run.config import settings as settings_of
 from dptrain.run.control import OnEpoch, RunControl
-from dptrain.run.identity import check_equal, check_programs, warn_of_machines
+from dptrain.run.identity import check_equal, check_programs, identity, warn_of_machines
 from dptrain.run.outcome import circumstances, outcome
 from dptrain.run.ready import check_fits, check_given, crowding, goes_on, idle, whole
 from dptrain.run.sinks import sinks
@@ -44,7 +43,7 @@ def fit(
     data: Data,
     config: TrainConfig | None = None,
     *,
-    out: str | Path | Callable[[], Path] | None = None,
+    out: Out | None = None,
     resume: bool = False,
     force: bool = False,
     quiet: bool = True,
@@ -105,7 +104,10 @@ def fit(
                 with world.together():
                     params, name = run.reducer.params, config.watched[0]
                     check_measured(run.model, params, data.validation, name)
-            writer, now = open_run(run, data, config, settings, out, resume, force, world)
+            writer, now = None, None
+            if out is not None:
+                now = identity(settings, data, run, config, world)
+                writer, now = open_run(run, config, now, out, resume, force, world)
             _say(weights.told if weights and not (quiet or resume) else (), world)
             _say(() if quiet else _beginning(run, data, config, world, resume), world)
             bar = progress(run.num_steps, run.step, quiet=quiet or world.rank > 0)
@@ -114,8 +116,8 @@ def fit(
                 writer.warn = bar.warn
             with closing(bar), closing(control):
                 train(run, data, config, world, control, sinks(bar, writer))
-                trained = _ended(run, data, config, world, control)
-    trained = replace(trained, summary=circumstances(trained.summary, run, world, control))
+                trained = _ended(control, data)
+    trained = replace(trained, summary=circumstances(trained.summary, control))
     return trained if writer is None else _saved(trained, writer)
 
 
@@ -146,11 +148,9 @@ def compared(model: Model, data: Data, config: TrainConfig, world: World) -> tup
     return settings, is_own(known)
 
 
-def _ended(
-    run: Training, data: Data, config: TrainConfig, world: World, control: RunControl
-) -> Trained:
+def _ended(control: RunControl, data: Data) -> Trained:
     """Return what a run came to, said in its receipt; untested where a signal came. Collective."""
-    test: Metrics = {}
+    run, config, world, test = control.run, control.config, control.world, Metrics()
     if data.test is not None and not run.interrupted:
         try:
             test = evaluate(run.model, run.reducer.params, data.test, world, control.asked)

@@ -79,15 +79,15 @@ def outcome(
     )
 
 
-def circumstances(found: Summary, run: Training, world: World, control: RunControl) -> Summary:
+def circumstances(found: Summary, control: RunControl) -> Summary:
     """Return a summary with how the run came to it: times, ranks and files. Collective."""
     writer = control.writer
     files = writer and (writer.head, writer.trouble, writer.saved, str(writer.run))
-    head, trouble, saved, path = world.broadcast(files) or (None, None, None, None)
+    head, trouble, saved, path = control.world.broadcast(files) or (None, None, None, None)
     return replace(
         found,
-        ranks=world.size,
-        seconds=run.seconds,
+        ranks=control.world.size,
+        seconds=control.run.seconds,
         examples_per_second=control.examples_per_second,
         receipt_sha256=head,
         trouble=trouble,

@@ -41,13 +41,7 @@ class Replay(Control):
     """
 
     def __init__(
-        self,
-        run: Training,
-        data: Data,
-        config: TrainConfig,
-        world: World,
-        path: Path,
-        found: Found,
+        self, run: Training, data: Data, config: TrainConfig, world: World, path: Path, found: Found
     ) -> None:
         self._run, self._data, self._config, self._world = run, data, config, world
         self._path, self._found = path, found
