@@ -176,6 +176,22 @@ def check_writable(path: Path, option: str, *, force: bool = True) -> None:
         raise InputError(f"{path} can't be written: no permission to write in {path.parent}")
 
 
+@contextlib.contextmanager
+def writing(path: Path, advice: str = "") -> Iterator[None]:
+    """Say what can't be written where the file system refuses it within the block: InputError.
+
+    That is `path`, unless the file system names what is in it.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a NUL in its name
+        where = getattr(error, "filename", None) or path
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"{where} can't be written: {why}{advice}") from None
+
+
 def write_whole(path: Path, content: bytes | Iterable[bytes | memoryview]) -> None:
     """Write a file that a person asked for: see `replace_file`; InputError where that fails."""
     try:

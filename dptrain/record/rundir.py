@@ -24,6 +24,7 @@ from dptrain.record.files import (
     read_object,
     shortened,
     temporary_of,
+    writing,
 )
 from dptrain.words import InputError, quoted, shown
 
@@ -97,10 +98,8 @@ def holds_run(path: Path) -> bool:
 def create(path: Path) -> None:
     """Make a run directory, or raise InputError."""
     check_free(path)
-    try:
+    with writing(path):
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{path} can't be written: {error.strerror}") from None
 
 
 def toml(values: Mapping[str, Any], comment: str) -> bytes:

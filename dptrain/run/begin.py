@@ -2,14 +2,14 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from dptrain.checked import Plain
 from dptrain.config import TrainConfig
 from dptrain.record import checkpoint, receipt, rundir
-from dptrain.record.files import UNFLUSHED, is_there, sync_directory, write_whole
+from dptrain.record.files import UNFLUSHED, is_there, sync_directory, write_whole, writing
 from dptrain.record.writer import Writer
 from dptrain.run import resume
 from dptrain.run.config import Identity, Settings
@@ -44,7 +44,7 @@ def open_run(
         if world.rank == 0:
             content = rundir.toml(now.settings, _comment(now, world))
             directory = out() if callable(out) else Path(out)
-            with _refused(directory), contextlib.ExitStack() as undo:
+            with writing(directory), contextlib.ExitStack() as undo:
                 lock = _taken(directory, not go_on, undo)
                 agree = partial(changes, now=now, force=force)
                 start = resume.find(directory, wanted, agree)
@@ -87,17 +87,6 @@ def _taken(directory: Path, new: bool, undo: contextlib.ExitStack) -> int:
         rundir.check_free(directory)  # nobody else was quicker
     checkpoint.remove_leftovers(directory)
     return lock
-
-
-@contextlib.contextmanager
-def _refused(directory: Path) -> Iterator[None]:
-    """Say that a directory can't be written where the file system refuses."""
-    try:
-        yield
-    except OSError as error:
-        where = error.filename or directory
-        message = f"{where} can't be written: {error.strerror or error}"
-        raise InputError(message) from None
 
 
 def _check_length(start: resume.Start, run: Training, settings: Settings) -> None:

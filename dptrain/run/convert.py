@@ -5,7 +5,7 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -30,7 +30,7 @@ from dptrain.data.roles import Roles
 from dptrain.data.show import Seen, added, seen
 from dptrain.data.table import Table
 from dptrain.machine import usable_cores
-from dptrain.record.files import lines_of, lock, make_sized, write_at, write_whole
+from dptrain.record.files import lines_of, lock, make_sized, write_at, write_whole, writing
 from dptrain.record.journal import Journal
 from dptrain.reduce.digest import root
 from dptrain.reduce.memory import shared_rows
@@ -42,8 +42,8 @@ from dptrain.world import World, collective
 PART = 2**24
 """Bytes of rows, about, that are written and hashed at a time."""
 
-REFUSED = "can't be written"
-"""What is said of a directory that the file system refuses, or has no room for."""
+ADVICE = "; name a new directory"
+"""What to do about one that the file system refuses, or has no room for."""
 
 Progress = Callable[[int, int], None]
 """Told how many parts are done, of how many; of 0, how many rows have been read before."""
@@ -160,7 +160,8 @@ def _write_parts(
                 journal.append(json.dumps([number, *found]).encode())
         with world.together():
             if journal is not None:
-                _flushed(journal)
+                with writing(journal.path):
+                    journal.flush()
                 progress(len(done), plan.num_parts)
     _finish(out, plan, [done[number] for number in range(plan.num_parts)], world)
     if journal is not None:
@@ -169,7 +170,7 @@ def _write_parts(
 
 def _taken(out: Path) -> int:
     """Return an open file that keeps others from writing to a directory, which may be new."""
-    with _writable(out):
+    with writing(out, ADVICE):
         out.mkdir(parents=True, exist_ok=True)
         names = {path.name for path in out.iterdir()}
         if MANIFEST in names:
@@ -184,21 +185,9 @@ def _taken(out: Path) -> int:
         return held
 
 
-@contextlib.contextmanager
-def _writable(out: Path) -> Iterator[None]:
-    """Say that a directory can't be written where the file system refuses."""
-    try:
-        yield
-    except InputError:
-        raise
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise InputError(f"{out} {REFUSED}: {why}; name a new directory") from None
-
-
 def _begin(out: Path, plan: Plan, start: Plain) -> Journal:
     """Return the list of what is done, of a directory that is begun or gone on with."""
-    with _writable(out):
+    with writing(out, ADVICE):
         whole = [*lines_of(out / UNFINISHED)]
         if whole and json.loads(whole[0]) != start:
             raise InputError(
@@ -221,13 +210,6 @@ def _done(out: Path, plan: Plan) -> dict[int, Any]:
     return {number: found for number, *found in lines if number < plan.num_parts}
 
 
-def _flushed(journal: Journal) -> None:
-    try:
-        journal.flush()
-    except OSError as error:
-        raise InputError(f"{journal.path} {REFUSED}: {error.strerror}") from None
-
-
 def _write(out: Path, plan: Plan, number: int) -> tuple[list[str], list[Any], str]:
     """Write a part; return the hashes of what arrays hold of it, what was seen, its blocks'."""
     start, arrays, noted, blocks = plan.part(number)
@@ -235,10 +217,8 @@ def _write(out: Path, plan: Plan, number: int) -> tuple[list[str], list[Any], st
     for (name, dtype, shape), array in zip(plan.arrays(), arrays, strict=True):
         data = array.reshape(-1).view(np.uint8).data
         row = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
-        try:
+        with writing(out / name):
             write_at(out / name, len(npy_header(dtype, shape)) + start * row, data)
-        except OSError as error:
-            raise InputError(f"{out / name} {REFUSED}: {error.strerror}") from None
         hashes.append(hashlib.sha256(data).hexdigest())
     return hashes, [list(asdict(one).values()) for one in noted], blocks.hex()
 
