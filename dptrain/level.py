@@ -279,7 +279,6 @@ def check(level: str) -> None:
 
 
 def _check_has(level: str) -> None:
-    """Raise InputError where this CPU has not a level. Local."""
     if not has(level):
         found = highest() or f"none that is known of ({os.uname().machine})"
         raise InputError(

@@ -154,28 +154,6 @@ def read_object(text: bytes | str) -> Plain:
     return found
 
 
-def check_writable(path: Path, option: str, *, force: bool = True) -> None:
-    """Raise InputError where a file that a person asked for could not be written: before the work.
-
-    `option` is what the person calls the file, such as --plot; without `force` it must be new.
-    """
-    if os.path.isdir(path):  # noqa: PTH112 (which raises nothing)
-        raise InputError(f"{option} is {path}, which is a directory; name a file in it")
-    if not os.path.isdir(path.parent):  # noqa: PTH112
-        raise InputError(f"{option} is {path}, but there is no directory {path.parent}")
-    try:
-        path.lstat()
-    except FileNotFoundError:
-        pass
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", error)
-        raise InputError(f"{path} can't be written: {why}") from None
-    if not force and is_there(path):
-        raise InputError(f"{option} is {path}, which exists; name another, or --force replaces it")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise InputError(f"{path} can't be written: no permission to write in {path.parent}")
-
-
 @contextlib.contextmanager
 def writing(path: Path, advice: str = "") -> Iterator[None]:
     """Say what can't be written where the file system refuses it within the block: InputError.
@@ -190,6 +168,23 @@ def writing(path: Path, advice: str = "") -> Iterator[None]:
         where = getattr(error, "filename", None) or path
         why = getattr(error, "strerror", None) or error
         raise InputError(f"{where} can't be written: {why}{advice}") from None
+
+
+def check_writable(path: Path, option: str, *, force: bool = True) -> None:
+    """Raise InputError where a file that a person asked for could not be written: before the work.
+
+    `option` is what the person calls the file, such as --plot; without `force` it must be new.
+    """
+    if os.path.isdir(path):  # noqa: PTH112 (which raises nothing)
+        raise InputError(f"{option} is {path}, which is a directory; name a file in it")
+    if not os.path.isdir(path.parent):  # noqa: PTH112
+        raise InputError(f"{option} is {path}, but there is no directory {path.parent}")
+    with writing(path), contextlib.suppress(FileNotFoundError):
+        path.lstat()
+    if not force and is_there(path):
+        raise InputError(f"{option} is {path}, which exists; name another, or --force replaces it")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise InputError(f"{path} can't be written: no permission to write in {path.parent}")
 
 
 def write_whole(path: Path, content: bytes | Iterable[bytes | memoryview]) -> None:

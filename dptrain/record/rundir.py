@@ -71,21 +71,16 @@ def default_path(name: str) -> Path:
 
 def check_free(path: Path) -> None:
     """Raise InputError where a run directory can't be, or is not empty: nothing is overwritten."""
-    try:
+    if os.path.isfile(path):  # noqa: PTH113 (which raises nothing)
+        raise InputError(f"{path} is a file; --out needs a new or an empty directory")
+    with writing(path), contextlib.suppress(FileNotFoundError):
         names = os.listdir(path)  # noqa: PTH208 (a name alone is wanted)
         own = temporary_of(path / CONFIG).name  # all that a start which failed at once has left
         taken = [name for name in names if name not in (own, RECEIPT)]
-        free = not taken and (RECEIPT not in names or (path / RECEIPT).lstat().st_size == 0)
-    except FileNotFoundError:
-        return
-    except (OSError, ValueError) as error:  # ValueError: a NUL in its name
-        if os.path.isfile(path):  # noqa: PTH113 (which raises nothing)
-            raise InputError(f"{path} is a file; --out needs a new or an empty directory") from None
-        why = getattr(error, "strerror", error)
-        raise InputError(f"{path} can't be written: {why}") from None
-    if not free:
-        again = f"; to go on with the run in it: --resume {quoted(path)}" if CONFIG in names else ""
-        raise InputError(f"{path} exists and is not empty; give another --out, or remove it{again}")
+        if taken or (RECEIPT in names and (path / RECEIPT).lstat().st_size > 0):
+            found = f"{path} exists and is not empty; give another --out, or remove it"
+            again = f"; to go on with the run in it: --resume {quoted(path)}"
+            raise InputError(found + again * (CONFIG in names))
 
 
 def holds_run(path: Path) -> bool:

@@ -128,7 +128,7 @@ def check_files(run: Path, verdict: Verdict, *, handed: bool = False) -> Found:
     if not handed or is_there(run / rundir.SUMMARY):
         return Found(found, within, _check_end(run, found, model, right, verdict))
     if found.end is not None and model is not None:
-        _check_model(found.end.model, model.file, model, right, verdict)
+        _check_model(found.end.model, model, right, verdict)
     return Found(found, within, [] if found.end is None else [found.end])
 
 
@@ -202,7 +202,6 @@ def _check_checkpoints(kept: Checkpoints, lines: Lines, verdict: Verdict) -> dic
 
 
 def _check_config(run: Path, found: Receipt, verdict: Verdict) -> None:
-    """Check a run's settings against its receipt."""
     try:
         differs = receipt.unlike(found.run["settings"], rundir.read_config(run))
     except InputError as error:
@@ -244,17 +243,17 @@ def _check_end(
         verdict.wrong.append(f"{rundir.SUMMARY}: names another last line of the receipt")
     else:
         verdict.fine.append(f"{rundir.SUMMARY}: as the receipt's last line says")
-    _check_model(found.end.model, end.model, model, right, verdict)
+    _check_model(found.end.model, model, right, verdict)
     return said
 
 
 def _check_model(
-    named: str, file: str, model: StoredModel | None, right: set[str | None], verdict: Verdict
+    named: str, model: StoredModel | None, right: set[str | None], verdict: Verdict
 ) -> None:
     """Check a model's hash against that which the receipt names, and its parameters."""
-    if named != file:
+    if model is None or named != model.file:
         verdict.wrong.append(f"{rundir.MODEL}: not the file of the receipt's last line")
-    elif model is None or model.params not in right:
+    elif model.params not in right:
         verdict.wrong.append(f"{rundir.MODEL}: parameters that the receipt does not name")
     else:
         verdict.fine.append(f"{rundir.MODEL}: every byte, as the receipt's last line says")

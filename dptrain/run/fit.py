@@ -177,7 +177,6 @@ def _try(model: Model, data: Data, config: TrainConfig, world: World) -> None:
 
 
 def _say(lines: Iterable[str | None], world: World) -> None:
-    """Tell people of what there is to say, once."""
     for line in lines if world.rank == 0 else ():
         if line:
             tell(shown(line))
@@ -195,7 +194,6 @@ def _beginning(
 
 
 def _check(model: Model, data: Data, config: TrainConfig) -> None:
-    """Raise InputError where model, data and settings don't fit."""
     if config.patience is not None and data.validation is None:
         raise InputError(
             f"patience is {config.patience}, but no rows are held out to watch; "

@@ -106,7 +106,6 @@ def check_same(trained: Trained, rows: Rows, world: World) -> None:
 
 
 def _columns(trained: Trained, probabilities: bool) -> list[str]:
-    """Return the names of the columns that predictions have."""
     if probabilities and trained.encoding.task == "classification":
         return [f"probability_{name}" for name in trained.encoding.classes.tolist()]
     stem = "probability" if probabilities else "prediction"

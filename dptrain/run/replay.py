@@ -172,13 +172,11 @@ class Replay(Control):
 
 
 def _signal(end: End) -> str | None:
-    """Return the signal that ended a run; None where none did."""
     stopped = end.end.get("stopped")
     return str(stopped) if stopped in STOPS.values() else None
 
 
 def _hashes(arrays: dict[str, Array]) -> Plain:
-    """Return a digest of each array in a checkpoint."""
     return {name: digest(World(), array.reshape(-1)) for name, array in arrays.items()}
 
 

@@ -1,6 +1,5 @@
 """Checks what a run says it did: its receipt and its files, and steps by doing them once more."""
 
-import re
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -175,15 +174,6 @@ def _made(
     return model, data, was.train
 
 
-def environment(run: Identity) -> str | None:
-    """Return the line that installs a run's versions; None where they are no versions."""
-    found = [f"dptrain {run.dptrain}", f"numpy {run.numpy}", *(run.libraries or [])]
-    matches = [re.match(r"([A-Za-z][\w-]*) (\d[\w.+!]*)(?: |$)", str(text)) for text in found]
-    if not all(matches):
-        return None
-    return " ".join(["pip install", *(f"'{m[1]}=={m[2]}'" for m in matches if m)])
-
-
 def _comparable(before: Identity, now: Identity, verdict: Verdict) -> bool:
     """Return whether steps can be compared; note what differs that may change their bits."""
     old, new = before.plain(), now.plain()
@@ -199,9 +189,6 @@ def _comparable(before: Identity, now: Identity, verdict: Verdict) -> bool:
             verdict.wrong.append(text)
     if settings:
         verdict.wrong.append(f"settings that no run has: {', '.join(settings)}")
-    install = environment(before)
-    if {"dptrain", "numpy", "libraries"} & found.keys() and install:
-        verdict.notes.append(f"the run's versions, for an environment of their own: {install}")
     if settings or found.keys() - {*machine, *NOTED}:
         verdict.replayed = None
     return verdict.replayed is not None

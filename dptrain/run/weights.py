@@ -125,6 +125,5 @@ def _matched(path: Path, model: Model) -> Weights:
 
 
 def _form(form: Form) -> str:
-    """Return a type and a shape, as people are shown them."""
     kind, shape = form
     return f"{KINDS.get(kind, kind)} [{', '.join(map(str, shape))}]"
