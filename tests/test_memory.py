@@ -470,7 +470,7 @@ import json, sys, threading, tracemalloc
 from pathlib import Path
 import numpy as np
 import dptrain
-from dptrain.run.predict import predict_run
+from dptrain.run.apply import predict_run
 
 world, found = dptrain.connect(), []
 

@@ -646,7 +646,7 @@ from unittest import mock
 
 import dptrain
 from dptrain.run import identity
-from dptrain.run.predict import predict_run
+from dptrain.run.apply import predict_run
 
 world = dptrain.connect()
 odd, here = world.rank == 1, os.getcwd()

@@ -221,7 +221,7 @@ def test_stored_labels_meet_those_of_other_files_as_they_are_written(tmp_path: P
     data = load(tmp_path, column(*["01", "02", "x"] * 9), LABELS)
     dptrain.fit(dptrain.mlp_for(data), data, TrainConfig(steps=2), out=tmp_path / "r", world=ALONE)
     (tmp_path / "t.csv").write_text(column("01", "02"))
-    from dptrain.run.evaluate import evaluate_run
+    from dptrain.run.apply import evaluate_run
 
     assert evaluate_run(str(tmp_path / "r"), [str(tmp_path / "t.csv")], (), ALONE)["examples"] == 2
     (tmp_path / "t.csv").write_text(column("01", "2"))

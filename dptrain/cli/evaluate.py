@@ -57,7 +57,7 @@ def evaluate(
     DATA is where the run's own data lies now, if it has moved: other data is refused.
     """
     world = connect_as(run, cpu_level)
-    from dptrain.run.evaluate import evaluate_run
+    from dptrain.run.apply import evaluate_run
 
     found = evaluate_run(run, data, target, world, model, on)
     print_result(found, as_json, _evaluation_text)

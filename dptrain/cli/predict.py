@@ -49,7 +49,7 @@ def predict(
     """
     world = connect_as(run, cpu_level)
     from dptrain.record.files import check_writable
-    from dptrain.run.predict import predict_run
+    from dptrain.run.apply import predict_run
     from dptrain.run.predictions import check_name
 
     with world.together():

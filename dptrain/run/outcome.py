@@ -65,9 +65,8 @@ def outcome(
     rank must call this.
     """
     kept = run.train_metrics if run.seen else run.kept_metrics
-    first = world.rank == 0
     return Summary(
-        world.broadcast(first and hashlib.sha256(params.data).hexdigest()),
+        world.broadcast(world.rank == 0 and hashlib.sha256(params.data).hexdigest()),
         len(params),
         run.order.num_shards,
         config.threads,
