@@ -37,12 +37,6 @@ class Nodes(NamedTuple):
             made[ranks_per_node] = _make(comm, ranks_per_node)
         return made[ranks_per_node]
 
-    def free(self) -> None:
-        """Give back what is shared. Collective."""
-        GUARD.forget(self.board)
-        for shared in (self.window, self.node_comm, self.comm):
-            shared.Free()
-
 
 ALONE = Nodes(None, None, [range(1)], Board(memoryview(bytearray(LENGTH)), range(1), 0), None)
 """One process, which waits for nobody."""
@@ -88,6 +82,8 @@ def _made() -> int:
 
     def free(_: MPI.Comm, __: int, made: dict[int | None, Nodes]) -> None:
         for nodes in made.values():
-            nodes.free()
+            GUARD.forget(nodes.board)
+            for shared in (nodes.window, nodes.node_comm, nodes.comm):
+                shared.Free()
 
     return MPI.Comm.Create_keyval(delete_fn=free)

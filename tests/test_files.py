@@ -326,7 +326,7 @@ def test_a_directory_without_a_name_has_one_of_its_own(
     for name in ("now-x", "now-x-2", "now-x-3"):
         found = rundir.default_path("x")
         assert found == Path("runs") / name
-        rundir.create(found)
+        rundir.check_free(found)
 
 
 def test_only_what_a_start_that_failed_has_left_may_be_in_a_new_directory(tmp_path: Path) -> None:

@@ -90,13 +90,6 @@ def holds_run(path: Path) -> bool:
     return False
 
 
-def create(path: Path) -> None:
-    """Make a run directory, or raise InputError."""
-    check_free(path)
-    with writing(path):
-        path.mkdir(parents=True, exist_ok=True)
-
-
 def toml(values: Mapping[str, Any], comment: str) -> bytes:
     """Return settings as a TOML file; those that are None are left out, as TOML has no word for it.
 

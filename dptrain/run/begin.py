@@ -80,7 +80,8 @@ def _comment(now: Identity, world: World) -> str:
 def _taken(directory: Path, new: bool, undo: contextlib.ExitStack) -> int:
     """Lock a run's directory, which is made if it is to be new; see `resume.lock`."""
     if new:
-        rundir.create(directory)
+        rundir.check_free(directory)
+        directory.mkdir(parents=True, exist_ok=True)
     lock = resume.lock(directory)
     undo.callback(os.close, lock)
     if new:
