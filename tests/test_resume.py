@@ -605,7 +605,7 @@ class Odd(Plain):
         self.layout = (Param(name, first.shape), *others)
 
 
-@pytest.mark.parametrize("name", ["layers.0.bias", "\ud800"])
+@pytest.mark.parametrize("name", ["layers.0.bias", "\ud800", "__metadata__"])
 def test_arrays_without_names_of_their_own_are_refused(name: str, tmp_path: Path) -> None:
     data = dptrain.load(world=World())
     with pytest.raises(InputError, match="an array named"):

@@ -316,7 +316,7 @@ class Odd(nn.Linear):
             with torch.no_grad():
                 self.weight.clamp_(-1, 1)
         z = super().forward(x)
-        found = {"rows": z[1:], "wide": z[:, :9], "list": [z], "whole": z.long()}
+        found = {"rows": z[1:], "wide": z[:, :9], "list": [z], "whole": z.long(), "half": z.half()}
         return found.get(self.fault, z)
 
 
@@ -344,6 +344,7 @@ def holding(name: str, buffer: Any) -> Any:
         (lambda: holding("sparse", torch.eye(3).to_sparse()), "sparse can't be stored: "),
         (lambda: holding("meta", torch.ones(3, device="meta")), "meta can't be stored: "),
         (lambda: Odd("whole"), "the network returns int64; give float32 or float64"),
+        (lambda: Odd("half"), "the network returns float16; give float32 or float64"),
         (lambda: nn.ReLU(), "no parameters"),
         (
             lambda: nn.Sequential(nn.Linear(64, 10), nn.BatchNorm1d(10, momentum=None)),
@@ -460,6 +461,7 @@ class WholeNumbers(nn.Linear):
         (lambda *_: 1.0, "the loss returns a float; return an array of real numbers"),
         (lambda z, _: (z[:, 0], z[:, 0], 1), "the loss returns a tuple; return an array"),
         (lambda z, _: (z[:, 0], 1.0), "the loss returns a float; return an array"),
+        (lambda z, _: z[:, 0].bfloat16(), "the loss returns bfloat16; .* float32 or float64"),
         (lambda z, _: z[:, 0] * 1j, "the loss returns complex64; return an array of real"),
         (lambda z, y: (z[:, 0] ** 2, y - 1.0), "the loss returns -1 for how much an example count"),
         (lambda z, _: z[:, 0] * math.nan, r"the loss of step 1 \(epoch 1\), shard 0 is nan, as is"),

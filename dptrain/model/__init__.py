@@ -132,9 +132,10 @@ def check_layout(model: Model) -> None:
     """Raise InputError where a model's arrays can't be stored by their names."""
     names = [param.name for param in model.layout]
     for name in names:
-        if not is_text(name) or names.count(name) > 1:
+        if not is_text(name) or names.count(name) > 1 or name == "__metadata__":
             raise InputError(
-                f"the model has an array named {name!r}; give each a name of its own, of letters"
+                f"the model has an array named {name!r}; give each a name of its own, of letters, "
+                "which __metadata__ is not: it is that of what stands beside arrays in a file"
             )
 
 

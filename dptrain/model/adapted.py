@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import math
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
@@ -156,10 +157,10 @@ class Adapted:
         found = self.loss(outputs, targets, **keywords)
         losses, counts = found if isinstance(found, tuple) and len(found) == 2 else (found, None)
         for part in (losses,) if counts is None else (losses, counts):
-            if not hasattr(part, "shape") or "complex" in str(part.dtype):
+            if not hasattr(part, "shape") or re.search("complex|float16", str(part.dtype)):
                 raise InputError(
-                    f"the loss returns {kind_of(part)}; return an array of real numbers, one an "
-                    "example, or a pair: these, and how much each counts"
+                    f"the loss returns {kind_of(part)}; return an array of real numbers, float32 "
+                    "or float64, one an example, or a pair: these, and how much each counts"
                 )
         check_losses(tuple(losses.shape), len(targets))
         if counts is not None and tuple(counts.shape) != tuple(losses.shape):
@@ -232,7 +233,7 @@ def check_rows(found: Any, num: int) -> None:
             f"the network returns {what} for {num} examples; give an array [m, ...], a "
             "row for each example"
         )
-    if str(found.dtype).removeprefix("torch.")[:5] not in ("float", "compl"):
+    if kind_of(found) not in ("float32", "float64", "complex64", "complex128"):
         raise InputError(f"the network returns {kind_of(found)}; give float32 or float64")
 
 
