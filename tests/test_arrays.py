@@ -13,7 +13,9 @@ import pytest
 
 import dptrain
 from dptrain import DataConfig, InputError
+from dptrain.config import Scale
 from dptrain.data.assemble import ROWS
+from dptrain.run.convert import convert
 from dptrain.run.rows import as_rows
 
 ALONE = dptrain.World()
@@ -145,6 +147,39 @@ def test_names_of_classes_may_be_any_texts(tmp_path: Path) -> None:
         file["x"], file["y"] = x, names.astype(h5py.string_dtype())
     for data in (tmp_path / "d.h5", (x, names)):
         assert dptrain.load(data, world=ALONE).encoding.classes.tolist() == ["p", "q"]
+
+
+@pytest.mark.parametrize("chunks", [(1000, 2), None])
+def test_rows_of_hdf5_that_nobody_wrote_are_refused(
+    tmp_path: Path, chunks: tuple[int, int] | None
+) -> None:
+    """There may be any number of them: they take no room in the file."""
+    with h5py.File(tmp_path / "d.h5", "w") as file:
+        file["y"] = np.arange(3000) % 2
+        x = file.create_dataset("x", (3000, 2), "f4", chunks=chunks)
+        file.create_dataset("names", (10**9,), h5py.string_dtype())  # which nobody asks for
+        if chunks:
+            x[1000:] = np.arange(4000).reshape(2000, 2)
+    with pytest.raises(InputError, match=r"/x has 3,000 rows, not all of which were written"):
+        dptrain.load(tmp_path / "d.h5", world=ALONE)
+    with h5py.File(tmp_path / "d.h5", "a") as file:
+        file["x"][:1000] = 1
+    assert len(dptrain.load(tmp_path / "d.h5", world=ALONE).train) == 3000
+
+
+@pytest.mark.parametrize("scale", ["standard", "minmax"])
+def test_numbers_of_an_array_that_never_change_are_told_of(tmp_path: Path, scale: Scale) -> None:
+    """Converted or not; those that change by 1 are others, though nothing divides them."""
+    x = np.stack([np.full(40, 7), np.arange(40) % 2 * 2 - 1, np.arange(40) // 20, np.zeros(40)], 1)
+    y, config = np.arange(40) % 2, DataConfig(scale=scale)
+    np.savez(tmp_path / "d.npz", x=x, y=y)
+    convert([str(tmp_path / "d.npz")], tmp_path / "d", DataConfig(), ALONE, lambda *_: None)
+    for data in ((x, y), tmp_path / "d.npz", tmp_path / "d"):
+        told = dptrain.load(data, config, world=ALONE).told
+        assert "the same in every row: 2 of 4 numbers of x (0, 3, counted from 0)" in told
+    assert not any("same" in line for line in dptrain.load((x[:, 1:3], y), config).told)
+    told = dptrain.load((x[:, :1], y), config, world=ALONE).told
+    assert "x is the same in every row, so nothing can be learned from it" in told
 
 
 @pytest.mark.parametrize(

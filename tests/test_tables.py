@@ -63,6 +63,12 @@ REFUSED: dict[str, tuple[str | bytes, DataConfig, str]] = {
     "sizes": (
         "a,y\n" + "".join(f"{n}GB,{n}.5\n" for n in (1, 2, 4, 8, 16)), Y, "line 2 has '1GB'.*'GB'"
     ),
+    "mixed units": (
+        "a,y\n" + "".join(f"{n} {u},{n}.5\n" for n in (1, 2) for u in ("kg", "lb", "g")), Y,
+        "line 2 has '1 kg' in column 'a'; which looks like a number with a unit",
+    ),
+    "a currency in front": ("a,y\nUSD 5,1.5\nUSD 6,2.5\nUSD 7,1\n", Y, "2 has 'USD 5'.* like a"),
+    "another behind": ("a,y\n5 EUR,1.5\n6 EUR,2.5\n7 EUR,1\n", Y, "2 has '5 EUR'.* like a number"),
     "lengths to predict": (
         "y,a\n" + "".join(f"{n} cm,{n}.5\n" for n in range(6)), Y, "'0 cm'.*is it a number",
     ),
@@ -250,6 +256,9 @@ READ: dict[str, tuple[str, list[list[float]]]] = {
     ),
     "a gap among yes and no": ("a,y\nyes,p\n,q\nno,q\nyes,p\n", [[1, 0], [1, 1], [0, 0], [1, 0]]),
     "categories": ("c,y\nu,p\nw,q\nu,q\n", [[1, 0, 0], [0, 1, 0], [1, 0, 0]]),
+    "few sizes": ("c,y\n1 kg,p\n2 lb,q\n1 kg,q\n", [[1, 0, 0], [0, 1, 0], [1, 0, 0]]),
+    "streets": ("c,y\n" + "1 ash,p\n1 elm,q\n1 oak,p\n2 ash,q\n2 elm,p\n2 oak,q\n" * 2,
+                np.eye(6, 7)[[*range(6)] * 2].tolist()),
     "a gap among them": ("c,y\nu,p\n,q\nu,q\nw,p\n",
                          [[1, 0, 0, 0], [0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0]]),
     "dates": ("d,y\n2013-01-05,p\n2013-03-05,q\n", [[1, 5], [3, 1]]),

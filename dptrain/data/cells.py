@@ -83,7 +83,10 @@ def piece(asked: Asked, array: pa.ChunkedArray) -> Piece:
     InputError
         No column can be of such a type.
     """
-    cells, kinds = _plain(asked, array), pa.types
+    kinds = pa.types
+    if kinds.is_null(array.type) and not (asked.kind or asked.label):  # which takes no room
+        return Column(asked.name, "numbers", np.broadcast_to(np.nan, len(array)))
+    cells = _plain(asked, array)
     if asked.label and cells.null_count:
         raise asked.fault(cells, cells.is_null(), NO_LABEL)
     if kinds.is_dictionary(cells.type):
@@ -136,7 +139,7 @@ def _plain(asked: Asked, cells: pa.ChunkedArray) -> pa.Array:
             cells = cells.cast(pa.duration("us"), safe=cells.type.unit != "ns").cast(pa.int64())
     except pa.ArrowInvalid:  # bytes that are no text, or years that none has
         raise asked.unreadable(cells) from None
-    if kinds.is_decimal(cells.type) or (kinds.is_null(cells.type) and not asked.kind):
+    if kinds.is_decimal(cells.type):
         cells = cells.cast(pa.float64())
     found = cells.combine_chunks()
     return found.chunk(0) if isinstance(found, pa.ChunkedArray) else found

@@ -17,7 +17,7 @@ from dptrain.data.table import Column, Facts, Table
 from dptrain.words import InputError
 
 MANIFEST = "manifest.json"
-FORMAT = 2
+FORMAT = 3
 
 ROLES = ("input", "target", "weight", "id")
 FORMS = {"flag": "int8", "date": "int64", "words": "int32"}
@@ -147,8 +147,8 @@ def _column(folder: Path, about: Mapping[str, Any], arrays: list[Array]) -> Colu
 
 def _facts(manifest: Mapping[str, Any]) -> Facts:
     about = manifest["facts"]
-    shift, factor = (np.array(values, np.float64) for values in about["standard"] or ((), ()))
-    known = None if about["standard"] is None else (shift, factor)
+    shift, spread = (np.array(values, np.float64) for values in about["standard"] or ((), ()))
+    known = None if about["standard"] is None else (shift, spread)
     return Facts(str(about["sha256"]), about["finite"] is True, known)
 
 

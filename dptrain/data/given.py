@@ -89,15 +89,16 @@ def pair(x: Rowwise, y: Rowwise | None, roles: Roles, source: str) -> Table:
 def _column(name: str, values: Any, *, label: bool) -> Column:
     """Return an array as a column; the names of classes become words."""
     kind = np.dtype(values.dtype).kind
-    if label and kind == "S":
+    if not label or kind not in "SOU" or np.prod(values.shape[1:], dtype=int) != 1:
+        return Column(name, "numbers", values)
+    values = values[:]
+    if kind == "S":
         try:
-            values, kind = np.char.decode(values[:], "utf-8"), "U"
+            values = np.char.decode(values, "utf-8")
         except UnicodeDecodeError:
             raise InputError(f"{name} holds bytes that are no UTF-8; give names as text") from None
-    if label and kind == "O" and all(isinstance(value, str) for value in np.ravel(values[:])):
-        kind = "U"
-    if label and kind == "U" and np.prod(values.shape[1:], dtype=int) == 1:
-        words, codes = np.unique(values[:].reshape(-1), return_inverse=True)
+    if kind != "O" or all(isinstance(value, str) for value in np.ravel(values)):
+        words, codes = np.unique(values.reshape(-1), return_inverse=True)
         gap = [word.lower() in GAPS for word in words.tolist()]
         if any(gap):
             row = int(np.argmax(codes == gap.index(True)))

@@ -1,5 +1,7 @@
 """HDF5 files by h5py: data sets of which rows are read when they are asked for."""
 
+import functools
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,37 +12,52 @@ from dptrain.words import InputError, install
 
 
 class Dataset:
-    """A data set of a HDF5 file, opened by each rank for itself."""
+    """A data set of a HDF5 file, opened by each rank for itself; texts are Python's."""
 
-    def __init__(self, data: Any) -> None:
-        self._data = data
-        self.shape, self.dtype = tuple(data.shape), data.dtype
+    def __init__(self, data: Any, *, text: bool) -> None:
+        self._data, self._rows = data, data.asstr() if text else data
+        self.shape, self.dtype = tuple(data.shape), np.dtype(object) if text else data.dtype
 
     def __len__(self) -> int:
         return int(self.shape[0])
 
     def __getitem__(self, rows: Any) -> Array:
         try:
+            if not self._written:
+                raise ValueError(
+                    f"{self._data.name} has {len(self):,} rows, not all of which were written: cut "
+                    "it to those that were (resize), or write the others"
+                )
             return np.asarray(self._read(rows))
         except (OSError, RuntimeError, ValueError) as error:
             raise InputError(
                 f"{self._data.file.filename} can't be read: {error}", local=True
             ) from None
 
+    @functools.cached_property
+    def _written(self) -> bool:
+        """Whether the file holds all rows: it may name any number that take no room in it."""
+        data = self._data
+        if data.chunks:
+            chunks = zip(self.shape, data.chunks, strict=True)
+            needed = math.prod(-(-length // size) for length, size in chunks)
+            return bool(data.id.get_num_chunks() >= needed)
+        return bool(data.id.get_storage_size() or data.size == 0 or data.is_virtual)
+
     def _read(self, rows: Any) -> Any:
         """Return rows in any order; of close ones all between, as a list is slow to look up."""
         if isinstance(rows, slice):
-            return self._data[rows]
+            return self._rows[rows]
         wanted, place = np.unique(np.asarray(rows), return_inverse=True)
         if len(wanted) == 0:
             return np.empty((0, *self.shape[1:]), self.dtype)
         if wanted[-1] - wanted[0] < 4 * len(wanted):
-            return self._data[wanted[0] : wanted[-1] + 1][wanted - wanted[0]][place]
-        return self._data[wanted][place]
+            return self._rows[wanted[0] : wanted[-1] + 1][wanted - wanted[0]][place]
+        return self._rows[wanted][place]
 
 
 def read_hdf5(path: str) -> dict[str, Any]:
-    """Return what a HDF5 file holds, by name: arrays of numbers row by row, of texts at once."""
+    """Return what a HDF5 file holds, by name: arrays of numbers and of texts."""
     try:
         import h5py
     except ImportError:
@@ -49,11 +66,9 @@ def read_hdf5(path: str) -> dict[str, Any]:
 
     def visit(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset) and item.shape:
-            text = h5py.check_string_dtype(item.dtype)
-            if text is not None:
-                found[name] = item.asstr()[:]
-            elif item.dtype.kind in "biufS":
-                found[name] = Dataset(item)
+            text = h5py.check_string_dtype(item.dtype) is not None
+            if text or item.dtype.kind in "biuf":
+                found[name] = Dataset(item, text=text)
 
     try:
         file = h5py.File(Path(path), "r")

@@ -46,7 +46,9 @@ class Pieces:
         """Take note of how many rows have been read."""
 
     def keep(self, values: Array) -> Rowwise:
-        """Return an array as it is kept."""
+        """Return an array as it is kept; one of one value many times takes no room."""
+        if not any(values.strides):
+            return values
         if self._used + values.nbytes > len(self._room):
             self._room, self._used = memoryview(mmap.mmap(-1, max(ROOM, values.nbytes))), 0
         kept: Array = np.ndarray(values.shape, values.dtype, self._room, self._used)

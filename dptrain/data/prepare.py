@@ -76,8 +76,8 @@ def prepare(
     if answer.one_hot:
         plain = replace(plain, outputs=1)
     check_rows(Rows(table, plain), world)
-    shift, factor = _scale(Rows(table, plain, train), config.scale, world, total)
-    encoding = replace(plain, shift=shift, factor=factor)
+    shift, spread = _scale(Rows(table, plain, train), config.scale, world, total)
+    encoding = replace(plain, shift=shift, factor=_factor(shift, spread))
     if answer.task == "regression" and config.scale != "none":
         encoding = _scale_targets(Rows(table, encoding, train), world, total)
     if test is not None:
@@ -89,7 +89,7 @@ def prepare(
         training,
         None if validation is None else Rows(table, encoding, validation),
         None if test is None else Rows(test, encoding),
-        told=(*understood(table, fields, answer), *told),
+        told=(*understood(table, fields, answer, never_changes(shift, spread)), *told),
     )
 
 
@@ -192,26 +192,38 @@ def _median(values: Array) -> float:
 def _scale(
     rows: Rows, scale: Scale, world: World, total: Total
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return shift and factor [width] from the training rows. Collective.
+    """Return shift and spread [width] from the training rows, 0 and 1 of what has no scale.
 
-    A number that never changes, rounding aside, is only shifted.
+    Collective.
     """
     scaled = np.concatenate([field.scaled for field in rows.encoding.fields])
-    shift, factor = np.zeros(len(scaled)), np.ones(len(scaled))
+    shift, spread = np.zeros(len(scaled)), np.ones(len(scaled))
     if scale == "none" or not scaled.any():
-        return shift, factor
+        return shift, spread
     facts = rows.table.facts
     if facts and facts.standard and rows.chosen is None and scale != "minmax":
         return facts.standard
     read = rows.raw_x if scaled.all() else lambda block: rows.raw_x(block)[:, scaled]
-    shift[scaled], factor[scaled] = statistics("x", read, rows, scale, world, total)
-    return shift, factor
+    shift[scaled], spread[scaled] = statistics("x", read, rows, scale, world, total)
+    return shift, spread
+
+
+def never_changes(shift: NDArray[np.float64], spread: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which numbers [width] are the same in every row, rounding aside."""
+    still: NDArray[np.bool_] = spread <= np.maximum(1e-12 * np.abs(shift), TINIEST)
+    return still
+
+
+def _factor(shift: NDArray[np.float64], spread: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return what numbers [width] are multiplied by; one that never changes is only shifted."""
+    factor: NDArray[np.float64] = 1 / np.where(never_changes(shift, spread), 1, spread)
+    return factor
 
 
 def statistics(
     name: str, read: Callable[[slice], Array], rows: Rows, scale: Scale, world: World, total: Total
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the shift and the factor of numbers [m, width], read block by block. Collective."""
+    """Return the shift and the spread of numbers [m, width], read block by block. Collective."""
 
     def over_blocks(statistic: Callable[[Array], Array]) -> Array:
         own = [statistic(read(block).astype(np.float64)) for block in rows.blocks(world)]
@@ -235,7 +247,7 @@ def statistics(
                 f"{rows.table.source}: the numbers of {name} in column {column} are too large to "
                 "scale; give them in another unit"
             )
-    return shift, 1 / np.where(spread > np.maximum(1e-12 * np.abs(shift), TINIEST), spread, 1)
+    return shift, spread
 
 
 def _scale_targets(rows: Rows, world: World, total: Total) -> Encoding:
@@ -245,8 +257,8 @@ def _scale_targets(rows: Rows, world: World, total: Total) -> Encoding:
         y = rows.raw_y(block)
         return y.reshape(len(y), -1)
 
-    shift, factor = statistics("y", read, rows, "standard", world, total)
-    return replace(rows.encoding, target_shift=shift, target_factor=factor)
+    shift, spread = statistics("y", read, rows, "standard", world, total)
+    return replace(rows.encoding, target_shift=shift, target_factor=_factor(shift, spread))
 
 
 def _counts(rows: Rows, world: World) -> NDArray[np.int64]:

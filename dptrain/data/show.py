@@ -184,8 +184,13 @@ def rare(counts: NDArray[np.int64], classes: Array) -> str:
     )
 
 
-def understood(table: Table, fields: tuple[Field, ...], answer: Answer) -> list[str]:
-    """Return what was understood, for people: three to ten lines."""
+def understood(
+    table: Table, fields: tuple[Field, ...], answer: Answer, still: NDArray[np.bool_]
+) -> list[str]:
+    """Return what was understood, for people: three to ten lines.
+
+    `still` are the inputs [width] that are the same in every row to train on.
+    """
     width = sum(field.width for field in fields)
     rows = f"{table.source}: {counted(len(table), 'row')}, {counted(width, 'input')}"
     columns = f" from {counted(len(fields), 'column')}" if table.named else ""
@@ -195,9 +200,9 @@ def understood(table: Table, fields: tuple[Field, ...], answer: Answer) -> list[
             "numbers": "numbers", "flag": "yes or no", "date": "dates", "words": "categories",
         }  # fmt: skip
         for kind, name in called.items():
-            found = [field for field in fields if field.kind == kind]
+            found = [_of_field(field) for field in fields if field.kind == kind]
             if found:
-                lines.append(f"{name}: {_named([_of_field(field) for field in found])}")
+                lines.append(f"{name}: {_named(found)}")
         gaps = [field.name for field in fields if field.fill is not None]
         if gaps:
             lines.append(f"gaps, filled with the median and marked: {_named(gaps)}")
@@ -206,6 +211,12 @@ def understood(table: Table, fields: tuple[Field, ...], answer: Answer) -> list[
             lines.append(f"{len(table.notes) - 4} more columns are left out")
     else:
         lines.append(f"x: {table.columns[0].about().partition(' ')[2]}")
+        if still.all():
+            lines.append("x is the same in every row, so nothing can be learned from it")
+        elif still.any():
+            places = listed([*map(str, np.flatnonzero(still))])
+            some = f"{still.sum():,} of {width:,} numbers of x"
+            lines.append(f"the same in every row: {some} ({places}, counted from 0)")
     if table.weight is not None:
         lines.append(f"each row counts as {table.weight.name} says")
     target = _named([column.name for column in table.targets])

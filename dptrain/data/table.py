@@ -175,7 +175,7 @@ class Facts(NamedTuple):
     finite: bool
     """Whether no entry is a gap or infinite."""
     standard: tuple[NDArray[np.float64], NDArray[np.float64]] | None
-    """The shift and the factor [inputs] that make inputs standard; None of a table's columns."""
+    """The mean and the deviation of each number [inputs]; None of a table's columns."""
 
 
 @dataclass(frozen=True)

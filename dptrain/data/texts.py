@@ -24,13 +24,18 @@ CODE = r"^[-+]?(0[0-9]+|[0-9]{19,})$"
 PLAIN = r"^(0|-?[1-9][0-9]{0,17})$"
 """Digits that a number keeps as they are written."""
 
-MONEY = "[$€£¥₹₽₩₺₫₪]?"
+MONEY = r"(?:[A-Z]{0,2}[$€£¥₹₽₩₺₫₪]|\s*(?:USD|EUR|GBP|CHF|JPY|CNY|INR|CAD|AUD)\s*)?"
 LIKE_A_NUMBER = (
     rf"^[-+(\u2212]?{MONEY}\s*[-+\u2212]?[0-9][0-9.,'\s]*([eE][-+]?[0-9]+)?\s*%?{MONEY}"
     r"[-\u2212]?\)?$"
 )
 
 WITH_UNIT = r"[-+]?[0-9][0-9.,]*(\s+[^\W\d_]{1,9}[²³]?|[a-zµ][A-Za-z]{1,5}|[kMGT]i?B|\s*°[CF]?)$"
+UNITS = {
+    "mg", "g", "kg", "t", "oz", "lb", "lbs", "ml", "cl", "l", "gal", "mm", "cm", "m", "km", "in",
+    "ft", "mi", "s", "min", "h", "kB", "MB", "GB",
+}  # fmt: skip
+"""Of which several in a column are one mistake; other words behind numbers may be names."""
 ORDINALS = ("st", "nd", "rd", "th")
 MANY = 5
 """Different texts from which on those with a unit are no categories: three sizes may be."""
@@ -198,10 +203,15 @@ def _check_doubt(asked: Asked, array: Any, gaps: Any, words: list[str], label: b
 
 
 def _unit(words: Sequence[str]) -> str | None:
-    """Return the unit that stands behind the number in at least half of many texts."""
+    """Return the unit that stands behind the number in at least half of many texts.
+
+    Or the most frequent one, where well-known units stand behind all of them.
+    """
     found = Counter(match[1].strip() for word in words if (match := re.match(WITH_UNIT, word)))
     unit, times = max(found.items(), key=lambda one: one[1], default=("", 0))
-    return unit if 2 * times >= len(words) >= MANY and unit not in ORDINALS else None
+    mixed = found.keys() <= UNITS and found.total() == len(words)
+    clear = (mixed or 2 * times >= len(words)) and unit not in ORDINALS
+    return unit if clear and len(words) >= MANY else None
 
 
 def written_dates(name: str, array: pa.ChunkedArray) -> Column | None:

@@ -265,7 +265,7 @@ def _finish(out: Path, plan: Plan, done: list[Any], world: World) -> None:
 
 
 def _standard(table: Table, world: World) -> list[Any]:
-    """Return what makes the numbers of an array standard. Collective."""
+    """Return the mean and the deviation of each number of an array. Collective."""
     field = Field(table.columns[0].name, "numbers", tuple(table.columns[0].values.shape[1:]))
     none = np.zeros(0)
     rows = Rows(table, Encoding("regression", (field,), none, none, none, 1))
