@@ -240,7 +240,7 @@ def test_a_table_that_changes_while_it_is_converted_is_refused(
 
 
 BROKEN = {
-    "format": 3,
+    "format": 4,
     "arrays": [{"file": "../x.npy", "shape": [NUM, 4, 3], "dtype": "<f4", "sha256": [""]}],
     "columns": [{"name": "x", "role": "input", "kind": "words", "array": 0, "number": None}],
     "facts": {"sha256": "", "finite": True, "standard": 3},

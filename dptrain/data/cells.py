@@ -74,14 +74,8 @@ Piece: TypeAlias = Column | Any
 def piece(asked: Asked, array: pa.ChunkedArray) -> Piece:
     """Return what some cells of a column hold, as far as their type says it.
 
-    Raises
-    ------
-    Fault
-        One of them is not what is needed.
-    Mistaken
-        They are not the numbers that they were believed to be.
-    InputError
-        No column can be of such a type.
+    Raises Fault where one of them is not what is needed, Mistaken where they are not the numbers
+    that they were believed to be, InputError where no column can be of such a type.
     """
     kinds = pa.types
     if kinds.is_null(array.type) and not (asked.kind or asked.label):  # which takes no room

@@ -66,11 +66,7 @@ def read_converted(path: str, roles: Roles) -> Table:
     """Return the rows of a converted data set.
 
     Of each array the first and the last part are compared with their hashes; no more is read.
-
-    Raises
-    ------
-    InputError
-        The manifest is not what it should be, or a file is missing or has another size.
+    Raises InputError where the manifest is not what it should be, or a file is missing or damaged.
     """
     file = Path(path) / MANIFEST
     try:
@@ -110,10 +106,8 @@ def _array(folder: Path, about: Mapping[str, Any], rows: int) -> Array:
         )
     for number in {0, len(about["sha256"]) - 1}:
         part = np.ascontiguousarray(found[number * rows : (number + 1) * rows])
-        if (
-            hashlib.sha256(part.reshape(-1).view(np.uint8).data).hexdigest()
-            != about["sha256"][number]
-        ):
+        digest = hashlib.sha256(part.reshape(-1).view(np.uint8).data)
+        if digest.hexdigest() != about["sha256"][number]:
             raise InputError(f"{path} is damaged: part {number} is not what was converted")
     return found
 

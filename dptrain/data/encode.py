@@ -125,10 +125,7 @@ class Encoding:
     def adapt(self, table: Table) -> Table:
         """Return a table with the inputs that are needed, in their order.
 
-        Raises
-        ------
-        InputError
-            It has not the columns, or not as many numbers in a row, or other targets.
+        Raises InputError where it has other columns, numbers in a row, or targets.
         """
         table = self._adapted(table)
         for known, column in zip(self.fields if self.named else (), table.columns, strict=False):
@@ -148,7 +145,7 @@ class Encoding:
 
     def _adapted(self, table: Table) -> Table:
         if not self.named and table.named:
-            if any(column.kind == "words" or column.kind == "date" for column in table.columns):
+            if any(column.kind in ("words", "date") for column in table.columns):
                 raise InputError(
                     f"{table.source} has texts; the model was trained on numbers alone"
                 )

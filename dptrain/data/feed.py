@@ -76,16 +76,19 @@ class Rows:
         """Return the inputs of examples as a model takes them."""
         return self.encoding.inputs(self._parts(examples), taker)
 
-    def raw_y(self, examples: Any) -> Array:
-        """Return the raw targets [m] or [m, outputs] of examples; of names their numbers."""
+    def all_y(self, examples: Any) -> Array:
+        """Return the raw targets [m, outputs] of examples; of names their numbers."""
         if not self.table.targets:
             raise InputError(f"{self.table.source} has no y; store a target for each example")
         rows = self.rows(examples)
         found = [column.read(rows) for column in self.table.targets]
         y = found[0] if len(found) == 1 else np.stack(found, axis=1)
-        if y.ndim > 1:
-            y = y.reshape(len(y), -1)
-        return y[:, 0] if y.ndim > 1 and y.shape[1] == 1 else y
+        return y.reshape(len(y), sum(column.width for column in self.table.targets))
+
+    def raw_y(self, examples: Any) -> Array:
+        """Return the same, shape [m] where a row has one."""
+        y = self.all_y(examples)
+        return y[:, 0] if y.shape[1] == 1 else y
 
     @functools.cached_property
     def _classes(self) -> NDArray[np.intp]:

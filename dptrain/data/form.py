@@ -146,16 +146,15 @@ def _first(text: str, delimiter: str) -> tuple[list[str], int, bool]:
 
 
 def check_names(form: Form) -> None:
-    """Raise InputError where the first row holds numbers, not names, or one name twice."""
+    """Raise InputError where the first row holds numbers, not names."""
     if not form.header:
         return
-    numbers = [name for name in form.names if NUMBER.fullmatch(name)]
-    if 2 * len(numbers) >= len(form.names):
-        values = [float(name) for name in numbers]
-        rising = all(a < b and b == int(b) for a, b in itertools.pairwise(values))
-        if not rising or any(value != int(value) for value in values):
-            told = ", ".join(form.names[:5])
-            raise InputError(
-                f"{form.path}: the first line holds numbers, no names ({told}): give --no-header, "
-                "and the columns are c1, c2, ..."
-            )
+    numbers = [float(name) for name in form.names if NUMBER.fullmatch(name)]
+    rising = all(a < b for a, b in itertools.pairwise(numbers))
+    years = rising and all(map(float.is_integer, numbers))  # or the like: names all the same
+    if 2 * len(numbers) >= len(form.names) and not years:
+        told = ", ".join(form.names[:5])
+        raise InputError(
+            f"{form.path}: the first line holds numbers, no names ({told}): give --no-header, "
+            "and the columns are c1, c2, ..."
+        )

@@ -16,7 +16,7 @@ from dptrain.words import InputError
 def given(data: Any, roles: Roles, source: str = "the data") -> Table:
     """Return what Python hands over as a table; see `dptrain.load`."""
     if hasattr(data, "__arrow_c_stream__"):
-        table: Table = tables_of(source).arrow.from_frame(data, roles, source)
+        table: Table = tables_of(source).from_frame(data, roles, source)
         return table
     if isinstance(data, Mapping):
         return named({str(k): as_array(v, str(k)) for k, v in data.items()}, roles, source)[0]
@@ -38,7 +38,7 @@ def named(arrays: Mapping[str, Any], roles: Roles, source: str) -> tuple[Table, 
     x, y = ("x_train", "y_train") if "x_train" in arrays else ("x", "y")
     columns = {*roles.kinds, *roles.target}
     if columns and not roles.x and (x not in arrays or columns <= arrays.keys()):
-        return tables_of(source).arrow.from_arrays(arrays, roles, source), None
+        return tables_of(source).from_arrays(arrays, roles, source), None
     x, y = roles.x or x, roles.y or y
     if x not in arrays or (roles.y and y not in arrays):
         missing = x if x not in arrays else y
@@ -68,7 +68,7 @@ def one_array(values: Array, roles: Roles, source: str) -> Table:
     if not values.dtype.names:
         return pair(values, None, roles, source)
     columns = {name: values[name] for name in values.dtype.names}
-    table: Table = tables_of(source).arrow.from_arrays(columns, roles, source)
+    table: Table = tables_of(source).from_arrays(columns, roles, source)
     return table
 
 

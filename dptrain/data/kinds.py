@@ -7,6 +7,7 @@ import stat
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 from dptrain.data.numpy_files import is_idx
@@ -156,27 +157,17 @@ def _start(path: str) -> bytes:
 def _unpacked_start(path: str, ending: str) -> bytes:
     """Return the first bytes of what a packed file holds."""
     try:
-        if ending == ".gz":
-            with gzip.open(path) as file:
-                return file.read(64)
-        with tables_of(path).form.open_text(path) as file:
+        opened = gzip.open if ending == ".gz" else tables_of(path).open_text
+        with opened(path) as file:
             return bytes(file.read(64))
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path} can't be read: {error}", local=True) from None
 
 
-class Tables:
-    """The modules that need pyarrow, imported once a table is read."""
-
-    def __init__(self) -> None:
-        from dptrain.data import arrow, form
-
-        self.arrow, self.form = arrow, form
-
-
-def tables_of(source: str) -> Tables:
-    """Return what reads tables; InputError where pyarrow is not there."""
+def tables_of(source: str) -> Any:
+    """Return the module that reads tables; InputError where pyarrow is not there."""
     try:
-        return Tables()
+        from dptrain.data import arrow
     except ImportError:
         raise InputError(f"{source} is a table, which pyarrow reads: {install('tables')}") from None
+    return arrow

@@ -53,12 +53,8 @@ def prepare(
 ) -> Data:
     """Check the rows, decide the task, hold out validation rows, and fit the encoding.
 
-    Each rank looks at its own blocks of rows only. Collective: every rank must call this.
-
-    Raises
-    ------
-    InputError
-        Anything that would make the training meaningless, naming the first row at fault.
+    Each rank looks at its own blocks of rows only. Collective: every rank must call this. Raises
+    InputError for whatever would make the training meaningless, naming the first row at fault.
     """
     with world.together():
         _check_targets(table, test)
@@ -72,14 +68,18 @@ def prepare(
     )  # fmt: skip
     check_rows(Rows(table, plain), world)
     answer = decide(Rows(table, plain), config, world)
-    plain = replace(plain, task=answer.task, classes=answer.classes, one_hot=answer.one_hot)
-    if answer.one_hot:
-        plain = replace(plain, outputs=1)
+    outputs = 1 if answer.one_hot else outputs
+    plain = replace(
+        plain, task=answer.task, classes=answer.classes, one_hot=answer.one_hot, outputs=outputs
+    )
     check_rows(Rows(table, plain), world)
     shift, spread = _scale(Rows(table, plain, train), config.scale, world, total)
     encoding = replace(plain, shift=shift, factor=_factor(shift, spread))
     if answer.task == "regression" and config.scale != "none":
-        encoding = _scale_targets(Rows(table, encoding, train), world, total)
+        rows = Rows(table, encoding, train)
+        mean, deviation = statistics("y", rows.all_y, rows, "standard", world, total)
+        factor = _factor(mean, deviation)
+        encoding = replace(encoding, target_shift=mean, target_factor=factor)
     if test is not None:
         with world.together():
             test = encoding.adapt(test)
@@ -248,17 +248,6 @@ def statistics(
                 "scale; give them in another unit"
             )
     return shift, spread
-
-
-def _scale_targets(rows: Rows, world: World, total: Total) -> Encoding:
-    """Return the encoding with the scale of the values to predict, each its own. Collective."""
-
-    def read(block: slice) -> Array:
-        y = rows.raw_y(block)
-        return y.reshape(len(y), -1)
-
-    shift, spread = statistics("y", read, rows, "standard", world, total)
-    return replace(rows.encoding, target_shift=shift, target_factor=_factor(shift, spread))
 
 
 def _counts(rows: Rows, world: World) -> NDArray[np.int64]:

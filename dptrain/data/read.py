@@ -46,26 +46,10 @@ def read(
 ) -> tuple[Table, Table | None]:
     """Read training (or other) rows, and the test rows where the files hold some.
 
-    Parameters
-    ----------
-    data
-        Nothing: the embedded digits. Names of files, directories or patterns, which are one data
-        set; or two files with one array each, x and y. Or what Python has: see `given`.
-    roles
-        What each column is for.
-    world
-        The ranks.
-    take
-        Returns so many bytes that the ranks of the node share.
-    spool
-        Where a table is kept while it is read; in memory where there is none.
-
-    Collective: every rank must call this.
-
-    Raises
-    ------
-    InputError
-        A file is missing, unreadable, or not what is needed.
+    `data` is nothing, for the embedded digits; names of files, directories or patterns, which are
+    one data set; two files with one array each, x and y; or what Python has: see `given`. A table
+    is kept in `spool` while it is read, in memory where there is none. Collective: every rank must
+    call this. Raises InputError where a file is missing, unreadable, or not what is needed.
     """
     by_name = isinstance(data, (tuple, list)) and all(isinstance(name, str) for name in data)
     with world.together():
@@ -136,7 +120,7 @@ def _read(found: Files, roles: Roles, kept: Pieces) -> tuple[Table, Table | None
     if kind == "converted":
         return read_converted(paths[0], roles), None
     if kind in TABLES:
-        arrow = tables_of(paths[0]).arrow
+        arrow = tables_of(paths[0])
         if kind == "text":
             return arrow.read_text(paths, roles, source, kept), None
         return arrow.read_typed(paths, roles, source, found.keys, kept), None

@@ -37,24 +37,23 @@ class Answer(NamedTuple):
 def decide(rows: Rows, config: DataConfig, world: World) -> Answer:
     """Return what the target of all rows is, as it was set or as its values say. Collective.
 
-    Raises
-    ------
-    InputError
-        Its values don't allow what was set, or leave it in doubt.
+    Raises InputError where its values don't allow what was set, or leave it in doubt.
     """
     table = rows.table
     with world.together():
         _check_setting(table, config)
     if len(table.targets) > 1 or table.targets[0].width > 1:
         return _of_several(rows, config, world)
-    if table.targets[0].kind == "words":
-        values: Array | None = np.array([])
-    else:
-        values = _different(rows, world)
+    words = table.targets[0].kind == "words"
+    values = None if words else _different(rows, world)
     with world.together():
-        if table.targets[0].kind == "words":
-            return _of_words(table, config)
-        return _of_numbers(table, config, values)
+        answer = _of_words(table, config) if words else _of_numbers(table, config, values)
+        if len(answer.classes) == 1:
+            raise InputError(
+                f"{table.source}: all {len(table)} labels are {answer.classes[0]}; classification "
+                "needs at least two classes"
+            )
+        return answer
 
 
 def _check_setting(table: Table, config: DataConfig) -> None:
@@ -81,9 +80,8 @@ def _of_words(table: Table, config: DataConfig) -> Answer:
                 f"{table.source}: label {name!r} is no text that can be written: it holds half "
                 "of a character; give it another name"
             )
-    classes = np.array(target.words)
-    _check_two(table, classes)
-    return Answer("classification", classes, told=f"{_some(target.words)}, so classification")
+    told = f"{_some(target.words)}, so classification"
+    return Answer("classification", np.array(target.words), told=told)
 
 
 def _of_numbers(table: Table, config: DataConfig, values: Array | None) -> Answer:
@@ -107,7 +105,6 @@ def _of_numbers(table: Table, config: DataConfig, values: Array | None) -> Answe
         if not whole:  # the first row that is none is named
             return Answer("classification", np.empty(0))
         classes = values.astype(np.int64) if values.dtype.kind == "f" else values
-        _check_two(table, classes)
         told = f"{_some(classes.tolist())}, so classification"
         return Answer("classification", classes, told=told)
     if not whole:
@@ -121,7 +118,6 @@ def _of_whole(table: Table, values: Array, span: str) -> Answer:
     num = len(values)
     in_a_row = values[0] in (0, 1) and bool(values[-1] - values[0] == num - 1)
     if num == 1 or (in_a_row and num <= MOST_CLASSES):
-        _check_two(table, values)
         told = (
             f"the whole numbers {values[0]} to {values[-1]}, so classification of {num} classes "
             "(--task regression for values)"
@@ -193,14 +189,6 @@ def is_whole(values: Array) -> NDArray[np.bool_]:
 def uneven(counts: NDArray[np.int64]) -> bool:
     """Return whether some class [classes] has less than a tenth of its even share of the rows."""
     return bool(10 * len(counts) * counts.min() < counts.sum())
-
-
-def _check_two(table: Table, classes: Array) -> None:
-    if len(classes) < 2:
-        raise InputError(
-            f"{table.source}: all {len(table)} labels are {classes[0]}; classification needs at "
-            "least two classes"
-        )
 
 
 def _some(names: Sequence[object]) -> str:

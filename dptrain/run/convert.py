@@ -105,12 +105,8 @@ def convert(
     """Write what files hold as a directory of arrays and a manifest.
 
     A directory that was begun from the same files is gone on with. The bytes are the same on any
-    number of ranks. Collective: every rank must call this, with files that all of them see.
-
-    Raises
-    ------
-    InputError
-        The files can't be read; there is such a directory already, or one that can't be written.
+    number of ranks. Collective: every rank must call this, with files that all of them see. Raises
+    InputError where they can't be read, or the directory is there already or can't be written.
     """
     check_programs(world)
     with contextlib.ExitStack() as undo:
@@ -146,7 +142,8 @@ def _write_parts(
     out: Path, plan: Plan, journal: Journal | None, world: World, progress: Progress
 ) -> None:
     """Write what is not written yet, each rank its parts, and the manifest. Collective."""
-    done = world.broadcast(_done(out, plan) if world.rank == 0 else {})
+    lines = [*lines_of(out / UNFINISHED)][1:] if world.rank == 0 else []
+    done = {number: found for number, *found in world.broadcast([*map(json.loads, lines)])}
     left = [number for number in world.mine(plan.num_parts) if number not in done]
     threads = max(1, len(usable_cores()) // len(world.ranks_here))
     for turn in range(-(-max(world.allgather(len(left))) // threads)):
@@ -202,12 +199,6 @@ def _begin(out: Path, plan: Plan, start: Plain) -> Journal:
             journal.append(json.dumps(start).encode())
         journal.flush()
         return journal
-
-
-def _done(out: Path, plan: Plan) -> dict[int, Any]:
-    """Return the hashes and what was seen of each part that is written."""
-    lines = [json.loads(line) for line in [*lines_of(out / UNFINISHED)][1:]]
-    return {number: found for number, *found in lines if number < plan.num_parts}
 
 
 def _write(out: Path, plan: Plan, number: int) -> tuple[list[str], list[Any], str]:
