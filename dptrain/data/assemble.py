@@ -167,10 +167,7 @@ def assembled(
 
 
 def _grown(
-    jobs: Iterable[tuple[int, Job]],
-    growing: Sequence[Growing],
-    spool: Pieces,
-    lines: Lines | None,
+    jobs: Iterable[tuple[int, Job]], growing: Sequence[Growing], spool: Pieces, lines: Lines | None
 ) -> int:
     """Have columns grow by what jobs return; return how many rows that are."""
 

@@ -223,8 +223,7 @@ def _fault(form: Form, why: str) -> InputError:
         for line, row in form.records():
             last = line
             if len(row) != len(form.names):
-                spans = any("\n" in cell for cell in row)
-                if spans:
+                if any("\n" in cell for cell in row):
                     return _quote(form, line)
                 return InputError(
                     f"{form.path}: line {line} has {len(row)} cells; the "

@@ -112,10 +112,7 @@ class Stacked:
     """
 
     def __init__(
-        self,
-        parts: Sequence[Rowwise],
-        meanings: Sequence[Array] = (),
-        names: Sequence[str] = (),
+        self, parts: Sequence[Rowwise], meanings: Sequence[Array] = (), names: Sequence[str] = ()
     ) -> None:
         for name, part in zip(names, parts, strict=False):
             if part.shape[1:] != parts[0].shape[1:]:
@@ -199,15 +196,16 @@ class Table:
     facts: Facts | None = None
 
     def __post_init__(self) -> None:
-        labels = {id(column) for column in self.targets}
         for column in self.every():
             shape, kind = column.values.shape, np.dtype(column.values.dtype)
             if kind.kind not in "biuf" or len(shape) == 0:
+                label = any(column is one for one in self.targets)
+                way = "astype(str) makes names" if label else "astype(float) makes numbers"
                 raise InputError(
                     f"{self.source}: {column.name} has dtype {kind} and shape {shape}; give "
-                    f"rows of numbers{' or names' * (id(column) in labels)}"
-                    + f"; {column.name}.astype({'str' if id(column) in labels else 'float'}) makes "
-                    f"{'names' if id(column) in labels else 'numbers'}" * (kind.kind == "O")
+                    f"rows of numbers{' or names' * label}"
+                    + f"; {column.name}.{way}"
+                    * (kind.kind == "O")
                 )
             if len(column) != len(self):
                 raise InputError(

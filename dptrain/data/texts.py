@@ -103,9 +103,8 @@ def _labels(asked: Asked, array: pa.Array) -> Column:
     if found is not None:
         return found
     if kind == "numbers":
-        raise asked.fault(
-            array, pc.invert(pc.match_substring_regex(array, NUMBER)), "give a number"
-        )
+        wrong = pc.invert(pc.match_substring_regex(array, NUMBER))
+        raise asked.fault(array, wrong, "give a number")
     found = _words(asked, array, no_gaps)
     if not as_written:
         _check_doubt(asked, array, no_gaps, found.words, label=True)
@@ -136,11 +135,8 @@ def _decimal_commas(asked: Asked, array: pa.Array) -> bool:
         return False
     commas = pc.match_substring(array, ",")
     if all_fit(array.filter(commas), r"^[-+]?[1-9][0-9]{0,2},[0-9]{3}$"):
-        raise asked.fault(
-            array,
-            commas,
-            "is that a decimal comma (--decimal ,) or are they thousands (write 1200)?",
-        )
+        told = "is that a decimal comma (--decimal ,) or are they thousands (write 1200)?"
+        raise asked.fault(array, commas, told)
     return True
 
 
@@ -190,11 +186,10 @@ def _check_doubt(asked: Asked, array: Any, gaps: Any, words: list[str], label: b
     plain = any(re.match(NUMBER, word) for word in like)
     wrong = pc.invert(pc.or_(pc.match_substring_regex(array, NUMBER), gaps))
     if label:
-        raise asked.fault(
-            array,
-            wrong,
-            "is it a number? Write it as 1200.5; or are all of them labels: --task classification",
+        told = (
+            "is it a number? Write it as 1200.5; or are all of them labels: --task classification"
         )
+        raise asked.fault(array, wrong, told)
     others = "whose other cells are numbers" if plain else "which looks like a number"
     raise asked.fault(
         array, wrong, f"{others}: write it as 1200.5, leave the cell empty, or the column out with "

@@ -99,13 +99,10 @@ def _as_parquet(names: Sequence[str], blocks: Iterator[Block], _: int) -> Iterat
     """Yield a Parquet file, a column for each of the names."""
     pa, parquet = _parquet()
     out, writer = _Pieces(), None
-    for group in _groups(blocks):
-        ids, values = group
+    for ids, values in _groups(blocks):
         columns = [*ids, *values.reshape(len(values), -1).T]
-        arrays = [
-            column.astype(object) if column.dtype.kind == "U" else column for column in columns
-        ]
-        table = pa.table([pa.array(array) for array in arrays], names=[*names])
+        arrays = [pa.array(c.astype(object) if c.dtype.kind == "U" else c) for c in columns]
+        table = pa.table(arrays, names=[*names])
         writer = writer or parquet.ParquetWriter(out, table.schema)
         writer.write_table(table)
         yield out.taken()
