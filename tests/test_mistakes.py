@@ -226,6 +226,10 @@ SETTINGS = {
     "a settings file that is none": ("--config d.npz", r"d\.npz is no TOML file"),
     "an unknown option": ("--bath-size 3", r"--bath-size.*[Dd]id you mean '?--batch-size"),
     "an unknown value": ("--optimizer adma", r"optimizer is 'adma'; .*did you mean 'adam'"),
+    "a seed that no file of settings holds": (
+        "--seed 9223372036854775808",
+        r"seed is 9223372036854775808; it must be at least 0 and below 9223372036854775808",
+    ),
     "a batch of 0": ("--batch-size 0", r"batch-size is 0; it must be at least 1"),
     "nothing held out": ("--validation 0.001", r"of 60 rows that holds out 0; hold out at least"),
     "epochs and steps": ("--epochs 2 --steps 3", r"epochs and steps are both given; give one"),

@@ -38,5 +38,5 @@ class ExplainConfig(Checked):
         999,  # of which no two examples fall together in a drawing
         "Decides the numbers, and the order of the digits.",
         low=0,
-        high=10**100,
+        high=2**63,
     )

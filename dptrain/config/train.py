@@ -77,7 +77,7 @@ class TrainConfig(Checked):
     )
     steps: int | None = setting(None, "Stop after this many steps, in place of --epochs.", low=1)
     seed: int = setting(
-        0, "Decides order, initial weights, dropout, held-out rows.", low=0, high=10**100
+        0, "Decides order, initial weights, dropout, held-out rows.", low=0, high=2**63
     )
     init_from: str | None = setting(
         None,

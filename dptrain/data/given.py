@@ -37,7 +37,8 @@ def named(arrays: Mapping[str, Any], roles: Roles, source: str) -> tuple[Table, 
     """Return the rows of named arrays: x and y, and those of a test; or a table's columns."""
     x, y = ("x_train", "y_train") if "x_train" in arrays else ("x", "y")
     columns = {*roles.kinds, *roles.target}
-    if columns and not roles.x and (x not in arrays or columns <= arrays.keys()):
+    apart = x not in arrays or (columns <= arrays.keys() and len(arrays[x].shape) == 1)
+    if columns and apart and not roles.x:
         return tables_of(source).from_arrays(arrays, roles, source), None
     x, y = roles.x or x, roles.y or y
     if x not in arrays or (roles.y and y not in arrays):
