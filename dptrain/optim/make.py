@@ -49,7 +49,7 @@ class Layerwise(Optimizer):
         for block in blocks:
             np.divide(block.gradient, divisor, out=block.update)
             for transform, state in block.pieces[: _split(block.pieces)]:
-                transform(block.update, block.params, state, block.work, info)
+                transform.apply(block.update, block.params, state, block.work, info)
         ratios = self._ratios(params)
         for block in blocks:
             own = info._replace(ratio=ratios[block.array])

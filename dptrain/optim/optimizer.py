@@ -39,11 +39,11 @@ class Block(NamedTuple):
 
         Returns whether parameters or state may have become what is not finite.
         """
-        values, found, doubt = self.params, self.update, False
+        values, update, doubt = self.params, self.update, False
         for transform, state in pieces:
-            found = transform(found, values, state, self.work, info)
-        np.multiply(found, rate * self.factor, out=found)
-        np.subtract(values, found, out=values)
+            transform.apply(update, values, state, self.work, info)
+        np.multiply(update, rate * self.factor, out=update)
+        np.subtract(values, update, out=values)
         for row in self.watched:  # finite only where both are: one look at what is in cache
             doubt = doubt or not math.isfinite(values.dot(row))
         return doubt

@@ -30,14 +30,11 @@ class Transform(Protocol):
     hides: ClassVar[bool] = False
     """Whether the last of them can be infinite where the update is not; it is looked for there."""
 
-    def __call__(
-        self, update: Floats, params: Floats, state: Floats, work: Floats, step: Step, /
-    ) -> Floats:
-        """Return the update [n], given the one so far, `params` [n] and `state` [num_slots, n].
+    def apply(self, update: Floats, params: Floats, state: Floats, work: Floats, at: Step) -> None:
+        """Change `update` [n] in place, given `params` [n] and `state` [num_slots, n].
 
-        `update` is changed in place and returned, never a row of the state, as the next transform
-        changes it; `work` [n] is memory to compute in. What is not finite in `update` must stay so,
-        there or, where the transform `hides` it, in the last row of the state.
+        `work` [n] is memory to compute in. What is not finite in `update` must stay so, there or,
+        where the transform `hides` it, in the last row of the state.
         """
 
     def without_decay(self) -> "Transform | None":
@@ -51,12 +48,9 @@ class ClipNorm(Transform):
     def __init__(self, limit: float) -> None:
         self.limit = limit
 
-    def __call__(
-        self, update: Floats, params: Floats, state: Floats, work: Floats, step: Step
-    ) -> Floats:
-        if step.norm > self.limit:
-            update *= self.limit / step.norm if step.norm < math.inf else math.nan
-        return update
+    def apply(self, update: Floats, params: Floats, state: Floats, work: Floats, at: Step) -> None:
+        if at.norm > self.limit:
+            update *= self.limit / at.norm if at.norm < math.inf else math.nan
 
 
 class ClipValue(Transform):
@@ -65,13 +59,10 @@ class ClipValue(Transform):
     def __init__(self, limit: float) -> None:
         self.limit = limit
 
-    def __call__(
-        self, update: Floats, params: Floats, state: Floats, work: Floats, step: Step
-    ) -> Floats:
+    def apply(self, update: Floats, params: Floats, state: Floats, work: Floats, at: Step) -> None:
         np.multiply(update, 0, out=work)  # NaN for what is not finite, which stays so
         np.clip(update, -self.limit, self.limit, out=update)
         update += work
-        return update
 
 
 class WeightDecay(Transform):
@@ -80,12 +71,9 @@ class WeightDecay(Transform):
     def __init__(self, decay: float) -> None:
         self.decay = decay
 
-    def __call__(
-        self, update: Floats, params: Floats, state: Floats, work: Floats, step: Step
-    ) -> Floats:
+    def apply(self, update: Floats, params: Floats, state: Floats, work: Floats, at: Step) -> None:
         np.multiply(params, self.decay, out=work)
         update += work
-        return update
 
     def without_decay(self) -> None:
         return
@@ -102,9 +90,7 @@ class Momentum(Transform):
     def __init__(self, momentum: float, nesterov: bool = False) -> None:
         self.momentum, self.nesterov = momentum, nesterov
 
-    def __call__(
-        self, update: Floats, params: Floats, state: Floats, work: Floats, step: Step
-    ) -> Floats:
+    def apply(self, update: Floats, params: Floats, state: Floats, work: Floats, at: Step) -> None:
         velocity: Floats = state[0]
         velocity *= self.momentum
         if self.nesterov:
@@ -114,7 +100,6 @@ class Momentum(Transform):
         else:
             update += velocity
             np.copyto(velocity, update)
-        return update
 
 
 class Adam(Transform):
@@ -126,9 +111,7 @@ class Adam(Transform):
     def __init__(self, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8) -> None:
         self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
 
-    def __call__(
-        self, update: Floats, params: Floats, state: Floats, work: Floats, step: Step
-    ) -> Floats:
+    def apply(self, update: Floats, params: Floats, state: Floats, work: Floats, at: Step) -> None:
         mean, square = state
         mean *= self.beta1
         np.multiply(update, 1 - self.beta1, out=work)
@@ -138,11 +121,10 @@ class Adam(Transform):
         work *= 1 - self.beta2
         square += work
         np.sqrt(square, out=update)
-        update *= 1 / math.sqrt(1 - self.beta2**step.number)
+        update *= 1 / math.sqrt(1 - self.beta2**at.number)
         update += self.epsilon
         np.divide(mean, update, out=update)
-        update *= 1 / (1 - self.beta1**step.number)
-        return update
+        update *= 1 / (1 - self.beta1**at.number)
 
 
 class RMSProp(Transform):
@@ -154,9 +136,7 @@ class RMSProp(Transform):
     def __init__(self, decay: float = 0.99, epsilon: float = 1e-8) -> None:
         self.decay, self.epsilon = decay, epsilon
 
-    def __call__(
-        self, update: Floats, params: Floats, state: Floats, work: Floats, step: Step
-    ) -> Floats:
+    def apply(self, update: Floats, params: Floats, state: Floats, work: Floats, at: Step) -> None:
         square = state[0]
         square *= self.decay
         np.multiply(update, update, out=work)
@@ -165,7 +145,6 @@ class RMSProp(Transform):
         np.sqrt(square, out=work)
         work += self.epsilon
         update /= work
-        return update
 
 
 class Trust(Transform):
@@ -192,14 +171,11 @@ class Lars(Trust):
             return 1.0
         return self.coefficient * of_params / _finite(of_update + self.decay * of_params)
 
-    def __call__(
-        self, update: Floats, params: Floats, state: Floats, work: Floats, step: Step
-    ) -> Floats:
+    def apply(self, update: Floats, params: Floats, state: Floats, work: Floats, at: Step) -> None:
         if self.decay:
             np.multiply(params, self.decay, out=work)
             update += work
-        update *= step.ratio
-        return update
+        update *= at.ratio
 
     def without_decay(self) -> "Lars":
         return Lars(0.0, self.coefficient)
@@ -215,11 +191,8 @@ class Lamb(Trust):
     def ratio(self, of_params: float, of_update: float) -> float:
         return of_params / _finite(of_update) if of_params > 0 and of_update != 0 else 1.0
 
-    def __call__(
-        self, update: Floats, params: Floats, state: Floats, work: Floats, step: Step
-    ) -> Floats:
-        update *= step.ratio
-        return update
+    def apply(self, update: Floats, params: Floats, state: Floats, work: Floats, at: Step) -> None:
+        update *= at.ratio
 
 
 def _finite(norm: float) -> float:
