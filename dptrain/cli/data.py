@@ -23,7 +23,7 @@ _columns = some(
 """The options by which columns are chosen and files are understood."""
 
 
-@click.group(cls=Commands)
+@click.group(cls=Commands, no_args_is_help=False)
 def data() -> None:
     """Look at data, or convert what is larger than memory."""
 

@@ -33,11 +33,16 @@ class Setting(click.Option):
         self.group = SAFETY if self.name in SAFE else TITLES[config.__name__]
 
 
-class Commands(click.Group):
-    """A group of commands, which says of a word that is none which comes near."""
+class Brief(click.Command):
+    """A command of which a list says the first sentence of its help, whole."""
 
-    def __init__(self, *args: Any, **attributes: Any) -> None:
-        super().__init__(*args, **{**attributes, "no_args_is_help": False})
+    def get_short_help_str(self, limit: int = 45) -> str:  # noqa: ARG002 (lines are wrapped)
+        """Return the first sentence."""
+        return " ".join((self.help or "").split("\n\n")[0].split()).split(". ")[0].rstrip(".")
+
+
+class Commands(Brief, click.Group):
+    """A group of commands, which says of a word that is none which comes near."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Ask for a command where there is none."""
@@ -65,7 +70,7 @@ DEVICES = {"--gpu", "--gpus", "--device", "--devices", "--cuda", "--accelerator"
 """What other programs call the processor that computes."""
 
 
-class Told(click.Command):
+class Told(Brief):
     """A command whose help says its options by group, and ends with a Markdown file of its own."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -90,10 +95,6 @@ class Told(click.Command):
         meant = likely(found.lstrip("-"), [name for name in names if name != "force"])
         hint = f"did you mean --{meant}?" if meant else f"see {ctx.command_path} --help"
         return f"no option {found}; {hint}"
-
-    def get_short_help_str(self, limit: int = 45) -> str:  # noqa: ARG002 (lines are wrapped)
-        """Return the first sentence, whole."""
-        return " ".join((self.help or "").split("\n\n")[0].split()).split(". ")[0].rstrip(".")
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, a group after the other."""

@@ -20,24 +20,11 @@ from dptrain.words import InputError, likely, shown
 FILES = 64
 """How many files a process needs to open at a time; half as many do, with two ranks."""
 
-COMMANDS = {
-    "bench": "Where a step's time goes on this machine, beside the least that it could take",
-    "data": "Look at data, or convert what is larger than memory",
-    "doctor": "What is wrong with this MPI, these nodes and this data, before a job is lost to it",
-    "evaluate": "Loss and metrics of the model in RUN on DATA, or on the run's own test data",
-    "explain": "What a minibatch averages, and what workers add, in numbers to check by hand",
-    "launch": "Print a job script, to be changed at its top and handed in",
-    "plot": "Learning curves of one or several runs, each a directory that train has written",
-    "predict": "Predictions of the model in RUN for the rows of DATA: classes, labels or values",
-    "receipt": "Write a short statement of a finished RUN, to be signed and handed over",
-    "runs": "A table of the runs in DIR: state, settings that differ, best metrics",
-    "supervise": "Start `mpirun -n N dptrain train ...`, and start it again where it dies",
-    "train": "Train on DATA, or on the embedded handwritten digits",
-    "verify": "Check that RUN did what its receipt says, on any number of ranks",
-}
-"""The commands: of each its help's first sentence. Its module, of its name, is imported where the
-command is asked for: for a list of them none is."""
-
+COMMANDS = (
+    "bench", "data", "doctor", "evaluate", "explain", "launch", "plot", "predict", "receipt",
+    "runs", "supervise", "train", "verify",
+)  # fmt: skip
+"""The module of each, of its name, is imported where the command is asked for, or all are told."""
 
 ALONE = ("launch", "receipt", "supervise")
 """Those of one process: a mistake there is nobody else's, and no MPI is started to agree on it."""
@@ -55,11 +42,6 @@ class TrainByDefault(Commands):
         found: click.Command = getattr(import_module(f"dptrain.cli.{cmd_name}"), cmd_name)
         return found
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """Write what each command is for."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
-
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put train in front of the arguments where no command stands there."""
         if not args or (args[0].startswith("-") and args[0] not in ("--help", "-h", "--version")):
@@ -69,10 +51,8 @@ class TrainByDefault(Commands):
 
 @click.group(
     cls=TrainByDefault,
-    context_settings={
-        "help_option_names": ["-h", "--help"],
-        "max_content_width": 100,
-    },
+    no_args_is_help=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Without a command: dptrain train. See dptrain COMMAND --help.",
 )
 @click.version_option(__version__)
