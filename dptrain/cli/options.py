@@ -1,7 +1,7 @@
 """How settings become options of the command line, with their types, files and variables."""
 
 from collections.abc import Callable
-from dataclasses import Field, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -35,8 +35,12 @@ class Joint(Told):
         ]  # fmt: skip
 
 
-def _option(config: type, item: "Field[Any]", default: Any = ...) -> Callable[[Command], Command]:
-    """Return the option of a setting; its values are checked where the settings are built."""
+def setting(config: type, name: str, default: Any = ...) -> Callable[[Command], Command]:
+    """Return the option of one setting of a configuration, perhaps with a default of its own.
+
+    Its values are checked where the settings are built.
+    """
+    item = next(item for item in fields(config) if item.name == name)
     default = item.default if default is ... else default
     kind, metavar, multiple = item.type, item.metadata.get("metavar"), False
     if get_origin(kind) is Literal:
@@ -72,12 +76,6 @@ def settings(*configs: type) -> Callable[[Command], Command]:
         return command
 
     return add
-
-
-def setting(config: type, name: str, default: Any = ...) -> Callable[[Command], Command]:
-    """Return the option of one setting of a configuration, perhaps with a default of its own."""
-    item = next(item for item in fields(config) if item.name == name)
-    return _option(config, item, default)
 
 
 def some(config: type, *names: str) -> Callable[[Command], Command]:
