@@ -7,16 +7,7 @@ import click
 
 from dptrain import launch as launches
 from dptrain.checked import Plain
-from dptrain.cli.kinds import Name
-from dptrain.cli.options import (
-    Joint,
-    build,
-    continue_option,
-    json_option,
-    resume_option,
-    settings,
-    some,
-)
+from dptrain.cli.options import Joint, build, job_options, json_option, some
 from dptrain.cli.ranks import connect, connected
 from dptrain.cli.results import print_result
 from dptrain.cli.train import given_dtype, one_length
@@ -26,17 +17,8 @@ from dptrain.words import InputError
 
 
 @click.command(cls=Joint)
-@click.argument("data", nargs=-1, type=Name(), metavar="[DATA]...", envvar="DPTRAIN_DATA")
-@settings(TrainConfig, ModelConfig, ModelFile, DataConfig)
+@job_options
 @some(BenchConfig, "inputs", "outputs")
-@click.option(
-    "--out",
-    metavar="DIR",
-    envvar="DPTRAIN_OUT",
-    help="Where the run would be written.  [default: in runs]",
-)
-@resume_option
-@continue_option
 @json_option
 @click.option("--quiet", is_flag=True, envvar="DPTRAIN_QUIET", help="Print what is not ok only.")
 def doctor(

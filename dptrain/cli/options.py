@@ -11,6 +11,7 @@ from dptrain.checked import Checked, Plain, option_name
 from dptrain.cli.help import Setting, Told
 from dptrain.cli.kinds import Name, Number, Numbers
 from dptrain.cli.ranks import connect_as
+from dptrain.config import DataConfig, ModelConfig, ModelFile, TrainConfig
 from dptrain.words import nearest
 
 Command = Callable[..., int]
@@ -168,6 +169,12 @@ def _set_debug(ctx: click.Context, param: click.Parameter, debug: bool) -> None:
     ctx.ensure_object(dict)["debug"] = debug
 
 
+out_option = click.option(
+    "--out",
+    metavar="DIR",
+    envvar="DPTRAIN_OUT",
+    help="Run directory.  [default: runs/<time>-<name>]",
+)
 resume_option = click.option(
     "--resume",
     metavar="RUN",
@@ -195,3 +202,10 @@ json_option = click.option(
 quiet_option = click.option(
     "--quiet", is_flag=True, envvar="DPTRAIN_QUIET", help="Show no progress."
 )
+
+
+def job_options(command: Command) -> Command:
+    """Add what stands in a job's line: its data, its settings, and which run is gone on with."""
+    data = click.argument("data", nargs=-1, type=Name(), metavar="[DATA]...", envvar="DPTRAIN_DATA")
+    given = settings(TrainConfig, ModelConfig, ModelFile, DataConfig)
+    return data(given(out_option(resume_option(continue_option(command)))))

@@ -10,16 +10,7 @@ from click.core import ParameterSource
 
 from dptrain import status
 from dptrain.checked import Plain
-from dptrain.cli.kinds import Name
-from dptrain.cli.options import (
-    Joint,
-    build,
-    continue_option,
-    json_option,
-    quiet_option,
-    resume_option,
-    settings,
-)
+from dptrain.cli.options import Joint, build, job_options, json_option, quiet_option
 from dptrain.cli.ranks import connect
 from dptrain.cli.results import print_result
 from dptrain.config import DataConfig, ModelConfig, ModelFile, TrainConfig
@@ -77,16 +68,7 @@ def _begun(out: str | None, resume: str | None, go_on: bool, force: bool, world:
 
 
 @click.command(cls=Joint)
-@click.argument("data", nargs=-1, type=Name(), metavar="[DATA]...", envvar="DPTRAIN_DATA")
-@settings(TrainConfig, ModelConfig, ModelFile, DataConfig)
-@click.option(
-    "--out",
-    metavar="DIR",
-    envvar="DPTRAIN_OUT",
-    help="Run directory.  [default: runs/<time>-<name>]",
-)
-@resume_option
-@continue_option
+@job_options
 @click.option(
     "--force",
     is_flag=True,
