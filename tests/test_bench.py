@@ -9,7 +9,7 @@ from conftest import HERE, Start, start
 from tiny import RunningMean
 
 from dptrain.bench import measure as bench
-from dptrain.bench import show
+from dptrain.bench import results
 from dptrain.bench.measure import synthetic
 from dptrain.bench.results import PARTS, least
 from dptrain.config import TrainConfig
@@ -84,7 +84,7 @@ def test_between_nodes_the_network_is_measured(tmp_path: Path) -> None:
     assert found["network_gb_per_s"] > 0
     assert 0 < found["network_floor_ms"] < found["parts"]["reducing"]["floor_ms"]
     assert found["reducing_network_mb"] == pytest.approx(4 * found["num_params"] / 1e6)
-    told = show.text(found)
+    told = results.text(found)
     assert "between nodes" in told
     assert max(map(len, told.splitlines())) <= 100
 

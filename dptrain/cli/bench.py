@@ -30,7 +30,7 @@ def bench(as_json: bool, quiet: bool, **values: Any) -> int:
     settings, config = build(BenchConfig, values), build(TrainConfig, values)
     model_config = build(ModelConfig, values)
     world = connect(config.cpu_level)
-    from dptrain.bench import measure, show
+    from dptrain.bench import measure, results
     from dptrain.run.ready import mlp_for
 
     with world.together():
@@ -42,5 +42,5 @@ def bench(as_json: bool, quiet: bool, **values: Any) -> int:
             print(text, file=sys.stderr, flush=True)
 
     found = measure.bench(model, settings, config, world=world, say=say)
-    print_result(found, as_json, show.text)
+    print_result(found, as_json, results.text)
     return 0
