@@ -6,7 +6,6 @@ import os
 import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -40,44 +39,37 @@ def try_out(world: World, directory: Path) -> Place | Unknown:
 
     Nothing is left behind. Collective: every rank must call this.
     """
-    probe: Path | None = None
+    own = attempt(lambda: _try_out(directory.absolute())) if world.rank == 0 else None
     try:
-        if world.rank == 0:
-            probe = attempt(lambda: _nearest(directory) / f".dptrain-doctor-{uuid.uuid4().hex}")
-        found = attempt(lambda: _try_out(probe)) if isinstance(probe, Path) else probe
-        found, path = world.broadcast((found, probe))
-        sees = world.allgather(_sees(path))
+        found: tuple[Place, Path] | Unknown = world.broadcast(own)
+        if isinstance(found, Unknown):
+            return found
+        place, probe = found
+        sees = world.allgather(_sees(probe))
     finally:
-        if isinstance(probe, Path):
-            _remove(probe)
-    if not isinstance(found, Place):
-        return Unknown(found.why)
-    return replace(found, unseen=tuple(rank for rank, seen in enumerate(sees) if not seen))
+        if isinstance(own, tuple):
+            _remove(own[1])
+    unseen = tuple(rank for rank, seen in enumerate(sees) if not seen)
+    return replace(place, unseen=unseen)
 
 
-def _nearest(directory: Path) -> Path:
-    """Return a directory, or the nearest one above it that exists."""
-    directory = directory.absolute()
-    return next(path for path in (directory, *directory.parents) if path.exists())
-
-
-def _sees(path: Any) -> bool:
-    """Return whether this rank sees a file; also where rank 0 could not write one."""
-    if not isinstance(path, Path):
-        return True
+def _sees(path: Path) -> bool:
+    """Return whether this rank sees a file."""
     with contextlib.suppress(OSError):
         os.listdir(path.parent)  # noqa: PTH208 (has a network file system look again)
     return attempt(path.exists) is True
 
 
-def _try_out(probe: Path) -> Place:
-    folder = probe.parent
+def _try_out(directory: Path) -> tuple[Place, Path]:
+    """Return what is found, and the file that is still there, for others to see."""
+    folder = next(path for path in (directory, *directory.parents) if path.exists())
+    probe = folder / f".dptrain-doctor-{uuid.uuid4().hex}"
     space = os.statvfs(folder)
     kind = attempt(lambda: file_system(folder))
     fault, locks = _use(probe)
     named = None if isinstance(kind, Unknown) else kind
     free = space.f_bavail * space.f_frsize
-    return Place(str(folder), named, kind in SHARED, free, fault, locks)
+    return Place(str(folder), named, kind in SHARED, free, fault, locks), probe
 
 
 def _use(probe: Path) -> tuple[str | None, bool]:
