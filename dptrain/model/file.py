@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import importlib.util
 import inspect
 import json
 import sys
@@ -131,12 +130,9 @@ def _read(path: Path, file: ModelFile) -> tuple[bytes, str]:
 def _run(path: Path, text: bytes, seed: int) -> ModuleType:
     """Return the module that a file is, run with its folder to import from, as a script is."""
     one_thread()  # before the file can start JAX
-    name = f"_model_{path.stem}"
-    spec = importlib.util.spec_from_loader(name, None, origin=str(path))
-    assert spec is not None  # noqa: S101 (for the type checker)
-    module = importlib.util.module_from_spec(spec)
+    module = ModuleType(f"_model_{path.stem}")
     module.__file__ = str(path.absolute())
-    sys.modules[name] = module
+    sys.modules[module.__name__] = module
     if str(path.absolute().parent) not in sys.path:
         sys.path.insert(0, str(path.absolute().parent))
     try:
