@@ -24,14 +24,12 @@ MOST_NAMED = 1000
     "--target",
     type=Name(),
     multiple=True,
-    envvar="DPTRAIN_EVALUATE_TARGET",
     metavar="NAME",
     help="CSV column to compare with; repeat it for several.",
 )
 @click.option(
     "--on",
     type=click.Choice(get_args(Part)),
-    envvar="DPTRAIN_EVALUATE_ON",
     help="Which rows of the run's data: trained on, held out by the seed, or test rows.",
 )
 @model_option

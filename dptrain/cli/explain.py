@@ -28,7 +28,7 @@ from dptrain.words import counted
     envvar="DPTRAIN_HTML",
     help="Write the chapters as one page that needs nothing else.",
 )
-@force_option("explain")
+@force_option
 def explain(
     chapters: tuple[str, ...], check: bool, html: str | None, force: bool, **values: Any
 ) -> int:

@@ -71,7 +71,16 @@ DEVICES = {"--gpu", "--gpus", "--device", "--devices", "--cuda", "--accelerator"
 
 
 class Told(Brief):
-    """A command whose help says its options by group, and ends with a Markdown file of its own."""
+    """A command whose help says its options by group, and ends with a Markdown file of its own.
+
+    An option that names no variable has DPTRAIN_, the command's name and its own.
+    """
+
+    def __init__(self, *args: Any, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        for option in self.params:
+            if isinstance(option, click.Option) and option.envvar is None:
+                option.envvar = f"DPTRAIN_{self.name}_{option.name}".upper()
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the line; say of an option that is none which one is meant."""

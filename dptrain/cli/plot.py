@@ -14,7 +14,7 @@ from dptrain.config.tools import PlotConfig
 @click.command(cls=Joint)
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @settings(PlotConfig)
-@out_options("plot", "A .png, .svg or .pdf file.", default="curves.png", show_default=True)
+@out_options("A .png, .svg or .pdf file.", default="curves.png", show_default=True)
 def plot(runs: tuple[str, ...], out: str, force: bool, **values: Any) -> int:
     """Learning curves of one or several runs, each a directory that train has written.
 

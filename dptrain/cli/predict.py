@@ -14,11 +14,10 @@ from dptrain.words import counted
 @click.command(cls=Joint)
 @click.argument("run")
 @click.argument("data", nargs=-1, required=True, metavar="DATA...")
-@out_options("predict", "A .csv, .parquet or .npy file; standard output, as CSV, unless given.")
+@out_options("A .csv, .parquet or .npy file; standard output, as CSV, unless given.")
 @click.option(
     "--probabilities",
     is_flag=True,
-    envvar="DPTRAIN_PREDICT_PROBABILITIES",
     help="Probabilities of the classes or labels.",
 )
 @click.option(

@@ -14,7 +14,7 @@ from dptrain.words import counted
 
 @click.command(cls=Told)
 @click.argument("run")
-@out_options("receipt", "Where to write it; standard output unless given.")
+@out_options("Where to write it; standard output unless given.")
 def receipt(run: str, out: str | None, force: bool) -> int:
     """Write a short statement of a finished RUN, to be signed and handed over.
 

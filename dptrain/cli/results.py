@@ -30,21 +30,14 @@ def _shown(value: Any) -> Any:
     return shown(value) if isinstance(value, str) else value
 
 
-def force_option(command: str) -> Callable[[Any], Any]:
-    """Return the option that lets a command replace a file; see `record.files.check_writable`."""
-    return click.option(
-        "--force",
-        is_flag=True,
-        envvar=f"DPTRAIN_{command.upper()}_FORCE",
-        help="Replace a file that exists.",
-    )
+force_option = click.option("--force", is_flag=True, help="Replace a file that exists.")
+"""Lets a command do so; see `record.files.check_writable`."""
 
 
-def out_options(command: str, words: str, **more: Any) -> Callable[[Any], Any]:
+def out_options(words: str, **more: Any) -> Callable[[Any], Any]:
     """Return the options that name a file to write, and let it be replaced."""
-    variable = f"DPTRAIN_{command.upper()}_OUT"
-    out = click.option("--out", metavar="FILE", envvar=variable, help=words, **more)
-    return lambda function: out(force_option(command)(function))
+    out = click.option("--out", metavar="FILE", help=words, **more)
+    return lambda function: out(force_option(function))
 
 
 def say_written(path: str, what: str) -> None:

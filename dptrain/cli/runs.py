@@ -16,12 +16,9 @@ from dptrain.cli.results import print_result
     metavar="COLUMN",
     default="run",
     show_default=True,
-    envvar="DPTRAIN_RUNS_SORT",
     help="The column to sort by, such as validation_loss.",
 )
-@click.option(
-    "--reverse", is_flag=True, envvar="DPTRAIN_RUNS_REVERSE", help="Largest first, or last name."
-)
+@click.option("--reverse", is_flag=True, help="Largest first, or last name.")
 @json_option
 def runs(directory: str, sort: str, reverse: bool, as_json: bool) -> int:
     """A table of the runs in DIR: state, settings that differ, best metrics.

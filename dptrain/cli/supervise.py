@@ -39,7 +39,6 @@ def _launcher(ctx: click.Context, param: click.Parameter, text: str) -> list[str
     callback=_ranks,
     default=(1,),
     metavar="N,...",
-    envvar="DPTRAIN_SUPERVISE_RANKS",
     help="Ranks; 4,3,2: of the first, the second and all further starts.  [default: 1]",
 )
 @click.option(
@@ -47,7 +46,6 @@ def _launcher(ctx: click.Context, param: click.Parameter, text: str) -> list[str
     type=click.IntRange(min=0),
     default=5,
     show_default=True,
-    envvar="DPTRAIN_SUPERVISE_RESTARTS",
     help="Give up after so many in a row that saved no new checkpoint.",
 )
 @click.option(
@@ -55,7 +53,6 @@ def _launcher(ctx: click.Context, param: click.Parameter, text: str) -> list[str
     type=click.FloatRange(min=0),
     default=5.0,
     show_default=True,
-    envvar="DPTRAIN_SUPERVISE_PAUSE",
     help="Seconds before a restart; doubled from one to the next, up to 300, until a start has "
     "saved a new checkpoint.",
 )
@@ -65,7 +62,6 @@ def _launcher(ctx: click.Context, param: click.Parameter, text: str) -> list[str
     default="mpirun",
     show_default=True,
     metavar="COMMAND",
-    envvar="DPTRAIN_SUPERVISE_LAUNCHER",
     help="What starts the ranks, such as 'srun --mpi=pmi2 -K'.",
 )
 @click.option("--out", metavar="DIR", envvar="DPTRAIN_OUT", help="As of train.")

@@ -72,7 +72,6 @@ def _begun(out: str | None, resume: str | None, go_on: bool, force: bool, world:
 @click.option(
     "--force",
     is_flag=True,
-    envvar="DPTRAIN_TRAIN_FORCE",
     help="Resume although data, shards, CPU or software changed; the receipt notes it.",
 )
 @json_option

@@ -15,13 +15,11 @@ from dptrain.words import counted
 @click.option(
     "--replay",
     metavar="A:B",
-    envvar="DPTRAIN_VERIFY_REPLAY",
     help="Also do the steps A to B once more, counted from 1; A: goes to the last; or all.",
 )
 @click.option(
     "--statement",
     metavar="FILE",
-    envvar="DPTRAIN_VERIFY_STATEMENT",
     help="Compare with what dptrain receipt has stated; of RUN only receipt and model are needed.",
 )
 @model_option
