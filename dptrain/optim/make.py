@@ -52,7 +52,7 @@ class Layerwise(Optimizer):
                 transform.apply(block.update, block.params, state, block.work, info)
         ratios = self._ratios(params)
         for block in blocks:
-            own = info._replace(ratio=ratios[block.array])
+            own = info._replace(ratio=ratios[block.part.array])
             doubt = block.step(block.pieces[_split(block.pieces) :], own, rate) or doubt
         return self._end(params, gradient_sum, step, weight_sum, doubt)
 

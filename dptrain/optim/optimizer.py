@@ -29,10 +29,7 @@ class Block(NamedTuple):
     watched: list[Floats]
     """What is multiplied with the parameters to see whether both are finite: rows of the state that
     may hide it, or else the parameters themselves."""
-    factor: float
-    """What the learning rate is multiplied by."""
-    array: int
-    """See `Part`."""
+    part: Part
 
     def step(self, pieces: Sequence[tuple[Transform, Floats]], info: Step, rate: float) -> bool:
         """Make of `update` by these transforms what is subtracted from the parameters.
@@ -42,7 +39,7 @@ class Block(NamedTuple):
         values, update, doubt = self.params, self.update, False
         for transform, state in pieces:
             transform.apply(update, values, state, self.work, info)
-        np.multiply(update, rate * self.factor, out=update)
+        np.multiply(update, rate * self.part.treatment.factor, out=update)
         np.subtract(values, update, out=values)
         for row in self.watched:  # finite only where both are: one look at what is in cache
             doubt = doubt or not math.isfinite(values.dot(row))
@@ -169,6 +166,6 @@ class Optimizer:
             for piece, state in zip(self.transforms, self.state, strict=True)
             if (own := piece if part.treatment.decays else piece.without_decay()) is not None
         ]
-        params, gradient, factor = self._params[place], self._gradient[place], part.treatment.factor
+        params, gradient = self._params[place], self._gradient[place]
         watched = [state[-1] for transform, state in pieces if transform.hides] or [params]
-        return Block(params, gradient, update, work, pieces, watched, factor, part.array)
+        return Block(params, gradient, update, work, pieces, watched, part)
