@@ -11,14 +11,7 @@ from dptrain.arrays import Array, Floats, Param, Sums, Weights
 from dptrain.model import MakeGenerator
 from dptrain.model.adapted import Adapted, check_rows, sums
 from dptrain.model.own_code import users_code
-from dptrain.model.torch_module import (
-    check_constants,
-    check_module,
-    is_statistic,
-    kinds_in,
-    settings,
-    type_of,
-)
+from dptrain.model.torch_module import check_constants, check_module, kinds_in, settings, type_of
 from dptrain.words import InputError
 
 import torch  # isort: skip (which has been missed, if it is not here)
@@ -63,7 +56,11 @@ class TorchModel(Adapted):
         check_module(module)
         self._params = dict(module.named_parameters())  # those that are tied once
         buffers = dict(module.named_buffers())
-        self._statistics = {k: b for k, b in buffers.items() if is_statistic(k, b)}
+        self._statistics = {
+            k: b
+            for k, b in buffers.items()
+            if b.is_floating_point() and k.rsplit(".", 1)[-1].startswith("running_")
+        }
         self._counters = [b for k, b in buffers.items() if k.endswith("num_batches_tracked")]
         changed = {id(buffer) for buffer in (*self._statistics.values(), *self._counters)}
         self._constants = {k: b for k, b in buffers.items() if id(b) not in changed}

@@ -44,11 +44,6 @@ def check_constants(buffers: dict[str, Any]) -> None:
             ) from None
 
 
-def is_statistic(name: str, buffer: Any) -> bool:
-    """Return whether a buffer is a running statistic, as those of normalisations are."""
-    return buffer.is_floating_point() and name.rsplit(".", 1)[-1].startswith("running_")
-
-
 def type_of(arrays: dict[str, Any]) -> np.dtype[Any]:
     """Return the one type of all arrays; InputError for one that can't be trained here."""
     for name, array in arrays.items():
