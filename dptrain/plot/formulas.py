@@ -69,11 +69,6 @@ def chunks(text: str) -> Iterator[str]:
     yield text[begin:]
 
 
-def pieces(text: str) -> list[str]:
-    """Return the parts of a formula among words that no line breaks: all of a short one."""
-    return [text] if len(text) <= SHORT else list(chunks(text))
-
-
 def formula(parts: Iterable[str]) -> str:
     """Return the parts of a formula as HTML that breaks only between them."""
     return " ".join(f"<span>{signs(part)}</span>" for part in parts)

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.theme import Theme
 
-from dptrain.plot.formulas import chunks, pieces
+from dptrain.plot.formulas import SHORT, chunks
 
 WIDTH = 80
 
@@ -119,4 +119,5 @@ class Words(markdown.Markdown):
         for token in self.parsed:
             for child in token.children or []:
                 if child.type == "code_inline":
-                    child.content = _kept(pieces(child.content))
+                    whole = child.content
+                    child.content = _kept([whole] if len(whole) <= SHORT else chunks(whole))
