@@ -19,7 +19,7 @@ from dptrain.config.tools import BenchConfig
 @some(TrainConfig, "shards", "batch_size", "optimizer", "threads", "cpu_level", "seed")
 @json_option
 @quiet_option
-def bench(as_json: bool, quiet: bool, **values: Any) -> int:
+def bench(as_json: bool, quiet: bool, **values: Any) -> None:
     """Where a step's time goes on this machine, beside the least that it could take.
 
     Each part of the step is done alone, and beside it stands a floor, measured in the same run: the
@@ -43,4 +43,3 @@ def bench(as_json: bool, quiet: bool, **values: Any) -> int:
 
     found = measure.bench(model, settings, config, world=world, say=say)
     print_result(found, as_json, results.text)
-    return 0

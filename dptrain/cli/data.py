@@ -32,7 +32,7 @@ def data() -> None:
 @click.argument("data", nargs=-1, metavar="[DATA]...")
 @_columns
 @json_option
-def show(data: tuple[str, ...], as_json: bool, **values: Any) -> int:
+def show(data: tuple[str, ...], as_json: bool, **values: Any) -> None:
     """Print what is in DATA: columns, types, gaps, statistics, a few rows, what looks wrong."""
     world = connect()
     from dptrain.data.read import read
@@ -46,14 +46,13 @@ def show(data: tuple[str, ...], as_json: bool, **values: Any) -> int:
     if test is not None:
         found["test_rows"] = len(test)
     print_result(found, as_json, _text)
-    return 0
 
 
 @data.command(cls=Joint)
 @click.argument("inputs", nargs=-1, required=True, metavar="IN...")
 @click.argument("out", metavar="OUT")
 @_columns
-def convert(inputs: tuple[str, ...], out: str, **values: Any) -> int:
+def convert(inputs: tuple[str, ...], out: str, **values: Any) -> None:
     """Write what IN holds as the directory OUT, whose arrays are mapped: dptrain train OUT
 
     The ranks share the work; the bytes are the same on any number of them. Called again, it goes on
@@ -64,7 +63,6 @@ def convert(inputs: tuple[str, ...], out: str, **values: Any) -> int:
     from dptrain.run.convert import convert as write
 
     write(inputs, Path(out), build(DataConfig, values), world, _Bar())
-    return 0
 
 
 class _Bar:

@@ -8,7 +8,7 @@ import click
 from dptrain import launch as launches
 from dptrain.checked import Plain
 from dptrain.cli.options import Joint, build, job_options, json_option, some
-from dptrain.cli.ranks import connect, connected
+from dptrain.cli.ranks import connect, connected, is_first
 from dptrain.cli.results import print_result
 from dptrain.cli.train import given_dtype, one_length
 from dptrain.config import DataConfig, ModelConfig, ModelFile, TrainConfig
@@ -64,12 +64,11 @@ def doctor(
 
 def _misfits(error: InputError, as_json: bool) -> int:
     """Report, once, that launcher and library don't fit; nothing else could be tried out."""
-    launch, advice = launches.announced(), launches.RIGHT_LAUNCHER
+    advice = launches.RIGHT_LAUNCHER
     found = {"status": "error", "found": str(error).removesuffix(f". {advice}"), "advice": advice}
-    if launch is not None and launch.rank > 0:
+    print_result({"checks": [{"name": "launcher", **found}]}, as_json, _text)
+    if not is_first():
         launches.let_the_first_speak()
-    else:
-        print_result({"checks": [{"name": "launcher", **found}]}, as_json, _text)
     return 1
 
 

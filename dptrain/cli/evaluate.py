@@ -43,7 +43,7 @@ def evaluate(
     cpu_level: str | None,
     as_json: bool,
     model: str | None,
-) -> int:
+) -> None:
     """Loss and metrics of the model in RUN on DATA, or on the run's own test data.
 
     Of classes: accuracy, log loss, F1, the area under the ROC curve (of two classes, or of each
@@ -59,7 +59,6 @@ def evaluate(
 
     found = evaluate_run(run, data, target, world, model, on)
     print_result(found, as_json, _evaluation_text)
-    return 0
 
 
 def _evaluation_text(found: Plain) -> str:

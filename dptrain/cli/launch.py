@@ -8,7 +8,7 @@ from dptrain.jobs import SCHEDULERS, script
 
 @click.command(cls=Told)
 @click.argument("scheduler", type=click.Choice(SCHEDULERS), metavar="SCHEDULER")
-def launch(scheduler: str) -> int:
+def launch(scheduler: str) -> None:
     """Print a job script, to be changed at its top and handed in.
 
     The job saves the run shortly before its time is up, queues itself again and goes on, as often
@@ -16,4 +16,3 @@ def launch(scheduler: str) -> int:
     slurm-mpirun by the MPI's own mpirun.
     """
     click.echo(script(scheduler), nl=False)
-    return 0

@@ -11,8 +11,8 @@ import click
 
 from dptrain.cli.help import Commands
 from dptrain.cli.output import final_status, take_over
-from dptrain.cli.ranks import connect, connected
-from dptrain.launch import announced, let_the_first_speak
+from dptrain.cli.ranks import connect, connected, is_first
+from dptrain.launch import let_the_first_speak
 from dptrain.status import CTRL_C
 from dptrain.version import __version__
 from dptrain.words import InputError, likely, shown
@@ -71,7 +71,7 @@ def command() -> None:
 def main() -> None:
     """Run the command line, and end every rank the same way; only the first one prints."""
     output = take_over()
-    if _is_first():
+    if is_first():
         _warn_of_variables()
         sys.exit(final_status(_run(), output))
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
@@ -97,7 +97,7 @@ def _run() -> int:
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if 0 <= files < FILES:  # MPI could not even start, to agree on it
         limit = f"a process may open {files} files here, and {FILES} are needed"
-        return _leave(InputError(f"{limit}: ulimit -n {FILES}"), _is_first())
+        return _leave(InputError(f"{limit}: ulimit -n {FILES}"), is_first())
     options: dict[str, bool] = {}
     try:
         status: int = command.main(prog_name="dptrain", standalone_mode=False, obj=options) or 0
@@ -136,15 +136,7 @@ def _fail(error: InputError, options: dict[str, bool]) -> int:
         import traceback
 
         traceback.print_exception(error)
-    return _leave(error, _is_first())
-
-
-def _is_first() -> bool:
-    """Return whether this process prints; before MPI has started, as far as can be told."""
-    world, announcement = connected(), announced()
-    if world is not None:
-        return world.rank == 0
-    return announcement is None or announcement.rank == 0
+    return _leave(error, is_first())
 
 
 def _leave(error: InputError, first: bool) -> int:

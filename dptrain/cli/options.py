@@ -14,7 +14,7 @@ from dptrain.cli.ranks import connect_as
 from dptrain.config import DataConfig, ModelConfig, ModelFile, TrainConfig
 from dptrain.words import nearest
 
-Command = Callable[..., int]
+Command = Callable[..., int | None]
 Config = TypeVar("Config", bound=Checked)
 
 

@@ -15,7 +15,7 @@ from dptrain.config.tools import PlotConfig
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @settings(PlotConfig)
 @out_options("A .png, .svg or .pdf file.", default="curves.png", show_default=True)
-def plot(runs: tuple[str, ...], out: str, force: bool, **values: Any) -> int:
+def plot(runs: tuple[str, ...], out: str, force: bool, **values: Any) -> None:
     """Learning curves of one or several runs, each a directory that train has written.
 
     Losses, metrics, learning rate, gradient norm, noise scale: what the runs' metrics.jsonl hold.
@@ -31,4 +31,3 @@ def plot(runs: tuple[str, ...], out: str, force: bool, **values: Any) -> int:
         if world.rank == 0:
             figure.check(Path(out), force=force)
             say_written(out, ", ".join(plot_runs(runs, out, **values)))
-    return 0

@@ -40,7 +40,7 @@ def predict(
     ids: tuple[str, ...],
     model: str | None,
     cpu_level: str | None,
-) -> int:
+) -> None:
     """Predictions of the model in RUN for the rows of DATA: classes, labels or values.
 
     DATA needs no targets. Of a table the columns that the model was trained on are taken, in any
@@ -61,4 +61,3 @@ def predict(
     )
     if out is not None and world.rank == 0:
         say_written(out, counted(num_rows, "row"))
-    return 0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from dptrain.config.names import CpuLevel
+from dptrain.launch import announced
 from dptrain.streams import tell
 from dptrain.words import InputError
 
@@ -77,6 +78,14 @@ def connected() -> "World | None":
     from dptrain.world import connected as found
 
     return found()
+
+
+def is_first() -> bool:
+    """Return whether this process prints; before MPI has started, as far as can be told."""
+    world, announcement = connected(), announced()
+    if world is not None:
+        return world.rank == 0
+    return announcement is None or announcement.rank == 0
 
 
 def _asked() -> str | None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import click
 
 from dptrain.cli.help import Told
+from dptrain.cli.ranks import is_first
 from dptrain.cli.results import out_options, say_written
-from dptrain.launch import announced
 from dptrain.record.files import check_writable, write_whole
 from dptrain.words import counted
 
@@ -15,7 +15,7 @@ from dptrain.words import counted
 @click.command(cls=Told)
 @click.argument("run")
 @out_options("Where to write it; standard output unless given.")
-def receipt(run: str, out: str | None, force: bool) -> int:
+def receipt(run: str, out: str | None, force: bool) -> None:
     """Write a short statement of a finished RUN, to be signed and handed over.
 
     It is JSON in the in-toto form: from what data, by what program and settings the model was
@@ -24,9 +24,8 @@ def receipt(run: str, out: str | None, force: bool) -> int:
     """
     from dptrain.run.statement import stated
 
-    launch = announced()
-    if launch is not None and launch.rank > 0:
-        return 0  # the first one writes
+    if not is_first():
+        return
     if out is not None:
         check_writable(Path(out), "--out", force=force)
     found = stated(Path(run))
@@ -36,4 +35,3 @@ def receipt(run: str, out: str | None, force: bool) -> int:
     else:
         write_whole(Path(out), text.encode())
         say_written(out, counted(found["predicate"]["result"]["steps"], "step"))
-    return 0

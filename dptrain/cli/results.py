@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from dptrain.checked import Plain
-from dptrain.cli.ranks import connected
+from dptrain.cli.ranks import is_first
 from dptrain.streams import tell
 from dptrain.words import shown
 
@@ -16,8 +16,7 @@ def print_result(values: Plain, as_json: bool, text: Callable[[Plain], str]) -> 
     """Print, once, what a command found: one JSON object, or `text` of it, each text `shown`."""
     import json
 
-    world = connected()
-    if world is None or world.rank == 0:
+    if is_first():
         click.echo(json.dumps(values) if as_json else text(_shown(values)))
 
 

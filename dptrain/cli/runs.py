@@ -20,7 +20,7 @@ from dptrain.cli.results import print_result
 )
 @click.option("--reverse", is_flag=True, help="Largest first, or last name.")
 @json_option
-def runs(directory: str, sort: str, reverse: bool, as_json: bool) -> int:
+def runs(directory: str, sort: str, reverse: bool, as_json: bool) -> None:
     """A table of the runs in DIR: state, settings that differ, best metrics.
 
     State is done; stopped, which is saved to go on later; going on; or died. Metrics are the best
@@ -33,4 +33,3 @@ def runs(directory: str, sort: str, reverse: bool, as_json: bool) -> int:
         if world.rank == 0:
             rows = table.ordered(table.runs_in(Path(directory)), sort, reverse=reverse)
             print_result({"runs": rows}, as_json, lambda found: table.text(found["runs"]))
-    return 0
