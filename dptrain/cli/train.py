@@ -117,15 +117,9 @@ def train(
     loaded = load(data, data_config, seed=config.seed, world=world)
     with world.together():
         model = model_for(loaded, file, model_config, config.seed, dtype)
+    where = resume or out or partial(rundir.default_path, name)
     trained = fit(
-        model,
-        loaded,
-        config,
-        out=resume or out or partial(rundir.default_path, name),
-        resume=begun,
-        force=force,
-        quiet=quiet,
-        world=world,
+        model, loaded, config, out=where, resume=begun, force=force, quiet=quiet, world=world
     )
     print_result(trained.summary.plain(), as_json, _training_text)
     return _status(trained.summary)
