@@ -76,10 +76,7 @@ class Average:
         """Exchange the average and the parameters [size]."""
         for start in range(0, len(params), CACHED):
             values, own = self.values[start : start + CACHED], params[start : start + CACHED]
-            work = self._work[: len(values)]
-            np.copyto(work, values)
-            np.copyto(values, own)
-            np.copyto(own, work)
+            values[:], own[:] = own.copy(), values.copy()
 
 
 @dataclass(eq=False)
