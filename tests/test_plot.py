@@ -17,7 +17,7 @@ from matplotlib.transforms import Bbox
 
 from dptrain import InputError, plot_runs
 from dptrain.plot.curves import COLUMNS
-from dptrain.plot.metrics import read_runs
+from dptrain.plot.runs import read_runs
 
 
 def write_run(path: Path, epochs: int, **more: float) -> Path:

@@ -19,7 +19,7 @@ from tiny import CONFIG, NUM_STEPS, bytes_of, train, write_data
 
 from dptrain.arrays import Sums
 from dptrain.guard import GUARD
-from dptrain.plot.metrics import read_runs
+from dptrain.plot.runs import read_runs
 from dptrain.record import checkpoint, writer
 from dptrain.record.rundir import METRICS, SECONDS, SUMMARY
 from dptrain.train import loop, shards

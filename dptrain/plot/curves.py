@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from dptrain.config.names import Over
 from dptrain.config.tools import PlotConfig
 from dptrain.figure import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, check, drawing
-from dptrain.plot.metrics import Curves, read_runs
+from dptrain.plot.runs import Curves, read_runs
 from dptrain.words import InputError
 
 if TYPE_CHECKING:

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dptrain.checked import Plain
-from dptrain.plot.apart import apart, written
-from dptrain.plot.metrics import read_lines
+from dptrain.plot.runs import apart, read_lines, written
 from dptrain.record import rundir
 from dptrain.record.files import is_there, lock, names_in, open_plain, read_object
 from dptrain.words import InputError, aligned, nearest, shown
