@@ -5,8 +5,8 @@ Those of commands that train nothing are in `tools`, and not loaded with these.
 
 from dptrain.config.data import FROM_PYTHON as FROM_PYTHON
 from dptrain.config.data import DataConfig as DataConfig
-from dptrain.config.model import ModelConfig as ModelConfig
-from dptrain.config.model import ModelFile as ModelFile
+from dptrain.config.data import ModelConfig as ModelConfig
+from dptrain.config.data import ModelFile as ModelFile
 from dptrain.config.names import Activation as Activation
 from dptrain.config.names import DType as DType
 from dptrain.config.names import Init as Init
