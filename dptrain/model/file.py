@@ -17,7 +17,6 @@ from dptrain.model import Model
 from dptrain.model.own_code import missing, one_thread, siblings, users_code
 from dptrain.words import InputError, nearest
 
-LIBRARIES = ("torch", "jax")
 BESIDE = ("loss", "transform", "metrics")
 """Functions that are used where they stand beside the one that makes the network."""
 
@@ -140,7 +139,7 @@ def _run(path: Path, text: bytes, seed: int) -> ModuleType:
             exec(compile(text, module.__file__, "exec"), vars(module))  # noqa: S102 (asked for)
     except InputError as error:
         cause = error.__cause__
-        if isinstance(cause, ModuleNotFoundError) and cause.name in LIBRARIES:
+        if isinstance(cause, ModuleNotFoundError) and cause.name in ("torch", "jax"):
             raise missing(cause.name, cause) from None
         raise
     if "torch" in sys.modules:
