@@ -266,7 +266,7 @@ def test_settings_that_can_not_be(line: str, words: str, mistake: Mistake, tmp_p
 COMMANDS = {
     r"rounds is 1000000; it must be at least 5 and below 1001": "bench --rounds 1000000",
     r"MB are needed beside the data": "bench --batch-size 9007199254740991",
-    r"[0-9] MB are needed beside the data": "bench --shards 4096 --hidden 20000",
+    r"[0-9] MB are needed beside the data": "bench --inputs 1000000 --hidden 1000000",
     r"rounds is 4": "bench --rounds 4",
     r"needs at least 2 classes": "bench --outputs 1",
     r"task is 'ranking'": "bench --task ranking",
