@@ -37,7 +37,7 @@ QUESTIONS = (
     "Does the recursion for the error signal still hold?",
     "Is there a simple example without tensors?",
 )
-SHAPES = [ExplainConfig(), ExplainConfig(6, 4, 8, 3), ExplainConfig(2, 1, 2, 10**90)]
+SHAPES = [ExplainConfig(), ExplainConfig(6, 4, 8, 3), ExplainConfig(2, 1, 2, 2**63 - 1)]
 HALF = 0.50001e-4
 """How far a number printed to four decimals may be from what it stands for."""
 
