@@ -139,16 +139,17 @@ class MLP:
         sum of their gradients in the fixed tree. x, y and weights are of all their rows.
         """
         layers, (held, memory) = self.layers(params), self._take_memory(len(x))
-        parts = [memory.part(*place) for place in shards.places]
+        places = shards.places
+        parts = [memory] if len(places) == 1 else [memory.part(*place) for place in places]
         codes, x = x, self._embedding.look_up(params, x, memory.inputs)
         randoms = map(self._dropout, rngs)
-        self._forward(layers, x, memory, list(zip(parts, randoms, strict=True)), shards.places)
+        self._forward(layers, x, memory, list(zip(parts, randoms, strict=True)), places)
         sums = []
-        for part, (start, stop) in zip(parts, shards.places, strict=True):
+        for part, (start, stop) in zip(parts, places, strict=True):
             counts = None if weights is None else weights[start:stop]
             z, work = part.units[-1], part.slopes[-1]
             sums.append(self._training_loss.sums_and_delta(z, y[start:stop], work, counts))
-        go_back(memory, layers, shards.places)
+        go_back(memory, layers, places)
         below, deltas = x, memory.deltas
         for layer, delta, units in zip(self.layers(out), deltas, memory.units, strict=True):
             gradient_sum(below, delta, layer, memory, shards)
