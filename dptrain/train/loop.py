@@ -192,7 +192,7 @@ def finite_sum(losses: Sequence[float], batch: Batch, run: Training, world: Worl
         told = run.faults.get(shard)
         if told is None:
             gradient = np.empty_like(run.reducer.params)
-            found = shard_loss_and_grad_sum(run, run.reducer.params, batch, shard, gradient)
+            found = shard_loss_and_grad_sum(run, batch, shard, gradient)
             told = found.loss, run.faulty(gradient)
     loss, name = next(each for each in world.allgather(told) if each)
     step = f"of step {batch.step + 1} (epoch {batch.epoch + 1}), shard {shard} is"

@@ -141,8 +141,7 @@ class Recheck:
         for rank in ranks if world.rank in (owner, *ranks) else ():
             gradient = np.empty_like(run.reducer.params)
             if world.rank == rank:  # the owner computes before it waits for another
-                params = run.reducer.params
-                sums = shard_loss_and_grad_sum(run, params, batch, chosen.shard, gradient)
+                sums = shard_loss_and_grad_sum(run, batch, chosen.shard, gradient)
                 if rank != owner:
                     world.comm.send(sums, owner)
                     send(world, gradient, owner)

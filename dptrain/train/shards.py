@@ -18,21 +18,18 @@ def shard_sums(run: Training, batch: Batch, stack: range, out: Floats) -> list[S
 
     What has no example is 0.
     """
-    params = run.reducer.params
     if len(stack) == 1 or run.of_shards is None:
-        return [shard_loss_and_grad_sum(run, params, batch, stack.start, out)]
+        return [shard_loss_and_grad_sum(run, batch, stack.start, out)]
     examples, places = batch.shards(stack)
     if len(examples) == 0:
         out[:] = 0
         return [Sums(0.0, 0.0, 0.0) for _ in stack]
     shards = Shards(places, times_added(stack, batch.num_shards))
     rngs = [partial(batch.rng, shard) for shard in stack]
-    return run.of_shards(params, *run.feed[examples], out, shards, rngs)
+    return run.of_shards(run.reducer.params, *run.feed[examples], out, shards, rngs)
 
 
-def shard_loss_and_grad_sum(
-    run: Training, params: Floats, batch: Batch, shard: int, out: Floats
-) -> Sums:
+def shard_loss_and_grad_sum(run: Training, batch: Batch, shard: int, out: Floats) -> Sums:
     """Return a shard's sums, and write its gradient sum to `out` [n].
 
     All are 0 for no example.
@@ -53,4 +50,5 @@ def shard_loss_and_grad_sum(
                 f"transform returns rows of shape {shapes[0]} and of {shapes[1]}; return one shape"
             )
         x = np.stack(rows)
-    return run.model.loss_and_grad_sum(params, x, y, weights, out, partial(batch.rng, shard))
+    params, rng = run.reducer.params, partial(batch.rng, shard)
+    return run.model.loss_and_grad_sum(params, x, y, weights, out, rng)
