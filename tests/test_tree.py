@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dptrain.reduce.layout import BLOCK, holding, rank_slices, stacks_of
+from dptrain.reduce.layout import BLOCK, holding, rank_slices
 from dptrain.reduce.tree import plan, times_added, tree_sum
 from dptrain.world import cut
 
@@ -47,9 +47,8 @@ def added_by_ranks(v: int, p: int, together: int) -> Floats:
         shards = cut(v, p, rank)
         own = holding(shards, v, together)
         buffers = [np.full_like(x[0], np.nan) for _ in range(own.num_buffers)]
-        stacks = stacks_of(shards, v, together)
-        assert max(map(len, stacks), default=1) <= together
-        for stack, slot, adds in zip(stacks, own.slots, own.adds, strict=True):
+        assert max(map(len, own.stacks), default=1) <= together
+        for stack, slot, adds in zip(own.stacks, own.slots, own.adds, strict=True):
             buffers[slot][:] = on_a_stack(x, stack)
             for into, what in adds:
                 buffers[into] += buffers[what]

@@ -29,6 +29,7 @@ class Holding(NamedTuple):
     what) to be added once it is written. `left` are the buffers that then remain, and their leaves.
     """
 
+    stacks: list[range]
     slots: list[int]
     adds: list[list[tuple[int, int]]]
     left: list[tuple[int, range]]
@@ -47,7 +48,7 @@ def holding(shards: range, num_shards: int, together: int) -> Holding:
     stacks = stacks_of(shards, num_shards, together)
     if len(stacks) <= KEPT:
         slots = list(range(len(stacks)))
-        return Holding(slots, [[] for _ in stacks], list(zip(slots, stacks, strict=True)))
+        return Holding(stacks, slots, [[] for _ in stacks], list(zip(slots, stacks, strict=True)))
     own = plan(stacks, num_shards)
     free: list[int] = []
     slots = []
@@ -55,7 +56,7 @@ def holding(shards: range, num_shards: int, together: int) -> Holding:
         slots.append(free.pop() if free else len(set(slots)))
         free += [slots[what] for _, what in pairs]
     adds = [[(slots[into], slots[what]) for into, what in pairs] for pairs in own.adds]
-    return Holding(slots, adds, [(slots[node], shards) for node, shards in own.rest])
+    return Holding(stacks, slots, adds, [(slots[node], shards) for node, shards in own.rest])
 
 
 def held_by(ranks: range, num_shards: int, num_ranks: int) -> range:

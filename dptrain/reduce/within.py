@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dptrain.arrays import CACHED, Floats, Sums
-from dptrain.reduce.layout import areas, holding, shared_bytes, stacks_of
+from dptrain.reduce.layout import areas, holding, shared_bytes
 from dptrain.reduce.memory import SHM, NodeMemory, free_bytes
 from dptrain.reduce.sums import NUM_SUMS, Rows
 from dptrain.reduce.tree import plan
@@ -84,9 +84,7 @@ class WithinNode:
         held, into = holdings[world.rank], buffers[world.rank]
         self.writes = {
             stack: Write(into[slot], [(into[i], into[j]) for i, j in pairs])
-            for stack, slot, pairs in zip(
-                stacks_of(own, num_shards, together), held.slots, held.adds, strict=True
-            )
+            for stack, slot, pairs in zip(held.stacks, held.slots, held.adds, strict=True)
         }
         own_areas = dict(zip(self.ranks, areas(num_params, self.nodes), strict=False))
         self.area = own_areas.get(world.rank, slice(0, 0))
