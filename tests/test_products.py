@@ -8,6 +8,7 @@ import pytest
 
 import dptrain
 from dptrain.config import Activation, DType, LossChoice, ModelConfig, TrainConfig
+from dptrain.config.names import ClassWeight
 from dptrain.keys import Purpose, generator
 from dptrain.model import Shards
 from dptrain.model.mlp import MLP
@@ -126,12 +127,15 @@ def test_a_gradient_is_written_whole_where_a_product_of_fewer_rows_has_other_byt
     assert near_rows(10**6, "float32") == 16
 
 
-def test_shards_without_an_example_add_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("class_weight", ["none", "balanced"])
+def test_shards_without_an_example_add_nothing(
+    class_weight: ClassWeight, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of 33 rows in minibatches of 10, in 7 shards, the last has 3."""
     rng = np.random.default_rng(0)
     data = dptrain.load(
         (rng.random((33, 12)), rng.integers(0, 3, 33)),
-        dptrain.DataConfig(validation=0),
+        dptrain.DataConfig(validation=0, class_weight=class_weight),
         world=ALONE,
     )
     found = set()
