@@ -468,7 +468,7 @@ def restored(world: World) -> bool:
     data = dptrain.load("data.npz", DataConfig(validation=0.2), world=world)
     run = begin(dptrain.mlp_for(data, TINY), data, CONFIG, world)
     run.num_steps = 1
-    train_epoch(run, CONFIG, world, Control())
+    train_epoch(run, Control())
     ends = []
     arrays, state = snapshot(run)
     if world.rank == 0:
@@ -476,7 +476,7 @@ def restored(world: World) -> bool:
         assert State.read(state.plain()).plain() == state.plain()
     for _ in range(2):
         run.num_steps = 2
-        train_epoch(run, CONFIG, world, Control())
+        train_epoch(run, Control())
         after, reached = snapshot(run)
         ends.append((reached.plain(), {name: array.tobytes() for name, array in after.items()}))
         restore(run, arrays, state, [])

@@ -75,7 +75,7 @@ def test_a_run_evaluates_and_ends_with_the_average(data: Path, patience: int | N
     config = replace(CONFIG, ema=0.6, patience=patience, learning_rate=3.0, epochs=20)
     run = begin(model, loaded, config, ALONE)
     watch = Watch(run.reducer.params)
-    train_run(run, loaded, config, ALONE, watch)
+    train_run(run, watch)
     assert loaded.validation is not None
     assert len(watch.seen) == 1 + run.step
     losses, averages = [], []

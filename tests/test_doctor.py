@@ -119,13 +119,13 @@ for shards, optimizer, reduce in (
     model = mlp_for(data, ModelConfig(hidden=(100, 80), dropout=0.5))
     needed = needs(model, config, world.nodes)
     run = begin(model, data, config, world)
-    train_epoch(run, config, world, Control())
+    train_epoch(run, Control())
     evaluate(model, run.reducer.params, data.train, world)
     model.loss_and_grad_sum(
         run.reducer.params, *data.train.gather(slice(0, 1024), model), None,
         np.empty_like(run.reducer.params), lambda: np.random.default_rng(0),
     )
-    train_epoch(run, config, world, Control())  # in the memory that evaluation has left
+    train_epoch(run, Control())  # in the memory that evaluation has left
     here, reducer = world.ranks_here, run.reducer
     if reduce == "tree":
         memories = (reducer._within._memory, reducer._within._params_memory)

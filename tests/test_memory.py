@@ -108,7 +108,7 @@ def peak_of_steps(files: Path, settings: ModelConfig, config: TrainConfig) -> in
     run = begin(dptrain.mlp_for(data, settings), data, config, world)
     meter = Meter(run.order.steps_per_epoch)
     for _ in range(2):
-        train_epoch(run, config, world, meter)
+        train_epoch(run, meter)
         run.next_epoch()
     print(f"at most {meter.peak:,} bytes at one time, a hidden layer has {HIDDEN_LAYER:,}")
     assert meter.peak > 0
@@ -202,7 +202,7 @@ def test_a_run_holds_parameters_gradient_sums_and_state_and_no_more(
     config = replace(SMALL_BATCH, optimizer=rule, shards=shards, noise_scale=alone)
     meter = WholeMeter(9)
     tracemalloc.start()
-    train(begin(model, data, config, world), data, config, world, meter)
+    train(begin(model, data, config, world), meter)
     tracemalloc.stop()
     vectors = (meter.peak - near * NEAR) / (4 * model.num_params)
     print(f"{vectors:.2f} vectors")

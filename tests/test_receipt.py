@@ -309,7 +309,8 @@ def test_only_the_first_rank_hashes_all_parameters(monkeypatch: pytest.MonkeyPat
         data = load(write_data(folder / "data.npz"), DataConfig(validation=0.2), world=World())
     run = begin(mlp_for(data, HIDDEN), data, CONFIG, World())
     monkeypatch.setattr(world, "rank", 1)
-    found = outcome(run, run.reducer.params, {}, CONFIG, world)
+    run.world = world
+    found = outcome(run, run.reducer.params, {})
     assert found.params_sha256 == "what the first one has found"
 
 

@@ -169,7 +169,7 @@ class Bench:
     def steps(self, run: Training) -> None:
         """Train for a round."""
         for _ in range(self.epochs):
-            train_epoch(run, self.config, self.world, Control())
+            train_epoch(run, Control())
             run.next_epoch()
 
     def gather(self) -> None:

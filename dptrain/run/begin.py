@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 
 from dptrain.checked import Plain
-from dptrain.config import TrainConfig
 from dptrain.record import checkpoint, receipt, rundir
 from dptrain.record.files import UNFLUSHED, is_there, sync_directory, write_whole, writing
 from dptrain.record.writer import Writer
@@ -25,13 +24,7 @@ Out = str | Path | Callable[[], Path]
 
 
 def open_run(
-    run: Training,
-    config: TrainConfig,
-    now: Identity,
-    out: Out,
-    go_on: bool,
-    force: bool,
-    world: World,
+    run: Training, now: Identity, out: Out, *, go_on: bool, force: bool
 ) -> tuple[Writer | None, Identity]:
     """Make a run's directory, or set the run to where the one in it stood, and open its files.
 
@@ -40,6 +33,7 @@ def open_run(
     the run in it can't go on like this.
     """
     wanted, start, arrays, changed, writer = forms(run), resume.Start(), {}, {}, None
+    world, keep = run.world, run.config.keep_checkpoints
     with world.together():
         if world.rank == 0:
             content = rundir.toml(now.settings, _comment(now, world))
@@ -59,14 +53,14 @@ def open_run(
                     write_whole(directory / rundir.METRICS, lines)
                 if not sync_directory(directory):
                     warn(f"{directory}: {UNFLUSHED}")
-                writer = _open_files(directory, start, changed, now, config.keep_checkpoints, lock)
+                writer = _open_files(directory, start, changed, now, keep, lock)
                 undo.pop_all()  # the lock is the writer's to give back
                 arrays, start.arrays, start.seconds = start.arrays, {}, writer.seconds
     start, changed = world.broadcast((start, changed))
     run.seconds = start.seconds
     if start.state:
         restore(run, arrays, start.state, start.history)
-        run.stop_without_gain(config)
+        run.stop_without_gain()
     return writer, Identity.read(receipt.merged(start.run.plain(), changed)) if start.run else now
 
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from dptrain.arrays import Floats, Sums, name_of
-from dptrain.config import TrainConfig, interval
+from dptrain.config import interval
 from dptrain.guard import GUARD, Ask
 from dptrain.order import Batch
 from dptrain.record.writer import Writer
@@ -15,7 +15,6 @@ from dptrain.train.control import Control
 from dptrain.train.recheck import Recheck
 from dptrain.train.state import Metrics, Training, snapshot
 from dptrain.words import InputError
-from dptrain.world import World
 
 OnEpoch = Callable[[Metrics], object]
 """Is given an epoch's metrics; returns whether the run is to end."""
@@ -35,29 +34,26 @@ class RunControl(Control):
 
     Every rank has one, and the first one's writes.
 
-    `run`, `config`, `world`: the run, its settings and its ranks. `writer`: the files, on rank 0.
-    `identity`: what decides the run's bytes, for the checkpoints; None for a run that leaves no
-    files. `on_epoch`: see `fit`.
+    `writer`: the files, on rank 0. `identity`: what decides the run's bytes, for the checkpoints;
+    None for a run that leaves no files. `on_epoch`: see `fit`.
     """
 
     def __init__(
         self,
         run: Training,
-        config: TrainConfig,
-        world: World,
         writer: Writer | None,
         identity: Identity | None,
         on_epoch: OnEpoch | None = None,
     ) -> None:
-        self.run, self.config, self.world, self.writer = run, config, world, writer
+        self.run, self.config, self.world, self.writer = run, run.config, run.world, writer
         self._identity, self._on_epoch = identity, on_epoch
-        self._every, self._unit = interval(config.checkpoint_every)
+        self._every, self._unit = interval(run.config.checkpoint_every)
         self._due = False
         self._start = time.monotonic()
         self._next = self._start + min(self._every, 1)
         self._began = run.examples, run.seconds
         self._recheck = Recheck(  # which must not hold this: a run's memory goes with it at once
-            run, config, world, lambda text: (warn if writer is None else writer.warn)(text)
+            run, lambda text: (warn if writer is None else writer.warn)(text)
         )
 
     @property

@@ -18,8 +18,7 @@ from dptrain.optim import named
 from dptrain.record.progress import progress
 from dptrain.record.writer import Writer
 from dptrain.run.begin import Out, open_run
-from dptrain.run.config import Settings
-from dptrain.run.config import settings as settings_of
+from dptrain.run.config import settings
 from dptrain.run.control import OnEpoch, RunControl
 from dptrain.run.identity import check_equal, check_programs, identity, warn_of_machines
 from dptrain.run.outcome import circumstances, outcome
@@ -92,7 +91,7 @@ def fit(
     check_programs(world)
     with world.together():
         config, weights = with_weights(config, model)
-    settings, own = compared(model, data, config, world)
+    own = compared(model, data, config, world)
     _say(() if quiet else [crowding(config.threads, world)], world)
     warn_of_machines(world, warn)
     with blas_threads(config.threads), GUARD.hearing(config.stall_timeout):
@@ -106,17 +105,16 @@ def fit(
                     check_measured(run.model, params, data.validation, name)
             writer, now = None, None
             if out is not None:
-                now = identity(settings, data, run, config, world)
-                writer, now = open_run(run, config, now, out, resume, force, world)
+                writer, now = open_run(run, identity(run), out, go_on=resume, force=force)
             _say(weights.told if weights and not (quiet or resume) else (), world)
-            _say(() if quiet else _beginning(run, data, config, world, resume), world)
+            _say(() if quiet else _beginning(run, resume), world)
             bar = progress(run.num_steps, run.step, quiet=quiet or world.rank > 0)
-            control = RunControl(run, config, world, writer, now, on_epoch)
+            control = RunControl(run, writer, now, on_epoch)
             if writer is not None:
                 writer.warn = bar.warn
             with closing(bar), closing(control):
-                train(run, data, config, world, control, sinks(bar, writer))
-                trained = _ended(control, data)
+                train(run, control, sinks(bar, writer))
+                trained = _ended(control)
     trained = replace(trained, summary=circumstances(trained.summary, control))
     return trained if writer is None else _saved(trained, writer)
 
@@ -130,14 +128,14 @@ def _saved(trained: Trained, writer: Writer) -> Trained:
     return replace(trained, summary=replace(trained.summary, trouble=writer.trouble))
 
 
-def compared(model: Model, data: Data, config: TrainConfig, world: World) -> tuple[Settings, bool]:
-    """Return all settings of a run, and whether its model is one's own; the same on all ranks.
+def compared(model: Model, data: Data, config: TrainConfig, world: World) -> bool:
+    """Return whether a run's model is one's own, where ranks have all settings the same.
 
-    Raises InputError where they are not, or don't fit each other. Collective.
+    Raises InputError where they have not, or these don't fit each other. Collective.
     """
-    settings = settings_of(data, config, model)
     places = ("data", "test-data")  # which may differ from node to node; `load` has compared
-    same = {key: value for key, value in settings.items() if key not in places}
+    found = settings(data, config, model).items()
+    same = {key: value for key, value in found if key not in places}
     known = described(model)
     known.pop("attributes", None)  # a rank may note there which it is
     same |= {"number of parameters": num_params(model.layout), "the model": known}
@@ -145,20 +143,20 @@ def compared(model: Model, data: Data, config: TrainConfig, world: World) -> tup
     with world.together():
         check(config.cpu_level)
         _check(model, data, config)
-    return settings, is_own(known)
+    return is_own(known)
 
 
-def _ended(control: RunControl, data: Data) -> Trained:
+def _ended(control: RunControl) -> Trained:
     """Return what a run came to, said in its receipt; untested where a signal came. Collective."""
-    run, config, world, test = control.run, control.config, control.world, Metrics()
+    run, data, test = control.run, control.run.data, Metrics()
     if data.test is not None and not run.interrupted:
         try:
-            test = evaluate(run.model, run.reducer.params, data.test, world, control.asked)
+            test = evaluate(run.model, run.reducer.params, data.test, run.world, control.asked)
         except Interrupted as stop:
             run.stopped = stop.asked.stop  # the run itself is over, and saved
     params = run.reducer.close()  # from here on nobody looks at the shared memory
-    found = outcome(run, params, test, config, world)
-    trained = Trained(run.model, params, data.encoding, found, run.history, config.threads)
+    found = outcome(run, params, test)
+    trained = Trained(run.model, params, data.encoding, found, run.history, run.config.threads)
     if control.writer is not None:
         control.writer.flush()  # lost metrics are noted before the run's end, not after
         control.writer.say(end_of(trained)._asdict())
@@ -182,14 +180,11 @@ def _say(lines: Iterable[str | None], world: World) -> None:
             tell(shown(line))
 
 
-def _beginning(
-    run: Training, data: Data, config: TrainConfig, world: World, resume: bool
-) -> list[str | None]:
+def _beginning(run: Training, resume: bool) -> list[str | None]:
     """Return what is to be said of a run that begins or goes on."""
     return [
-        *data.told, *named.told(run.model.layout, config), whole(run.order),
-        idle(run.order, config, world, resume=resume),
-        goes_on(run, config) if resume else None,
+        *run.data.told, *named.told(run.model.layout, run.config), whole(run.order),
+        idle(run.order, run.config, run.world, resume=resume), goes_on(run) if resume else None,
     ]  # fmt: skip
 
 

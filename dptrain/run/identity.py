@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 
 from dptrain.checked import Plain
-from dptrain.config import TrainConfig
 from dptrain.data.feed import Rows, blocks, num_blocks
-from dptrain.data.prepare import Data
 from dptrain.data.table import Table
 from dptrain.level import LEVELS, NATIVE, highest, in_use, one_level
 from dptrain.model import described, is_own
@@ -19,7 +17,7 @@ from dptrain.record.receipt import differences
 from dptrain.record.rundir import FREE
 from dptrain.reduce.digest import HASHED, root
 from dptrain.reduce.sums import gather_leaves
-from dptrain.run.config import Identity, Settings
+from dptrain.run.config import Identity, settings
 from dptrain.train.state import Training
 from dptrain.version import __version__, cpu, known_blas, linear_algebra
 from dptrain.words import InputError, listed
@@ -131,20 +129,17 @@ def leaf(table: Table, start: int, content: bytes) -> bytes:
     return hashlib.sha256((b"" if start else table.texts()) + content).digest()
 
 
-def identity(
-    settings: Settings, data: Data, run: Training, config: TrainConfig, world: World
-) -> Identity:
+def identity(run: Training) -> Identity:
     """Return what decides the bytes of a run, the same on every rank.
 
     Free of the number of ranks, but for `--reduce allreduce`. Collective: every rank must call
     this.
     """
-    tables = {"train": data.train} | ({} if data.test is None else {"test": data.test})
+    tables = {"train": run.data.train} | ({} if run.data.test is None else {"test": run.data.test})
     ask: Callable[[], list[str]] | None = getattr(run.model, "software", None)
     used = in_use()
     own = linear_algebra(), ask() if ask else [], [used.text], [used.libm], [cpu()]
-    machines = world.allgather(own)
-    kinds = zip(*machines, strict=True)
+    kinds = zip(*run.world.allgather(own), strict=True)
     blas, libraries, levels, libm, cpus = (sorted({*itertools.chain(*kind)}) for kind in kinds)
     level = levels[0] if len(levels) == 1 and levels[0] in LEVELS else NATIVE
     return Identity(
@@ -155,17 +150,17 @@ def identity(
         libm=libm,
         cpu=cpus,
         data={
-            name: f"{rows.table.shapes()}: {fingerprint(rows, world)}"
+            name: f"{rows.table.shapes()}: {fingerprint(rows, run.world)}"
             for name, rows in tables.items()
         },
         shards=run.order.num_shards,
-        threads=config.threads,
+        threads=run.config.threads,
         model=described(run.model),
         num_params=len(run.reducer.params),
-        hash_every=config.steps_between_hashes,
+        hash_every=run.config.steps_between_hashes,
         hash_block=HASHED,
-        settings=settings | {"cpu-level": level},
-        ranks=world.size if config.reduce == "allreduce" else None,
+        settings=settings(run.data, run.config, run.model) | {"cpu-level": level},
+        ranks=run.world.size if run.config.reduce == "allreduce" else None,
         libraries=libraries or None,
     )
 
@@ -176,11 +171,11 @@ def changes(stored: Identity, now: Identity, *, force: bool) -> Plain:
     Raises InputError where it can't change, or changes the bytes and `force` is not given.
     """
     found, old, new = differences(stored.plain(), now.plain()), stored.plain(), now.plain()
-    settings = {k: v for k, v in found.pop("settings", {}).items() if k not in FREE}
+    told = {k: v for k, v in found.pop("settings", {}).items() if k not in FREE}
     noted = {name: found.pop(name) for name in NOTED if name in found}
     another = "model" in found and not (is_own(stored.model) and is_own(now.model))
     alike = is_own(stored.model) == is_own(now.model)  # the settings say what differs
-    for name, value in settings.items() if alike else ():
+    for name, value in told.items() if alike else ():
         if name not in (*LENGTH, "shards", "threads", "cpu-level"):  # the latter are said below
             raise InputError(
                 f"{name} is {value}; the run has {stored.settings.get(name)} and goes on with "
@@ -197,9 +192,9 @@ def changes(stored: Identity, now: Identity, *, force: bool) -> Plain:
             "start a new run"
         )
     if found and not force:
-        told = "; ".join(f"{name} is {new.get(name)}, was {old.get(name)}" for name in found)
+        others = "; ".join(f"{name} is {new.get(name)}, was {old.get(name)}" for name in found)
         raise InputError(
-            f"{told}. The result would not be that of the undisturbed run; go on where it is as it "
-            "was, or take --force to go on all the same, noted in the receipt"
+            f"{others}. The result would not be that of the undisturbed run; go on where it is as "
+            "it was, or take --force to go on all the same, noted in the receipt"
         )
-    return noted | found | ({"settings": settings} if settings else {})
+    return noted | found | ({"settings": told} if told else {})

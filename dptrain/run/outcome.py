@@ -6,10 +6,8 @@ from dataclasses import dataclass, field, fields, replace
 
 from dptrain.arrays import Floats
 from dptrain.checked import Plain
-from dptrain.config import TrainConfig
 from dptrain.run.control import RunControl
 from dptrain.train.state import Metrics, Training
-from dptrain.world import World
 
 UNCOVERED = ("ranks", "seconds", "examples_per_second", "trouble", "saved", "run")
 """What of a summary no receipt covers: how long the run took, on what, and where it is."""
@@ -56,9 +54,7 @@ class Summary:
         return {name: value for name, value in self.plain().items() if name not in others}
 
 
-def outcome(
-    run: Training, params: Floats, test: Metrics, config: TrainConfig, world: World
-) -> Summary:
+def outcome(run: Training, params: Floats, test: Metrics) -> Summary:
     """Return what a run came to, without times, ranks and files.
 
     `params` [n] are those of the model, `test` the metrics of the test rows. Collective: every
@@ -66,11 +62,11 @@ def outcome(
     """
     kept = run.train_metrics if run.seen else run.kept_metrics
     return Summary(
-        world.broadcast(world.rank == 0 and hashlib.sha256(params.data).hexdigest()),
+        run.world.broadcast(run.world.rank == 0 and hashlib.sha256(params.data).hexdigest()),
         len(params),
         run.order.num_shards,
-        config.threads,
-        config.reduce,
+        run.config.threads,
+        run.config.reduce,
         run.step,
         math.ceil(run.step / run.order.steps_per_epoch),
         run.stopped,

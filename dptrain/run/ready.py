@@ -182,12 +182,13 @@ def check_fits(model: Model, data: Data) -> None:
     check_data(model, found.task, *sizes, found.categories)
 
 
-def goes_on(run: Training, config: TrainConfig) -> str:
+def goes_on(run: Training) -> str:
     """Return where a run goes on, or that it has ended, and what would let it go on."""
     if run.stopped:
         return f"the run is finished, by --patience: {run.stopped}"
     if run.step == run.num_steps and not run.seen:
-        above = f"steps above {config.steps}" if config.steps else f"epochs above {run.measured}"
+        steps = run.config.steps
+        above = f"steps above {steps}" if steps else f"epochs above {run.measured}"
         return f"the run is finished, after step {run.step}; to train longer give --{above}"
     return f"the run goes on {f'after step {run.step}' if run.step else 'from its beginning'}"
 

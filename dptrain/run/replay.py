@@ -7,8 +7,6 @@ from pathlib import Path
 
 from dptrain.arrays import Array
 from dptrain.checked import Plain
-from dptrain.config import TrainConfig
-from dptrain.data.prepare import Data
 from dptrain.guard import STOPS
 from dptrain.optim.schedule import OF_LENGTH
 from dptrain.order import Batch
@@ -36,15 +34,12 @@ WINDOW = 1000
 class Replay(Control):
     """Does steps once more and compares them with a run's files, in place of writing some.
 
-    `run`, `data`, `config`, `world`: the run that does them, from where it stands. `path`, `found`:
-    the directory, which only rank 0 needs to see, and what is known of its files.
+    `run`: the run that does them, from where it stands. `path`, `found`: the directory, which only
+    rank 0 needs to see, and what is known of its files.
     """
 
-    def __init__(
-        self, run: Training, data: Data, config: TrainConfig, world: World, path: Path, found: Found
-    ) -> None:
-        self._run, self._data, self._config, self._world = run, data, config, world
-        self._path, self._found = path, found
+    def __init__(self, run: Training, path: Path, found: Found) -> None:
+        self._run, self._world, self._path, self._found = run, run.world, path, found
         start = run.step
         steps = (step for step in receipt.follow(path, Receipt()) if step is not None)
         self._lines = (step for step in steps if step.step > start)
@@ -66,7 +61,7 @@ class Replay(Control):
                     settings = told(self._found.receipt, run.step + 1).settings
                     config = RunConfig.read(settings).train
                 run.stopped, run.num_steps = None, config.num_steps(run.order.steps_per_epoch)
-                train_epoch(run, self._config, self._world, self, self.sinks)
+                train_epoch(run, self, self.sinks)
                 if not self.different:
                     self._close([end for end in ends if end.step == run.step])
 
@@ -81,7 +76,7 @@ class Replay(Control):
         for end in early:
             self._compare_end(end)
         if run.epoch_is_over:
-            close_epoch(run, self._data, self._config, self._world, self, self.sinks)
+            close_epoch(run, self, self.sinks)
         for end in ends:
             if end not in early:
                 self._compare_end(end)
@@ -90,7 +85,7 @@ class Replay(Control):
         """Compare a step, and end the run at the first difference; see `Control`."""
         run, line = self._run, self._next()
         found = {"rows": receipt.rows_digest(batch.rows), "loss": loss.hex(), "params": None}
-        if run.step % self._config.steps_between_hashes == 0 or run.epoch_is_over:
+        if run.step % run.config.steps_between_hashes == 0 or run.epoch_is_over:
             found["params"] = digest(self._world, run.reducer.params)
         self._compare(line._asdict(), found | {"step": run.step})
         if self._found.within.get(run.step, False) or not run.epoch_is_over:
@@ -150,10 +145,10 @@ class Replay(Control):
         going = run.params.copy()
         take_result(run)
         params, test = run.reducer.params, {}
-        if signal is None and self._data.test is not None:
-            test = evaluate(run.model, params, self._data.test, self._world)
-        summary = outcome(run, params, test, self._config, self._world)
-        if signal is not None and not (over and self._data.test is None):
+        if signal is None and run.data.test is not None:
+            test = evaluate(run.model, params, run.data.test, run.world)
+        summary = outcome(run, params, test)
+        if signal is not None and not (over and run.data.test is None):
             summary = replace(summary, stopped=signal)
         elif not over and run.stopped is None:
             by_function = run.seen == 0 and end.end.get("stopped") == BY_FUNCTION
@@ -162,7 +157,7 @@ class Replay(Control):
         here = None
         if self._world.rank == 0:
             version = str(known.run_before(run.step).get("dptrain"))
-            encoding, threads = self._data.encoding, self._config.threads
+            encoding, threads = run.data.encoding, run.config.threads
             trained = Trained(run.model, params, encoding, summary, threads=threads)
             here = end_of(trained, version)
         here = self._world.broadcast(here)

@@ -16,7 +16,7 @@ from dptrain.record.progress import progress
 from dptrain.record.receipt import Receipt, differences
 from dptrain.record.rundir import FREE
 from dptrain.run.check import Found, Verdict, check_files
-from dptrain.run.config import Identity, RunConfig, settings, told
+from dptrain.run.config import Identity, RunConfig, told
 from dptrain.run.identity import NOTED, identity
 from dptrain.run.ready import load, model_for
 from dptrain.run.replay import Replay, check_unchanged, go_to
@@ -136,12 +136,11 @@ def _replay(
     with blas_threads(config.threads), np.errstate(all="ignore"):
         run = begin(model, data, config, world, weights.initial if weights else None)
         with given_back(run):
-            now = identity(settings(data, config, model), data, run, config, world)
-            if _comparable(before, now, verdict):
+            if _comparable(before, identity(run), verdict):
                 go_to(run, path, first, world)
                 verdict.replayed_from = run.step
                 check_unchanged(found.receipt, run.step, last)
-                replay = Replay(run, data, config, world, path, found)
+                replay = Replay(run, path, found)
                 with closing(progress(last, run.step, quiet=quiet or world.rank > 0)) as bar:
                     replay.sinks.append(bar)
                     replay.go(last)

@@ -65,6 +65,9 @@ def begin(
         optimizer.average = Average(config.ema, reducer.params[own])
     return Training(
         model,
+        data,
+        config,
+        world,
         Feed(data.train, model, world, partial(shared_rows, world.node_comm)),
         order,
         reducer,
@@ -89,14 +92,7 @@ def given_back(run: Training) -> Iterator[None]:
         raise
 
 
-def train(
-    run: Training,
-    data: Data,
-    config: TrainConfig,
-    world: World,
-    control: Control,
-    sinks: Sequence[Sink] = (),
-) -> None:
+def train(run: Training, control: Control, sinks: Sequence[Sink] = ()) -> None:
     """Train epoch by epoch until the last step, early stopping or a signal.
 
     With `patience` the parameters end as the best epoch's, with `ema` as their average. Collective:
@@ -110,19 +106,17 @@ def train(
     """
     with np.errstate(all="ignore"):  # what is not finite ends the run by name
         while (run.step < run.num_steps or run.seen) and not run.stopped:
-            train_epoch(run, config, world, control, sinks)
+            train_epoch(run, control, sinks)
             if run.interrupted:
                 break
             try:
-                close_epoch(run, data, config, world, control, sinks)
+                close_epoch(run, control, sinks)
             except Interrupted as stop:
                 control.stop(stop.asked)
     take_result(run)
 
 
-def train_epoch(
-    run: Training, config: TrainConfig, world: World, control: Control, sinks: Sequence[Sink] = ()
-) -> None:
+def train_epoch(run: Training, control: Control, sinks: Sequence[Sink] = ()) -> None:
     """Do the steps that are left of an epoch.
 
     A step: each rank computes the loss and gradient sums of its shards, the sums of all shards are
@@ -130,8 +124,8 @@ def train_epoch(
     each example counts 1, and the update is applied, each slice of the vector by its owner. Nothing
     but the gradient is averaged.
     """
-    reducer, optimizer, start = run.reducer, run.optimizer, time.perf_counter() - run.seconds
-    own_params, stacks = run.params, reducer.stacks
+    config, reducer, optimizer = run.config, run.reducer, run.optimizer
+    own_params, stacks, start = run.params, reducer.stacks, time.perf_counter() - run.seconds
     for batch in run.feed.ahead(run.order.steps(run.epoch, first=run.step), stacks):
         control.before_step(batch)
         sums, squares = [], []
@@ -144,16 +138,16 @@ def train_epoch(
                     squares.append(run.segments.square_norm(gradient))
         all_sums, asked = reducer.allgather_sums(sums, control.before_update())
         losses, weights, rights = zip(*all_sums, strict=True)
-        batch_loss_sum, weight_sum = finite_sum(losses, batch, run, world), tree_sum(weights)
+        batch_loss_sum, weight_sum = finite_sum(losses, batch, run), tree_sum(weights)
         divisor = weight_sum or 1.0  # where nothing weighs anything, the gradient is 0
         gradient_sum = reducer.reduce_scatter()
         if config.clip_norm is not None or config.noise_scale:
             run.norm = reducer.norm(gradient_sum, run.segments) / divisor
         if config.noise_scale:
-            run.add_noise(gather_leaves(world, np.array(squares), batch.num_shards), weights)
+            run.add_noise(gather_leaves(run.world, np.array(squares), batch.num_shards), weights)
         fault = optimizer.update(own_params, gradient_sum, batch.step, run.norm, weight_sum)
         if not reducer.allgather(fault is None):
-            raise ended_by(gradient_sum, fault, batch, run, world)
+            raise ended_by(gradient_sum, fault, batch, run)
 
         run.step, run.seen = run.step + 1, run.seen + batch.size
         run.loss_sum += batch_loss_sum
@@ -161,24 +155,23 @@ def train_epoch(
         run.right_sum += tree_sum(rights)
         run.norm_sum += run.norm * batch.size
         run.seconds = time.perf_counter() - start
-        tell_of_step(run, batch_loss_sum / divisor, config, sinks)
+        tell_of_step(run, batch_loss_sum / divisor, sinks)
         control.after_step(batch, batch_loss_sum / divisor, asked)
         if run.stopped or run.step == run.num_steps:
             break
 
 
-def tell_of_step(
-    run: Training, loss: float, config: TrainConfig, sinks: Sequence[Sink] = ()
-) -> None:
+def tell_of_step(run: Training, loss: float, sinks: Sequence[Sink]) -> None:
     """Tell the sinks of the last step, and with `log_every` of its metrics."""
-    due = config.log_every is not None and run.step % config.log_every == 0
+    every = run.config.log_every
+    due = every is not None and run.step % every == 0
     for sink in sinks:
         sink.step(run.step, loss)
         if due:
             sink.metrics(run.line(run.norm) | {"loss": loss})
 
 
-def finite_sum(losses: Sequence[float], batch: Batch, run: Training, world: World) -> float:
+def finite_sum(losses: Sequence[float], batch: Batch, run: Training) -> float:
     """Return the sum of the shards' losses; raise InputError, on every rank, if it isn't finite.
 
     Says what of that shard is not: what `Training.doubted` has found, else it is computed once
@@ -188,13 +181,13 @@ def finite_sum(losses: Sequence[float], batch: Batch, run: Training, world: Worl
     if math.isfinite(loss_sum):
         return loss_sum
     shard, told = not_finite(np.array(losses)) or 0, None
-    if shard in world.mine(batch.num_shards):
+    if shard in run.world.mine(batch.num_shards):
         told = run.faults.get(shard)
         if told is None:
             gradient = np.empty_like(run.reducer.params)
             found = shard_loss_and_grad_sum(run, batch, shard, gradient)
             told = found.loss, run.faulty(gradient)
-    loss, name = next(each for each in world.allgather(told) if each)
+    loss, name = next(each for each in run.world.allgather(told) if each)
     step = f"of step {batch.step + 1} (epoch {batch.epoch + 1}), shard {shard} is"
     if name and math.isfinite(loss):
         raise ended_before(f"the gradient {step} not finite, first in {name}", batch, run)
@@ -202,9 +195,7 @@ def finite_sum(losses: Sequence[float], batch: Batch, run: Training, world: Worl
     raise ended_before(f"the loss {step} {loss}{also}", batch, run)
 
 
-def ended_by(
-    gradient_sum: Floats, fault: int | None, batch: Batch, run: Training, world: World
-) -> InputError:
+def ended_by(gradient_sum: Floats, fault: int | None, batch: Batch, run: Training) -> InputError:
     """Return the error that a step ends in whose gradient or update is not finite on some rank.
 
     `fault` is the first such entry of this rank's slice. Collective: every rank must call this.
@@ -212,7 +203,7 @@ def ended_by(
     found = None
     if fault is not None:
         found = bool(np.isfinite(gradient_sum[fault])), run.reducer.own_slice.start + fault
-    by_update, entry = min(each for each in world.allgather(found) if each is not None)
+    by_update, entry = min(each for each in run.world.allgather(found) if each is not None)
     step = f"step {batch.step + 1} (epoch {batch.epoch + 1})"
     name = f"parameter {entry}, in {name_of(run.model.layout, entry)}"
     if by_update:
@@ -229,27 +220,21 @@ def ended_before(found: str, batch: Batch, run: Training) -> InputError:
     )
 
 
-def close_epoch(
-    run: Training,
-    data: Data,
-    config: TrainConfig,
-    world: World,
-    control: Control,
-    sinks: Sequence[Sink] = (),
-) -> None:
+def close_epoch(run: Training, control: Control, sinks: Sequence[Sink] = ()) -> None:
     """Measure the epoch that is over, and decide whether the run goes on.
 
     Raises Interrupted, with nothing changed, where a rank is asked to stop meanwhile.
     """
     metrics = run.line(run.norm_sum / run.seen) | run.train_metrics
-    if data.validation is not None:
+    rows = run.data.validation
+    if rows is not None:
         with averaged(run):
-            found = evaluate(run.model, run.reducer.params, data.validation, world, control.asked)
+            found = evaluate(run.model, run.reducer.params, rows, run.world, control.asked)
         metrics |= {f"validation_{name}": value for name, value in found.items()}
     run.history.append(metrics)
     run.measured += 1
     run.next_epoch()
-    name, sign = config.watched
+    name, sign = run.config.watched
     value = sign * metrics.get(f"validation_{name}", math.nan)
     if not run.keeps_best or value < run.best_value:
         run.kept = run.measured - 1
@@ -257,7 +242,7 @@ def close_epoch(
         if run.keeps_best:
             run.best_value = value
             run.best[:] = run.params if run.averaged is None else run.averaged
-    run.stop_without_gain(config)
+    run.stop_without_gain()
     for sink in sinks:
         sink.metrics(metrics)
     control.after_epoch()

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 
 from dptrain.arrays import Floats, Sums, name_of
-from dptrain.config import TrainConfig
 from dptrain.keys import Purpose, generator
 from dptrain.order import Batch
 from dptrain.reduce.wire import receive, send
@@ -96,18 +95,15 @@ def verdict(found: list[Result]) -> tuple[Result | None, list[Result]]:
 class Recheck:
     """Has one shard of every so many steps computed twice before any of the step's is added.
 
-    `run`, `config`, `world`: the run, its settings and its ranks. `warn`: called on rank 0 with who
-    was wrong.
+    `warn`: called on rank 0 with who was wrong.
 
     Collective: every rank must make one.
     """
 
-    def __init__(
-        self, run: Training, config: TrainConfig, world: World, warn: Callable[[str], None]
-    ) -> None:
-        self._run, self._world, self._warn = run, world, warn
-        self._every = config.recheck_every
-        self._hosts = world.allgather((socket.gethostname(), cpu())) if self._every else []
+    def __init__(self, run: Training, warn: Callable[[str], None]) -> None:
+        self._run, self._world, self._warn = run, run.world, warn
+        self._every = run.config.recheck_every
+        self._hosts = run.world.allgather((socket.gethostname(), cpu())) if self._every else []
         self._wrong: Counter[str] = Counter()
         self._right: tuple[int, Result] | None = None
 

@@ -13,6 +13,7 @@ from dptrain.arrays import Array, Floats, Forms, Sums, name_of, not_finite
 from dptrain.checked import Plain
 from dptrain.config import TrainConfig
 from dptrain.data.feed import Feed
+from dptrain.data.prepare import Data
 from dptrain.model import Model, OfShards
 from dptrain.optim.optimizer import Optimizer
 from dptrain.order import Order
@@ -21,6 +22,7 @@ from dptrain.reduce.segments import Segments
 from dptrain.reduce.tree import tree_sum
 from dptrain.train.evaluate import Interrupted
 from dptrain.train.noise import noise
+from dptrain.world import World
 
 Metrics = dict[str, float]
 """Where a run is, its losses and metrics, by name."""
@@ -31,6 +33,9 @@ class Training:
     """A run in progress: what its steps read, and what they have come to so far."""
 
     model: Model
+    data: Data
+    config: TrainConfig
+    world: World
     feed: Feed
     order: Order
     reducer: Reducer
@@ -92,10 +97,11 @@ class Training:
         """Whether all steps of an epoch, or all that are to be done, have been done."""
         return self.step == self.num_steps or self.step % self.order.steps_per_epoch == 0
 
-    def stop_without_gain(self, config: TrainConfig) -> None:
+    def stop_without_gain(self) -> None:
         """Stop where what patience watches has not become better for so many epochs."""
-        if config.patience is not None and self.measured - 1 - self.kept >= config.patience:
-            name = config.watched[0].replace("_", " ")
+        patience = self.config.patience
+        if patience is not None and self.measured - 1 - self.kept >= patience:
+            name = self.config.watched[0].replace("_", " ")
             self.stopped = f"no better validation {name} since epoch {self.kept + 1}"
 
     @property
