@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from dptrain.arrays import Floats, Sums, name_of
+from dptrain.arrays import name_of
 from dptrain.config import interval
 from dptrain.guard import GUARD, Ask
 from dptrain.order import Batch
@@ -52,8 +52,10 @@ class RunControl(Control):
         self._start = time.monotonic()
         self._next = self._start + min(self._every, 1)
         self._began = run.examples, run.seconds
-        self._recheck = Recheck(  # which must not hold this: a run's memory goes with it at once
-            run, lambda text: (warn if writer is None else writer.warn)(text)
+        every = run.config.recheck_every
+        # which must not hold this: a run's memory goes with it at once
+        self._recheck = every and Recheck(
+            run, every, lambda text: (warn if writer is None else writer.warn)(text)
         )
 
     @property
@@ -65,10 +67,8 @@ class RunControl(Control):
 
     def before_step(self, batch: Batch) -> None:
         """Have a shard computed twice where that is due; see `Control` and `Recheck`."""
-        self._recheck.before_step(batch)
-
-    def checked(self, stack: range, out: Floats) -> list[Sums] | None:
-        return self._recheck.checked(stack, out)
+        if self._recheck:
+            self._recheck.before_step(batch)
 
     def before_update(self) -> int:
         """Ask what was asked of this rank; on rank 0 also to save, by the clock, one at a time.

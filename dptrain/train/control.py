@@ -2,7 +2,6 @@
 
 from typing import Protocol
 
-from dptrain.arrays import Floats, Sums
 from dptrain.guard import Ask
 from dptrain.order import Batch
 from dptrain.train.state import Metrics
@@ -12,11 +11,10 @@ class Control:
     """Saves a run and ends it, on all ranks alike; this one does neither. See `RunControl`."""
 
     def before_step(self, batch: Batch) -> None:
-        """Look at what is about to be computed. Collective: every rank must call this."""
+        """Look at what is about to be computed; `Training.known` is what has been computed then.
 
-    def checked(self, stack: range, out: Floats) -> list[Sums] | None:  # noqa: ARG002
-        """Write a shard's gradient sum to `out` [n] and return its sums, where they are known."""
-        return None
+        Collective: every rank must call this.
+        """
 
     def before_update(self) -> int:
         """Return what this rank asks of all, bits of `Ask`, where it is to wait for the others.

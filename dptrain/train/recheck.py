@@ -95,25 +95,24 @@ def verdict(found: list[Result]) -> tuple[Result | None, list[Result]]:
 class Recheck:
     """Has one shard of every so many steps computed twice before any of the step's is added.
 
-    `warn`: called on rank 0 with who was wrong.
+    `every`: how many steps. `warn`: called on rank 0 with who was wrong.
 
     Collective: every rank must make one.
     """
 
-    def __init__(self, run: Training, warn: Callable[[str], None]) -> None:
+    def __init__(self, run: Training, every: int, warn: Callable[[str], None]) -> None:
         self._run, self._world, self._warn = run, run.world, warn
-        self._every = run.config.recheck_every
-        self._hosts = run.world.allgather((socket.gethostname(), cpu())) if self._every else []
+        self._every = every
+        self._hosts = run.world.allgather((socket.gethostname(), cpu()))
         self._wrong: Counter[str] = Counter()
-        self._right: tuple[int, Result] | None = None
 
     def before_step(self, batch: Batch) -> None:
         """Compute and compare, where it is this step's turn. Collective.
 
         Raises WrongError where a host was wrong twice, or it can't be said who is.
         """
-        self._right = None
-        if not self._every or (batch.step + 1) % self._every:
+        self._run.known.clear()
+        if (batch.step + 1) % self._every:
             return
         chosen = choose(batch, self._world)
         found = self._gather(batch, chosen, [chosen.owner, chosen.checker])
@@ -122,14 +121,10 @@ class Recheck:
             found += self._gather(batch, chosen, chosen.judges)
             self._judge(batch, chosen, found)
         elif found:
-            self._right = chosen.shard, found[0]
+            self._keep(chosen.shard, found[0])
 
-    def checked(self, stack: range, out: Floats) -> list[Sums] | None:
-        """Write a shard's gradient sum to `out` [n] and return its sums, where it was checked."""
-        if self._right is None or self._right[0] != stack.start:
-            return None
-        out[:] = self._right[1].gradient
-        return [self._right[1].sums]
+    def _keep(self, shard: int, right: Result) -> None:
+        self._run.known[shard] = right.sums, right.gradient
 
     def _gather(self, batch: Batch, chosen: Chosen, ranks: list[int]) -> list[Result]:
         """Return, on the shard's owner, what some ranks make of it; nothing on the others."""
@@ -155,7 +150,7 @@ class Recheck:
         if found:
             right, wrong = verdict(found)
             if right is not None:
-                self._right = chosen.shard, right
+                self._keep(chosen.shard, right)
             told = [(one.rank, self._place(one, right or found[1])) for one in wrong]
         known, told = self._world.allgather((right is not None, told))[chosen.owner]
         ranks = dict(told)

@@ -18,6 +18,9 @@ def shard_sums(run: Training, batch: Batch, stack: range, out: Floats) -> list[S
 
     What has no example is 0.
     """
+    if stack.start in run.known:
+        sums, out[:] = run.known[stack.start]
+        return [sums]
     if len(stack) == 1 or run.of_shards is None:
         return [shard_loss_and_grad_sum(run, batch, stack.start, out)]
     examples, places = batch.shards(stack)

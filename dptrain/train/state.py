@@ -50,6 +50,8 @@ class Training:
     """Whether the gradient of each shard is looked at, as of a model of one's own."""
     of_shards: OfShards | None = None
     """What computes several shards in one go, of a model that does."""
+    known: dict[int, tuple[Sums, Floats]] = field(default_factory=dict)
+    """The sums and the gradient sum of a shard of this step that is computed already."""
     faults: dict[int, tuple[float, str | None]] = field(default_factory=dict)
     """What that found: of this rank's shards the loss, and which array is not finite."""
     step: int = 0
