@@ -38,7 +38,7 @@ class Batch(NamedTuple):
 
     def shard(self, number: int) -> NDArray[np.intp]:
         """Return the example numbers of a shard: contiguous in `rows`, possibly none."""
-        piece = cut(self.size, self.num_shards, number)
+        piece = cut(len(self.rows), self.num_shards, number)
         return self.rows[piece.start : piece.stop]
 
     def shards(self, numbers: range) -> tuple[NDArray[np.intp], tuple[tuple[int, int], ...]]:

@@ -123,7 +123,7 @@ def step_of(tree: TreeReduce, world: World, v: int, ask: bool) -> float:
     )
     losses = []
     for stack in tree.stacks:
-        with tree.write(stack) as out:
+        with tree.writes[stack] as out:
             assert out.shape == leaves[stack.start].shape
             out[:] = tree_sum(leaves[stack.start : stack.stop])  # a subtree's shape is the tree's
         losses += [float(shard + 1) for shard in stack]

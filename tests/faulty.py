@@ -61,8 +61,8 @@ class Faulty(MLP):
         self._here = False
         return sums
 
-    def _forward(self, layers: Any, x: Any, memory: Any, parts: Any, shards: Any = ()) -> None:
-        super()._forward(layers, x, memory, parts, shards)
+    def _forward(self, layers: Any, below: Any, memory: Any, *others: Any) -> None:
+        super()._forward(layers, below, memory, *others)
         if self._here and self._kind == "activation":
             self._flip(memory.units[0])
 

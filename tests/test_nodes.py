@@ -139,7 +139,7 @@ def test_allreduce_goes_in_messages_that_mpi_can_count(monkeypatch: pytest.Monke
     world = World()
     world.comm = Comm()
     way = AllReduce(world, 2500, 1, "float32")
-    with way.write(range(1)) as gradient:
+    with way.writes[range(1)] as gradient:
         gradient[:] = 3
     assert way.reduce_scatter().tolist() == [3] * 2500
     assert sizes == [1000, 1000, 500]

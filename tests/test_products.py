@@ -104,7 +104,7 @@ def test_a_library_that_adds_in_another_order_for_more_rows_is_asked_shard_by_sh
     monkeypatch.setattr(np, "matmul", other)
     same_in_one_go.cache_clear()
     out = np.empty((8, 5))
-    multiply(rows, matrix, out, parts)
+    multiply(rows, matrix, out=out, places=parts)
     same_in_one_go.cache_clear()
     assert out.tobytes() == alone.tobytes()
     other(rows, matrix, out)

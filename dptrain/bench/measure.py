@@ -157,7 +157,7 @@ class Bench:
         }
         for key, run in self.runs.items():
             for stack in run.reducer.stacks:
-                with run.reducer.write(stack) as gradient:
+                with run.reducer.writes[stack] as gradient:
                     gradient.fill(1e-3)
             found[f"step {key}"] = self.seconds(partial(self.steps, run))
             found[f"reducing {key}"] = self.seconds(partial(self.reduce, run), self.num_steps)
@@ -187,7 +187,7 @@ class Bench:
         """Add the shards' gradients, as if they had just been written, and share parameters."""
         reducer, own = run.reducer, self.world.mine(run.order.num_shards)
         for stack in reducer.stacks:
-            with reducer.write(stack):
+            with reducer.writes[stack]:
                 pass
         reducer.allgather_sums([Sums(0.0, 1.0)] * len(own), 0)
         reducer.reduce_scatter()

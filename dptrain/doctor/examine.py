@@ -139,7 +139,7 @@ def exchange_seconds(world: World, num_params: int, dtype: Any) -> float:
     """
     reducer = TreeReduce(world, num_params, world.size, dtype)
     reducer.start(lambda: np.zeros(num_params, dtype))
-    with reducer.write(reducer.stacks[0]) as gradient:
+    with reducer.writes[reducer.stacks[0]] as gradient:
         gradient[:] = 0
 
     def took(times: int) -> float:

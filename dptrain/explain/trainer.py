@@ -78,7 +78,7 @@ def reduced(model: MLP, params: Floats, x: Floats, y: Array, batch: Rows, world:
     for stack in reducer.stacks:
         rows = batch.shard(stack.start)
         loss, gradient = grad_sum(model, params, x[rows], y[rows])
-        with reducer.write(stack) as out:
+        with reducer.writes[stack] as out:
             out[:] = gradient
         sums.append(Sums(loss, float(len(rows))))
     reducer.allgather_sums(sums, 0)

@@ -2,19 +2,20 @@
 reduced."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 
 import numpy as np
 
 from dptrain.arrays import Array, Categories, Floats, Param, Sums, Weights, num_params
 from dptrain.checked import Plain
 from dptrain.config import Activation, DType, Init, Loss, LossChoice, ModelConfig, Task
-from dptrain.model import MakeGenerator, Places, Shards
+from dptrain.model import MakeGenerator, Shards
 from dptrain.model.activations import ACTIVATIONS, initial_weights
 from dptrain.model.embedding import Embedding
 from dptrain.model.losses import LOSSES, SmoothedCrossEntropy, loss_for
-from dptrain.model.products import go_back, gradient_sum, multiply, near_rows
+from dptrain.model.products import gradient_sum, multiply, near_rows
 from dptrain.model.spare import Memory, Spare
 from dptrain.words import InputError, nearest
 
@@ -85,7 +86,8 @@ class MLP:
         )
         self.layout += self._embedding.layout
         """Each layer's weights [inputs, outputs] and biases [outputs]; the categories' tables."""
-        self._spare = Spare()
+        looked_up = self._embedding.inputs * bool(self.categories)
+        self._spare = Spare((looked_up, *self.sizes[1:]), self.dtype)
 
     def __repr__(self) -> str:
         return f"MLP({list(self.sizes)}, loss={self.loss!r}, dtype={self.dtype.name!r})"
@@ -138,34 +140,38 @@ class MLP:
         """Return what `loss_and_grad_sum` does for each of several shards, and write to `out` the
         sum of their gradients in the fixed tree. x, y and weights are of all their rows.
         """
-        layers, (held, memory) = self.layers(params), self._take_memory(len(x))
-        places = shards.places
-        parts = [memory] if len(places) == 1 else [memory.part(*place) for place in places]
-        codes, x = x, self._embedding.look_up(params, x, memory.inputs)
-        randoms = map(self._dropout, rngs)
-        self._forward(layers, x, memory, list(zip(parts, randoms, strict=True)), places)
+        layers, memory, places = self.layers(params), self._spare.take(len(x)), shards.places
+        alone = len(places) == 1
+        parts = [memory] if alone else [memory.part(*place) for place in places]
+        randoms = [rng() for rng in rngs] if self.config.dropout else []
+        product = np.matmul if alone else partial(multiply, places=places)
+        below = self._embedding.look_up(params, x, memory.inputs) if self.categories else x
+        self._forward(layers, below, memory, product, parts, randoms)
         sums = []
         for part, (start, stop) in zip(parts, places, strict=True):
             counts = None if weights is None else weights[start:stop]
             z, work = part.units[-1], part.slopes[-1]
             sums.append(self._training_loss.sums_and_delta(z, y[start:stop], work, counts))
-        go_back(memory, layers, places)
-        below, deltas = x, memory.deltas
+        deltas = memory.deltas
+        for number in range(len(layers) - 1, 0, -1):
+            back, slopes = memory.back[number - 1], deltas[number - 1]
+            product(deltas[number], layers[number][0].T, out=back)
+            np.multiply(back, slopes, out=slopes)
         for layer, delta, units in zip(self.layers(out), deltas, memory.units, strict=True):
             gradient_sum(below, delta, layer, memory, shards)
             below = units
         if self.categories:
-            self._embedding.add_up(codes, deltas[0], layers[0][0], out, memory, shards)
-        self._spare.append(held)
+            self._embedding.add_up(x, deltas[0], layers[0][0], out, memory, shards)
+        self._spare.give_back(memory)
         return sums
 
     def outputs(self, params: Floats, x: Array) -> Floats:
         """Return the outputs [m, outputs] before softmax or sigmoid; see `Model`."""
-        held, memory = self._take_memory(len(x))
-        x = self._embedding.look_up(params, x, memory.inputs)
-        self._forward(self.layers(params), x, memory, [])
+        memory = self._spare.take(len(x))
+        below = self._embedding.look_up(params, x, memory.inputs) if self.categories else x
+        self._forward(self.layers(params), below, memory, np.matmul)
         found = memory.units[-1].copy()
-        self._spare.append(held)
+        self._spare.give_back(memory)
         return found
 
     def loss_sum(self, outputs: Floats, y: Array, weights: Weights) -> Sums:
@@ -179,40 +185,31 @@ class MLP:
     def _forward(
         self,
         layers: list[tuple[Floats, Floats]],
-        x: Floats,
+        below: Array,
         memory: Memory,
-        parts: Sequence[tuple[Memory, np.random.Generator | None]],
-        places: Places = (),
+        product: Callable[..., object],
+        parts: Sequence[Memory] = (),
+        randoms: Sequence[np.random.Generator] = (),
     ) -> None:
         """Compute every layer's units, and for training the hidden layers' slopes, with dropout.
 
         `parts` are the memories of the shards that the rows are of, which only products of all
-        rows pass over, with what drops their units. Without any there is no training: no slopes.
+        rows pass over; `randoms` what drops their units. Without parts there is no training: no
+        slopes.
         """
-        activate, below, last = ACTIVATIONS[self.config.activation], x, len(layers) - 1
+        activate, last = ACTIVATIONS[self.config.activation], len(layers) - 1
         for number, (weight, bias) in enumerate(layers):
             z = memory.units[number]
-            multiply(below, weight, z, places)
+            product(below, weight, out=z)
             np.add(z, bias, out=z)
             if number < last:
-                for part, random in parts:
+                for part in parts:
                     activate(part.units[number], part.slopes[number])
-                    if random is not None:
-                        part.drop(number, random, self.config.dropout)
+                for part, random in zip(parts, randoms, strict=False):
+                    part.drop(number, random, self.config.dropout)
                 if not parts:
                     activate(z, None)
             below = z
-
-    def _dropout(self, rng: MakeGenerator) -> np.random.Generator | None:
-        return rng() if self.config.dropout > 0 else None
-
-    def _take_memory(self, rows: int) -> tuple[Memory, Memory]:
-        """Return working memory that no other call has, to be given back to `_spare`, and its part
-        for so many rows.
-        """
-        sizes = self._embedding.inputs * bool(self.categories), *self.sizes[1:]
-        held = self._spare.take(rows, sizes, self.dtype)
-        return held, held.part(0, rows)
 
     def check(self, task: Task, inputs: int, outputs: int, classes: int) -> None:
         """Raise InputError where data of this kind don't fit; see `mlp`."""

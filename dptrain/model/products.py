@@ -7,7 +7,7 @@ shards a rank has: so it is tried first, with random numbers, on which that orde
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -26,24 +26,14 @@ NEAR = 2**19
 in cache: with half or twice as many it took as long, with an eighth longer (measured)."""
 
 
-def multiply(rows: Floats, matrix: Floats, out: Floats, places: Places) -> None:
+def multiply(rows: Floats, matrix: Floats, *, out: Floats, places: Places) -> None:
     """Write rows [m, k] @ matrix [k, n] to `out` [m, n], with the bytes of each shard alone."""
-    if len(places) < 2 or same_in_one_go(
-        places, matrix.shape, matrix.flags.c_contiguous, matrix.dtype, threads_here()
-    ):
+    contiguous = matrix.flags.c_contiguous
+    if same_in_one_go(places, matrix.shape, contiguous, matrix.dtype, threads_here()):
         np.matmul(rows, matrix, out=out)
         return
     for start, stop in places:
         np.matmul(rows[start:stop], matrix, out=out[start:stop])
-
-
-def go_back(memory: Memory, layers: Sequence[tuple[Floats, Floats]], places: Places) -> None:
-    """Compute the deltas of hidden layers from those of the outputs and the layers' weights."""
-    deltas = memory.deltas
-    for number in range(len(layers) - 1, 0, -1):
-        back, below = memory.back[number - 1], deltas[number - 1]
-        multiply(deltas[number], layers[number][0].T, back, places)
-        np.multiply(back, below, out=below)
 
 
 def gradient_sum(

@@ -12,25 +12,31 @@ from dptrain.arrays import Floats
 class Spare(list["Memory"]):
     """Memory that calls have left for the next ones, as much as there were calls at one time.
 
-    A copy of it, pickled or not, is empty.
+    A copy of it, pickled or not, is empty. `sizes`: the inputs that are looked up, then the units
+    of each layer; `dtype`: their type.
     """
 
-    def __reduce__(self) -> tuple[type["Spare"], tuple[()]]:
-        return Spare, ()
+    def __init__(self, sizes: Sequence[int], dtype: Any) -> None:
+        super().__init__()
+        self._sizes, self._dtype = sizes, dtype
 
-    def take(self, rows: int, sizes: Sequence[int], dtype: Any) -> "Memory":
-        """Return memory for so many rows at least; `sizes` begin with inputs that are looked up.
+    def __reduce__(self) -> tuple[type["Spare"], tuple[Sequence[int], Any]]:
+        return Spare, (self._sizes, self._dtype)
 
-        The call appends it once it is done, for the next one to take.
-        """
+    def take(self, rows: int) -> "Memory":
+        """Return memory for so many rows, to be given back once the call is done."""
         try:
             held = self.pop()
         except IndexError:
             held = None
         if held is None or len(held.ones) < rows:
-            inputs, *units = (np.empty((rows, size), dtype) for size in sizes)
-            held = Memory(inputs, units, np.ones(rows, dtype))
-        return held
+            inputs, *units = (np.empty((rows, size), self._dtype) for size in self._sizes)
+            held = Memory(inputs, units, np.ones(rows, self._dtype))
+        return held.part(0, rows)
+
+    def give_back(self, memory: "Memory") -> None:
+        """Keep what `take` returned for the next call."""
+        self.append(memory.whole or memory)
 
 
 class Memory:
@@ -49,7 +55,7 @@ class Memory:
         place: slice = slice(None),
     ) -> None:
         self.inputs, self.units, self.ones = inputs, units, ones
-        self._whole, self._place = whole, place
+        self.whole, self._place = whole, place
         self._parts: dict[tuple[int, int], Memory] = {}
         self._sums: list[Floats] = [] if whole is None else whole._sums  # flat, of all its parts
 
@@ -72,7 +78,7 @@ class Memory:
         return self._sums[number][: array.size].reshape(array.shape)
 
     def _of_whole(self, name: str) -> list[Floats]:
-        return [array[self._place] for array in getattr(self._whole, name, [])]
+        return [array[self._place] for array in getattr(self.whole, name, [])]
 
     @functools.cached_property
     def slopes(self) -> list[Floats]:
@@ -88,7 +94,7 @@ class Memory:
     def back(self) -> list[Floats]:
         """What comes back to each hidden layer, before the slopes: one memory for all of them."""
         hidden = self.units[:-1]
-        if self._whole is not None or not hidden:
+        if self.whole is not None or not hidden:
             return self._of_whole("back")
         flat: Floats = np.empty(max(array.size for array in hidden), self.ones.dtype)
         return [flat[: array.size].reshape(array.shape) for array in hidden]

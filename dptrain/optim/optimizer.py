@@ -124,7 +124,9 @@ class Optimizer:
         for block in self._in_blocks(params, gradient_sum):
             divide(block.gradient, by, out=block.update)
             doubt = block.step(block.pieces, info, rate) or doubt
-        return self._end(params, gradient_sum, step, weight_sum, doubt)
+        if doubt or self.statistics or self.average is not None:
+            return self._end(params, gradient_sum, step, weight_sum, doubt)
+        return None
 
     def _end(
         self, params: Floats, gradient_sum: Floats, step: int, weight_sum: float, doubt: bool

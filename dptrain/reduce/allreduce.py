@@ -26,6 +26,8 @@ class AllReduce(Reducer):
         self.slices = [slice(0, num_params)] * world.size
         self.copies = [range(rank, rank + 1) for rank in range(world.size)]
         self._sums = np.empty((len(self.stacks), num_params), dtype)
+        into = map(contextlib.nullcontext[Floats], self._sums)
+        self.writes = dict(zip(self.stacks, into, strict=True))
         self._total = np.empty(num_params, dtype)
 
     @staticmethod
@@ -46,9 +48,6 @@ class AllReduce(Reducer):
     def start(self, initial: Callable[[], Floats]) -> None:
         """See `Reducer.start`: every rank has its own copy."""
         self.params[:] = initial()
-
-    def write(self, stack: range) -> contextlib.nullcontext[Floats]:
-        return contextlib.nullcontext(self._sums[self.stacks.index(stack)])
 
     def allgather_sums(self, sums: Sequence[Sums], asks: int) -> tuple[Rows, int]:
         return allgather_sums(self.world, sums, asks, self.num_shards)

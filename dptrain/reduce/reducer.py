@@ -18,12 +18,17 @@ from dptrain.world import World
 class Reducer(ABC):
     """Holds parameters and gradients, adds the shards' sums, says which slice a rank updates.
 
-    In each step: `write` for each of the rank's stacks, `allgather_sums`, `reduce_scatter`, perhaps
+    In each step: `writes` of each of the rank's stacks, `allgather_sums`, `reduce_scatter`, perhaps
     `norm`, and once the slice is updated `allgather`.
     """
 
     stacks: list[range]
     """This rank's shards, those together whose gradient sum comes as one: whole subtrees."""
+
+    writes: dict[range, AbstractContextManager[Floats]]
+    """For each of `stacks` a block in which to write its gradient sum, once a step, in their order.
+    It gives where to, shape [num_params], contents undefined, which is not this stack's any more
+    once the block is left."""
 
     params: Floats
     """The parameters [num_params], of which ranks that share memory have one copy."""
@@ -63,14 +68,6 @@ class Reducer(ABC):
         """Set the parameters to start from, computed once for each copy.
 
         Collective: every rank must call this.
-        """
-
-    @abstractmethod
-    def write(self, stack: range) -> AbstractContextManager[Floats]:
-        """Return a block in which to write a stack's gradient sum.
-
-        It gives where to, shape [num_params], contents undefined, which is not this stack's any
-        more once the block is left. For each of `stacks` once a step, in their order.
         """
 
     @abstractmethod

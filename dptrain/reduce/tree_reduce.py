@@ -12,7 +12,7 @@ from dptrain.reduce.layout import Needs, held_by, rank_slices, shared_bytes, sum
 from dptrain.reduce.reducer import Reducer
 from dptrain.reduce.segments import Segments
 from dptrain.reduce.sums import Rows, allgather_sums
-from dptrain.reduce.within import WithinNode, Write
+from dptrain.reduce.within import WithinNode, add
 from dptrain.world import World
 
 
@@ -31,7 +31,7 @@ class TreeReduce(Reducer):
     ) -> None:
         super().__init__(world, num_params, num_shards, together)
         self._within = WithinNode(world, num_params, num_shards, dtype, together)
-        self.params = self._within.params
+        self.params, self.writes = self._within.params, self._within.writes
         self.copies = self._within.nodes
         self.slices = rank_slices(num_params, self.copies)
         self._between = BetweenNodes(self._within, self.slices, num_shards, dtype)
@@ -71,9 +71,6 @@ class TreeReduce(Reducer):
             self.params[:] = initial()
         self._within.share_params()
 
-    def write(self, stack: range) -> Write:
-        return self._within.writes[stack]
-
     def allgather_sums(self, sums: Sequence[Sums], asks: int) -> tuple[Rows, int]:
         if self.world.size == 1:
             return sums, asks
@@ -85,7 +82,7 @@ class TreeReduce(Reducer):
         return found
 
     def reduce_scatter(self) -> Floats:
-        self._within.add()
+        add(self._within.adds)
         return self._between.reduce_scatter()
 
     def allgather(self, finite: bool = True) -> bool:

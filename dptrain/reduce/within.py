@@ -4,6 +4,7 @@ import functools
 import operator
 import socket
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,9 @@ class WithinNode:
     sums: list[tuple[Floats, range]]
     """The gradient sums [num_params] that a node is left with, and the shards under each."""
 
+    adds: Adds
+    """What this rank adds of its area, of the sums that the node's ranks have left."""
+
     def __init__(
         self, world: World, num_params: int, num_shards: int, dtype: Any, together: int
     ) -> None:
@@ -82,7 +86,7 @@ class WithinNode:
             for rank, each in holdings.items()
         }
         held, into = holdings[world.rank], buffers[world.rank]
-        self.writes = {
+        self.writes: dict[range, AbstractContextManager[Floats]] = {
             stack: Write(into[slot], [(into[i], into[j]) for i, j in pairs])
             for stack, slot, pairs in zip(held.stacks, held.slots, held.adds, strict=True)
         }
@@ -100,20 +104,16 @@ class WithinNode:
         of_node = plan([shards for _, shards in self.left], num_shards)
         self.sums = [(self.left[node][0], shards) for node, shards in of_node.rest]
         pairs = [pair for adds in of_node.adds for pair in adds]
-        self._adds: Adds = []
+        self.adds: Adds = []
         for start in range(self.area.start, self.area.stop, CACHED):
             part = slice(start, min(start + CACHED, self.area.stop))
             for into, what in pairs:
-                self._adds.append((self.left[into][0][part], self.left[what][0][part]))
-
-    def add(self) -> None:
-        """Add this rank's area of the sums that the node's ranks have left."""
-        add(self._adds)
+                self.adds.append((self.left[into][0][part], self.left[what][0][part]))
 
     def entries_moved(self) -> int:
         """Return the entries that adding reads and writes at the least."""
         size = self.area.stop - self.area.start
-        return size * (len(self.left) + len(self.sums)) if self._adds else 0
+        return size * (len(self.left) + len(self.sums)) if self.adds else 0
 
     def allgather_sums(self, sums: Sequence[Sums], asks: int) -> tuple[Rows, int]:
         """See `Reducer.allgather_sums`, where all ranks are of one node."""
@@ -137,7 +137,8 @@ class WithinNode:
 
     def close(self) -> Floats:
         """Give the memory back, and return the parameters as an array of this rank's own."""
-        self.writes, self.left, self.sums, self._adds = {}, [], [], []
+        self.left, self.sums, self.adds = [], [], []
+        self.writes.clear()
         self._memory.free()
         params = self.params = self.params.copy()
         self._params_memory.free()

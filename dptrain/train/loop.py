@@ -125,14 +125,14 @@ def train_epoch(run: Training, control: Control, sinks: Sequence[Sink] = ()) -> 
     but the gradient is averaged.
     """
     config, reducer, optimizer = run.config, run.reducer, run.optimizer
-    own_params, stacks, start = run.params, reducer.stacks, time.perf_counter() - run.seconds
-    for batch in run.feed.ahead(run.order.steps(run.epoch, first=run.step), stacks):
+    own_params, start = run.params, time.perf_counter() - run.seconds
+    steps = run.order.steps(run.epoch, first=run.step)
+    for batch in run.feed.ahead(steps, reducer.stacks):
         control.before_step(batch)
-        sums, squares = [], []
-        for stack in stacks:
-            with reducer.write(stack) as gradient:
-                known = control.checked(stack, gradient)
-                found = known or shard_sums(run, batch, stack, gradient)
+        sums, squares, size = [], [], batch.size
+        for stack, write in reducer.writes.items():
+            with write as gradient:
+                found = shard_sums(run, batch, stack, gradient)
                 sums += run.doubted(stack, found, gradient) if run.doubts else found
                 if config.noise_scale:
                     squares.append(run.segments.square_norm(gradient))
@@ -149,13 +149,14 @@ def train_epoch(run: Training, control: Control, sinks: Sequence[Sink] = ()) -> 
         if not reducer.allgather(fault is None):
             raise ended_by(gradient_sum, fault, batch, run)
 
-        run.step, run.seen = run.step + 1, run.seen + batch.size
+        run.step, run.seen = run.step + 1, run.seen + size
         run.loss_sum += batch_loss_sum
         run.weight_sum += weight_sum
         run.right_sum += tree_sum(rights)
-        run.norm_sum += run.norm * batch.size
+        run.norm_sum += run.norm * size
         run.seconds = time.perf_counter() - start
-        tell_of_step(run, batch_loss_sum / divisor, sinks)
+        if sinks:
+            tell_of_step(run, batch_loss_sum / divisor, sinks)
         control.after_step(batch, batch_loss_sum / divisor, asked)
         if run.stopped or run.step == run.num_steps:
             break
