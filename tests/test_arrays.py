@@ -149,12 +149,12 @@ def test_names_of_classes_may_be_any_texts(tmp_path: Path) -> None:
         assert dptrain.load(data, world=ALONE).encoding.classes.tolist() == ["p", "q"]
 
 
-@pytest.mark.parametrize("chunks", [(1000, 2), None])
+@pytest.mark.parametrize("chunks", [(700, 2), None])
 def test_rows_of_hdf5_that_nobody_wrote_are_refused(
     tmp_path: Path, chunks: tuple[int, int] | None
 ) -> None:
     """There may be any number of them: they take no room in the file."""
-    for name, first in (("part", 1000 if chunks else 3000), ("whole", 0)):
+    for name, first in (("part", 700 if chunks else 3000), ("whole", 0)):
         with h5py.File(tmp_path / name, "w") as file:
             file["y"] = np.arange(3000) % 2
             x = file.create_dataset("x", (3000, 2), "f4", chunks=chunks)
@@ -166,10 +166,26 @@ def test_rows_of_hdf5_that_nobody_wrote_are_refused(
     assert len(dptrain.load(tmp_path / "whole", world=ALONE).train) == 3000
 
 
+def test_rows_of_hdf5_that_are_in_other_files_are_refused(tmp_path: Path) -> None:
+    """Where these are missing, or shorter, their place is filled with zeros."""
+    layout = h5py.VirtualLayout((6, 2), "f4")
+    layout[:4] = h5py.VirtualSource(tmp_path / "none.h5", "x", (4, 2))
+    external = [(tmp_path / "raw", 0, h5py.h5f.UNLIMITED)]
+    (tmp_path / "raw").write_bytes(b"1234")
+    with h5py.File(tmp_path / "d.h5", "w") as file:
+        file["y"] = np.arange(6) % 2
+        file.create_virtual_dataset("v", layout)
+        file.create_dataset("e", (6, 2), "f4", external=external)
+    for name in "ve":
+        with pytest.raises(InputError, match=f"/{name} is in other files; give those"):
+            dptrain.load(tmp_path / "d.h5", DataConfig(x=name, y="y"), world=ALONE)
+
+
 @pytest.mark.parametrize("scale", ["standard", "minmax"])
 def test_numbers_of_an_array_that_never_change_are_told_of(tmp_path: Path, scale: Scale) -> None:
     """Converted or not; those that change by 1 are others, though nothing divides them."""
     x = np.stack([np.full(40, 7), np.arange(40) % 2 * 2 - 1, np.arange(40) // 20, np.zeros(40)], 1)
+    x[:, 3] = np.arange(40) % 2 * 5e-324  # of which the inverse is no number
     y, config = np.arange(40) % 2, DataConfig(scale=scale)
     np.savez(tmp_path / "d.npz", x=x, y=y)
     convert([str(tmp_path / "d.npz")], tmp_path / "d", DataConfig(), ALONE, lambda *_: None)

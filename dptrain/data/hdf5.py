@@ -36,13 +36,21 @@ class Dataset:
 
     @functools.cached_property
     def _written(self) -> bool:
-        """Whether the file holds all rows: it may name any number that take no room in it."""
+        """Whether the file holds all rows: it may name any number that take no room in it.
+
+        ValueError where it says that they are in other files, which may be missing or shorter.
+        """
         data = self._data
+        if data.is_virtual or data.external:
+            raise ValueError(
+                f"{data.name} is in other files; give those that hold its rows, or copy it to one "
+                "that does: copy['x'] = file['x'][:]"
+            )
         if data.chunks:
             chunks = zip(self.shape, data.chunks, strict=True)
             needed = math.prod(-(-length // size) for length, size in chunks)
             return bool(data.id.get_num_chunks() >= needed)
-        return bool(data.id.get_storage_size() or data.size == 0 or data.is_virtual)
+        return bool(data.id.get_storage_size() or data.size == 0)
 
     def _read(self, rows: Any) -> Any:
         """Return rows in any order; of close ones all between, as a list is slow to look up."""
