@@ -178,7 +178,7 @@ def test_a_large_table_is_converted_once_and_found_again(
     monkeypatch.setattr(cache, "LARGE", 1000)
     first, told = told_of()
     [kept] = (tmp_path / "cache" / "dptrain").iterdir()
-    assert f"of tables are converted once, to {kept}\n" in told
+    assert f"of tables are converted, once for all, to {kept}\n" in told
     again, told = told_of()
     assert f"read as it was converted: 0.00017 GB in {kept}\n" in told
     assert "once" not in told
@@ -219,6 +219,7 @@ def test_a_large_table_is_converted_once_and_found_again(
     refused, told = told_of()
     assert refused == other
     assert "can't be written: Not a directory" in told
+    assert "converted" not in told
     assert "read without being kept" in told
 
 

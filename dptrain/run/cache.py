@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +54,9 @@ def read_large(
 
             if world.rank == 0:
                 _make_room(folder.parent, say)
-            say(f"{_gigabytes(size)} of tables are converted once, to {folder}")
-            convert(data, folder, config, world, lambda *_: None)
+            words = f"{_gigabytes(size)} of tables are converted, once for all, to {folder}"
+            begun = cache(lambda: say(words))  # once the folder can be written
+            convert(data, folder, config, world, lambda *_: begun())
         found, _ = read((str(folder),), Roles(), world, take)
     except InputError as error:
         if str(folder) not in str(error):  # it is the tables' own
