@@ -190,6 +190,12 @@ def _grown(
     except Fault as fault:
         line = lines or by_number
         raise InputError(f"{source}: {line(rows + fault.place)} {fault}") from None
+    except MemoryError:
+        raise InputError(
+            f"{source} needs more memory than there is: it has {rows:,} rows and more; make arrays "
+            "on disk of it with dptrain data convert, or leave columns out with --drop",
+            local=True,
+        ) from None
     except pa.ArrowException as error:
         raise InputError(f"{source} can't be read: {error}") from None
     return rows

@@ -14,6 +14,7 @@ import numpy as np
 
 from dptrain.arrays import Array
 from dptrain.data.table import Rowwise, Stacked, in_memory
+from dptrain.machine import too_little_memory
 from dptrain.words import InputError
 
 ROOM = 2**23
@@ -46,11 +47,18 @@ class Pieces:
         """Take note of how many rows have been read."""
 
     def keep(self, values: Array) -> Rowwise:
-        """Return an array as it is kept; one of one value many times takes no room."""
-        if not any(values.strides):
-            return values
+        """Return an array as it is kept; one of one value many times takes no room.
+
+        Raises MemoryError where that ends: a small file may hold any number of rows, packed.
+        """
+        bits = values.view(f"u{values.itemsize}") if values.ndim == 1 else values[:0]
+        if len(bits) and bits[0] == bits[-1] and (bits == bits[0]).all():
+            return np.broadcast_to(values[0], values.shape)
         if self._used + values.nbytes > len(self._room):
-            self._room, self._used = memoryview(mmap.mmap(-1, max(ROOM, values.nbytes))), 0
+            room = max(ROOM, values.nbytes)
+            if too_little_memory(room) is not None:
+                raise MemoryError
+            self._room, self._used = memoryview(mmap.mmap(-1, room)), 0
         kept: Array = np.ndarray(values.shape, values.dtype, self._room, self._used)
         kept[...] = values
         self._used += values.nbytes + -values.nbytes % ALIGNMENT

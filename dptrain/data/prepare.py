@@ -180,8 +180,7 @@ def _field(column: Column, train: slice | NDArray[np.intp], one_hot: int) -> Fie
         return Field(
             column.name, "date", fill=tuple(found.values()) if gaps else None, parts=tuple(found)
         )
-    known = values[~column.gaps(values)]
-    fill = (_median(known),) if gaps and values.ndim == 1 else None
+    fill = (_median(values[~column.gaps(values)]),) if gaps and values.ndim == 1 else None
     return Field(column.name, column.kind, column.values.shape[1:], fill=fill)
 
 
