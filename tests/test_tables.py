@@ -56,6 +56,10 @@ REFUSED: dict[str, tuple[str | bytes, DataConfig, str]] = {
     "thousands": ('a,y\n1,"1,200"\n2,"1,900"\n', Y, r"line 2 has '1,200'"),
     "percents": ("a,y\n5%,1.5\n6%,2.5\n7%,1\n", Y, "line 2 has '5%' in column 'a'"),
     "prices": ('a,y\n"$1,200",1.5\n$900,2.5\n$70,1\n', Y, r"line 2 has '\$1,200' in column 'a'"),
+    "prices behind a gap": ("a,y\n,1.5\n$9,2.5\n$7,1\n", Y, r"line 3 has '\$9' in column 'a'"),
+    "debts": ("a,y\n\u2212$5,1.5\n\u2212$6,2.5\n", Y, "line 2 has '\u2212\\$5' in column 'a'"),
+    "a sign behind": ("a,y\n5-,1.5\n6-,2.5\n", Y, "line 2 has '5-' in column 'a'"),
+    "in brackets": ("a,y\n(5),1.5\n(6),2.5\n", Y, r"line 2 has '\(5\)' in column 'a'"),
     "weights": (
         "a,y\n1.2,1\n1 kg,2.5\n" + "".join(f"{n} kg,{n}.5\n" for n in range(2, 7)), Y,
         "line 3 has '1 kg' in column 'a'; which looks like a number with a unit: leave 'kg' out",
@@ -96,6 +100,8 @@ REFUSED: dict[str, tuple[str | bytes, DataConfig, str]] = {
     "an array of a table": ("a,y\n1,1.5\n2,2.5\n", replace(Y, x="a"), "x is given, but .*npz"),
     "nothing that differs": ("a,y\n1,1.5\n1,2.5\n", Y, "no input.*a is left out: it is the same"),
     "UTF-32": ("a,y\n1,p\n2,q\n".encode("utf-32"), Y, "is UTF-32"),
+    "dates to predict": (column("2013-01-05", "2014-02-05"), Y, "line 2.*date.*--task class"),
+    "dates as people write them": (column("5 Jan 2013", "6 May 2014"), Y, "is it a date"),
     "many classes in a row": (column(*range(200)), Y, "--task classification or --task regression"),
 }  # fmt: skip
 
@@ -173,6 +179,29 @@ def test_pieces_of_a_table_are_let_go_of_while_they_are_copied(
     assert left[-1] <= none + 1
 
 
+def test_what_is_one_value_many_times_takes_no_room_and_all_else_only_what_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A packed file of a few bytes may hold any number of rows."""
+    rows = 300_000
+    packed = gzip.compress(b"a,b,y\n" + b"1,,0\n2,,1\n" * (rows // 2))
+    kept, keep_one = list[int](), Pieces.keep
+
+    def watched(pieces: Pieces, values: Any) -> Any:
+        found: Any = keep_one(pieces, values)
+        kept.append(found.nbytes if found.strides[0] else 0)
+        return found
+
+    monkeypatch.setattr(Pieces, "keep", watched)
+    assert len(load(tmp_path, packed, name="d.csv.gz").train) == rows
+    assert sum(kept) <= 2 * 8 * rows
+    monkeypatch.setattr(keep, "too_little_memory", lambda _: 0)
+    with pytest.raises(
+        InputError, match=r"d.csv.gz needs more memory than there is: it has .*--drop"
+    ):
+        load(tmp_path, packed, name="d.csv.gz")
+
+
 @pytest.mark.parametrize(
     "cells",
     [
@@ -180,6 +209,7 @@ def test_pieces_of_a_table_are_let_go_of_while_they_are_copied(
         ["36 months", "60 months"],
         ["4th", "5th", "6th", "7th", "8th"],
         ["12 Elm", "3 Oak", "5 Fir", "7 Ash", "9 Yew"],
+        ["1 kg", "2 lb", "3 g", "fig", "pear", "plum", "rye"],
     ],
 )
 def test_numbers_within_names_are_categories(tmp_path: Path, cells: Sequence[str]) -> None:
@@ -206,6 +236,8 @@ def test_numbers_within_names_are_categories(tmp_path: Path, cells: Sequence[str
         (["+1", "+2", "+1"], Y, [1, 2]),
         (["1", "2", "3", "3"], Y, [1, 2, 3]),
         (["0", "one", "0"], Y, ["0", "one"]),
+        (["2013-01-05", "2013-02-05"], LABELS, ["2013-01-05", "2013-02-05"]),
+        (["p", "p\u200b", "\ufeffq"], Y, ["p", "q"]),
         ([i % 100 for i in range(1000)], Y, [*range(100)]),
     ],
     ids=str,
@@ -217,7 +249,7 @@ def test_labels_are_kept_as_they_are_written(
     assert data.encoding.task == "classification"
     assert data.encoding.classes.tolist() == classes
     numbers = data.train.targets(slice(None), np.float32)
-    wanted = [str(cell) for cell in cells]
+    wanted = [str(cell).strip("\u200b\ufeff") for cell in cells]
     if not isinstance(classes[0], str):
         wanted = [str(int(float(text))) for text in wanted]
     assert [str(classes[number]) for number in numbers] == wanted
@@ -264,6 +296,9 @@ READ: dict[str, tuple[str, list[list[float]]]] = {
     "dates": ("d,y\n2013-01-05,p\n2013-03-05,q\n", [[1, 5], [3, 1]]),
     "hours": ("d,y\n2013-01-05T03:00:00Z,p\n2013-01-05T15:30:00Z,q\n", [[3], [15]]),
     "names that are numbers": ("0,1,y\n5,6,p\n7,8,q\n", [[5, 6], [7, 8]]),
+    "marks and spaces that nobody sees": (
+        "\ufeff\ufeffsep=;\n\u200ba\u00a0;y\n1\u200b;p\n2;\u2060q\ufeff\n3;q\n", [[1], [2], [3]],
+    ),
     "quotes within": ('a,y\n1,"5"" p"\n2,q\n', [[1], [2]]),
 }  # fmt: skip
 

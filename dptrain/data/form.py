@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from dptrain.data.table import BLANK
 from dptrain.words import InputError
 
 DELIMITERS = (",", ";", "\t", "|")
@@ -82,10 +83,9 @@ def form(path: str, delimiter: str, header: bool) -> Form:
     if not ended and body[:used].count('"') % 2:
         line = 1 + (sep is not None) + len(body[:used]) - len(body[:used].lstrip("\r\n"))
         raise InputError(f"{path}: line {line} opens a quote that is never closed")
-    bom = 3 * raw.startswith(b"\xef\xbb\xbf")
-    before = bom + (len(head[: sep.end()].encode()) if sep else 0)
+    before = len(raw) - len(_unmarked(raw)) + (len(head[: sep.end()].encode()) if sep else 0)
     if header:
-        cells, before = [name.strip() for name in names], before + len(body[:used].encode())
+        cells, before = [name.strip(BLANK) for name in names], before + len(body[:used].encode())
     else:
         cells = [f"c{n}" for n in range(1, len(names) + 1)]
     return Form(path, mark, tuple(cells), before, sep is not None, header)
@@ -106,8 +106,7 @@ def _decoded(path: str, raw: bytes) -> str:
         raise InputError(f"{path} is {code}; make it UTF-8: iconv -f {code} -t UTF-8")
     if b"\0" in raw:
         raise InputError(f"{path} is binary; give text, or a file under its own name")
-    if raw.startswith(b"\xef\xbb\xbf"):
-        raw = raw[3:]
+    raw = _unmarked(raw)
     for cut in range(4):  # the last letter may be cut
         try:
             return raw[: len(raw) - cut].decode()
@@ -115,6 +114,13 @@ def _decoded(path: str, raw: bytes) -> str:
             if error.start < len(raw) - 4:
                 break
     raise no_utf8(path)
+
+
+def _unmarked(raw: bytes) -> bytes:
+    """Return a text without the marks that it begins with; files put together may have several."""
+    while raw.startswith(b"\xef\xbb\xbf"):
+        raw = raw[3:]
+    return raw
 
 
 def no_utf8(path: str) -> InputError:

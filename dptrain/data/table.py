@@ -15,6 +15,10 @@ from dptrain.words import InputError
 GAPS = ("", "na", "n/a", "#n/a", "nan", "null", "none", "<na>", "nat")
 """What stands, in letters of any size, where a table has no value."""
 
+BLANK = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "\u200b\u200c\u200d\u200e\u200f"
+BLANK += "\u2060\ufeff"
+"""What nobody sees at the ends of names and cells: spaces of any width, and of none."""
+
 Kind = Literal["numbers", "flag", "date", "words"]
 """What the cells of a column are: numbers, yes or no, points in time, or texts."""
 

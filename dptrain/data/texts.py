@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dptrain.data.cells import NO_LABEL, Asked, all_fit, to_numpy, typed_dates
-from dptrain.data.table import GAPS, Column
+from dptrain.data.table import BLANK, GAPS, Column
 
 PAIRS = (("false", "true"), ("no", "yes"), ("n", "y"), ("f", "t"), ("off", "on"))
 """Words of which a column of two is no or yes."""
@@ -56,7 +56,7 @@ def texts(asked: Asked, array: pa.Array) -> Column:
 
     Raises Fault for a text that is not what is needed, or leaves in doubt what the column holds.
     """
-    kind, array = asked.kind, pc.utf8_trim_whitespace(array)
+    kind, array = asked.kind, pc.utf8_trim(array, BLANK)
     gaps = pc.fill_null(pc.is_in(pc.utf8_lower(array), pa.array(GAPS, array.type)), True)
     if asked.label:
         if pc.any(gaps).as_py():
@@ -108,6 +108,11 @@ def _labels(asked: Asked, array: pa.Array) -> Column:
     found = _words(asked, array, no_gaps)
     if not as_written:
         _check_doubt(asked, array, no_gaps, found.words, label=True)
+        if like_dates(found.words):
+            raise asked.fault(
+                array, pc.match_substring_regex(array, LIKE_A_DATE), "is it a date? Write it as a "
+                "number (of days, say); or are all of them labels: --task classification"
+            )  # fmt: skip
     return found
 
 
