@@ -516,6 +516,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda _: b"",
     "a header of nonsense": lambda content: content[:8] + b"?" * 40 + content[48:],
     "a length of nonsense": lambda content: b"\xff" * 8 + content[8:],
+    "a bit of a weight": lambda content: content[:-1] + bytes([content[-1] ^ 1]),
     "of another program": lambda content: content.replace(b'"dptrain"', b'"another"', 1),
     "of another shape": one_row,
 }

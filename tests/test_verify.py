@@ -166,7 +166,8 @@ def test_a_bit_of_the_model(run: Path) -> None:
     for name in tensors.keys() - {"__metadata__"}:
         start, stop = tensors[name]["data_offsets"]
         flip(path, 8 * header + int(rng.integers(8 * start, 8 * stop)))
-        assert check(run).wrong[-1] == "model.safetensors: not the file of the receipt's last line"
+        wanted = "damaged: its SHA-256 is not the one it was written with"
+        assert check(run).wrong[-1] == f"model.safetensors: {wanted}"
         path.write_bytes(content)
 
 
@@ -334,7 +335,7 @@ def test_a_summary_from_before_the_run_went_on(run: Path, made: Path) -> None:
     assert "the run has gone on since its model and its summary, of step 4, were written" in note
     assert check(run, "all").verdict == "identical"
     flip(run / "model.safetensors", 8 * (len(old["model.safetensors"]) - 1))
-    assert check(run, "all").verdict == "different"
+    assert check(run, "all").verdict == "damaged"
 
 
 # ---- runs that are no whole

@@ -42,7 +42,7 @@ BLANK = "0" * 64
 _DIGEST = re.compile(rb'"sha256":"([0-9a-f]{64})"')
 
 
-class DamagedError(Exception):
+class DamagedError(ValueError):
     """A file is not what was written: says how that shows."""
 
 
@@ -111,7 +111,7 @@ def write(path: Path, tensors: Mapping[str, Array], state: Mapping[str, Any]) ->
 def read(
     path: Path, fits: Callable[[Plain, Forms], object] = lambda *_: None
 ) -> tuple[dict[str, Array], Plain]:
-    """Return the arrays and the values of a checkpoint, once every byte has been checked.
+    """Return the arrays and the values of a file from `encode`, once every byte has been checked.
 
     `fits` is called before there is memory for the arrays, with the values and the forms that are
     still to be checked; what it raises goes on. Raises DamagedError where it is not what was
@@ -133,15 +133,12 @@ def read(
 def read_model(
     path: Path, fits: Callable[[Plain, Forms], object] = lambda *_: None
 ) -> tuple[dict[str, Array], Plain]:
-    """Return the named arrays and the plain values of a run's model, a file from `encode`.
+    """Return the named arrays and the plain values of a run's model: see `read`.
 
-    `fits` is called with the values and the arrays' forms before there is memory for the arrays.
+    Raises InputError where it is not what was written, or can't be read.
     """
     try:
-        with open_plain(path) as file:
-            _, values, forms = read_header(file)
-            fits(values, forms)
-            return read_arrays(file, forms), values
+        return read(path, fits)
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(
             f"{path} does not exist; name the directory of a finished run", local=True

@@ -145,7 +145,7 @@ def _checkpoints(run: Path, verdict: Verdict) -> Checkpoints:
             found[step] = digests, saved
         except FileNotFoundError:  # by the run, which goes on
             continue
-        except (checkpoint.DamagedError, OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError) as error:
             verdict.wrong.append(f"{path.name}: damaged: {error}")
     return found
 
@@ -156,7 +156,7 @@ def _model(run: Path, verdict: Verdict) -> StoredModel | None:
     if not is_there(path):
         return None
     try:
-        params = params_in(*checkpoint.read_model(path))
+        params = params_in(*checkpoint.read(path))
         with open_plain(path) as file:
             whole = hashlib.file_digest(file, "sha256")
     except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:

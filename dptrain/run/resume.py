@@ -81,7 +81,7 @@ def find(
             arrays, saved = _read(path, step, wanted, agree)
         except InputError:
             raise
-        except (checkpoint.DamagedError, ValueError) as error:
+        except ValueError as error:
             others = "the one before it is used"
             if step == steps[0]:
                 others = "there is none before it, so the run starts from its beginning"
