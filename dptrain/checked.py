@@ -12,7 +12,11 @@ Plain = dict[str, Any]
 
 
 def setting(default: Any, help: str, **metadata: Any) -> Any:  # noqa: A002 (click's own word)
-    """Declare a field that is an option of the command line, a key of the TOML file, a variable."""
+    """Declare a field that is an option of the command line, a key of the TOML file, a variable.
+
+    Numbers are at least 1, or at least (with `above` more than) `low`, and below `high`. What a
+    text is called in the help is `metavar`; a name unless given.
+    """
     return field(default=default, metadata={"help": help, **metadata})
 
 
@@ -44,8 +48,8 @@ class Checked:
             if not fits(value, item.type):
                 needed = item.type.__name__ if isinstance(item.type, type) else item.type
                 raise InputError(f"{option_name(item)} is {value!r}; give a value of type {needed}")
-            if "low" in item.metadata and value is not None:
-                for number in value if isinstance(value, tuple) else (value,):
+            for number in value if isinstance(value, tuple) else (value,):
+                if isinstance(number, int | float) and item.type is not bool:
                     _check_number(option_name(item), number, item.metadata)
 
 
@@ -86,7 +90,7 @@ LARGEST = 2**53
 
 
 def _check_number(name: str, value: float, bounds: Any) -> None:
-    above, low = bounds.get("above", False), bounds["low"]
+    above, low = bounds.get("above", False), bounds.get("low", 1)
     high = bounds.get("high", LARGEST if isinstance(value, int) else math.inf)
     large_enough = value > low if above else value >= low
     if not (large_enough and value < high):  # also refuses NaN

@@ -52,6 +52,7 @@ def setting(config: type, name: str, default: Any = ...) -> Callable[[Command], 
         kind, multiple = Name(), True
     elif get_args(kind):  # X | None
         kind = get_args(kind)[0]
+    metavar = metavar or ("NAME" if kind is str or multiple else None)
     return click.option(
         f"--{option_name(item)}",
         item.name,

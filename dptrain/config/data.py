@@ -17,19 +17,15 @@ class DataConfig(Checked):
     test_data: tuple[str, ...] = setting(
         (), "Test data, where DATA holds none; twice for a pair of x and y.", metavar="FILE"
     )
-    target: tuple[str, ...] = setting(
-        (), "Column to predict; repeat it for several.", metavar="NAME"
-    )
+    target: tuple[str, ...] = setting((), "Column to predict; repeat it for several.")
     features: tuple[str, ...] = setting(
-        (), "Columns that are inputs, by name or pattern (px*); else all others.", metavar="NAME"
+        (), "Columns that are inputs, by name or pattern (px*); else all others."
     )
-    drop: tuple[str, ...] = setting((), "Columns to leave out, by name or pattern.", metavar="NAME")
+    drop: tuple[str, ...] = setting((), "Columns to leave out, by name or pattern.")
     id: tuple[str, ...] = setting(
-        (), "Columns that rows are called by: no inputs, but beside predictions.", metavar="NAME"
+        (), "Columns that rows are called by: no inputs, but beside predictions."
     )
-    weight: str | None = setting(
-        None, "Column that says how much each row counts in training.", metavar="NAME"
-    )
+    weight: str | None = setting(None, "Column that says how much each row counts in training.")
     class_weight: ClassWeight = setting(
         "none", "balanced: each class counts as much as the others, however rare it is."
     )
@@ -41,15 +37,12 @@ class DataConfig(Checked):
         None, "What stands before decimals, a point or a comma, where it is not found by itself.",
         metavar="LETTER",
     )  # fmt: skip
-    x: str | None = setting(
-        None, "Array of a .npz or HDF5 file that holds the inputs.", metavar="NAME"
-    )
-    y: str | None = setting(None, "And the one that holds the target.", metavar="NAME")
+    x: str | None = setting(None, "Array of a .npz or HDF5 file that holds the inputs.")
+    y: str | None = setting(None, "And the one that holds the target.")
     one_hot: int = setting(
         32,
         "Different texts in a column up to which each is an input; of more, each becomes some "
         "numbers that are learned.",
-        low=1,
         high=10**6,
     )
     task: TaskChoice = setting("auto", "What the target is; auto decides from its values.")
@@ -80,7 +73,6 @@ class ModelConfig(Checked):
     hidden: tuple[int, ...] = setting(
         (128,),
         "Units of each hidden layer, such as 512,512; none for no hidden layer.",
-        low=1,
         high=2**31,
     )
     activation: Activation = setting("relu", "Activation of the hidden layers.")

@@ -68,14 +68,13 @@ class TrainConfig(Checked):
         None,
         "Parts V of each minibatch, whose gradients are added in one fixed tree; more of them than "
         "ranks is gradient accumulation.  [default: one for each 64 examples]",
-        low=1,
         high=MOST_SHARDS + 1,
     )
-    batch_size: int = setting(256, "Examples in a minibatch of the whole.", low=1)
+    batch_size: int = setting(256, "Examples in a minibatch of the whole.")
     epochs: int | None = setting(
-        None, "Passes over the training rows.  [default: 30; for few rows 200 steps]", low=1
+        None, "Passes over the training rows.  [default: 30; for few rows 200 steps]"
     )
-    steps: int | None = setting(None, "Stop after this many steps, in place of --epochs.", low=1)
+    steps: int | None = setting(None, "Stop after this many steps, in place of --epochs.")
     seed: int = setting(
         0, "Decides order, initial weights, dropout, held-out rows.", low=0, high=2**63
     )
@@ -135,41 +134,33 @@ class TrainConfig(Checked):
         0.0, "Where cosine, polynomial and one-cycle end; other rates' ends in proportion.", low=0
     )
     power: float = setting(1.0, "Of the polynomial schedule; 1 falls in a line.", low=0, above=True)
-    decay_epochs: int = setting(10, "Of the step schedule: epochs between two decays.", low=1)
+    decay_epochs: int = setting(10, "Of the step schedule: epochs between two decays.")
     decay_factor: float = setting(
         0.1, "Of the step schedule: what each decay multiplies by.", low=0, above=True, high=1
     )
     warmup: int = setting(0, "Steps of linear warm-up before the schedule.", low=0)
     patience: int | None = setting(
-        None,
-        "Stop after so many epochs without a better validation loss, and keep the best.",
-        low=1,
+        None, "Stop after so many epochs without a better validation loss, and keep the best."
     )
     patience_metric: str = setting(
         "loss",
         "What --patience watches of the held-out rows: loss, accuracy, r2 and so on; or a metric "
         "of one's own, with what is better, such as right=max.",
-        metavar="NAME",
     )
     reduce: Reduction = setting(
         "tree", "How gradients are added: tree (bits free of the ranks) or MPI's own allreduce."
     )
-    threads: int = setting(
-        1, "BLAS threads a rank; part of what decides the bytes.", low=1, high=1025
-    )
+    threads: int = setting(1, "BLAS threads a rank; part of what decides the bytes.", high=1025)
     cpu_level: CpuLevel = setting(
         "native", "Instructions to compute with; one that all CPUs have gives one result on all."
     )
-    log_every: int | None = setting(
-        None, "Also write a line of metrics every so many steps.", low=1
-    )
+    log_every: int | None = setting(None, "Also write a line of metrics every so many steps.")
     noise_scale: bool = setting(
         False, "Estimate the gradient noise scale: how large a batch is worth its work."
     )
     hash_every: int | None = setting(
         None,
         "Steps between two hashes of the parameters in the receipt.  [default: 4096 / batch size]",
-        low=1,
     )
     checkpoint_every: str = setting(
         "60 seconds",
@@ -177,20 +168,16 @@ class TrainConfig(Checked):
         metavar="INTERVAL",
     )
     keep_checkpoints: int = setting(
-        3, "The last checkpoints to keep; of those at an epoch's end the best stays too.", low=1
+        3, "The last checkpoints to keep; of those at an epoch's end the best stays too."
     )
     audit_every: int = setting(
-        100,
-        "Steps between two comparisons of the parameters' copies, where there are several.",
-        low=1,
+        100, "Steps between two comparisons of the parameters' copies, where there are several."
     )
     recheck_every: int | None = setting(
-        None,
-        "Steps between two at which a shard is computed on another rank, too, and compared.",
-        low=1,
+        None, "Steps between two at which a shard is computed on another rank, too, and compared."
     )
     stall_timeout: float = setting(
-        600.0, "Seconds without a step until silent ranks are named and the run ends.", low=1
+        600.0, "Seconds without a step until silent ranks are named and the run ends."
     )
 
     def __post_init__(self) -> None:
