@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from dptrain.cli.options import Joint, build, json_option, quiet_option, setting, settings, some
+from dptrain.cli.options import Joint, build, json_option, quiet_option, setting, settings
 from dptrain.cli.ranks import connect
 from dptrain.cli.results import print_result
 from dptrain.config import ModelConfig, TrainConfig
@@ -15,8 +15,8 @@ from dptrain.config.tools import BenchConfig
 @click.command(cls=Joint)
 @settings(BenchConfig)
 @setting(ModelConfig, "hidden", (512, 512))
-@some(ModelConfig, "activation", "dropout", "dtype")
-@some(TrainConfig, "shards", "batch_size", "optimizer", "threads", "cpu_level", "seed")
+@settings(ModelConfig, "activation", "dropout", "dtype")
+@settings(TrainConfig, "shards", "batch_size", "optimizer", "threads", "cpu_level", "seed")
 @json_option
 @quiet_option
 def bench(as_json: bool, quiet: bool, **values: Any) -> None:

@@ -10,13 +10,13 @@ import click
 
 from dptrain.checked import Plain
 from dptrain.cli.help import Commands
-from dptrain.cli.options import Joint, build, json_option, some
+from dptrain.cli.options import Joint, build, json_option, settings
 from dptrain.cli.ranks import connect
 from dptrain.cli.results import print_result
 from dptrain.config import DataConfig
 from dptrain.words import aligned
 
-_columns = some(
+_columns = settings(
     DataConfig, "target", "features", "drop", "id", "weight", "no_header", "delimiter", "decimal",
     "x", "y",
 )  # fmt: skip

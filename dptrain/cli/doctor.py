@@ -7,7 +7,7 @@ import click
 
 from dptrain import launch as launches
 from dptrain.checked import Plain
-from dptrain.cli.options import Joint, build, job_options, json_option, some
+from dptrain.cli.options import Joint, build, job_options, json_option, settings
 from dptrain.cli.ranks import connect, connected, is_first
 from dptrain.cli.results import print_result
 from dptrain.cli.train import given_dtype, one_length
@@ -18,7 +18,7 @@ from dptrain.words import InputError
 
 @click.command(cls=Joint)
 @job_options
-@some(BenchConfig, "inputs", "outputs")
+@settings(BenchConfig, "inputs", "outputs")
 @json_option
 @click.option("--quiet", is_flag=True, envvar="DPTRAIN_QUIET", help="Print what is not ok only.")
 def doctor(

@@ -76,6 +76,9 @@ class Told(Brief):
     An option that names no variable has DPTRAIN_, the command's name and its own.
     """
 
+    alone = True
+    """Whether it is one process's: a mistake is nobody else's, and no MPI is started for it."""
+
     def __init__(self, *args: Any, **attributes: Any) -> None:
         super().__init__(*args, **attributes)
         for option in self.params:
@@ -84,6 +87,7 @@ class Told(Brief):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the line; say of an option that is none which one is meant."""
+        ctx.ensure_object(dict)["alone"] = self.alone
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:

@@ -26,9 +26,6 @@ COMMANDS = (
 )  # fmt: skip
 """The module of each, of its name, is imported where the command is asked for, or all are told."""
 
-ALONE = ("launch", "receipt", "supervise")
-"""Those of one process: a mistake there is nobody else's, and no MPI is started to agree on it."""
-
 
 class TrainByDefault(Commands):
     """A group whose command is train where the line begins with an option, or is empty."""
@@ -122,8 +119,7 @@ def _run() -> int:
 
 def _fail(error: InputError, options: dict[str, bool]) -> int:
     """Print a person's mistake once, by the first rank; return the exit status."""
-    if sys.argv[1:2] and sys.argv[1] in ALONE:
-        error.everywhere = True
+    error.everywhere = error.everywhere or options.get("alone", False)
     if not error.everywhere:
         try:
             world = connect()

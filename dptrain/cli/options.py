@@ -21,6 +21,8 @@ Config = TypeVar("Config", bound=Checked)
 class Joint(Told):
     """A command of all ranks, which has, beside its own, the options that each of them has."""
 
+    alone = False
+
     def __init__(self, *args: Any, **attributes: Any) -> None:
         super().__init__(*args, **attributes)
         common: dict[str, Any] = {"is_eager": True, "expose_value": False}
@@ -69,22 +71,11 @@ def setting(config: type, name: str, default: Any = ...) -> Callable[[Command], 
     )
 
 
-def settings(*configs: type) -> Callable[[Command], Command]:
-    """Return a decorator that adds an option for each setting of some configurations."""
+def settings(config: type, *names: str) -> Callable[[Command], Command]:
+    """Return a decorator that adds the options of some settings of a configuration, or of all."""
 
     def add(command: Command) -> Command:
-        for config in reversed(configs):
-            command = some(config, *(item.name for item in fields(config)))(command)
-        return command
-
-    return add
-
-
-def some(config: type, *names: str) -> Callable[[Command], Command]:
-    """Return a decorator that adds the options of some settings of a configuration."""
-
-    def add(command: Command) -> Command:
-        for name in reversed(names):
+        for name in reversed(names or [item.name for item in fields(config)]):
             command = setting(config, name)(command)
         return command
 
@@ -207,5 +198,7 @@ quiet_option = click.option(
 def job_options(command: Command) -> Command:
     """Add what stands in a job's line: its data, its settings, and which run is gone on with."""
     data = click.argument("data", nargs=-1, type=Name(), metavar="[DATA]...", envvar="DPTRAIN_DATA")
-    given = settings(TrainConfig, ModelConfig, ModelFile, DataConfig)
-    return data(given(out_option(resume_option(continue_option(command)))))
+    command = out_option(resume_option(continue_option(command)))
+    for config in (DataConfig, ModelFile, ModelConfig, TrainConfig):
+        command = settings(config)(command)
+    return data(command)
