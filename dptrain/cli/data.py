@@ -62,20 +62,17 @@ def convert(inputs: tuple[str, ...], out: str, **values: Any) -> None:
     world = connect()
     from dptrain.run.convert import convert as write
 
-    write(inputs, Path(out), build(DataConfig, values), world, _Bar())
+    told = time.monotonic()
 
-
-class _Bar:
-    """Says how far a conversion is, a line every few seconds, and at its end."""
-
-    def __init__(self) -> None:
-        self._told = time.monotonic()
-
-    def __call__(self, done: int, parts: int) -> None:
-        if done == parts or time.monotonic() - self._told > 2:
-            self._told = time.monotonic()
+    def say(done: int, parts: int) -> None:
+        """Say how far it is, a line every few seconds, and at its end."""
+        nonlocal told
+        if done == parts or time.monotonic() - told > 2:
+            told = time.monotonic()
             text = f"part {done:,}/{parts:,}" if parts else f"{done:,} rows read"
             print(text, file=sys.stderr)
+
+    write(inputs, Path(out), build(DataConfig, values), world, say)
 
 
 def _text(found: Plain) -> str:

@@ -7,6 +7,7 @@ import click
 
 from dptrain import launch as launches
 from dptrain.checked import Plain
+from dptrain.cli.help import shared
 from dptrain.cli.options import Joint, build, job_options, json_option, settings
 from dptrain.cli.ranks import connect, connected, is_first
 from dptrain.cli.results import print_result
@@ -20,7 +21,7 @@ from dptrain.words import InputError
 @job_options
 @settings(BenchConfig, "inputs", "outputs")
 @json_option
-@click.option("--quiet", is_flag=True, envvar="DPTRAIN_QUIET", help="Print what is not ok only.")
+@shared("--quiet", is_flag=True, help="Print what is not ok only.")
 def doctor(
     data: tuple[str, ...],
     out: str | None,

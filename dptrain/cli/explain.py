@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from dptrain.cli.help import shared
 from dptrain.cli.options import Joint, build, settings
 from dptrain.cli.ranks import connect
 from dptrain.cli.results import force_option, say_written
@@ -16,18 +17,12 @@ from dptrain.words import counted
 @click.command(cls=Joint)
 @click.argument("chapters", nargs=-1, metavar="[CHAPTER]...")
 @settings(ExplainConfig)
-@click.option(
+@shared(
     "--check",
     is_flag=True,
-    envvar="DPTRAIN_CHECK",
     help="Compute every number twice, by loops and by the trainer on all ranks, and compare.",
 )
-@click.option(
-    "--html",
-    metavar="FILE",
-    envvar="DPTRAIN_HTML",
-    help="Write the chapters as one page that needs nothing else.",
-)
+@shared("--html", metavar="FILE", help="Write the chapters as one page that needs nothing else.")
 @force_option
 def explain(
     chapters: tuple[str, ...], check: bool, html: str | None, force: bool, **values: Any

@@ -1,6 +1,7 @@
 """Help pages: options in groups, and below them the Markdown file of the command, with examples."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,12 @@ SAFETY = "Checkpoints and checks"
 SAFE = {"hash_every", "checkpoint_every", "keep_checkpoints", "audit_every", "recheck_every",
         "stall_timeout"}  # fmt: skip
 REST = "Run, files and messages"
+
+
+def shared(name: str, *names: str, **attributes: Any) -> Callable[[Any], Any]:
+    """Return an option that several commands have: its variable is DPTRAIN_ and its own name."""
+    variable = f"DPTRAIN_{name.lstrip('-').replace('-', '_').upper()}"
+    return click.option(name, *names, envvar=variable, **attributes)
 
 
 class Setting(click.Option):

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import click
 
 from dptrain.checked import Checked, Plain, option_name
-from dptrain.cli.help import Setting, Told
+from dptrain.cli.help import Setting, Told, shared
 from dptrain.cli.kinds import Name, Number, Numbers
 from dptrain.cli.ranks import connect_as
 from dptrain.config import DataConfig, ModelConfig, ModelFile, TrainConfig
@@ -32,7 +32,8 @@ class Joint(Told):
                 help="TOML file with any of these options.", **common,
             ),
             click.Option(
-                ["--debug"], is_flag=True, envvar="DPTRAIN_DEBUG", callback=_set_debug,
+                ["--debug"], is_flag=True, envvar="DPTRAIN_DEBUG",
+                callback=lambda ctx, _, debug: ctx.ensure_object(dict).update(debug=debug),
                 help="Show the traceback of every error.", **common,
             ),
         ]  # fmt: skip
@@ -55,7 +56,7 @@ def setting(config: type, name: str, default: Any = ...) -> Callable[[Command], 
     elif get_args(kind):  # X | None
         kind = get_args(kind)[0]
     metavar = metavar or ("NAME" if kind is str or multiple else None)
-    return click.option(
+    return shared(
         f"--{option_name(item)}",
         item.name,
         cls=Setting,
@@ -65,7 +66,6 @@ def setting(config: type, name: str, default: Any = ...) -> Callable[[Command], 
         metavar=metavar,
         multiple=multiple,
         default=default,
-        envvar=f"DPTRAIN_{item.name.upper()}",
         show_default=default not in (None, ()) and kind is not bool,
         help=item.metadata["help"],
     )
@@ -147,52 +147,34 @@ def _read_run(ctx: click.Context, param: click.Parameter, run: str | None) -> st
         return None
     world = connect_as(run)
     from dptrain.run.resume import settings_of
-    from dptrain.streams import warn
 
     with world.together():
-        values = settings_of(Path(run), warn) if world.rank == 0 else {}
+        values = settings_of(Path(run)) if world.rank == 0 else {}
     _take_defaults(ctx, param, world.broadcast(values), run)
     return run
 
 
-def _set_debug(ctx: click.Context, param: click.Parameter, debug: bool) -> None:  # noqa: ARG001
-    """Note for who ends the process that tracebacks are wanted."""
-    ctx.ensure_object(dict)["debug"] = debug
-
-
-out_option = click.option(
-    "--out",
-    metavar="DIR",
-    envvar="DPTRAIN_OUT",
-    help="Run directory.  [default: runs/<time>-<name>]",
-)
-resume_option = click.option(
+out_option = shared("--out", metavar="DIR", help="Run directory.  [default: runs/<time>-<name>]")
+resume_option = shared(
     "--resume",
     metavar="RUN",
-    envvar="DPTRAIN_RESUME",
     is_eager=True,
     callback=_read_run,
     help="Go on with the run in this directory, on any number of ranks.",
 )
-continue_option = click.option(
+continue_option = shared(
     "--continue",
     "go_on",
     is_flag=True,
-    envvar="DPTRAIN_CONTINUE",
     help="Begin the run in --out, or go on with it where it has begun: with the same settings.",
 )
-model_option = click.option(
+model_option = shared(
     "--model",
     metavar="FILE.py:FUNCTION",
-    envvar="DPTRAIN_MODEL",
     help="What made the run's model, where that was a file of one's own: the same file.",
 )
-json_option = click.option(
-    "--json", "as_json", is_flag=True, envvar="DPTRAIN_JSON", help="Print one JSON object instead."
-)
-quiet_option = click.option(
-    "--quiet", is_flag=True, envvar="DPTRAIN_QUIET", help="Show no progress."
-)
+json_option = shared("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
+quiet_option = shared("--quiet", is_flag=True, help="Show no progress.")
 
 
 def job_options(command: Command) -> Command:

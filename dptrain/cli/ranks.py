@@ -8,8 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-import click
-
+from dptrain.cli.help import shared
 from dptrain.config.names import CpuLevel
 from dptrain.launch import announced
 from dptrain.streams import tell
@@ -20,10 +19,9 @@ if TYPE_CHECKING:
 
 NATIVE = "native"
 
-level_option = click.option(
+level_option = shared(
     "--cpu-level",
     metavar=f"[{'|'.join(get_args(CpuLevel))}]",
-    envvar="DPTRAIN_CPU_LEVEL",
     help="Instructions to compute with.  [default: as the run]",
 )
 

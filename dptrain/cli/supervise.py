@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from dptrain.cli.help import Told
+from dptrain.cli.help import Told, shared
 from dptrain.cli.kinds import Numbers
 from dptrain.cli.options import set_in
 from dptrain.words import InputError
@@ -64,9 +64,9 @@ def _launcher(ctx: click.Context, param: click.Parameter, text: str) -> list[str
     metavar="COMMAND",
     help="What starts the ranks, such as 'srun --mpi=pmi2 -K'.",
 )
-@click.option("--out", metavar="DIR", envvar="DPTRAIN_OUT", help="As of train.")
-@click.option("--resume", metavar="RUN", envvar="DPTRAIN_RESUME", help="As of train.")
-@click.option("--config", metavar="FILE", envvar="DPTRAIN_CONFIG", help="As of train.")
+@shared("--out", metavar="DIR", help="As of train.")
+@shared("--resume", metavar="RUN", help="As of train.")
+@shared("--config", metavar="FILE", help="As of train.")
 def supervise(
     train: tuple[str, ...],
     ranks: tuple[int, ...],

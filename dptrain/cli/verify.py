@@ -3,6 +3,7 @@
 import click
 
 from dptrain.checked import Plain
+from dptrain.cli.help import shared
 from dptrain.cli.options import Joint, json_option, model_option, quiet_option
 from dptrain.cli.ranks import connect, connect_as, level_option
 from dptrain.cli.results import print_result
@@ -23,10 +24,9 @@ from dptrain.words import counted
     help="Compare with what dptrain receipt has stated; of RUN only receipt and model are needed.",
 )
 @model_option
-@click.option(
+@shared(
     "--init-from",
     metavar="FILE",
-    envvar="DPTRAIN_INIT_FROM",
     help="Where the weights are now that the run started from, if they have moved.",
 )
 @level_option

@@ -159,11 +159,11 @@ def _history(run: Path, state: State) -> tuple[list[Metrics], list[bytes]]:
     return history, lines
 
 
-def settings_of(run: Path, say: Callable[[str], None] = warn) -> Settings:
+def settings_of(run: Path) -> Settings:
     """Return the settings that a run goes on with, by their options' names.
 
     They are those of config.toml. Where that is lost or damaged, what decides the bytes is taken
-    from the newest checkpoint that is whole, or else from the receipt, and `say` is told so. Raises
+    from the newest checkpoint that is whole, or else from the receipt, with a warning. Raises
     InputError where there is no run, or its model is one of one's own.
     """
     begun = None
@@ -194,7 +194,7 @@ def settings_of(run: Path, say: Callable[[str], None] = warn) -> Settings:
         with contextlib.suppress(checkpoint.DamagedError, OSError, KeyError, TypeError):
             settings = {**checkpoint.read(checkpoint.path_of(run, step))[1]["run"]["settings"]}
             break
-    say(f"{fault}; the run goes on with its own settings, and the file is written again")
+    warn(f"{fault}; the run goes on with its own settings, and the file is written again")
     kept = LENGTH if any(name in config for name in LENGTH) else ()
     return {k: v for k, v in settings.items() if k not in kept} | {
         k: v for k, v in config.items() if k in (*FREE, *kept)
