@@ -63,6 +63,16 @@ def descriptor(path: Path, flags: int, limit: int | None = None) -> int:
     raise OSError(errno.EFBIG, why, str(path))
 
 
+@contextlib.contextmanager
+def opened(path: Path, flags: int) -> Iterator[int]:
+    """Yield an open file, and close it; OSError where it can't be opened, or not be closed."""
+    file = os.open(path, flags | os.O_CLOEXEC, 0o666)
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
 def is_there(path: Path) -> bool:
     """Return whether a name leads to anything, a link to nothing included; raises nothing."""
     return os.path.lexists(path)
@@ -71,17 +81,14 @@ def is_there(path: Path) -> bool:
 def names_in(folder: Path) -> list[str]:
     """Return the names in a folder of a run, none where there is none; OSError if it is a link."""
     try:
-        file = os.open(folder, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY)
+        with opened(folder, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY) as file:
+            return sorted(os.listdir(file))  # noqa: PTH208 (what is open, not what has its name now)
     except FileNotFoundError:
         return []
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
             raise OSError(errno.ENOTDIR, NO_FOLDER, str(folder)) from None
         raise
-    try:
-        return sorted(os.listdir(file))  # noqa: PTH208 (what is open, not what has its name now)
-    finally:
-        os.close(file)
 
 
 def lines_of(path: Path) -> Iterator[bytes]:
@@ -116,13 +123,10 @@ def replace_file(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
     temporary = temporary_of(path)
     try:
         temporary.unlink(missing_ok=True)
-        file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        try:
+        with opened(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as file:
             for piece in pieces:
                 write_all(file, piece)
             flush(file)
-        finally:
-            os.close(file)
         os.replace(temporary, path)  # noqa: PTH105 (beside the other calls that tests make fail)
         sync_directory(path.parent)
     except BaseException:
@@ -197,24 +201,18 @@ def write_whole(path: Path, content: bytes | Iterable[bytes | memoryview]) -> No
 
 def make_sized(path: Path, start: bytes, num_bytes: int) -> None:
     """Make a file that begins so, with room for so many bytes more; OSError where there is none."""
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-    try:
+    with opened(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as file:
         write_all(file, start)
         if num_bytes:
             os.posix_fallocate(file, len(start), num_bytes)
-    finally:
-        os.close(file)
 
 
 def write_at(path: Path, start: int, content: memoryview) -> None:
     """Write into a file that has the room, and make sure that it is on disk; OSError else."""
-    file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
+    with opened(path, os.O_WRONLY) as file:
         os.lseek(file, start, os.SEEK_SET)
         write_all(file, content)
         flush(file)
-    finally:
-        os.close(file)
 
 
 def flush(file: int) -> None:
@@ -235,15 +233,13 @@ def sync_directory(path: Path) -> bool:
 
     OSError where that fails otherwise.
     """
-    directory = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        flush(directory)
-    except OSError as error:
-        if error.errno not in NO_FLUSH:
-            raise
-        return False
-    finally:
-        os.close(directory)
+    with opened(path, os.O_RDONLY) as directory:
+        try:
+            flush(directory)
+        except OSError as error:
+            if error.errno not in NO_FLUSH:
+                raise
+            return False
     return True
 
 
