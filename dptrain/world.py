@@ -109,6 +109,13 @@ class World:
         """Return rank 0's value; the other ranks' doesn't count. Collective: as `allgather`."""
         return self.allgather(value if self.rank == 0 else None)[0]
 
+    def first(self, find: Callable[[], R]) -> R:
+        """Return what rank 0 finds, on every rank; its InputError is every rank's. Collective."""
+        with self.together():
+            own = find() if self.rank == 0 else None
+        found: R = self.broadcast(own)
+        return found
+
     def _exchange(self, value: Any) -> list[Any]:
         """Return every rank's value, once it is clear that all are at the same place."""
         place = "/".join([*self._calls, _site()])

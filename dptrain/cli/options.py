@@ -148,9 +148,7 @@ def _read_run(ctx: click.Context, param: click.Parameter, run: str | None) -> st
     world = connect_as(run)
     from dptrain.run.resume import settings_of
 
-    with world.together():
-        values = settings_of(Path(run)) if world.rank == 0 else {}
-    _take_defaults(ctx, param, world.broadcast(values), run)
+    _take_defaults(ctx, param, world.first(lambda: settings_of(Path(run))), run)
     return run
 
 

@@ -59,9 +59,7 @@ def _connect(find: Callable[[], str | None], expected: str) -> "World":
     levels.begin_again(expected)
     world = worlds.connect()
     world.title = shlex.join(["dptrain", *sys.argv[1:]])
-    with world.together():
-        level = world.rank == 0 and find()
-    level = world.broadcast(level) or NATIVE
+    level = world.first(find) or NATIVE
     with world.together():
         levels.use_cpu_level(level)
     if world.rank == 0 and level not in (NATIVE, levels.highest(), _asked()):

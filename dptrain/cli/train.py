@@ -18,7 +18,6 @@ from dptrain.words import InputError, counted, file_name, quoted
 
 if TYPE_CHECKING:
     from dptrain.run.outcome import Summary
-    from dptrain.world import World
 
 
 def one_length(ctx: click.Context, values: Plain) -> None:
@@ -44,27 +43,24 @@ def given_dtype(ctx: click.Context, values: Plain) -> str | None:
     return values["dtype"] if "dtype" in given else None
 
 
-def _begun(out: str | None, resume: str | None, go_on: bool, force: bool, world: "World") -> bool:
-    """Return whether there is a run to go on with. Collective.
+def _begun(out: str | None, resume: str | None, go_on: bool, force: bool) -> bool:
+    """Return whether there is a run to go on with.
 
     InputError where the options don't fit each other, or a new run's directory is not free.
     """
     from dptrain.record import rundir
 
-    with world.together():
-        if force and not (resume or go_on):
-            raise InputError("force is given without resume: there is nothing to go on with")
-        if go_on and not out:
-            raise InputError("continue needs the run's directory: give it by --out DIR")
-        if out and resume:
-            raise InputError(f"out is {out}, but {resume} goes on where it is: leave --out out")
-        begun = resume is not None
-        if out and world.rank == 0:
-            begun = go_on and rundir.holds_run(Path(out))
-            if not begun:
-                rundir.check_free(Path(out))
-    found: bool = world.broadcast(begun)
-    return found
+    if force and not (resume or go_on):
+        raise InputError("force is given without resume: there is nothing to go on with")
+    if go_on and not out:
+        raise InputError("continue needs the run's directory: give it by --out DIR")
+    if out and resume:
+        raise InputError(f"out is {out}, but {resume} goes on where it is: leave --out out")
+    if go_on and rundir.holds_run(Path(str(out))):
+        return True
+    if out:
+        rundir.check_free(Path(out))
+    return resume is not None
 
 
 @click.command(cls=Joint)
@@ -112,7 +108,7 @@ def train(
     from dptrain.run.fit import fit
     from dptrain.run.ready import load, model_for
 
-    begun = _begun(out, resume, go_on, force, world)
+    begun = world.first(lambda: _begun(out, resume, go_on, force))
     name = Path(data[0]).stem if data else "digits"
     loaded = load(data, data_config, seed=config.seed, world=world)
     with world.together():

@@ -41,9 +41,7 @@ def read_large(
     damaged, that is said, and the files are read. Collective: every rank must call this.
     """
     take = partial(shared_rows, world.node_comm)
-    with world.together():
-        place = _place(data, config) if world.rank == 0 else None
-    place = world.broadcast(place)
+    place = world.first(lambda: _place(data, config))
     if place is None:
         return read(data, roles, world, take)
     folder, size = place
