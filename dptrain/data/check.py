@@ -12,14 +12,15 @@ LARGEST = 1e30
 """Weights up to which a gradient has room for the sum."""
 
 
-def check_rows(rows: Rows, world: World) -> None:
+def check_rows(rows: Rows, world: World, *, labels_alone: bool = False) -> None:
     """Check that every row is finite and fits the encoding, each rank its own blocks.
 
     Collective: every rank must call this. Raises InputError naming the first row at fault.
     """
+    check = check_labels if labels_alone else check_block
     with world.together():
         for block in rows.blocks(world):
-            check_block(rows, block)
+            check(rows, block)
 
 
 def check_block(rows: Rows, block: slice) -> None:
@@ -33,7 +34,7 @@ def check_block(rows: Rows, block: slice) -> None:
     if rows.table.weight is not None:
         _check_weights(rows, block, rows.table.weight)
     if rows.table.targets:
-        _check_labels(rows, block)
+        check_labels(rows, block)
 
 
 def _check_weights(rows: Rows, block: slice, column: Column) -> None:
@@ -76,7 +77,7 @@ def _check_column(rows: Rows, block: slice, column: Column, *, may_miss: bool) -
     )
 
 
-def _check_labels(rows: Rows, block: slice) -> None:
+def check_labels(rows: Rows, block: slice) -> None:
     """Raise InputError for the first label that can't be one."""
     task, classes, y = rows.encoding.task, rows.encoding.classes, rows.raw_y(block)
     if task == "multilabel":

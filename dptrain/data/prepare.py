@@ -72,7 +72,7 @@ def prepare(
     plain = replace(
         plain, task=answer.task, classes=answer.classes, one_hot=answer.one_hot, outputs=outputs
     )
-    check_rows(Rows(table, plain), world)
+    check_rows(Rows(table, plain), world, labels_alone=True)
     shift, spread = _scale(Rows(table, plain, train), config.scale, world, total)
     encoding = replace(plain, shift=shift, factor=_factor(shift, spread))
     if answer.task == "regression" and config.scale != "none":
