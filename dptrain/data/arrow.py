@@ -16,7 +16,6 @@ from dptrain.data.assemble import ROWS, Lines, assembled
 from dptrain.data.cells import Mistaken
 from dptrain.data.delimited import Parser, begin_with_numbers
 from dptrain.data.form import check_names, form
-from dptrain.data.form import open_text as open_text
 from dptrain.data.keep import Pieces, share
 from dptrain.data.kinds import MAGIC
 from dptrain.data.roles import Picked, Roles

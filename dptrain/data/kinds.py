@@ -157,8 +157,9 @@ def _start(path: str) -> bytes:
 def _unpacked_start(path: str, ending: str) -> bytes:
     """Return the first bytes of what a packed file holds."""
     try:
-        opened = gzip.open if ending == ".gz" else tables_of(path).open_text
-        with opened(path) as file:
+        with (
+            gzip.open(path) if ending == ".gz" else tables_of(path).pa.input_stream(path, "zstd")
+        ) as file:
             return bytes(file.read(64))
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path} can't be read: {error}", local=True) from None
