@@ -11,7 +11,7 @@ from dptrain.config import TrainConfig
 from dptrain.data.feed import BLOCK
 from dptrain.data.prepare import Data
 from dptrain.machine import too_little_memory
-from dptrain.model import Model
+from dptrain.model import Model, described, is_own
 from dptrain.optim.rules import Trust, transforms
 from dptrain.reduce import REDUCERS
 from dptrain.reduce.layout import stacks_of
@@ -76,8 +76,8 @@ def together(model: Model, config: TrainConfig) -> int:
 
     One, where each one's gradient is asked for, or the model is not dptrain's own.
     """
-    own = getattr(model, "of_shards", None) and type(model).__module__.startswith("dptrain.")
-    if not own or config.noise_scale or config.recheck_every is not None:
+    able = getattr(model, "of_shards", None) and not is_own(described(model))
+    if not able or config.noise_scale or config.recheck_every is not None:
         return 1
     return max(1, BLOCK // -(-config.batch_size // config.num_shards))
 
