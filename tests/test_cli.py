@@ -1,6 +1,5 @@
 """Shows that the command line is what people expect: help, settings, output, files, Ctrl-C."""
 
-import io
 import json
 import os
 import pty
@@ -118,15 +117,17 @@ def test_progress_is_plain_lines_in_a_pipe_and_nothing_when_quiet(quick: Start) 
     assert quick("--epochs", "2", "--quiet").stderr == ""
 
 
-def test_the_time_left_goes_by_the_steps_of_this_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_left_goes_by_the_steps_of_this_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Of 100 steps 50 were done before; 10 more have taken 20 seconds."""
-    clock, said = [5.0], io.StringIO()
+    clock = [5.0]
     monkeypatch.setattr("dptrain.record.progress.time.monotonic", lambda: clock[0])
-    lines = Lines(100, 50, said)
+    lines = Lines(100, 50)
     clock[0] += 20
     lines.step(60, 0.5)
     lines.metrics({"epoch": 1, "step": 60, "train_loss": 0.5})
-    assert said.getvalue().splitlines() == [
+    assert capsys.readouterr().err.splitlines() == [
         "step  60/100  loss 0.5  1 min 20 s left",
         "step  60/100  epoch 1  train loss 0.5  1 min 20 s left",
     ]
@@ -163,12 +164,12 @@ def test_train_accuracy_stands_beside_train_loss(width: int, line: str) -> None:
     assert fitted(values, "step 450/4500  ", "12 s", width) == line
 
 
-def test_of_hundreds_of_epochs_some_get_a_line() -> None:
-    said = io.StringIO()
-    lines = Lines(400, 0, said)
+def test_of_hundreds_of_epochs_some_get_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Lines(400, 0)
     for epoch in range(1, 201):
         lines.metrics({"epoch": epoch, "step": 2 * epoch, "train_loss": 0.5})
-    assert [int(line.split()[3]) for line in said.getvalue().splitlines()] == [*range(4, 201, 4)]
+    said = capsys.readouterr().err.splitlines()
+    assert [int(line.split()[3]) for line in said] == [*range(4, 201, 4)]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import math
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any, TextIO
+from typing import Any
 
 from dptrain import streams
 from dptrain.words import shown
@@ -76,9 +76,8 @@ class Lines(Silence):
 
     width = 80
 
-    def __init__(self, num_steps: int, first: int, stream: TextIO | None = None) -> None:
+    def __init__(self, num_steps: int, first: int) -> None:
         self.num_steps, self.first = num_steps, first
-        self.stream = stream or sys.stderr
         self.start = self.last = time.monotonic()
 
     def _left(self, step: int) -> str:
@@ -92,7 +91,7 @@ class Lines(Silence):
 
     def _print(self, line: str) -> None:
         with contextlib.suppress(OSError):  # nobody reads any more: no reason to end a run
-            print(line, file=self.stream, flush=True)
+            print(line, file=sys.stderr, flush=True)
 
     def step(self, step: int, loss: float) -> None:
         if time.monotonic() - self.last >= 10:
