@@ -105,7 +105,7 @@ class Bench:
 
     def __init__(self, model: MLP, data: Data, config: TrainConfig, world: World) -> None:
         self.world, self.shards, self.model = world, config.num_shards, model
-        self.config = replace(config, shards=self.shards)
+
         self.runs = {
             (reduce, shards): begin(
                 model, data, replace(config, reduce=reduce, shards=shards, epochs=10**9), world
@@ -259,7 +259,7 @@ def bench(
             run.reducer.close()
     means = [mean(ranks) for ranks in zip(*world.allgather(found), strict=True)]
     return {
-        **about(model, trial.config, world),
+        **about(model, config, world),
         "steps_per_round": trial.num_steps,
         "rounds": settings.rounds,
         **parts(means, mean(world.allgather(trial.least)), trial.arrays[0].nbytes),
