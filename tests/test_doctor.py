@@ -96,9 +96,10 @@ from dataclasses import replace
 from pathlib import Path
 import numpy as np
 from dptrain.bench.measure import synthetic
-from dptrain.config import ModelConfig, TrainConfig
+from dptrain.config import DataConfig, ModelConfig, ModelFile, TrainConfig
+from dptrain.config.tools import BenchConfig
 from dptrain.doctor import look
-from dptrain.doctor.examine import examine
+from dptrain.doctor.examine import Job, examine
 from dptrain.train.needs import activation_bytes, needs
 from dptrain.train.evaluate import evaluate
 from dptrain.run.ready import mlp_for
@@ -152,7 +153,8 @@ def fail():
 if world.rank == world.size - 1:
     look.LOOKS["memory"] = fail
 checks = {check["name"]: check for check in
-    examine(model, config, Path("runs"), world, {})["checks"]}
+    examine(Job((), DataConfig(), ModelConfig(), ModelFile(), None, config, BenchConfig(), None,
+                False), world)["checks"]}
 assert checks["memory"]["status"] == "warning"
 assert "PermissionError: not for you" in checks["memory"]["found"], checks["memory"]
 assert f"rank {world.size - 1} on" in checks["memory"]["found"]

@@ -51,12 +51,11 @@ def doctor(
         if connected() is not None:
             raise
         return _misfits(error, as_json)
-    from dptrain.doctor.examine import Job, examine, tried
+    from dptrain.doctor.examine import Job, examine
 
     where = Path(named) if (named := resume or out) else None
     go_on = go_on or resume is not None
-    model, before = tried(Job(data, *parts, dtype, config, sizes, where, go_on), world)
-    found = examine(model, config, where or Path("runs"), world, before)
+    found = examine(Job(data, *parts, dtype, config, sizes, where, go_on), world)
     if quiet:
         found["checks"] = [check for check in found["checks"] if check["status"] != "ok"]
     print_result(found, as_json, _text)

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,19 +94,15 @@ def _judged(data: Data, job: Job, world: World) -> Finding:
     return Finding("ok", text)
 
 
-def examine(
-    model: Model, config: TrainConfig, out: Path, world: World, before: Mapping[str, Finding]
-) -> Plain:
-    """Return what `doctor --json` prints, equal on every rank. Collective.
-
-    `before` are findings that stand before its own; see `tried`.
-    """
+def examine(job: Job, world: World) -> Plain:
+    """Return what `doctor --json` prints, equal on every rank. Collective."""
+    model, findings = tried(job, world)
     everyone = world.allgather(look())
-    needed = needs(model, config, world.nodes)
-    directory = try_out(world, out)
+    needed = needs(model, job.config, world.nodes)
+    place = try_out(world, job.out or Path("runs"))
     measured = measure(world, model)
-    case = Case(everyone, world.nodes, announced(), config.threads, needed, directory, measured)
-    findings = {**before, **judge(case)}
+    case = Case(everyone, world.nodes, announced(), job.config.threads, needed, place, measured)
+    findings |= judge(case)
     return {
         "ranks": world.size,
         "nodes": len(world.nodes),

@@ -48,7 +48,9 @@ def try_out(world: World, directory: Path) -> Place | Unknown:
         sees = world.allgather(_sees(probe))
     finally:
         if isinstance(own, tuple):
-            _remove(own[1])
+            for path in (own[1], own[1].with_suffix(".tmp")):
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
     unseen = tuple(rank for rank, seen in enumerate(sees) if not seen)
     return replace(place, unseen=unseen)
 
@@ -93,12 +95,6 @@ def _use(probe: Path) -> tuple[str | None, bool]:
     except OSError as error:
         return f"can't be {doing}: {error.strerror}", locks
     return None, locks
-
-
-def _remove(probe: Path) -> None:
-    for path in (probe, probe.with_suffix(".tmp")):
-        with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
 
 
 def file_system(folder: Path) -> str | None:
