@@ -18,15 +18,7 @@ import numpy as np
 
 from dptrain.arrays import Array, Form, Forms
 from dptrain.checked import Plain
-from dptrain.record.files import (
-    PIECE,
-    TEXT,
-    names_in,
-    open_plain,
-    read_object,
-    replace_file,
-    sync_directory,
-)
+from dptrain.record import files
 from dptrain.words import InputError
 
 FOLDER = "checkpoints"
@@ -63,7 +55,7 @@ def steps_of(run: Path) -> list[int]:
 
 
 def _steps(run: Path) -> list[int]:
-    names = names_in(run / FOLDER)
+    names = files.names_in(run / FOLDER)
     found = (re.fullmatch(r"step-(\d+)\.safetensors", name, re.ASCII) for name in names)
     steps = (int(match[1]) for match in found if match)
     return sorted(step for step in steps if path_of(run, step).name in names)
@@ -71,7 +63,7 @@ def _steps(run: Path) -> list[int]:
 
 def remove_leftovers(run: Path) -> None:
     """Remove checkpoints that were begun and not ended; OSError where that fails."""
-    for name in names_in(run / FOLDER):
+    for name in files.names_in(run / FOLDER):
         if re.fullmatch(r"\.step-\d{10,}\.safetensors\.tmp", name, re.ASCII):
             (run / FOLDER / name).unlink()
 
@@ -105,7 +97,7 @@ def encode(tensors: Mapping[str, Array], state: Mapping[str, Any]) -> list[bytes
 
 def write(path: Path, tensors: Mapping[str, Array], state: Mapping[str, Any]) -> None:
     """Write arrays and plain values, see `encode`; OSError where that fails."""
-    replace_file(path, encode(tensors, state))
+    files.replace_file(path, encode(tensors, state))
 
 
 def read(
@@ -117,7 +109,7 @@ def read(
     still to be checked; what it raises goes on. Raises DamagedError where it is not what was
     written; OSError where it can't be read now.
     """
-    with open_plain(path) as file:
+    with files.open_plain(path) as file:
         text, state, forms = read_header(file)
         stored = _DIGEST.search(text)
         if stored is None:
@@ -157,12 +149,12 @@ def read_header(file: BinaryIO) -> tuple[bytes, Plain, Forms]:
     size = os.fstat(file.fileno()).st_size
     start = file.read(8)
     length = int.from_bytes(start, "little")
-    if len(start) < 8 or length > min(TEXT, size - 8):
+    if len(start) < 8 or length > min(files.TEXT, size - 8):
         raise DamagedError("its header is cut off, or too long")
     text = file.read(length)
     try:
-        header = read_object(text)
-        values = read_object(header.pop("__metadata__")["dptrain"])
+        header = files.read_object(text)
+        values = files.read_object(header.pop("__metadata__")["dptrain"])
         arrays = sorted(header.items(), key=lambda item: item[1]["data_offsets"])
     except (KeyError, TypeError):
         raise DamagedError("it lacks what dptrain adds, or where its arrays are") from None
@@ -205,7 +197,7 @@ def read_arrays(
             raise OSError(errno.ENOMEM, str(error)) from None
         rest = found[name].reshape(-1).view(np.uint8).data
         while rest:
-            num = file.readinto(rest[:PIECE])  # type: ignore[attr-defined]
+            num = file.readinto(rest[: files.PIECE])  # type: ignore[attr-defined]
             if not num:
                 raise DamagedError("it ends early")
             see(rest[:num])
@@ -228,4 +220,4 @@ def prune(run: Path, keep: int, values: Mapping[int, float]) -> None:
 def set_aside(path: Path) -> None:
     """Rename a damaged checkpoint, so that it is neither used nor taken for one."""
     path.rename(path.with_suffix(".damaged"))
-    sync_directory(path.parent)
+    files.sync_directory(path.parent)

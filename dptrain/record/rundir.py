@@ -17,25 +17,11 @@ from typing import Any, BinaryIO
 import tomli_w
 
 from dptrain.checked import Plain
-from dptrain.record.files import (
-    is_there,
-    lines_of,
-    open_plain,
-    read_object,
-    shortened,
-    temporary_of,
-    writing,
-)
+from dptrain.record import files
 from dptrain.words import InputError, quoted, shown
 
-CONFIG, METRICS, RECEIPT, MODEL, SUMMARY, SECONDS = (
-    "config.toml",
-    "metrics.jsonl",
-    "receipt.jsonl",
-    "model.safetensors",
-    "summary.json",
-    "seconds.json",
-)
+CONFIG, METRICS, RECEIPT = "config.toml", "metrics.jsonl", "receipt.jsonl"
+MODEL, SUMMARY, SECONDS = "model.safetensors", "summary.json", "seconds.json"
 
 FREE: tuple[str, ...] = ("data", "test-data", "checkpoint-every", "keep-checkpoints")
 FREE += ("audit-every", "recheck-every", "stall-timeout", "init-from")
@@ -56,7 +42,7 @@ def default_path(name: str) -> Path:
 
     A name is taken, not looked at: of processes that want the same, each gets one of its own.
     """
-    stem = shortened(f"{time.strftime('%Y%m%d-%H%M%S')}-{name}", LONGEST_NAME)
+    stem = files.shortened(f"{time.strftime('%Y%m%d-%H%M%S')}-{name}", LONGEST_NAME)
     for number in itertools.count(1):
         path = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
         try:
@@ -73,9 +59,11 @@ def check_free(path: Path) -> None:
     """Raise InputError where a run directory can't be, or is not empty: nothing is overwritten."""
     if os.path.isfile(path):  # noqa: PTH113 (which raises nothing)
         raise InputError(f"{path} is a file; --out needs a new or an empty directory")
-    with writing(path), contextlib.suppress(FileNotFoundError):
+    with files.writing(path), contextlib.suppress(FileNotFoundError):
         names = os.listdir(path)  # noqa: PTH208 (a name alone is wanted)
-        own = temporary_of(path / CONFIG).name  # all that a start which failed at once has left
+        own = files.temporary_of(
+            path / CONFIG
+        ).name  # all that a start which failed at once has left
         taken = [name for name in names if name not in (own, RECEIPT)]
         if taken or (RECEIPT in names and (path / RECEIPT).lstat().st_size > 0):
             found = f"{path} exists and is not empty; give another --out, or remove it"
@@ -170,7 +158,7 @@ def read_config(directory: Path, *, local: bool = False) -> Plain:
     """
     path = directory / CONFIG
     try:
-        with open_plain(path) as file:
+        with files.open_plain(path) as file:
             return read_toml(file, path)
     except OSError as error:
         message = f"{path}: {error.strerror}; name the directory of a run"
@@ -184,13 +172,13 @@ def level_of(run: Path, step: int | None = None) -> str | None:
     wrong with it is said by who reads all of it. Raises InputError where the receipt can't be read.
     """
     found = None
-    if not is_there(run / RECEIPT):
+    if not files.is_there(run / RECEIPT):
         return None
-    for number, line in enumerate(lines_of(run / RECEIPT)):
+    for number, line in enumerate(files.lines_of(run / RECEIPT)):
         if number and b'"changed"' not in line:
             continue
         try:
-            values = read_object(line)
+            values = files.read_object(line)
             if number and step is not None and values["step"] >= step:
                 break
             settings = values["changed"].get("settings", {}) if number else values["settings"]
@@ -202,7 +190,7 @@ def level_of(run: Path, step: int | None = None) -> str | None:
 
 def numbers_of(line: bytes) -> Plain:
     """Return a line of metrics; ValueError where it is none, which has numbers only."""
-    values = read_object(line)
+    values = files.read_object(line)
     for name, value in values.items():
         if type(value) is not float and (type(value) is not int or abs(value) >= 2**63):
             raise ValueError(f"{name} is {value!r}, and no number")
