@@ -91,7 +91,7 @@ def test_between_nodes_the_network_is_measured(tmp_path: Path) -> None:
 
 def test_a_process_alone_moves_what_the_formulas_say() -> None:
     model, world = MLP([20, 16, 3]), World()
-    data = synthetic(20, 3, "classification", 0, 20)
+    data = synthetic(BenchConfig(inputs=20, outputs=3), 0, 20)
     n, rows = model.num_params, [np.ones((4, 20), np.float32), np.ones((6, 20), np.float32)]
     for shards, alone, reducing in ((1, True, 0), (3, False, 0), (3, True, 4 * 4 * n)):
         config = TrainConfig(batch_size=10, shards=shards, optimizer="adam", noise_scale=alone)

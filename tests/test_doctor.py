@@ -116,7 +116,7 @@ for shards, optimizer, reduce in (
     config = TrainConfig(
         shards=shards, optimizer=optimizer, reduce=reduce, batch_size=24, steps=3
     )
-    data = synthetic(20, 3, "classification", 0, 64 * 24)
+    data = synthetic(BenchConfig(inputs=20, outputs=3), 0, 64 * 24)
     model = mlp_for(data, ModelConfig(hidden=(100, 80), dropout=0.5))
     needed = needs(model, config, world.nodes)
     run = begin(model, data, config, world)

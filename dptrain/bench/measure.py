@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,14 +51,9 @@ LEARNING_RATE = 1e-6
 """Small enough that no number of steps, nor what is written into buffers here, makes a NaN."""
 
 
-def synthetic(
-    inputs: int,
-    outputs: int,
-    task: Literal["classification", "regression"],
-    seed: int,
-    num_examples: int,
-) -> Data:
+def synthetic(settings: BenchConfig, seed: int, num_examples: int) -> Data:
     """Return random examples."""
+    inputs, outputs, task = settings.inputs, settings.outputs, settings.task
     if task == "classification" and outputs < 2:
         raise InputError(f"outputs is {outputs}; classification needs at least 2 classes")
     rng = np.random.default_rng(seed)
@@ -247,7 +242,7 @@ def bench(
     with world.together():
         inputs, count = settings.inputs, num_examples(settings.inputs, config)
         check_memory(bytes_here(model, inputs, config, world))
-        data = synthetic(inputs, settings.outputs, settings.task, config.seed, count)
+        data = synthetic(settings, config.seed, count)
     with blas_threads(config.threads), np.errstate(all="ignore"):
         trial = Bench(model, data, config, world)
         trial.warm_up()

@@ -34,8 +34,7 @@ def bench(as_json: bool, quiet: bool, **values: Any) -> None:
     from dptrain.run.ready import mlp_for
 
     with world.together():
-        few = measure.synthetic(settings.inputs, settings.outputs, settings.task, config.seed, 2)
-        model = mlp_for(few, model_config)
+        model = mlp_for(measure.synthetic(settings, config.seed, 2), model_config)
 
     def say(text: str) -> None:
         if world.rank == 0 and not quiet:
