@@ -88,7 +88,7 @@ class World:
                 self._exchange(None)
             yield
         except BaseException as error:
-            self.end_all_ranks(type(error), error, error.__traceback__)
+            self.end_all_ranks(error)
             raise
         finally:
             self._calls.pop()
@@ -192,9 +192,7 @@ class World:
                     stream.flush()
             self.comm.Abort(status)
 
-    def end_all_ranks(
-        self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
-    ) -> None:
+    def end_all_ranks(self, error: BaseException) -> None:
         """Say what has ended this rank, and end all: they would wait for it in their next call.
 
         Nothing is done where every rank is on its way out with the same message.
@@ -204,7 +202,7 @@ class World:
         if isinstance(error, KeyboardInterrupt):
             self.abort(130)
         status = error.code if isinstance(error, SystemExit) else getattr(error, "status", 1)
-        lines = "".join(traceback.format_exception(kind, error, trace))
+        lines = "".join(traceback.format_exception(error))
         where = f"rank {self.rank} of {self.size} on {socket.gethostname()}"
         self._end(f"{where} failed and ends the run:\n{lines}".rstrip(), status)
 
@@ -250,7 +248,7 @@ def connect() -> World:
     def fail(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         """End all ranks where nobody has caught an exception."""
         if os.getpid() == process:  # else a child of the rank
-            world.end_all_ranks(kind, error, trace)  # returns where all leave with this error
+            world.end_all_ranks(error)  # returns where all leave with this error
         if os.getpid() != process or world.rank == 0:
             show(kind, error, trace)
 
