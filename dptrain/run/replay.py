@@ -1,6 +1,7 @@
 """Steps of a run done once more, and compared with what the run says of them."""
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -45,24 +46,23 @@ class Replay(Control):
         self._lines = (step for step in steps if step.step > start)
         self._window: deque[Step] = deque()
         self._pause = self._last = start
-        self.sinks: list[Sink] = []
-        self.different = False
+        self._sinks: Sequence[Sink] = ()
         self.first_difference: Difference | None = None
 
-    def go(self, last: int) -> None:
+    def go(self, last: int, sinks: Sequence[Sink]) -> None:
         """Do the steps up to the last one, epoch by epoch as the run did. Collective."""
         run, ends = self._run, self._found.ends
-        self._last = last
+        self._last, self._sinks = last, sinks
         notes = self._found.receipt.notes
         pauses = {*(note.step for note in notes), *(end.step for end in ends), last}
         for self._pause in sorted(step for step in pauses if run.step < step <= last):
-            while run.step < self._pause and not self.different:
+            while run.step < self._pause and not self.first_difference:
                 with self._world.together():
                     settings = told(self._found.receipt, run.step + 1).settings
                     config = RunConfig.read(settings).train
                 run.stopped, run.num_steps = None, config.num_steps(run.order.steps_per_epoch)
-                train_epoch(run, self, self.sinks)
-                if not self.different:
+                train_epoch(run, self, sinks)
+                if not self.first_difference:
                     self._close([end for end in ends if end.step == run.step])
 
     def _close(self, ends: list[End]) -> None:
@@ -76,7 +76,7 @@ class Replay(Control):
         for end in early:
             self._compare_end(end)
         if run.epoch_is_over:
-            close_epoch(run, self, self.sinks)
+            close_epoch(run, self, self._sinks)
         for end in ends:
             if end not in early:
                 self._compare_end(end)
@@ -103,10 +103,10 @@ class Replay(Control):
     def _compare(self, stored: Plain, found: Plain) -> None:
         """Note the first values that are not as they are stored; the run stops with them."""
         wrong = receipt.unlike(stored, found)
-        if wrong and not self.different:
+        if wrong and not self.first_difference:
             there, here = ({name: each.get(name) for name in wrong} for each in (stored, found))
             self.first_difference = Difference(self._run.step, there, here)
-            self._run.stopped, self.different = "different", True
+            self._run.stopped = "different"
 
     def _next(self) -> Step:
         """Return the next step's line. Collective."""

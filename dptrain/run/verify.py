@@ -142,8 +142,7 @@ def _replay(
                 check_unchanged(found.receipt, run.step, last)
                 replay = Replay(run, path, found)
                 with closing(progress(last, run.step, quiet=quiet or world.rank > 0)) as bar:
-                    replay.sinks.append(bar)
-                    replay.go(last)
+                    replay.go(last, [bar])
                 verdict.first_difference = replay.first_difference
         run.reducer.close()
 
