@@ -67,8 +67,7 @@ class Trained:
         InputError
             These are no rows as the model was trained on, or one holds what is not finite.
         """
-        rows = as_rows(x, self.encoding)
-        return np.concatenate(self.in_blocks(rows, World(), self.predictions))
+        return np.concatenate(self.in_blocks(as_rows(x, self.encoding), World(), self.predictions))
 
     def probabilities(self, x: Any) -> Array:
         """Return probabilities [m, classes] or [m, labels] for raw rows x; see `predict`.
@@ -78,8 +77,7 @@ class Trained:
         InputError
             The task is regression, or the model does not say what its outputs mean.
         """
-        rows = as_rows(x, self.encoding)
-        return np.concatenate(self.in_blocks(rows, World(), self.chances))
+        return np.concatenate(self.in_blocks(as_rows(x, self.encoding), World(), self.chances))
 
     def in_blocks(self, rows: Rows, world: World, meaning: Callable[[Array], Array]) -> list[Array]:
         """Return what the outputs for each of this rank's blocks of rows mean. Local.
