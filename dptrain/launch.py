@@ -71,7 +71,7 @@ def announced(environ: Mapping[str, str] = os.environ) -> Launch | None:
             continue
         if rank == "PMI_RANK" and is_inherited(environ):
             continue
-        if environ.get(rank, "").isdigit() and environ.get(size, "").isdigit():
+        if environ.get(rank, "").isdecimal() and environ.get(size, "").isdecimal():
             return Launch(launcher, int(environ[rank]), int(environ[size]))
     return None
 

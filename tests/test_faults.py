@@ -618,6 +618,24 @@ def test_a_receipt_that_is_cut_is_never_called_saved(
     assert checkpoint.steps_of(run) == [*range(1, step)][-2:]
 
 
+def test_checkpoints_that_become_a_link_are_never_called_saved(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, mine = tmp_path / "run", tmp_path / "mine"
+
+    def move(run: Path) -> None:
+        (run / "checkpoints").rename(mine)
+        (run / "checkpoints").symlink_to(mine)
+
+    summary = meddled(data, run, 3, move)
+    assert "it is no plain folder" in str(summary.trouble)
+    assert summary.saved is None
+    assert len(warnings(capsys)) == 1
+    assert [path.name for path in sorted(mine.iterdir())] == [
+        checkpoint.path_of(run, step).name for step in (1, 2)
+    ]
+
+
 def test_metrics_that_are_cut_cost_no_checkpoint(
     data: Path, undisturbed: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

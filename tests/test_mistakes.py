@@ -825,8 +825,9 @@ def test_launcher_and_library_of_two_environments(
         Launcher(*SLURM, NO_MPI).of(0, 1),
         Launcher(*SLURM).of(0, 1),
         {"SLURM_PROCID": "0", "SLURM_NTASKS": "4"},  # in a batch script no step runs
+        {"SLURM_PROCID": "\u00b9", "SLURM_STEP_NUM_TASKS": "\u00b2"},  # digits, and no numbers
     ],
-    ids=["no library", "no library and srun -n 1", "srun -n 1", "a batch script"],
+    ids=["no library", "no library and srun -n 1", "srun -n 1", "a batch script", "no numbers"],
 )
 def test_one_process_alone_works(env: Mapping[str, str], dptrain: Start, tmp_path: Path) -> None:
     write(tmp_path, {"d.npz": GOOD})
