@@ -213,3 +213,17 @@ def test_what_is_predicted_is_what_is_counted(outputs: Array) -> None:
             "regression": outputs,
         }
         np.testing.assert_array_equal(found, expected[task])
+
+
+@pytest.mark.parametrize("later", [("b", "a"), ("a",), ("a", "b", "c")])
+def test_metrics_of_ones_own_are_the_same_for_all_rows(later: tuple[str, ...]) -> None:
+    """Also in one order: sums of one would be taken for another's."""
+    x = np.arange(3.0 * NUM).reshape(NUM, 3)
+
+    def sums(_: Array, y: Array) -> dict[str, tuple[float, float]]:
+        return dict.fromkeys(("a", "b") if y[0] == 0 else later, (1.0, 1.0))
+
+    model: Any = Passing()
+    model.metric_sums = sums
+    with pytest.raises(InputError, match=r"not the same for all rows: a.* and .*; return all of"):
+        evaluate(model, np.zeros(1), rows_of("regression", x, x[:, 0]), ALONE)

@@ -4,10 +4,16 @@ import hashlib
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from conftest import Start
+
+from dptrain import InputError
+from dptrain.config import ModelFile
+from dptrain.model import described
+from dptrain.model.file import build
 
 SOFTMAX = '''
 """Softmax regression."""
@@ -113,21 +119,81 @@ def test_a_run_with_a_file_is_known_again_by_every_command(
 def test_what_a_models_file_imports_from_its_folder_belongs_to_it(
     quick: Start, model: Path, tmp_path: Path
 ) -> None:
-    """Also what that imports, and where a function does."""
-    model.write_text("def later():\n    from near_model import far_model\n" + SOFTMAX)
-    (tmp_path / "near_model").mkdir()
-    (tmp_path / "near_model" / "__init__.py").write_text("")
-    far = tmp_path / "near_model" / "far_model.py"
-    far.write_text("RATE = 1\n")
+    """Also what that imports, where a function does, and what its package begins with."""
+    model.write_text("def later():\n    import near_model.middle\n" + SOFTMAX)
+    folder = tmp_path / "near_model"
+    (folder / "deep").mkdir(parents=True)
+    texts = {
+        "__init__.py": "",
+        "middle.py": "from .deep.far import RATE\n",
+        "deep/__init__.py": "from .. import other\n",
+        "deep/far.py": "RATE = 1\n",
+        "other.py": "",
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text)
     given = ("--model", "softmax.py:build")
     quick("train", *given, "--steps", "4", "--out", "run", "--json").json  # noqa: B018
     assert quick("evaluate", "run", *given, "--json").json
-    far.write_text("RATE = 2\n")
-    for command in (("evaluate", "run"), ("verify", "run", "--replay", "all")):
-        done = quick(*command, *given)
+    for name, text in texts.items():
+        (folder / name).write_text(text + "\n")
+        done = quick("evaluate", "run", *given)
         assert done.status == 2
-        assert "near_model/far_model.py, which softmax.py imports, is not what it" in done.stderr
+        assert f"near_model/{name}, which softmax.py imports, is not what it" in done.stderr
+        (folder / name).write_text(text)
+    (folder / "other.py").write_text("RATE = 2\n")
+    assert quick("verify", "run", "--replay", "all", *given).status == 2
     assert quick("--resume", "run", *given, "--steps", "6").status == 2
+
+
+def made_of(folder: Path, *arguments: str, name: str = "own.py") -> Any:
+    """Return what a file in a folder makes; it tells in `said`."""
+    file = ModelFile(model=f"{folder / name}:build", model_arg=arguments)
+    return build(file, (3,), 2, seed=0)
+
+
+SAID = """
+    model = Softmax((*inputs, outputs), 0.01)
+    model.said = said
+    return model
+"""
+
+
+def test_two_models_of_one_process_import_each_its_own(tmp_path: Path) -> None:
+    """Of one name, and of other folders or of other content."""
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "nearby_one.py").write_text(f"said = '{name}'\n")
+        text = f"from nearby_one import said\n{SOFTMAX}\ndef build(inputs, outputs):{SAID}"
+        (tmp_path / name / "own.py").write_text(text)
+    changed = text.replace("return x @ params", "return x.astype(float) @ params")
+    (tmp_path / "a" / "own.py").write_text(changed)
+    models = [made_of(tmp_path / name) for name in "aba"]
+    assert [model.said for model in models] == ["a", "b", "a"]
+    sources = [described(model)["source"] for model in models]
+    assert sources[0] == sources[2] != sources[1]
+    (tmp_path / "b" / "nearby_one.py").write_text("said = 'another'\n")
+    assert made_of(tmp_path / "b").said == "another"
+
+
+def test_a_neighbour_that_another_module_hides_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "json.py").write_text("")
+    (tmp_path / "own.py").write_text(f"import json\n{SOFTMAX}")
+    with pytest.raises(InputError, match=r"there is json.py beside it, but also a module of that"):
+        made_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3", 3), ("1e-3", 0.001), ("[1, 2]", [1, 2]), ("null", None), ("true", True),
+        ("True", True), ("False", False), ("None", None), ("a=b", "a=b"), ("", ""), ("007", "007"),
+        ("Z\u00fcrich", "Z\u00fcrich"), ('"3"', "3"), ("[" * 10**5, "[" * 10**5),
+    ],
+)  # fmt: skip
+def test_arguments_are_what_they_look_like(text: str, value: Any, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(f"{SOFTMAX}\ndef build(inputs, outputs, said):{SAID}")
+    assert made_of(tmp_path, f"said={text}").said == value
 
 
 @pytest.mark.parametrize(
@@ -142,6 +208,10 @@ def test_what_a_models_file_imports_from_its_folder_belongs_to_it(
         (("--model", "softmax.py:fails"), r"softmax.py, line \d+, in fails: IndexError"),
         (("--model", "softmax.py:build", "--model-arg", "width=3"), "unexpected keyword .*'width'"),
         (("--model", "softmax.py:build", "--model-arg", "3"), "give NAME=VALUE"),
+        (
+            ("--model", "softmax.py:build", "--model-arg", "start=3", "--model-arg", "start=4"),
+            "gives start twice",
+        ),
         (("--model", "softmax.py:build", "--hidden", "3"), "hidden is the perceptron's"),
         (("--model", "softmax.py:build", "--dtype", "float32"), "makes a model of float64"),
         (

@@ -444,6 +444,14 @@ def test_a_module_that_takes_no_whole_numbers_is_told_how_they_become_real() -> 
     dptrain.fit(TorchModel(WholeNumbers(64, 10)), dptrain.load(), TrainConfig(steps=1))
 
 
+@pytest.mark.parametrize("found", [3.0, {"loss": 3.0}])
+def test_metrics_are_sums_by_names_of_their_own(found: Any) -> None:
+    model = TorchModel(nn.Linear(64, 10), metrics=lambda *_: found)
+    data = dptrain.load(config=DataConfig(scale="standard", validation=0.1))
+    with pytest.raises(InputError, match=r"metrics returns .*; return sums by name"):
+        dptrain.fit(model, data, TrainConfig(steps=1))
+
+
 class WholeNumbers(nn.Linear):
     """A layer that makes real numbers of what it is given."""
 

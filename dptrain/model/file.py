@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import importlib
 import inspect
 import json
 import sys
@@ -19,6 +20,12 @@ from dptrain.words import InputError, nearest
 
 BESIDE = ("loss", "transform", "metrics")
 """Functions that are used where they stand beside the one that makes the network."""
+
+_NEIGHBOURS: set[str] = set()
+"""The files that models of this process may have imported from their folders."""
+
+LITERALS = {"True": True, "False": False, "None": None}
+"""What Python calls what JSON calls true, false and null."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,8 @@ def build(
             "give the files that it was",
             local=True,
         )
-    module = _run(Path(path), text, seed)
+    _make_room(Path(path), [line.split()[0] for line in beside_it])
+    module = _run(Path(path), text, digest, seed)
     make = getattr(module, name, None)
     if not callable(make):
         own = [key for key, value in vars(module).items() if inspect.isroutine(value)]
@@ -126,14 +134,36 @@ def _read(path: Path, file: ModelFile) -> tuple[bytes, str]:
     return text, found
 
 
-def _run(path: Path, text: bytes, seed: int) -> ModuleType:
+def _make_room(path: Path, neighbours: list[str]) -> None:
+    """Have what a file imports from its folder be imported anew, from there.
+
+    Not another model's of that name, or what it was before. Raises InputError where a module of
+    that name has been imported from elsewhere.
+    """
+    for name, module in [*sys.modules.items()]:
+        if getattr(module, "__file__", None) in _NEIGHBOURS:
+            del sys.modules[name]
+    importlib.invalidate_caches()
+    folder = path.absolute().parent
+    sys.path[:] = [str(folder), *(other for other in sys.path if other != str(folder))]
+    for neighbour in neighbours:
+        name = ".".join(Path(neighbour).with_suffix("").parts).removesuffix(".__init__")
+        known = sys.modules.get(name)
+        if known is not None and getattr(known, "__file__", None) != str(folder / neighbour):
+            raise InputError(
+                f"{path} imports {name}, and there is {neighbour} beside it, but also a module of "
+                f"that name that has been imported already, {known!r:.200}: rename the file",
+                local=True,
+            )
+        _NEIGHBOURS.add(str(folder / neighbour))
+
+
+def _run(path: Path, text: bytes, digest: str, seed: int) -> ModuleType:
     """Return the module that a file is, run with its folder to import from, as a script is."""
     one_thread()  # before the file can start JAX
-    module = ModuleType(f"_model_{path.stem}")
+    module = ModuleType(f"_model_{path.stem}_{digest[:16]}")
     module.__file__ = str(path.absolute())
     sys.modules[module.__name__] = module
-    if str(path.absolute().parent) not in sys.path:
-        sys.path.insert(0, str(path.absolute().parent))
     try:
         with users_code():
             exec(compile(text, module.__file__, "exec"), vars(module))  # noqa: S102 (asked for)
@@ -148,15 +178,20 @@ def _run(path: Path, text: bytes, seed: int) -> ModuleType:
 
 
 def _arguments(texts: tuple[str, ...]) -> Plain:
-    """Return arguments by name: numbers, true, false, null and lists as in JSON, else texts."""
-    found = {}
+    """Return arguments by name: numbers, true, false, null and lists as in JSON, else texts.
+
+    True, False and None also as Python has them.
+    """
+    found = Plain()
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name.isidentifier():
             raise InputError(f"model-arg is {text!r}; give NAME=VALUE, such as width=32")
+        if name in found:
+            raise InputError(f"model-arg gives {name} twice; give each once")
         try:
-            found[name] = json.loads(value)
-        except ValueError:
+            found[name] = LITERALS[value] if value in LITERALS else json.loads(value)
+        except (ValueError, RecursionError):
             found[name] = value
     return found
 

@@ -39,31 +39,38 @@ def siblings(path: Path, text: bytes) -> tuple[str, ...]:
     What is asked is the text alone, also where functions import: nothing is run.
     """
     found: dict[str, str] = {}
-    waiting = [*_imported(text)]
+    waiting = [*_imported(text, ())]
     while waiting:
-        name = waiting.pop().replace(".", "/")
-        for beside in (path.parent / f"{name}.py", path.parent / name / "__init__.py"):
-            shown = str(beside.relative_to(path.parent))
-            if shown not in found and beside.is_file() and beside.resolve() != path.resolve():
-                content = beside.read_bytes()
-                found[shown] = hashlib.sha256(content).hexdigest()
-                waiting += _imported(content)
+        name = Path(*waiting.pop())
+        for shown in (name.with_name(f"{name.name}.py"), name / "__init__.py"):
+            beside = path.parent / shown
+            if str(shown) in found or not beside.is_file() or beside.resolve() == path.resolve():
+                continue
+            content = beside.read_bytes()
+            found[str(shown)] = hashlib.sha256(content).hexdigest()
+            waiting += _imported(content, shown.parent.parts)
     return tuple(f"{name} {digest}" for name, digest in sorted(found.items()))
 
 
-def _imported(text: bytes) -> Iterator[str]:
-    """Yield the names of modules that a file may import."""
+def _imported(text: bytes, package: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Yield the names, part by part, of modules that a file of a package may import.
+
+    With those of the packages that they are in, which are imported first.
+    """
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError):  # which whoever imports it will see
         return
     for node in ast.walk(tree):
+        names: list[tuple[str, ...]] = []
         if isinstance(node, ast.Import):
-            for one in node.names:
-                yield one.name
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{one.name}" for one in node.names)
+            names = [tuple(one.name.split(".")) for one in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) + 1 - node.level] if node.level else ()
+            module = (*above, *(node.module.split(".") if node.module else ()))
+            names = [(*module, one.name) for one in node.names]
+        for name in names:
+            yield from (name[: stop + 1] for stop in range(len(name)))
 
 
 @contextlib.contextmanager

@@ -52,7 +52,7 @@ def evaluate(
     ask: MetricSums | None = getattr(model, "metric_sums", None)
     center = _target_mean(rows, world) if task == "regression" and not ask else np.zeros(0)
     own: list[list[Any]] = []
-    names: tuple[str, ...] = ()
+    names: set[tuple[str, ...]] = set()
     for block in rows.blocks(world):
         if asked is not None and asked().stop:
             break
@@ -63,7 +63,8 @@ def evaluate(
             found = _sums(task, values, y, center)
         else:
             pairs = ask(outputs, y)
-            names, found = tuple(pairs), [number for pair in pairs.values() for number in pair]
+            found = [number for pair in pairs.values() for number in pair]
+            names.add(tuple(pairs))
         if seen is not None:
             seen(values, y)
         own.append([*model.loss_sum(outputs, y, None)[:2], *found])
@@ -72,10 +73,18 @@ def evaluate(
     together = functools.reduce(operator.or_, (answer[0] for answer in answers))
     if together.stop:
         raise Interrupted(together)
-    _, columns, names = max(answers, key=lambda answer: int(answer[1]))
+    named = sorted(set[tuple[str, ...]]().union(*(answer[2] for answer in answers)))
+    if len(named) > 1:
+        told = " and ".join(", ".join(each) or "none" for each in named[:2])
+        raise InputError(
+            f"the model's metrics are not the same for all rows: {told}; return all of them, in "
+            "one order, for whatever rows",
+            everywhere=True,
+        )
+    columns = max(int(answer[1]) for answer in answers)
     sums = total(world, np.array(own, np.float64).reshape(-1, columns), rows.num_blocks)
     _check_finite(sums[0], rows)
-    metrics = _means(names, sums[2:]) if ask else _metrics(sums[2:], rows) if columns > 2 else {}
+    metrics = _means(named[0], sums[2:]) if ask else _metrics(sums[2:], rows) if columns > 2 else {}
     return {"loss": float(sums[0] / (sums[1] or 1)), **metrics}
 
 
