@@ -69,11 +69,11 @@ def _connect(find: Callable[[], str | None], expected: str) -> "World":
 
 def connected() -> "World | None":
     """Return the ranks where they are connected, which they are not where nobody has asked."""
-    if "dptrain.world" not in sys.modules:
+    worlds = sys.modules.get("dptrain.world")
+    if worlds is None or not worlds.connect.cache_info().currsize:
         return None
-    from dptrain.world import connected as found
-
-    return found()
+    found: World = worlds.connect()
+    return found
 
 
 def is_first() -> bool:
