@@ -48,12 +48,10 @@ class World:
 
     def __init__(self, comm: "MPI.Comm | None" = None, ranks_per_node: int | None = None) -> None:
         nodes = ALONE if comm is None or comm.size == 1 else Nodes.of(comm, ranks_per_node)
-        self.comm = nodes.comm
-        self.node_comm = nodes.node_comm
-        self.nodes = nodes.nodes
+        self.comm, self.node_comm, self.nodes, self._board, _ = nodes
         self.rank: int = self.comm.rank if self.comm else 0
         self.size: int = self.comm.size if self.comm else 1
-        self._board = nodes.board
+
         self._thread = threading.get_ident()
         self._calls: list[str] = []
         self.title = ""
@@ -280,11 +278,6 @@ def collective(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
 
     return called
-
-
-def connected() -> World | None:
-    """Return the world of all ranks; None where there is none yet, and so nobody else to end."""
-    return connect() if connect.cache_info().currsize else None
 
 
 def _sleep(arrival: Any) -> None:
