@@ -74,6 +74,8 @@ LEVELS = {
 }
 """The lowest first."""
 
+NAMES = [*LEVELS]
+
 LOWEST = "x86-64-v2"
 """On a CPU that has more, libm must be told to do without, too."""
 
@@ -99,17 +101,16 @@ def highest() -> str | None:
 
 def has(level: str) -> bool:
     """Return whether this CPU has a level."""
-    names, top = [*LEVELS], highest()
-    return top is not None and names.index(level) <= names.index(top)
+    top = highest()
+    return top is not None and NAMES.index(level) <= NAMES.index(top)
 
 
 def one_level(tops: Sequence[str | None]) -> str:
     """Return what makes the bytes one on CPUs with these levels, where they have one in common."""
-    names = [*LEVELS]
-    place = min(-1 if name is None else names.index(name) for name in tops)
+    place = min(-1 if name is None else NAMES.index(name) for name in tops)
     if place < 0:
         return "ask for one kind of node"
-    return f"all have {names[place]}: --cpu-level {names[place]} makes the bytes one"
+    return f"all have {NAMES[place]}: --cpu-level {NAMES[place]} makes the bytes one"
 
 
 def fused_libm() -> bool | None:
@@ -133,9 +134,8 @@ def variables(level: str) -> dict[str, str]:
     """Return the variables that pin a level where they are set before Python starts."""
     from importlib import metadata
 
-    names = [*LEVELS]
     old = tuple(int(part) for part in metadata.version("numpy").split(".")[:2]) < (2, 4)
-    above = " ".join(LEVELS[name].above[old] for name in names[names.index(level) :])
+    above = " ".join(LEVELS[name].above[old] for name in NAMES[NAMES.index(level) :])
     before = os.environ.get("NPY_DISABLE_CPU_FEATURES", "").replace(",", " ").split()
     found = {
         "NPY_DISABLE_CPU_FEATURES": " ".join(dict.fromkeys([*above.split(), *before])),
