@@ -17,7 +17,6 @@ from dptrain.streams import warn
 from dptrain.train.state import Training, forms, restore
 from dptrain.version import software
 from dptrain.words import InputError, counted
-from dptrain.world import World
 
 Out = str | Path | Callable[[], Path]
 """A run's directory, or what makes a new one."""
@@ -36,7 +35,10 @@ def open_run(
     world, keep = run.world, run.config.keep_checkpoints
     with world.together():
         if world.rank == 0:
-            content = rundir.toml(now.settings, _comment(now, world))
+            origin, ranks = now.model.get("file"), counted(world.size, "rank")
+            named = f" --model FILE.py:{origin['model']}" if origin else ""
+            again = f"dptrain train --config config.toml{named} repeats the run"
+            content = rundir.toml(now.settings, f"{software()}; {ranks}; {again}")
             directory = out() if callable(out) else Path(out)
             with writing(directory), contextlib.ExitStack() as undo:
                 lock = _taken(directory, not go_on, undo)
@@ -62,13 +64,6 @@ def open_run(
         restore(run, arrays, start.state, start.history)
         run.stop_without_gain()
     return writer, Identity.read(receipt.merged(start.run.plain(), changed)) if start.run else now
-
-
-def _comment(now: Identity, world: World) -> str:
-    """Return what a run's config.toml says first: what wrote it, and how the run is repeated."""
-    origin, ranks = now.model.get("file"), counted(world.size, "rank")
-    named = f" --model FILE.py:{origin['model']}" if origin else ""
-    return f"{software()}; {ranks}; dptrain train --config config.toml{named} repeats the run"
 
 
 def _taken(directory: Path, new: bool, undo: contextlib.ExitStack) -> int:
