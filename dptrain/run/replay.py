@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -126,16 +127,13 @@ class Replay(Control):
         if step not in self._found.within:
             return
         arrays, state = snapshot(self._run)
-        values = state.plain()
         both: tuple[Plain, Plain] = {}, {}
         if self._world.rank == 0:
-            try:
+            with suppress(OSError, checkpoint.DamagedError):  # by the run, which goes on
                 stored = checkpoint.read(checkpoint.path_of(self._path, step))
                 for name in ("run", "receipt_lines", "receipt_sha256"):  # which have been checked
                     stored[1].pop(name, None)
-                both = _hashes(stored[0]) | stored[1], _hashes(arrays) | values
-            except (OSError, checkpoint.DamagedError):  # by the run, which goes on
-                pass
+                both = _hashes(stored[0]) | stored[1], _hashes(arrays) | state.plain()
         self._compare(*self._world.broadcast(both))
 
     def _compare_end(self, end: End) -> None:
