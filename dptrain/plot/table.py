@@ -44,13 +44,10 @@ def state(run: Path) -> str:
     """Return "going on", "done", "stopped" (saved, to go on later) or "died"."""
     receipt = run / rundir.RECEIPT
     if is_there(receipt):
-        try:
+        with contextlib.suppress(OSError):  # may not be written here: nobody can tell
             held = lock(receipt)
-        except OSError:
-            held = -1  # may not be written here: nobody can tell
-        if held is None:
-            return "going on"
-        if held >= 0:
+            if held is None:
+                return "going on"
             os.close(held)
     try:
         with open_plain(run / rundir.SUMMARY, rundir.SETTINGS) as file:
