@@ -206,10 +206,8 @@ def exists(process: int) -> bool:
     """Return whether there is a process; needs no file, of which there may be too many open."""
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # it is another user's
-        pass
+    except OSError as error:  # also where it is another user's
+        return not isinstance(error, ProcessLookupError)
     return True
 
 
