@@ -15,11 +15,7 @@ from dptrain.words import counted
 @click.argument("run")
 @click.argument("data", nargs=-1, required=True, metavar="DATA...")
 @out_options("A .csv, .parquet or .npy file; standard output, as CSV, unless given.")
-@click.option(
-    "--probabilities",
-    is_flag=True,
-    help="Probabilities of the classes or labels.",
-)
+@click.option("--probabilities", is_flag=True, help="Probabilities of the classes or labels.")
 @click.option(
     "--id",
     "ids",
