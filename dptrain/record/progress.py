@@ -31,7 +31,7 @@ def measures(values: Mapping[str, Any], prefix: str = "") -> str:
 
 
 class Silence:
-    """No progress at all: ranks above 0, and --quiet."""
+    """No progress at all: ranks above 0, and --quiet; and what sinks begin from, see `Sink`."""
 
     def step(self, step: int, loss: float) -> None:
         """Say that a step, counted from 1, has been done, with its mean loss."""

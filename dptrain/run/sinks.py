@@ -1,9 +1,10 @@
 """Who is told of a run while it goes on, on the first rank; a new one stands in `sinks`."""
 
+from collections.abc import Mapping
+
 from dptrain.record.progress import Silence
 from dptrain.record.writer import Writer
 from dptrain.train.control import Sink
-from dptrain.train.state import Metrics
 
 
 def sinks(bar: Silence, writer: Writer | None) -> list[Sink]:
@@ -11,15 +12,12 @@ def sinks(bar: Silence, writer: Writer | None) -> list[Sink]:
     return [bar] if writer is None else [bar, MetricsFile(writer)]
 
 
-class MetricsFile:
-    """Keeps the metrics in the run's directory."""
+class MetricsFile(Silence):
+    """Keeps the metrics in the run's directory; a step's line is the receipt's."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
 
-    def step(self, step: int, loss: float) -> None:
-        """See `Sink`; a step's line is the receipt's."""
-
-    def metrics(self, values: Metrics) -> None:
+    def metrics(self, values: Mapping[str, float]) -> None:
         """Add a line; see `Sink`."""
         self._writer.metrics(values)
