@@ -100,7 +100,6 @@ class Bench:
 
     def __init__(self, model: MLP, data: Data, config: TrainConfig, world: World) -> None:
         self.world, self.shards, self.model = world, config.num_shards, model
-
         self.runs = {
             (reduce, shards): begin(
                 model, data, replace(config, reduce=reduce, shards=shards, epochs=10**9), world

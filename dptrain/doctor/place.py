@@ -45,14 +45,13 @@ def try_out(world: World, directory: Path) -> Place | Unknown:
         if isinstance(found, Unknown):
             return found
         place, probe = found
-        sees = world.allgather(_sees(probe))
+        unseen = tuple(rank for rank, seen in enumerate(world.allgather(_sees(probe))) if not seen)
+        return replace(place, unseen=unseen)
     finally:
         if isinstance(own, tuple):
             for path in (own[1], own[1].with_suffix(".tmp")):
                 with contextlib.suppress(OSError):
                     path.unlink(missing_ok=True)
-    unseen = tuple(rank for rank, seen in enumerate(sees) if not seen)
-    return replace(place, unseen=unseen)
 
 
 def _sees(path: Path) -> bool:
