@@ -139,7 +139,7 @@ class World:
             yield
         finally:
             if self.comm:
-                _sleep(self.comm.Ibarrier())
+                sleep_until(self.comm.Ibarrier())
 
     @contextlib.contextmanager
     def excused(self) -> Iterator[None]:
@@ -261,7 +261,7 @@ def connect() -> World:
             last_words(f"{where} failed and ends the run")
             world.abort(1)
         GUARD.leave()
-        _sleep(world.comm.Ibarrier())
+        sleep_until(world.comm.Ibarrier())
 
     sys.excepthook = fail
     atexit.register(leave)
@@ -280,8 +280,8 @@ def collective(function: Callable[P, R]) -> Callable[P, R]:
     return called
 
 
-def _sleep(arrival: Any) -> None:
-    """Wait until all ranks have come where they wait for each other."""
+def sleep_until(arrival: Any) -> None:
+    """Wait, asleep, until all ranks have come where they wait for each other."""
     pause = 0.001
     while not arrival.Test():
         time.sleep(pause)

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 from pyarrow import feather
 
-from dptrain.data.assemble import ROWS, Lines, assembled
+from dptrain.data.assemble import ROWS, assembled
 from dptrain.data.cells import Mistaken
 from dptrain.data.delimited import Parser, begin_with_numbers
-from dptrain.data.form import check_names, form
+from dptrain.data.form import Lines, check_names, form
 from dptrain.data.keep import Pieces, share
 from dptrain.data.kinds import MAGIC
 from dptrain.data.roles import Picked, Roles

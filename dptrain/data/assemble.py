@@ -4,10 +4,8 @@ import re
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, pairwise
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +14,7 @@ import pyarrow.compute as pc
 from dptrain.arrays import Array
 from dptrain.data.cells import Asked, Fault, Piece, piece
 from dptrain.data.delimited import Job
-from dptrain.data.form import Form
+from dptrain.data.form import Lines, by_number
 from dptrain.data.keep import Pieces
 from dptrain.data.roles import Picked, Roles
 from dptrain.data.table import Column, Kind, Rowwise, Stacked, Table
@@ -101,29 +99,6 @@ class Growing:
         raise IndexError(place)
 
 
-@dataclass(frozen=True)
-class Lines:
-    """Where rows stand that come from several files of text."""
-
-    forms: Sequence[Form]
-    ends: list[int]
-
-    def __call__(self, row: int) -> str:
-        """Return the line of a row, and its file where there are several."""
-        start = 0
-        for one, end in zip(self.forms, self.ends, strict=True):
-            if row < end:
-                where = one.line(row - start)
-                return where if len(self.forms) == 1 else f"{where} of {Path(one.path).name}"
-            start = end
-        return by_number(row)
-
-
-def by_number(row: int) -> str:
-    """Return where a row stands in what has no lines."""
-    return f"row {row} (counts from 0)"
-
-
 def assembled(
     jobs: Iterable[tuple[int, Job]],
     names: Picked,
@@ -158,12 +133,31 @@ def assembled(
     if not kept:
         why = f": {'; '.join(told[:5])}; give one that differs" if told else ""
         raise InputError(f"{source} has no input beside the target{why}")
+    if lines is not None:
+        _check_no_second_header(every, source, lines)
     ends = [*accumulate((len(names.targets), len(names.weights), len(names.ids)), initial=0)]
     labels, weights, ids = (tuple(rest[a:b]) for a, b in pairwise(ends))
     return Table(
         source, kept, labels, next(iter(weights), None), ids, named=True,
         notes=(*notes[:1], *told), line=line,
     )  # fmt: skip
+
+
+def _check_no_second_header(
+    every: Sequence[tuple[Column, object]], source: str, line: Lines
+) -> None:
+    """Raise InputError where a row of texts alone holds the names of its columns once more."""
+    columns = [column for column, _ in every]
+    if not all(column.kind == "words" and column.name in column.words for column in columns):
+        return
+    rows = np.arange(len(columns[0]))
+    for column in columns:
+        rows = rows[column.read(rows) == column.words.index(column.name)]
+    if len(rows):
+        raise InputError(
+            f"{source}: {line(int(rows[0]))} has the names of the columns again; if files were put "
+            "together, leave it out, or give each by itself"
+        )
 
 
 def _grown(

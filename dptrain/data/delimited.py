@@ -13,7 +13,7 @@ import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
 from dptrain.data.cells import Mistaken
-from dptrain.data.form import NUMBER, Form, no_utf8, open_text
+from dptrain.data.form import NUMBER, Form, no_text, no_utf8, open_text
 from dptrain.data.table import GAPS
 from dptrain.words import InputError
 
@@ -81,6 +81,8 @@ class Parser:
                 while more:
                     found = bytes(file.read(size))
                     piece, more = rest + found, bool(found)
+                    if b"\0" in found:
+                        raise no_text(self.form.path)
                     end = _rows_end(piece, self.form.delimiter, last=not more)
                     if end is None or len(piece) - end > LONGEST:
                         yield from self._one_by_one(piece, file)
@@ -194,9 +196,10 @@ def _rows_end(text: bytes, delimiter: str, *, last: bool) -> int | None:
         return None
     if last:
         return None if len(quotes) % 2 else len(text)
-    breaks = np.flatnonzero(letters == ord("\n"))
-    outside = breaks[np.searchsorted(quotes, breaks) % 2 == 0]
-    return int(outside[-1]) + 1 if len(outside) else 0
+    end = text.rfind(b"\n")
+    while end >= 0 and (opened := int(np.searchsorted(quotes, end))) % 2:
+        end = text.rfind(b"\n", 0, quotes[opened - 1])
+    return end + 1
 
 
 def begin_with_numbers(form: Form, names: Sequence[str]) -> set[str]:

@@ -5,12 +5,10 @@ import io
 import itertools
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
 
 from dptrain.data.table import BLANK
 from dptrain.words import InputError
@@ -56,8 +54,33 @@ class Form:
         return f"line {found[0]}" if found else f"row {number} (counts from 0)"
 
 
+@dataclass(frozen=True)
+class Lines:
+    """Where rows stand that come from several files of text."""
+
+    forms: Sequence[Form]
+    ends: list[int]
+
+    def __call__(self, row: int) -> str:
+        """Return the line of a row, and its file where there are several."""
+        start = 0
+        for one, end in zip(self.forms, self.ends, strict=True):
+            if row < end:
+                where = one.line(row - start)
+                return where if len(self.forms) == 1 else f"{where} of {Path(one.path).name}"
+            start = end
+        return by_number(row)
+
+
+def by_number(row: int) -> str:
+    """Return where a row stands in what has no lines."""
+    return f"row {row} (counts from 0)"
+
+
 def open_text(path: str) -> Any:
     """Return a file's bytes, unpacked where it is packed by gzip or zstandard."""
+    import pyarrow as pa  # which those ranks don't need to whom a file's form is handed
+
     with Path(path).open("rb") as file:
         start = file.read(4)
     packed = {b"\x1f\x8b": "gzip", b"\x28\xb5": "zstd", b"BZ": "bz2" * (start[2:3] == b"h")}
@@ -105,7 +128,7 @@ def _decoded(path: str, raw: bytes) -> str:
         code = "UTF-32" if raw[2:4] == b"\0\0" else "UTF-16"
         raise InputError(f"{path} is {code}; make it UTF-8: iconv -f {code} -t UTF-8")
     if b"\0" in raw:
-        raise InputError(f"{path} is binary; give text, or a file under its own name")
+        raise no_text(path)
     raw = _unmarked(raw)
     for cut in range(4):  # the last letter may be cut
         try:
@@ -121,6 +144,11 @@ def _unmarked(raw: bytes) -> bytes:
     while raw.startswith(b"\xef\xbb\xbf"):
         raw = raw[3:]
     return raw
+
+
+def no_text(path: str) -> InputError:
+    """Return what to say of a file that holds zeros."""
+    return InputError(f"{path} is binary, or damaged; give text, or a file under its own name")
 
 
 def no_utf8(path: str) -> InputError:

@@ -16,6 +16,7 @@ from dptrain.arrays import Array
 from dptrain.data.table import Rowwise, Stacked, in_memory
 from dptrain.machine import too_little_memory
 from dptrain.words import InputError
+from dptrain.world import sleep_until
 
 ROOM = 2**23
 """Bytes of memory that are taken at once."""
@@ -155,9 +156,9 @@ def share(found: T | None, comm: Any = None, take: Take = own) -> T:
     ]
     _fill(whole, arrays)
     if comm is not None:
+        sleep_until(comm.Ibarrier())  # MPI would take a core to wait for the first rank
         for start in range(0, 0 if in_one else ends[-1], MESSAGE):
             comm.Bcast(memory[start : min(start + MESSAGE, ends[-1])])
-        comm.Barrier()
     for one in whole:
         one.flags.writeable = False
     shared: T = _Unpickler(pickled, whole).load()

@@ -70,6 +70,8 @@ class Column:
     def read(self, rows: Any) -> Array:
         """Return some rows, by slice or by number, in this machine's order of bytes and C's."""
         found = np.asarray(self.values[rows])
+        if found.flags.c_contiguous and found.dtype.isnative:
+            return found
         return np.ascontiguousarray(found, found.dtype.newbyteorder("="))
 
     @functools.cached_property

@@ -83,18 +83,16 @@ class Plan:
     def part(self, number: int) -> tuple[int, list[Array], list[Seen], bytes]:
         """Return a part's first row, the arrays' rows, what was seen, and the blocks' hashes."""
         start = number * self.rows
-        rows, noted, content = slice(start, min(start + self.rows, len(self.table))), [], []
+        rows, blocks = slice(start, min(start + self.rows, len(self.table))), []
         arrays = [np.empty((rows.stop - start, *s[1:]), dtype) for _, dtype, s in self.arrays()]
-        for place in self.places:
-            values = place.column.read(rows)
-            noted.append(seen(place.column, values))
-            content.append(values)
-            out = arrays[place.array]
-            (out if place.number is None else out[:, place.number])[:] = values
-        blocks = (
-            leaf(self.table, start + at, b"".join(v[at : at + BLOCK].tobytes() for v in content))
-            for at in range(0, len(content[0]), BLOCK)
-        )
+        content = [place.column.read(rows) for place in self.places]
+        noted = [seen(p.column, values) for p, values in zip(self.places, content, strict=True)]
+        for at in range(0, len(content[0]), BLOCK):  # whose rows stay in a core's own memory
+            found = [values[at : at + BLOCK] for values in content]
+            for place, values in zip(self.places, found, strict=True):
+                out = arrays[place.array][at : at + BLOCK]
+                (out if place.number is None else out[:, place.number])[:] = values
+            blocks.append(leaf(self.table, start + at, b"".join(v.tobytes() for v in found)))
         return start, arrays, noted, b"".join(blocks)
 
 
