@@ -1,6 +1,7 @@
 """Arrays, typed columns and directories: what each holds is read, or refused with the reason."""
 
 import os
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,57 @@ from dptrain.run.rows import as_rows
 
 ALONE = dptrain.World()
 Y = DataConfig(target=("y",))
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        (
+            ["0.5", "1.5"],
+            r"row 0 .* has '0.5' in column 'y'; is it a number\? Store it as one; or .*--t",
+        ),
+        (["p", "$1", "$2"], r"row 1 .* has '\$1' in column 'y'; is it a number"),
+        (["2013-01-05", "2013-02-05"], "'2013-01-05' in column 'y'; is it a date"),
+    ],
+)
+def test_texts_to_predict_that_look_like_values_are_in_doubt_where_they_are_stored_as_texts(
+    tmp_path: Path, cells: list[str], words: str
+) -> None:
+    rows = pa.table({"a": ["12", "M15", "7"][: len(cells)] * 4, "y": cells * 4})
+    pa.feather.write_feather(rows, tmp_path / "d.feather")
+    with pytest.raises(InputError, match=words):
+        dptrain.load(tmp_path / "d.feather", Y, world=ALONE)
+    classes = DataConfig(target=("y",), task="classification")
+    data = dptrain.load(tmp_path / "d.feather", classes, world=ALONE)
+    assert data.encoding.classes.tolist() == sorted(cells)
+    pa.feather.write_feather(pa.table({"a": ["$5", "$6"], "y": ["1", "2"]}), tmp_path / "d.feather")
+    with pytest.raises(InputError, match=r"'\$5' in column 'a'; which looks like a number"):
+        dptrain.load(tmp_path / "d.feather", Y, world=ALONE)
+
+
+def test_two_arrays_in_one_are_not_read_as_one(tmp_path: Path) -> None:
+    x = np.arange(12.0)[:, None]
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", np.arange(12) % 2)
+    with (tmp_path / "x.npy").open("ab") as file:
+        np.save(file, x)
+    with pytest.raises(InputError, match="is several in one"):
+        dptrain.load([tmp_path / "x.npy", tmp_path / "y.npy"], world=ALONE)
+    with zipfile.ZipFile(tmp_path / "d.npz", "w") as archive:
+        for name in "yx":
+            archive.write(tmp_path / "y.npy", f"{name}.npy")
+        with pytest.warns(match="Duplicate"):
+            archive.write(tmp_path / "y.npy", "x.npy")
+    with pytest.raises(InputError, match="two arrays of one name"):
+        dptrain.load(tmp_path / "d.npz", world=ALONE)
+    with pytest.raises(InputError, match="given twice"):
+        dptrain.load([tmp_path / "y.npy", tmp_path / "y.npy"], world=ALONE)
+    with h5py.File(tmp_path / "d.h5", "w") as file:
+        file["rows"] = np.zeros(3, [("a", "f4"), ("y", "f4")])
+    with pytest.raises(InputError, match="no array of numbers or texts; store each column"):
+        dptrain.load(tmp_path / "d.h5", Y, world=ALONE)
+    told = dptrain.load((np.arange(12) % 5, np.arange(24).reshape(12, 2)), world=ALONE).told
+    assert "y has 2 numbers a row, x 1: should x be given first?" in told
 
 
 FAR = 2**60

@@ -102,6 +102,9 @@ REFUSED: dict[str, tuple[str | bytes, DataConfig, str]] = {
     "UTF-32": ("a,y\n1,p\n2,q\n".encode("utf-32"), Y, "is UTF-32"),
     "dates to predict": (column("2013-01-05", "2014-02-05"), Y, "line 2.*date.*--task class"),
     "dates as people write them": (column("5 Jan 2013", "6 May 2014"), Y, "is it a date"),
+    "dates to predict, with points": (column("5.1.2013", "6.5.2014"), Y, "is it a date"),
+    "two files in one": ("a,y\n" + 3 * "u,p\nv,q\n" + "\ufeffa,y\nu,q\n", Y, "line 8 has the n"),
+    "a zero far behind": ("a,y\n" + 300 * "1,p\n2,q\n" + "3,\0p\n", Y, "is binary, or damaged"),
     "many classes in a row": (column(*range(200)), Y, "--task classification or --task regression"),
 }  # fmt: skip
 
@@ -309,6 +312,7 @@ def test_a_table_is_read_as_a_person_reads_it(tmp_path: Path, case: str) -> None
     data = load(tmp_path, text)
     np.testing.assert_array_equal(data.train.raw_x(slice(None)), inputs)
     assert 3 <= len(data.told) <= 10
+    assert "\u200b" not in "".join(data.encoding.features)
     packed = gzip.compress(text.encode())
     again = load(tmp_path, packed, name="d.csv.gz")
     np.testing.assert_array_equal(again.train.raw_x(slice(None)), inputs)

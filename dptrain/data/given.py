@@ -83,8 +83,11 @@ def pair(x: Rowwise, y: Rowwise | None, roles: Roles, source: str) -> Table:
             raise InputError(
                 f"{option} {names[0]!r} is given, but {source} is no table with named columns"
             )
+    inputs = _column("x", x, label=False)
     targets = () if y is None else (_column("y", y, label=True),)
-    return Table(source, (_column("x", x, label=False),), targets)
+    wider = [column.width for column in targets if column.width > inputs.width]
+    told = f"y has {sum(wider):,} numbers a row, x {inputs.width:,}: should x be given first?"
+    return Table(source, (inputs,), targets, notes=(told,) * len(wider))
 
 
 def _column(name: str, values: Any, *, label: bool) -> Column:

@@ -83,4 +83,9 @@ def read_hdf5(path: str) -> dict[str, Any]:
         file.visititems(visit)
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, UnicodeError) as error:
         raise InputError(f"{path} can't be read: {error}", local=True) from None
+    if not found:
+        raise InputError(
+            f"{path} holds no array of numbers or texts; store each column of a table as one of "
+            "its own, or the table as Parquet"
+        )
     return found

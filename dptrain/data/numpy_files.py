@@ -60,6 +60,8 @@ def read_npz(path: str | IO[bytes]) -> dict[str, Array]:
     source = path if isinstance(path, str) else "the embedded digits"
     with no_traceback(source), zipfile.ZipFile(path) as archive:
         members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
+        if len({info.filename for info in members}) < len(members):
+            raise ValueError("it holds two arrays of one name")
         return {
             info.filename.removesuffix(".npy"): _member(archive, info, path) for info in members
         }
@@ -88,7 +90,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str | IO[byte
 
 
 def _header(file: Any, size: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Return shape, order and type that an array's header says, if so much can be in `size`."""
+    """Return shape, order and type that an array's header says, if so much is in `size`."""
     try:
         version = np.lib.format.read_magic(file)
     except ValueError as error:
@@ -107,10 +109,10 @@ def _header(file: Any, size: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]
     if dtype.hasobject:
         raise ValueError("it holds Python objects")
     needed = math.prod(shape) * dtype.itemsize
-    if any(length < 0 for length in shape) or needed > size - file.tell():
+    if any(length < 0 for length in shape) or needed != size - file.tell():
         raise ValueError(
             f"it says that it holds {shape} {dtype.name}, {needed:,} bytes, and has "
-            f"{max(0, size - file.tell()):,}: it was cut short, or is damaged"
+            f"{max(0, size - file.tell()):,}: it was cut short, is several in one, or is damaged"
         )
     return shape, fortran, dtype
 

@@ -97,7 +97,7 @@ def look(names: Sequence[str], roles: Roles) -> Files:
     roles.check_kind(kinds[0] if paths else "npz", " and ".join(names))
     stats = [os.stat(path) for path in paths]  # noqa: PTH116 (as by each rank of a node)
     same = [path for path, one in zip(paths, stats, strict=True) if stats.count(one) > 1]
-    if same and not arrays:
+    if same:
         raise InputError(f"{same[-1]} is a file that is given twice; give each once")
     identity = [(one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns) for one in stats]
     shown = paths if len(paths) < 3 else [f"{len(paths)} files, the first of them {paths[0]}"]

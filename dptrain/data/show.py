@@ -206,9 +206,6 @@ def understood(
         gaps = [field.name for field in fields if field.fill is not None]
         if gaps:
             lines.append(f"gaps, filled with the median and marked: {_named(gaps)}")
-        lines += table.notes[:4]
-        if len(table.notes) > 4:
-            lines.append(f"{len(table.notes) - 4} more columns are left out")
     else:
         lines.append(f"x: {table.columns[0].about().partition(' ')[2]}")
         if still.all():
@@ -217,6 +214,9 @@ def understood(
             places = listed([*map(str, np.flatnonzero(still))])
             some = f"{still.sum():,} of {width:,} numbers of x"
             lines.append(f"the same in every row: {some} ({places}, counted from 0)")
+    lines += table.notes[:4]
+    if len(table.notes) > 4:
+        lines.append(f"{len(table.notes) - 4} more columns are left out")
     if table.weight is not None:
         lines.append(f"each row counts as {table.weight.name} says")
     target = _named([column.name for column in table.targets])

@@ -82,7 +82,7 @@ def texts(asked: Asked, array: pa.Array) -> Column:
         )  # fmt: skip
     if kind == "flag" or (kind is None and _is_pair(found.words)):
         return _flags(asked, array, found)
-    if asked.written and kind is None:
+    if kind is None:
         _check_doubt(asked, array, gaps, found.words, label=False)
     return found
 
@@ -91,15 +91,17 @@ def _labels(asked: Asked, array: pa.Array) -> Column:
     """Return a column of labels or values, of which none is a gap."""
     kind, as_written, no_gaps = asked.kind, asked.as_written, pa.array(np.zeros(len(array), bool))
     numbers = all_fit(array, NUMBER)
-    if kind == "words" or (not asked.written and kind is None):
+    if kind == "words":
         return _words(asked, array, no_gaps)
-    if kind is None and numbers:
+    if kind is None and numbers and asked.written:
         lost = not all_fit(array, PLAIN) if as_written else _any(array, CODE)
         if lost:
             return _words(asked, array, no_gaps)
-    if numbers and all_fit(array, WHOLE) and not _any(array, CODE):
+    parsed = asked.written or kind is not None
+    if parsed and numbers and all_fit(array, WHOLE) and not _any(array, CODE):
         return Column(asked.name, "numbers", array.cast(pa.int64()).to_numpy())
-    found = None if as_written and kind is None else _parsed(asked, array, no_gaps)
+    parsed = parsed and not (as_written and kind is None)
+    found = _parsed(asked, array, no_gaps) if parsed else None
     if found is not None:
         return found
     if kind == "numbers":
@@ -107,12 +109,12 @@ def _labels(asked: Asked, array: pa.Array) -> Column:
         raise asked.fault(array, wrong, "give a number")
     found = _words(asked, array, no_gaps)
     if not as_written:
-        _check_doubt(asked, array, no_gaps, found.words, label=True)
         if like_dates(found.words):
             raise asked.fault(
                 array, pc.match_substring_regex(array, LIKE_A_DATE), "is it a date? Write it as a "
                 "number (of days, say); or are all of them labels: --task classification"
             )  # fmt: skip
+        _check_doubt(asked, array, no_gaps, found.words, label=True)
     return found
 
 
@@ -186,15 +188,22 @@ def _check_doubt(asked: Asked, array: Any, gaps: Any, words: list[str], label: b
             f"(and make them one unit), or the column out with --drop {asked.name!r}"
         )  # fmt: skip
     like = [word for word in words if unit or re.match(LIKE_A_NUMBER, word)]
-    if 2 * len(like) < len(words) or (label and all(re.match(WHOLE, word) for word in like)):
+    if (
+        not like
+        or 2 * len(like) < len(words)
+        or (label and all(re.match(WHOLE, word) for word in like))
+    ):
         return
     plain = any(re.match(NUMBER, word) for word in like)
     wrong = pc.invert(pc.or_(pc.match_substring_regex(array, NUMBER), gaps))
     if label:
-        told = (
-            "is it a number? Write it as 1200.5; or are all of them labels: --task classification"
-        )
+        wrong, way = (wrong, "Write it as 1200.5") if asked.written else (
+            pc.is_in(array, pa.array(like, array.type)), "Store it as one"
+        )  # fmt: skip
+        told = f"is it a number? {way}; or are all of them labels: --task classification"
         raise asked.fault(array, wrong, told)
+    if plain and not asked.written:  # texts, as somebody has stored them
+        return
     others = "whose other cells are numbers" if plain else "which looks like a number"
     raise asked.fault(
         array, wrong, f"{others}: write it as 1200.5, leave the cell empty, or the column out with "
