@@ -7,7 +7,7 @@ import inspect
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,7 +32,7 @@ LITERALS = {"True": True, "False": False, "None": None}
 class Origin(ModelFile):
     """Which function has made a model, with which arguments; of the file only the hash."""
 
-    seed: int = 0
+    seed: int = field(default=0, metadata={"low": 0, "high": 2**63})
     siblings: tuple[str, ...] = ()
     """The files that it imports from its folder, each with its hash."""
 
