@@ -1,6 +1,6 @@
 """dptrain evaluate."""
 
-from typing import get_args
+from typing import Any, get_args
 
 import click
 
@@ -35,15 +35,7 @@ MOST_NAMED = 1000
 @model_option
 @level_option
 @json_option
-def evaluate(
-    run: str,
-    data: tuple[str, ...],
-    target: tuple[str, ...],
-    on: Part | None,
-    cpu_level: str | None,
-    as_json: bool,
-    model: str | None,
-) -> None:
+def evaluate(run: str, cpu_level: str | None, as_json: bool, **asked: Any) -> None:
     """Loss and metrics of the model in RUN on DATA, or on the run's own test data.
 
     Of classes: accuracy, log loss, F1, the area under the ROC curve (of two classes, or of each
@@ -57,8 +49,7 @@ def evaluate(
     world = connect_as(run, cpu_level)
     from dptrain.run.apply import evaluate_run
 
-    found = evaluate_run(run, data, target, world, model, on)
-    print_result(found, as_json, _evaluation_text)
+    print_result(evaluate_run(run, world=world, **asked), as_json, _evaluation_text)
 
 
 def _evaluation_text(found: Plain) -> str:

@@ -168,6 +168,7 @@ continue_option = shared(
 )
 model_option = shared(
     "--model",
+    "file",
     metavar="FILE.py:FUNCTION",
     help="What made the run's model, where that was a file of one's own: the same file.",
 )

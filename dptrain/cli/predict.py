@@ -1,6 +1,7 @@
 """dptrain predict."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -27,16 +28,7 @@ from dptrain.words import counted
 )
 @model_option
 @level_option
-def predict(
-    run: str,
-    data: tuple[str, ...],
-    out: str | None,
-    force: bool,
-    probabilities: bool,
-    ids: tuple[str, ...],
-    model: str | None,
-    cpu_level: str | None,
-) -> None:
+def predict(run: str, out: str | None, force: bool, cpu_level: str | None, **asked: Any) -> None:
     """Predictions of the model in RUN for the rows of DATA: classes, labels or values.
 
     DATA needs no targets. Of a table the columns that the model was trained on are taken, in any
@@ -52,8 +44,6 @@ def predict(
             check_name(out)
             if world.rank == 0:
                 check_writable(Path(out), "--out", force=force)
-    num_rows = predict_run(
-        run, data, out, probabilities=probabilities, ids=ids, world=world, model=model
-    )
+    num_rows = predict_run(run, out=out, world=world, **asked)
     if out is not None and world.rank == 0:
         say_written(out, counted(num_rows, "row"))

@@ -5,6 +5,7 @@ import os
 import shlex
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -68,14 +69,7 @@ def _launcher(ctx: click.Context, param: click.Parameter, text: str) -> list[str
 @shared("--resume", metavar="RUN", help="As of train.")
 @shared("--config", metavar="FILE", help="As of train.")
 def supervise(
-    train: tuple[str, ...],
-    ranks: tuple[int, ...],
-    restarts: int,
-    pause: float,
-    launcher: list[str],
-    out: str | None,
-    resume: str | None,
-    config: str | None,
+    train: tuple[str, ...], out: str | None, resume: str | None, config: str | None, **how: Any
 ) -> int:
     """Start `mpirun -n N dptrain train ...`, and start it again where it dies.
 
@@ -99,6 +93,4 @@ def supervise(
     out = out or (named if isinstance(named, str) else None) or new
     where = ["--resume", resume] if resume else ["--out", out, "--continue"]
     where = ["--config", config, *where] if config else where
-    return start(
-        Supervision(Path(resume or out), [*where, *train], launcher, ranks, restarts, pause)
-    )
+    return start(Supervision(Path(resume or out), [*where, *train], **how))

@@ -1,5 +1,7 @@
 """dptrain verify."""
 
+from typing import Any
+
 import click
 
 from dptrain.checked import Plain
@@ -32,17 +34,7 @@ from dptrain.words import counted
 @level_option
 @json_option
 @quiet_option
-def verify(
-    run: str,
-    data: tuple[str, ...],
-    replay: str | None,
-    statement: str | None,
-    cpu_level: str | None,
-    as_json: bool,
-    quiet: bool,
-    model: str | None,
-    init_from: str | None,
-) -> int:
+def verify(run: str, replay: str | None, cpu_level: str | None, as_json: bool, **asked: Any) -> int:
     """Check that RUN did what its receipt says, on any number of ranks.
 
     Checks the chain of hashes in receipt.jsonl, and the checkpoints and the model against it. With
@@ -54,16 +46,7 @@ def verify(
     world = connect() if replay is None else connect_as(run, cpu_level, first)
     from dptrain.run.verify import verify as check
 
-    found = check(
-        run,
-        replay,
-        data,
-        statement=statement,
-        file=model,
-        init_from=init_from,
-        quiet=quiet,
-        world=world,
-    )
+    found = check(run, replay, world=world, **asked)
     print_result(found.values(), as_json, _text)
     return 0 if found.verdict in ("identical", "whole") else 1
 

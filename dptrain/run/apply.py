@@ -36,29 +36,29 @@ from dptrain.world import World, collective
 @collective
 def evaluate_run(
     run: str,
-    paths: Sequence[str],
+    data: Sequence[str],
     target: Sequence[str],
     world: World,
-    model: str | None = None,
+    file: str | None = None,
     on: Part | None = None,
 ) -> Plain:
     """Return the loss and the metrics of a stored model on the rows of some files.
 
     Without files: on the run's own. `on` says which rows: those trained on, those held out by the
     seed, or test rows, as where there are no files; unless given, test rows where a file has them.
-    With classes, which are named, and with labels, also what `Scores.result` finds. Collective:
-    every rank must call this. Raises InputError where the run or the files can't be read, have no
-    targets, or don't fit each other.
+    With classes, which are named, and with labels, also what `Scores.result` finds. `file`: see
+    `predict_run`. Collective: every rank must call this. Raises InputError where the run or the
+    files can't be read, have no targets, or don't fit each other.
     """
     with world.together():
-        trained = load_trained(run, file=model)
+        trained = load_trained(run, file=file)
         settings = RunConfig.read(rundir.read_config(Path(run), local=True))
     encoding = trained.encoding
     if on in ("train", "validation"):
-        rows = replace(_own_rows(run, settings, paths, on, world), encoding=encoding)
+        rows = replace(_own_rows(run, settings, data, on, world), encoding=encoding)
     else:
         roles = roles_of(encoding, settings.data, tuple(target) or encoding.targets)
-        found = _other_rows(run, settings, paths, roles, on, world)
+        found = _other_rows(run, settings, data, roles, on, world)
         with world.together():
             rows = Rows(encoding.adapt(found), encoding)
             rows.raw_y(slice(0, 0))  # there must be targets
@@ -113,26 +113,26 @@ def _other_rows(
 @collective
 def predict_run(
     run: str,
-    paths: Sequence[str],
+    data: Sequence[str],
     out: str | None,
     *,
     probabilities: bool,
     ids: Sequence[str] = (),
     world: World,
-    model: str | None = None,
+    file: str | None = None,
 ) -> int:
     """Write predictions for the rows of some files to a file, or as CSV to stdout; say how many.
 
     The columns `ids`, or those that the run names where the files have them, stand before the
     predictions. Each rank predicts and holds its own blocks of rows; rank 0 writes them block by
-    block, in the order of the rows. `model` is for a run with --model: its FILE.py:FUNCTION.
+    block, in the order of the rows. `file` is for a run with --model: its FILE.py:FUNCTION.
     Collective: every rank must call this. Raises InputError where the run or the files can't be
     read or don't fit each other; regression has no probabilities; the file can't be written.
     """
     with world.together():
-        trained = load_trained(run, file=model)
+        trained = load_trained(run, file=file)
         roles = _roles(run, trained.encoding, ids, out)
-    table, test = read(tuple(paths), roles, world, partial(shared_rows, world.node_comm))
+    table, test = read(tuple(data), roles, world, partial(shared_rows, world.node_comm))
     with world.together():
         found = replace(test or table, targets=())
         rows = Rows(trained.encoding.adapt(found), trained.encoding)
