@@ -89,9 +89,7 @@ def _judged(data: Data, job: Job, world: World) -> Finding:
     odd = [whole(order), idle(order, config, world, resume=False)]
     notes = [*filter(None, odd), *look_at(data.train.table, world)["notes"]]
     text = "; ".join((data.told[0], data.told[-1]))
-    if notes:
-        return Finding("warning", text, "; ".join(notes))
-    return Finding("ok", text)
+    return Finding("warning" if notes else "ok", text, "; ".join(notes))
 
 
 def examine(job: Job, world: World) -> Plain:

@@ -175,9 +175,8 @@ def _try(model: Model, data: Data, config: TrainConfig, world: World) -> None:
 
 
 def _say(lines: Iterable[str | None], world: World) -> None:
-    for line in lines if world.rank == 0 else ():
-        if line:
-            tell(shown(line))
+    for line in filter(None, lines if world.rank == 0 else ()):
+        tell(shown(line))
 
 
 def _beginning(run: Training, resume: bool) -> list[str | None]:
