@@ -49,7 +49,7 @@ class Checked:
                 needed = item.type.__name__ if isinstance(item.type, type) else item.type
                 raise InputError(f"{option_name(item)} is {value!r}; give a value of type {needed}")
             for number in value if isinstance(value, tuple) else (value,):
-                if isinstance(number, int | float) and item.type is not bool:
+                if item.metadata and isinstance(number, int | float) and item.type is not bool:
                     _check_number(option_name(item), number, item.metadata)
 
 
