@@ -10,7 +10,7 @@ import dptrain
 from dptrain.config import Activation, DType, LossChoice, ModelConfig, TrainConfig
 from dptrain.config.names import ClassWeight
 from dptrain.keys import Purpose, generator
-from dptrain.model import Shards
+from dptrain.model import Shards, products
 from dptrain.model.mlp import MLP
 from dptrain.model.products import at_a_time, multiply, near_rows, same_in_one_go
 from dptrain.reduce.tree import times_added, tree_sum
@@ -101,10 +101,10 @@ def test_a_library_that_adds_in_another_order_for_more_rows_is_asked_shard_by_sh
             return np.add(real(a[:, :9], b[:9]), real(a[:, 9:], b[9:]), out=out)
         return real(a, b, out=out)
 
-    monkeypatch.setattr(np, "matmul", other)
+    monkeypatch.setattr(products, "product", other)
     same_in_one_go.cache_clear()
     out = np.empty((8, 5))
-    multiply(rows, matrix, out=out, places=parts)
+    multiply(parts, rows, matrix, out)
     same_in_one_go.cache_clear()
     assert out.tobytes() == alone.tobytes()
     other(rows, matrix, out)
@@ -145,3 +145,20 @@ def test_shards_without_an_example_add_nothing(
         config = TrainConfig(batch_size=10, shards=7, epochs=2)
         found.add(dptrain.fit(model, data, config, world=ALONE).params.tobytes())
     assert len(found) == 1
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_product_has_the_bytes_of_numpys_own(dtype: str) -> None:
+    """Of whole rows, wherever they stand: what a network multiplies, one unit or row included."""
+    rng = np.random.default_rng(3)
+    for number in range(300):
+        m, k, n = (int(size) if rng.random() < 0.8 else 1 for size in rng.integers(1, 90, 3))
+        first = int(rng.integers(0, 9))
+        rows = rng.standard_normal((m + 9, k)).astype(dtype)[first : first + m]
+        delta = rng.standard_normal((m + 9, n)).astype(dtype)[first : first + m]
+        matrix = rng.standard_normal((k, n)).astype(dtype)
+        pairs = (rows, matrix), (delta, matrix.T), (rows.T, delta), (np.ones(m, dtype), delta)
+        for left, right in pairs:
+            out = np.empty(left.shape[:-1] + right.shape[1:], dtype)
+            products.product(left, right, out)
+            assert out.tobytes() == np.matmul(left, right).tobytes(), (number, m, k, n)

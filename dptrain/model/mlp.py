@@ -15,7 +15,7 @@ from dptrain.model import MakeGenerator, Shards
 from dptrain.model.activations import ACTIVATIONS, initial_weights
 from dptrain.model.embedding import Embedding
 from dptrain.model.losses import LOSSES, SmoothedCrossEntropy, loss_for
-from dptrain.model.products import gradient_sum, multiply, near_rows
+from dptrain.model.products import gradient_sum, multiply, near_rows, product
 from dptrain.model.spare import Memory, Spare
 from dptrain.words import InputError, nearest
 
@@ -144,9 +144,9 @@ class MLP:
         alone = len(places) == 1
         parts = [memory] if alone else [memory.part(*place) for place in places]
         randoms = [rng() for rng in rngs] if self.config.dropout else []
-        product = np.matmul if alone else partial(multiply, places=places)
+        times = product if alone else partial(multiply, places)
         below = self._embedding.look_up(params, x, memory.inputs) if self.categories else x
-        self._forward(layers, below, memory, product, parts, randoms)
+        self._forward(layers, below, memory, times, parts, randoms)
         sums = []
         for part, (start, stop) in zip(parts, places, strict=True):
             counts = None if weights is None else weights[start:stop]
@@ -155,7 +155,7 @@ class MLP:
         deltas = memory.deltas
         for number in range(len(layers) - 1, 0, -1):
             back, slopes = memory.back[number - 1], deltas[number - 1]
-            product(deltas[number], layers[number][0].T, out=back)
+            times(deltas[number], layers[number][0].T, back)
             np.multiply(back, slopes, out=slopes)
         for layer, delta, units in zip(self.layers(out), deltas, memory.units, strict=True):
             gradient_sum(below, delta, layer, memory, shards)
@@ -169,7 +169,7 @@ class MLP:
         """Return the outputs [m, outputs] before softmax or sigmoid; see `Model`."""
         memory = self._spare.take(len(x))
         below = self._embedding.look_up(params, x, memory.inputs) if self.categories else x
-        self._forward(self.layers(params), below, memory, np.matmul)
+        self._forward(self.layers(params), below, memory, product)
         found = memory.units[-1].copy()
         self._spare.give_back(memory)
         return found
@@ -187,7 +187,7 @@ class MLP:
         layers: list[tuple[Floats, Floats]],
         below: Array,
         memory: Memory,
-        product: Callable[..., object],
+        times: Callable[[Floats, Floats, Floats], object],
         parts: Sequence[Memory] = (),
         randoms: Sequence[np.random.Generator] = (),
     ) -> None:
@@ -200,7 +200,7 @@ class MLP:
         activate, last = ACTIVATIONS[self.config.activation], len(layers) - 1
         for number, (weight, bias) in enumerate(layers):
             z = memory.units[number]
-            product(below, weight, out=z)
+            times(below, weight, z)
             np.add(z, bias, out=z)
             if number < last:
                 for part in parts:

@@ -26,14 +26,22 @@ NEAR = 2**19
 in cache: with half or twice as many it took as long, with an eighth longer (measured)."""
 
 
-def multiply(rows: Floats, matrix: Floats, *, out: Floats, places: Places) -> None:
+product: Callable[[Floats, Floats, Floats], object] = np.ndarray.dot
+"""Writes rows [m, k] @ matrix [k, n] to a third array [m, n], or of a vector [k] to [n].
+
+BLAS is called as by `np.matmul`, with half of what that does around it. But columns of an array,
+taken as they are by that one, are copied before, and then others are the bytes: not for these.
+"""
+
+
+def multiply(places: Places, rows: Floats, matrix: Floats, out: Floats) -> None:
     """Write rows [m, k] @ matrix [k, n] to `out` [m, n], with the bytes of each shard alone."""
     contiguous = matrix.flags.c_contiguous
     if same_in_one_go(places, matrix.shape, contiguous, matrix.dtype, threads_here()):
-        np.matmul(rows, matrix, out=out)
+        product(rows, matrix, out)
         return
     for start, stop in places:
-        np.matmul(rows[start:stop], matrix, out=out[start:stop])
+        product(rows[start:stop], matrix, out[start:stop])
 
 
 def gradient_sum(
@@ -50,8 +58,8 @@ def gradient_sum(
     """
     weights, biases = layer
     if len(shards.adds) == 1:
-        np.matmul(rows.T, delta, out=weights)
-        np.matmul(memory.ones, delta, out=biases)
+        product(rows.T, delta, weights)
+        product(memory.ones, delta, biases)
         return
     tree_of(shards, partial(_product, memory.ones, delta), biases, memory)
     counts = tuple(sorted({stop - start for start, stop in shards.places}))
@@ -116,9 +124,9 @@ def same_in_one_go(
     rows, whole, part = (np.empty((num_rows, size), dtype) for size in (shape[0], *2 * shape[1:]))
     for _ in range(-(-COMPARED // whole.size)):
         rows[:] = rng.standard_normal(rows.shape)
-        np.matmul(rows, matrix, out=whole)
+        product(rows, matrix, whole)
         for start, stop in places:
-            np.matmul(rows[start:stop], matrix, out=part[start:stop])
+            product(rows[start:stop], matrix, part[start:stop])
         if whole.tobytes() != part.tobytes():
             return False
     return True
