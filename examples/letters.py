@@ -24,7 +24,7 @@ import numpy as np
 LETTERS = "\n" + string.printable[:95]
 """Anything else is left out. A letter is its place here; -1 fills rows up."""
 
-PLACES = 64
+PLACES, HEADS = 64, 4
 
 
 def rows(text: str) -> tuple[Any, Any]:
@@ -49,29 +49,41 @@ def main() -> None:
 def build(shape: tuple[int, ...], _: int, width: int = 128, layers: int = 4) -> Any:
     """Return a decoder: letters [m, places] to scores [m, places, letters]."""
     from torch import nn
+    from torch.nn.functional import relu, scaled_dot_product_attention
 
-    def layer() -> Any:
-        return nn.TransformerEncoderLayer(
-            width, 4, 4 * width, dropout=0.0, batch_first=True, norm_first=True
-        )
+    class Layer(nn.Module):
+        """Each place takes what it looks for from those before it, then computes by itself.
+
+        Written out, as nn.TransformerEncoderLayer copies more: a step takes 0.85 of its time.
+        """
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in range(2)])
+            self.look, self.take = nn.Linear(width, 3 * width), nn.Linear(width, width)
+            self.widen, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+        def forward(self, z: Any) -> Any:
+            parts = self.look(self.norms[0](z)).unflatten(2, (3, HEADS, -1))
+            query, key, value = parts.permute(2, 0, 3, 1, 4)
+            found = scaled_dot_product_attention(query, key, value, is_causal=True)
+            z = z + self.take(found.transpose(1, 2).flatten(2))
+            return z + self.narrow(relu(self.widen(self.norms[1](z))))
 
     class Decoder(nn.Module):
-        """Each place looks back, never ahead; letters are read and written by one array."""
+        """Letters are read and written by one array."""
 
         def __init__(self) -> None:
             super().__init__()
             self.letters = nn.Embedding(len(LETTERS), width)
             self.places = nn.Embedding(shape[0], width)
-            self.layers = nn.ModuleList([layer() for _ in range(layers)])
+            self.layers = nn.Sequential(*(Layer() for _ in range(layers)))
             self.norm = nn.LayerNorm(width)
             nn.init.normal_(self.letters.weight, std=width**-0.5)
 
         def forward(self, x: Any) -> Any:
             z = self.letters(x.long()) + self.places.weight[: x.shape[1]]
-            mask = nn.Transformer.generate_square_subsequent_mask(x.shape[1], dtype=z.dtype)
-            for layer in self.layers:
-                z = layer(z, src_mask=mask, is_causal=True)
-            return self.norm(z) @ self.letters.weight.T
+            return self.norm(self.layers(z)) @ self.letters.weight.T
 
     return Decoder()
 

@@ -569,6 +569,10 @@ def test_the_transformer_learns_letters_that_count(tmp_path: Path) -> None:
     net = letters.build(x.shape[1:], 0, width=32, layers=1)
     model = TorchModel(net, letters.loss, metrics=letters.metrics)
     dptrain.check_model(model, data)
+    params, other = model.initial_params(np.random.default_rng(0)), x[:9].copy()
+    other[:, 40] += 1
+    differs = (model.outputs(params, x[:9]) != model.outputs(params, other)).any(axis=(0, 2))
+    assert np.flatnonzero(differs).min() == 40  # no place looks ahead
     settings = TrainConfig(batch_size=8, epochs=40, learning_rate=0.01)
     history = dptrain.fit(model, data, settings).history
     assert history[0]["train_loss"] > 2.5
