@@ -131,9 +131,7 @@ class WithinNode:
 
     def share_params(self) -> None:
         """Let the node's ranks see what others have written to the parameters."""
-        self._params_memory.sync()
-        self._memory.barrier()
-        self._params_memory.sync()
+        self._params_memory.barrier()
 
     def close(self) -> Floats:
         """Give the memory back, and return the parameters as an array of this rank's own."""
