@@ -18,7 +18,7 @@ from dptrain.words import aligned
 
 _columns = settings(
     DataConfig, "target", "features", "drop", "id", "weight", "no_header", "delimiter", "decimal",
-    "x", "y",
+    "x", "y", "task",
 )  # fmt: skip
 """The options by which columns are chosen and files are understood."""
 
