@@ -218,7 +218,9 @@ def test_rows_of_hdf5_that_nobody_wrote_are_refused(
     assert len(dptrain.load(tmp_path / "whole", world=ALONE).train) == 3000
 
 
-def test_rows_of_hdf5_that_are_in_other_files_are_refused(tmp_path: Path) -> None:
+def test_rows_of_hdf5_that_are_in_other_files_or_stand_for_others_are_refused(
+    tmp_path: Path,
+) -> None:
     """Where these are missing, or shorter, their place is filled with zeros."""
     layout = h5py.VirtualLayout((6, 2), "f4")
     layout[:4] = h5py.VirtualSource(tmp_path / "none.h5", "x", (4, 2))
@@ -228,6 +230,11 @@ def test_rows_of_hdf5_that_are_in_other_files_are_refused(tmp_path: Path) -> Non
         file["y"] = np.arange(6) % 2
         file.create_virtual_dataset("v", layout)
         file.create_dataset("e", (6, 2), "f4", external=external)
+        file["s"], file["g"] = np.zeros((6, 2), "i2"), np.where(np.eye(6), -9999.0, 1)
+        file["s"].attrs["scale_factor"], file["g"].attrs["_FillValue"] = 0.5, [-9999.0]
+    for name, words in (("s", "has a scale_factor"), ("g", "has gaps, written as -9999")):
+        with pytest.raises(InputError, match=f"/{name} {words}"):
+            dptrain.load(tmp_path / "d.h5", DataConfig(x=name, y="y"), world=ALONE)
     for name in "ve":
         with pytest.raises(InputError, match=f"/{name} is in other files; give those"):
             dptrain.load(tmp_path / "d.h5", DataConfig(x=name, y="y"), world=ALONE)

@@ -223,6 +223,31 @@ def test_a_large_table_is_converted_once_and_found_again(
     assert "read without being kept" in told
 
 
+def test_the_cache_goes_on_where_it_was_ended(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(converting, "PART", 1)
+    monkeypatch.setattr(converting, "usable_cores", lambda: {0})
+    plain = trained(str(made / "t.csv"), TARGET)
+    monkeypatch.setattr(cache, "LARGE", 1000)
+    written, write = list[int](), converting._write
+
+    def ends(out: Path, plan: Any, number: int) -> Any:
+        if len(written) == 3:
+            raise Ended
+        written.append(number)
+        return write(out, plan, number)
+
+    monkeypatch.setattr(converting, "_write", ends)
+    with pytest.raises(Ended):
+        dptrain.load(str(made / "t.csv"), TARGET, world=ALONE)
+    assert written == [0, 1, 2]
+    written.clear()
+    assert trained(str(made / "t.csv"), TARGET) == plain
+    assert written == [3, 4]
+
+
 def test_a_table_that_changes_while_it_is_converted_is_refused(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -321,6 +346,10 @@ def test_show_says_what_is_there(made: Path, tmp_path: Path) -> None:
 def test_the_command_shows_and_converts(quick: Start, made: Path) -> None:
     found = quick("data", "show", made / "t.csv", "--target", "label", "--json", ranks=2).json
     assert found == quick("data", "show", made / "t.csv", "--target", "label", "--json").json
+    (made / "dates.csv").write_text("a,y\n1,2013-01-05\n2,2013-02-05\n")
+    line = ("data", "convert", made / "dates.csv", "dates", "--target", "y")
+    assert "is it a date" in quick(*line).stderr  # and the option that it names is there
+    assert quick(*line, "--task", "classification").status == 0
     done = quick("data", "convert", made / "a.npz", "out", ranks=2)
     assert "part 1/1" in done.stderr
     assert quick("train", "out", "--epochs", "1", "--json").json["steps"] == 20

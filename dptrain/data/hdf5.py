@@ -23,34 +23,41 @@ class Dataset:
 
     def __getitem__(self, rows: Any) -> Array:
         try:
-            if not self._written:
-                raise ValueError(
-                    f"{self._data.name} has {len(self):,} rows, not all of which were written: cut "
-                    "it to those that were (resize), or write the others"
-                )
-            return np.asarray(self._read(rows))
-        except (OSError, RuntimeError, ValueError) as error:
+            gap, found = self._gap, np.asarray(self._read(rows))
+            if gap.size and found.dtype.kind in "iuf" and np.isin(found, gap).any():
+                raise ValueError(f"{self._data.name} has gaps, written as {gap[0]}; fill them in")
+            return found
+        except (OSError, RuntimeError, ValueError, TypeError) as error:
             raise InputError(
                 f"{self._data.file.filename} can't be read: {error}", local=True
             ) from None
 
     @functools.cached_property
-    def _written(self) -> bool:
-        """Whether the file holds all rows: it may name any number that take no room in it.
+    def _gap(self) -> Array:
+        """What stands for a gap, none mostly, as netCDF has it; ValueError for what is no rows.
 
-        ValueError where it says that they are in other files, which may be missing or shorter.
+        The file may name any number of rows that take no room in it, as nobody wrote them, or say
+        that they are in other files, which may be missing or shorter.
         """
-        data = self._data
+        data, needed = self._data, 1 if self._data.size else 0
         if data.is_virtual or data.external:
             raise ValueError(
                 f"{data.name} is in other files; give those that hold its rows, or copy it to one "
                 "that does: copy['x'] = file['x'][:]"
             )
+        if {"scale_factor", "add_offset"} & {*data.attrs}:
+            raise ValueError(
+                f"{data.name} has a scale_factor or add_offset; store what it stands for"
+            )
         if data.chunks:
             chunks = zip(self.shape, data.chunks, strict=True)
             needed = math.prod(-(-length // size) for length, size in chunks)
-            return bool(data.id.get_num_chunks() >= needed)
-        return bool(data.id.get_storage_size() or data.size == 0)
+        if needed > (data.id.get_num_chunks() if data.chunks else data.id.get_storage_size()):
+            raise ValueError(
+                f"{data.name} has {len(self):,} rows, not all of which were written: cut it to "
+                "those that were (resize), or write the others"
+            )
+        return np.ravel(data.attrs.get("_FillValue", ()))
 
     def _read(self, rows: Any) -> Any:
         """Return rows in any order; of close ones all between, as a list is slow to look up."""
