@@ -61,9 +61,7 @@ def check_free(path: Path) -> None:
         raise InputError(f"{path} is a file; --out needs a new or an empty directory")
     with files.writing(path), contextlib.suppress(FileNotFoundError):
         names = os.listdir(path)  # noqa: PTH208 (a name alone is wanted)
-        own = files.temporary_of(
-            path / CONFIG
-        ).name  # all that a start which failed at once has left
+        own = files.temporary_of(path / CONFIG).name  # all that a start that failed has left
         taken = [name for name in names if name not in (own, RECEIPT)]
         if taken or (RECEIPT in names and (path / RECEIPT).lstat().st_size > 0):
             found = f"{path} exists and is not empty; give another --out, or remove it"

@@ -3,7 +3,7 @@
 import functools
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -84,8 +84,11 @@ def evaluate(
     columns = max(int(answer[1]) for answer in answers)
     sums = total(world, np.array(own, np.float64).reshape(-1, columns), rows.num_blocks)
     _check_finite(sums[0], rows)
-    metrics = _means(named[0], sums[2:]) if ask else _metrics(sums[2:], rows) if columns > 2 else {}
-    return {"loss": float(sums[0] / (sums[1] or 1)), **metrics}
+    loss = {"loss": float(sums[0] / (sums[1] or 1))}
+    if ask:
+        pairs = zip(named[0], sums[2::2].tolist(), sums[3::2].tolist(), strict=True)
+        return loss | {name: value / (divisor or 1.0) for name, value, divisor in pairs}
+    return loss | (_metrics(sums[2:], rows) if columns > 2 else {})
 
 
 def _check_finite(loss: float, rows: Rows) -> None:
@@ -128,12 +131,6 @@ def _sums(task: Task, values: Floats, y: Array, center: Array) -> list[Any]:
     target = y.reshape(values.shape).astype(np.float64)
     error, spread = values - target, np.square(target - center).sum(axis=0)
     return [*np.abs(error).sum(axis=0), *np.square(error).sum(axis=0), *spread]
-
-
-def _means(names: Sequence[str], sums: Array) -> dict[str, float]:
-    """Return metrics of one's own from sums and divisors in turn."""
-    pairs = sums.reshape(-1, 2).tolist()
-    return {name: a / (b or 1.0) for name, (a, b) in zip(names, pairs, strict=True)}
 
 
 def _metrics(sums: Array, rows: Rows) -> dict[str, float]:

@@ -169,9 +169,7 @@ class Training:
     def examples(self) -> int:
         """Examples seen since the start of the run."""
         epochs, steps = divmod(self.step, self.order.steps_per_epoch)
-        return epochs * self.order.num_examples + min(
-            steps * self.order.batch_size, self.order.num_examples
-        )
+        return epochs * self.order.num_examples + steps * self.order.batch_size
 
 
 class State(NamedTuple):

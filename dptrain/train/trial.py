@@ -98,7 +98,10 @@ class Trial:
 
     def adds_up(self, gradient: Floats) -> None:
         """Compare the sums over two shards with those over all of their examples."""
-        scored = [self._scored(*part) for part in (*self.halves, self.whole)]
+        scored = []
+        for x, y in (*self.halves, self.whole):
+            outputs = self.model.outputs(self.params, x.copy())
+            scored.append(_as_sums("loss_sum", self.model.loss_sum(outputs, y, None)))
         self._compare("loss_sum's", *scored)
         other = self.shard(*self.halves[0], self.params, key=1)
         draws = other[1].tobytes() != gradient.tobytes()
@@ -116,10 +119,6 @@ class Trial:
                     f"the gradient of {name} over two shards is not the sum of theirs: return "
                     "sums over examples, not means"
                 )
-
-    def _scored(self, x: Array, y: Array) -> Sums:
-        outputs = self.model.outputs(self.params, x.copy())
-        return _as_sums("loss_sum", self.model.loss_sum(outputs, y, None))
 
     def warn_of_probabilities(self) -> None:
         """Warn where a loss that takes scores is given probabilities.
