@@ -86,8 +86,8 @@ def evaluate(
     _check_finite(sums[0], rows)
     loss = {"loss": float(sums[0] / (sums[1] or 1))}
     if ask:
-        pairs = zip(named[0], sums[2::2].tolist(), sums[3::2].tolist(), strict=True)
-        return loss | {name: value / (divisor or 1.0) for name, value, divisor in pairs}
+        means = sums[2::2] / np.where(sums[3::2] == 0, 1.0, sums[3::2])
+        return loss | dict(zip(named[0], means.tolist(), strict=True))
     return loss | (_metrics(sums[2:], rows) if columns > 2 else {})
 
 
