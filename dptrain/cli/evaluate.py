@@ -5,8 +5,7 @@ from typing import Any, get_args
 import click
 
 from dptrain.checked import Plain
-from dptrain.cli.kinds import Name
-from dptrain.cli.options import Joint, json_option, model_option
+from dptrain.cli.options import Joint, Name, json_option, model_option
 from dptrain.cli.ranks import connect_as, level_option
 from dptrain.cli.results import print_result
 from dptrain.config.names import Part

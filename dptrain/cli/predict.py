@@ -5,8 +5,7 @@ from typing import Any
 
 import click
 
-from dptrain.cli.kinds import Name
-from dptrain.cli.options import Joint, model_option
+from dptrain.cli.options import Joint, Name, model_option
 from dptrain.cli.ranks import connect_as, level_option
 from dptrain.cli.results import out_options, say_written
 from dptrain.words import counted

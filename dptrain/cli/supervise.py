@@ -10,8 +10,7 @@ from typing import Any
 import click
 
 from dptrain.cli.help import Told, shared
-from dptrain.cli.kinds import Numbers
-from dptrain.cli.options import set_in
+from dptrain.cli.options import Numbers, set_in
 from dptrain.words import InputError
 
 
