@@ -12,21 +12,14 @@ from dptrain.reduce.digest import digest, first_difference
 from dptrain.run.config import Identity, Saved
 from dptrain.streams import warn
 from dptrain.train.control import Control
-from dptrain.train.recheck import Recheck
+from dptrain.train.recheck import Recheck, WrongError
 from dptrain.train.state import Metrics, Training, snapshot
-from dptrain.words import InputError
 
 OnEpoch = Callable[[Metrics], object]
 """Is given an epoch's metrics; returns whether the run is to end."""
 
 BY_FUNCTION = "on_epoch ended it"
 """Why a run has stopped that such a function has ended."""
-
-
-class DriftError(InputError):
-    """Copies of the parameters that should be equal are not."""
-
-    status = 70
 
 
 class RunControl(Control):
@@ -145,7 +138,7 @@ class RunControl(Control):
     def audit(self) -> None:
         """Compare the copies of the parameters. Collective.
 
-        Raises DriftError where one differs from the first.
+        Raises WrongError where one differs from the first.
         """
         run = self.run
         found = first_difference(self.world, run.reducer.params, run.reducer.copies)
@@ -153,7 +146,7 @@ class RunControl(Control):
             return
         ranks, entry = found
         name = name_of(run.model.layout, entry)
-        raise DriftError(
+        raise WrongError(
             f"after step {run.step} the parameters of rank{'s' * (len(ranks) > 1)} "
             f"{', '.join(map(str, ranks))} are not those of rank 0 (first at parameter {entry}, in "
             f"{name}): memory or network at fault, or a model whose result depends on the rank. "

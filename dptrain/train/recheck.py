@@ -22,7 +22,7 @@ from dptrain.world import World, cut
 
 
 class WrongError(InputError):
-    """A host computes wrong, or two don't agree and nobody can say which is right."""
+    """A host computes wrong, or those that should agree don't: who is right may be unknown."""
 
     status = 70
 
