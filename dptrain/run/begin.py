@@ -11,7 +11,7 @@ from dptrain.record import checkpoint, receipt, rundir
 from dptrain.record.files import UNFLUSHED, is_there, sync_directory, write_whole, writing
 from dptrain.record.writer import Writer
 from dptrain.run import resume
-from dptrain.run.config import Identity, Settings
+from dptrain.run.config import Identity
 from dptrain.run.identity import changes
 from dptrain.streams import warn
 from dptrain.train.state import Training, forms, restore
@@ -79,7 +79,7 @@ def _taken(directory: Path, new: bool, undo: contextlib.ExitStack) -> int:
     return lock
 
 
-def _check_length(start: resume.Start, run: Training, settings: Settings) -> None:
+def _check_length(start: resume.Start, run: Training, settings: Plain) -> None:
     """Raise InputError where a run has gone on for longer than is asked for."""
     if start.step > run.num_steps:
         asked = " and ".join(f"{n} {settings[n]}" for n in ("epochs", "steps") if settings[n])

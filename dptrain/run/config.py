@@ -17,9 +17,6 @@ from dptrain.record.writer import Files
 from dptrain.train.state import State
 from dptrain.words import InputError
 
-Settings = Plain
-"""Settings by their options' names, plain values as a run stores them."""
-
 C = TypeVar("C", bound=Checked)
 
 
@@ -51,8 +48,8 @@ class RunConfig(NamedTuple):
         return cls(tuple(files), data, train, _part(ModelConfig, settings))
 
 
-def settings(data: Data, train: TrainConfig, model: Model) -> Settings:
-    """Return every setting of a run, with what was decided by default."""
+def settings(data: Data, train: TrainConfig, model: Model) -> Plain:
+    """Return every setting of a run by its option's name, with what was decided by default."""
     found = {"data": list(data.paths), **data.config.by_option(), **models.settings(model)}
     found |= train.by_option()
     found["test-data"] = [str(Path(path).absolute()) for path in data.config.test_data]
@@ -87,7 +84,7 @@ class Identity(NamedTuple):
     num_params: int
     hash_every: int
     hash_block: int
-    settings: Settings
+    settings: Plain
     ranks: int | None = None
     """With `--reduce allreduce`, whose bits depend on them."""
     libraries: list[str] | None = None

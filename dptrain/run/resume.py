@@ -14,7 +14,7 @@ from dptrain.record.files import is_there, lines_of
 from dptrain.record.files import lock as taken
 from dptrain.record.rundir import FREE
 from dptrain.record.writer import Files
-from dptrain.run.config import Identity, Saved, Settings, told
+from dptrain.run.config import Identity, Saved, told
 from dptrain.run.identity import LENGTH
 from dptrain.streams import warn
 from dptrain.train.state import Metrics, State
@@ -159,7 +159,7 @@ def _history(run: Path, state: State) -> tuple[list[Metrics], list[bytes]]:
     return history, lines
 
 
-def settings_of(run: Path) -> Settings:
+def settings_of(run: Path) -> Plain:
     """Return the settings that a run goes on with, by their options' names.
 
     They are those of config.toml. Where that is lost or damaged, what decides the bytes is taken
@@ -175,7 +175,7 @@ def settings_of(run: Path) -> Settings:
             f"{run} has a model of one's own, {stored['model'].get('class')}, which no setting "
             "makes: go on with it from Python, by dptrain.fit(model, ..., out=..., resume=True)"
         )
-    config: Settings = {}
+    config: Plain = {}
     try:
         config = rundir.read_config(run)
         own = stored.get("settings", config)
