@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 from tiny import metrics_of
@@ -557,6 +558,12 @@ def test_weights_that_can_not_be_are_refused(tmp_path: Path, weight: str) -> Non
     config = DataConfig(target=("y",), weight="w")
     with pytest.raises(InputError, match=r"line 3 has weight .* in 'w'; give a finite number"):
         load(tmp_path, f"a,w,y\n1,1,p\n2,{weight},q\n", config)
+
+
+def test_rows_to_predict_are_not_told_to_drop_what_the_model_needs(tmp_path: Path) -> None:
+    data = load(tmp_path, "d,y\n2013-01-05,p\n2013-03-05,q\n")
+    with pytest.raises(InputError, match=r"has '5.1.2013' .*, or 2026-11-25T13:45:00$"):
+        as_rows(pa.table({"d": ["5.1.2013"]}), data.encoding)
 
 
 def test_a_separator_that_nobody_guesses_is_named(tmp_path: Path) -> None:

@@ -76,10 +76,9 @@ def texts(asked: Asked, array: pa.Array) -> Column:
     found = _words(asked, array, gaps)
     if kind == "date" or (kind is None and like_dates(found.words)):
         wrong, needed = no_dates(found.words)
-        raise asked.fault(
-            array, pc.is_in(array, pa.array(wrong, array.type)), f"{needed}, leave the cell empty, "
-            f"or the column out with --drop {asked.name!r}"
-        )  # fmt: skip
+        others = f", leave the cell empty, or the column out with --drop {asked.name!r}"
+        needed += others if kind is None else ""  # a stored model needs it
+        raise asked.fault(array, pc.is_in(array, pa.array(wrong, array.type)), needed)
     if kind == "flag" or (kind is None and _is_pair(found.words)):
         return _flags(asked, array, found)
     if kind is None:
