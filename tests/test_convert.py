@@ -215,6 +215,7 @@ def test_a_large_table_is_converted_once_and_found_again(
         waited, told = told_of()
     assert waited == other
     assert "another process converts to" in told
+    assert "; wait for it" not in told
     monkeypatch.setenv("XDG_CACHE_HOME", str(table))
     refused, told = told_of()
     assert refused == other

@@ -59,7 +59,8 @@ def read_large(
     except InputError as error:
         if str(folder) not in str(error):  # it is the tables' own
             raise
-        say(f"{error}; so the tables are read without being kept")
+        why = str(error).split("; ")[0]  # what to do about it is done here
+        say(f"{why}; so the tables are read without being kept")
         return read(data, roles, world, take)
     with world.together():
         if world.rank == 0 and _place(data, config) != place:
