@@ -139,6 +139,9 @@ def test_what_directories_are_named_by_is_a_column(folder: Path) -> None:
     assert data.encoding.fields[2].words == ("New York", "Ulm", None)
     one = dptrain.load(folder / "by" / "year=2024", DataConfig(target=("y",)), world=World())
     assert one.encoding.features == ("a", "town")
+    pa.parquet.write_table(pa.table({"a": [2.5], "y": [1.5]}), folder / "by" / "2.parquet")
+    with pytest.raises(InputError, match=r"has other columns than the files before it .'year'"):
+        dptrain.load(folder / "by", DataConfig(target=("y",)), world=World())
     (folder / "text" / "year=1").mkdir(parents=True)
     (folder / "text" / "year=1" / "0.csv").write_text("a,y\n1,2\n")
     with pytest.raises(InputError, match="directory named key=value"):

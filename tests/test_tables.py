@@ -85,6 +85,7 @@ REFUSED: dict[str, tuple[str | bytes, DataConfig, str]] = {
     "Latin-1 in a row": (b"a,y\n1,p\n2,\xe9\n", Y, "no UTF-8, Latin-1 perhaps"),
     "UTF-16": ("a,y\n1,p\n2,q\n".encode("utf-16"), Y, "is UTF-16"),
     "a cell too many": ("a,y\n1,0\n2,1,5\n", Y, "line 3 has 3 cells; the header has 2"),
+    "a cell of Latin-1 too many": (b"a,y\n" + 9000 * b"1,p\n2,q\n" + b"3,\xe4,p\n", Y, "3 cells"),
     "a cell too few": ("a,b,y\n1,2,0\n\n2,1\n", Y, "line 4 has 2 cells; the header has 3"),
     "decimals or thousands": ('a;y\n"1,200";1.5\n"1,300";2.5\n', Y, "--decimal"),
     "nothing to drop": ("a,y\n1,0\n", DataConfig(target=("y",), drop=("b",)), "no column 'b'"),
@@ -112,7 +113,7 @@ REFUSED: dict[str, tuple[str | bytes, DataConfig, str]] = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_can_not_be_right_is_refused_with_its_line(
-    tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     text, config, words = REFUSED[case]
     monkeypatch.setattr(delimited, "OF_A_COLUMN", 0)
@@ -120,6 +121,7 @@ def test_what_can_not_be_right_is_refused_with_its_line(
         monkeypatch.setattr(delimited, "PIECE", size)
         with pytest.raises(InputError, match=words):
             load(tmp_path, text, config)
+    assert capfd.readouterr().err == ""
 
 
 CELLS = [*"17", "", "2.5", "-0", "1e3", "x", '"q"', '"a,b"', '"one""two"', '"l\nm"', '5"', ' "r']

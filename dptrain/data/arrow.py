@@ -68,19 +68,22 @@ def read_typed(
     """
     texts = {name for held in keys for name, v in held.items() if v and not re.match(PLAIN, v)}
     schemas: list[pa.Schema] = []
-    names = Picked((), (), (), ())
+    first: Sequence[str] = ()
     for path, held in zip(paths, keys, strict=True):
         with _readable(path):
             schema, _ = _opened(path)
         for name in held:
             schema = schema.append(pa.field(name, pa.string() if name in texts else pa.int64()))
-        names = names if schemas else roles.pick(schema.names, source)
-        _check_alike(names.every, [name for name in schema.names if name in names.every], path)
+        if not schemas:
+            first, names = schema.names, roles.pick(schema.names, source)
+        _check_alike(first, schema.names, path)
         schemas.append(pa.schema([schema.field(name) for name in names.every]))
     try:
         whole = pa.unify_schemas(schemas, promote_options="permissive").remove_metadata()
     except (pa.ArrowException, TypeError) as error:
-        raise InputError(f"the files of {source} differ in their types: {error}") from None
+        raise InputError(
+            f"the files of {source} differ in their types: {error}; write all with the same"
+        ) from None
     jobs = (
         (0, partial(_as_whole, path, batch, held, whole))
         for path, held in zip(paths, keys, strict=True)

@@ -64,6 +64,7 @@ class Parser:
             column_types=self._types, include_columns=[*self._types], null_values=EMPTY,
             strings_can_be_null=False,
         )  # fmt: skip
+        self._cut = arrow_csv.ParseOptions(delimiter=form.delimiter, newlines_in_values=True)
 
     def jobs(self) -> Iterator[Job]:
         """Yield what parses the rows, piece after piece.
@@ -98,13 +99,10 @@ class Parser:
         read = arrow_csv.ReadOptions(
             use_threads=False, column_names=self._names, block_size=len(piece) + 1
         )
-        bad: list[Any] = []
         try:
-            table = arrow_csv.read_csv(pa.BufferReader(piece), read, self._cut(bad), self._convert)
+            table = arrow_csv.read_csv(pa.BufferReader(piece), read, self._cut, self._convert)
         except pa.ArrowInvalid as error:
             raise self._mistake(error) from None
-        if bad:
-            raise _fault(self.form, NOT_ALIKE)
         return self._named(table)
 
     def _one_by_one(self, start: bytes, file: Any) -> Iterator[Job]:
@@ -114,36 +112,25 @@ class Parser:
         """
         if self._types.get("0", TEXT) != TEXT:
             raise Mistaken(self.form.names[0])
-        convert, bad = self._convert, list[Any]()
+        convert = self._convert
         convert.column_types = self._types | {"0": TEXT}
         convert.include_columns = [*dict.fromkeys(["0", *self._types])]
         read = arrow_csv.ReadOptions(column_names=self._names, block_size=LONGEST)
         source, last = pa.PythonFile(_Rest(start, file, self.form), "r"), None
         try:
-            for batch in arrow_csv.open_csv(source, read, self._cut(bad), convert):
+            for batch in arrow_csv.open_csv(source, read, self._cut, convert):
                 if last is not None:
                     yield partial(self._named, last)
                 last = pa.table(batch)
         except pa.ArrowInvalid as error:
             raise self._mistake(error) from None
-        if bad or last is None or last["0"][len(last) - 1].as_py() != end_of(self.form):
+        if last is None or last["0"][len(last) - 1].as_py() != end_of(self.form):
             raise _fault(self.form, NOT_ALIKE)
         rows = last.slice(0, len(last) - 1)
         for place, name in enumerate(rows.column_names):  # nothing of that row is left
             if rows[name].type == TEXT:
                 rows = rows.set_column(place, name, rows[name].cast(pa.string()))
         yield partial(self._named, rows)
-
-    def _cut(self, bad: list[Any]) -> arrow_csv.ParseOptions:
-        """Return how rows are cut into cells; those of another number of cells become `bad`."""
-
-        def note(row: Any) -> str:
-            bad.append(row)
-            return "skip"
-
-        return arrow_csv.ParseOptions(
-            delimiter=self.form.delimiter, newlines_in_values=True, invalid_row_handler=note
-        )
 
     def _named(self, table: pa.Table) -> pa.Table:
         """Return columns under their own names."""
@@ -154,7 +141,8 @@ class Parser:
         wrong = re.search(r"column #(\d+): .*conversion error to double", str(error))
         if wrong is not None and self._types.get(wrong[1]) == pa.float64():
             return Mistaken(self.form.names[int(wrong[1])])
-        return _fault(self.form, str(error))
+        uneven = re.match(r"CSV parse error: (Row #\d+: )?Expected \d+ columns, got", str(error))
+        return _fault(self.form, NOT_ALIKE if uneven else str(error))
 
 
 class _Rest(io.RawIOBase):
