@@ -1,10 +1,12 @@
 """Tables as people have them: what is understood, what is refused, with the line at fault."""
 
 import csv
+import errno
 import gc
 import gzip
 import io
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -587,3 +589,27 @@ def test_rows_that_are_all_gaps_are_predicted_where_training_had_some(tmp_path: 
     assert found == data.train.raw_x([1]).tolist()
     row = {"a": [2.0], "c": [None], "d": [None], "f": [None]}
     assert as_rows(row, data.encoding).raw_x(slice(None)).tolist() == found
+
+
+def test_memory_that_the_system_refuses_is_too_little_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As under ulimit -v: the machine has some, and this process may not have it."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr("mmap.mmap", refuse)
+    pieces = Pieces()
+    pieces.clear()
+    with pytest.raises(MemoryError):
+        pieces.keep(np.arange(9.0))
+
+
+def test_a_reader_that_cannot_be_loaded_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "dptrain.data.arrow", None)
+    monkeypatch.delattr("dptrain.data.arrow")
+    with pytest.raises(InputError, match=r"pyarrow reads \(import of dptrain.data.arrow halted"):
+        load(tmp_path, column(1, 2))

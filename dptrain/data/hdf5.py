@@ -75,8 +75,9 @@ def read_hdf5(path: str) -> dict[str, Any]:
     """Return what a HDF5 file holds, by name: arrays of numbers and of texts."""
     try:
         import h5py
-    except ImportError:
-        raise InputError(f"{path} is a HDF5 file, which h5py reads: {install('hdf5')}") from None
+    except ImportError as error:
+        what = f"{path} is a HDF5 file, which h5py reads ({error})"
+        raise InputError(f"{what}: {install('hdf5')}") from None
     found: dict[str, Any] = {}
 
     def visit(name: str, item: Any) -> None:

@@ -59,7 +59,10 @@ class Pieces:
             room = max(ROOM, values.nbytes)
             if too_little_memory(room) is not None:
                 raise MemoryError
-            self._room, self._used = memoryview(mmap.mmap(-1, room)), 0
+            try:
+                self._room, self._used = memoryview(mmap.mmap(-1, room)), 0
+            except OSError:  # a limit of this process's
+                raise MemoryError from None
         kept: Array = np.ndarray(values.shape, values.dtype, self._room, self._used)
         kept[...] = values
         self._used += values.nbytes + -values.nbytes % ALIGNMENT

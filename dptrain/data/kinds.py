@@ -169,6 +169,7 @@ def tables_of(source: str) -> Any:
     """Return the module that reads tables; InputError where pyarrow is not there."""
     try:
         from dptrain.data import arrow
-    except ImportError:
-        raise InputError(f"{source} is a table, which pyarrow reads: {install('tables')}") from None
+    except ImportError as error:
+        found = f"{source} is a table, which pyarrow reads ({error})"
+        raise InputError(f"{found}: {install('tables')}") from None
     return arrow
