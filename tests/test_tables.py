@@ -88,6 +88,7 @@ REFUSED: dict[str, tuple[str | bytes, DataConfig, str]] = {
     "UTF-16": ("a,y\n1,p\n2,q\n".encode("utf-16"), Y, "is UTF-16"),
     "a cell too many": ("a,y\n1,0\n2,1,5\n", Y, "line 3 has 3 cells; the header has 2"),
     "a cell of Latin-1 too many": (b"a,y\n" + 9000 * b"1,p\n2,q\n" + b"3,\xe4,p\n", Y, "3 cells"),
+    "a cell too many that says UTF8": ("a,y\n1,0\n2,UTF8,5\n", Y, "line 3 has 3 cells"),
     "a cell too few": ("a,b,y\n1,2,0\n\n2,1\n", Y, "line 4 has 2 cells; the header has 3"),
     "decimals or thousands": ('a;y\n"1,200";1.5\n"1,300";2.5\n', Y, "--decimal"),
     "nothing to drop": ("a,y\n1,0\n", DataConfig(target=("y",), drop=("b",)), "no column 'b'"),
