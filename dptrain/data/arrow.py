@@ -149,7 +149,8 @@ def _opened(
 
 def _check_alike(first: Sequence[str], names: Sequence[str], path: str) -> None:
     if sorted(first) != sorted(names):
-        other = next(iter({*first} ^ {*names}), "")
+        one_has = {*first} ^ {*names}
+        other = next((name for name in (*first, *names) if name in one_has), "")
         raise InputError(
             f"{path} has other columns than the files before it ({other!r}); give the same"
         )
