@@ -51,6 +51,7 @@ from torch.nn import functional
 
 def build(inputs, outputs, fault=""):
     net = Net(inputs[0], outputs, fault)
+    fault == "large" and torch.empty(99999999999999999999)
     return net.half() if fault == "half" else net.to("meta") if fault == "meta" else net
 
 class Net(nn.Linear):
@@ -85,7 +86,8 @@ def loss(outputs, targets):
     [
         ("half", "weight is float16; give float32 for all arrays, or float64: module.float"),
         ("meta", r"weight is on meta; bring it to the CPU: module.cpu\(\)"),
-        ("raises", r"bad.py, line 20, in forward: KeyError: 'no such letter'"),
+        ("large", r"in build: TypeError: .* unpacking long long$"),
+        ("raises", r"bad.py, line 21, in forward: KeyError: 'no such letter'"),
         ("wide", r"outputs have shape \[64, 9\]; return \[m, 10\], a score for each class"),
         ("nan", r"loss of step \d+ \(epoch 1\), shard \d is nan, as is .*, first in weight: stop"),
         ("numpy", "differs from itself in the gradient of weight: a random number that is not"),

@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import inspect
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -83,7 +84,8 @@ def users_code() -> Iterator[None]:
     except Exception as error:
         own = [f for f in traceback.extract_tb(error.__traceback__) if _is_own(f.filename)]
         where = f"{own[-1].filename}, line {own[-1].lineno}, in {own[-1].name}: " if own else ""
-        text = "".join(traceback.format_exception_only(error)).partition(20 * "-")[0].strip()
+        text = "".join(traceback.format_exception_only(error))
+        text = re.split("-{20}|Exception raised from", text)[0]  # what libraries add in C++
         raise InputError(f"the model's code failed: {where}{' '.join(text.split())}") from error
 
 
