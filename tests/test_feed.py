@@ -52,16 +52,6 @@ def test_what_is_read_ahead_is_what_is_asked_for(mapped: list[str]) -> None:
     assert not found._read
 
 
-def test_rows_gathered_few_at_a_time_are_those_asked_for(
-    mapped: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found, rows = feed_of(mapped), next(ORDER.steps(0)).rows
-    whole = found[rows]
-    monkeypatch.setattr(feed, "NEAR", 35)  # seven rows
-    for a, b in zip(found[rows][:2], whole[:2], strict=True):
-        assert np.array_equal(a, b)
-
-
 def test_nothing_is_left_of_an_epoch_that_ended_early(mapped: list[str]) -> None:
     found = feed_of(mapped)
     next(iter(found.ahead(ORDER.steps(0), SHARDS)))

@@ -28,11 +28,6 @@ LARGEST_OF_FILES = 2**28
 """Of those that are read from files piece by piece, so that a large file begins at once."""
 
 
-NEAR = 2**15
-"""Inputs that are gathered and scaled at once: in a core's own memory, where that takes less than
-half the time."""
-
-
 def num_blocks(num_rows: int) -> int:
     """Return how many blocks rows make."""
     return -(-num_rows // BLOCK)
@@ -79,11 +74,7 @@ class Rows:
 
     def inputs(self, examples: Any, taker: Taker) -> Array:
         """Return the inputs of examples as a model takes them."""
-        few = max(1, NEAR // max(1, len(self.encoding.shift)))
-        if isinstance(examples, slice) or len(examples) <= few:
-            return self.encoding.inputs(self._parts(examples), taker)
-        starts = range(0, len(examples), few)
-        return np.concatenate([self.inputs(examples[s : s + few], taker) for s in starts])
+        return self.encoding.inputs(self._parts(examples), taker)
 
     def all_y(self, examples: Any) -> Array:
         """Return the raw targets [m, outputs] of examples; of names their numbers."""

@@ -1,5 +1,6 @@
 """Tables become examples: checked, split, encoded by the training rows alone."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -252,9 +253,6 @@ def statistics(
 def _counts(rows: Rows, world: World) -> NDArray[np.int64]:
     """Return how many examples each class has, [classes]. Collective."""
     num = len(rows.encoding.classes)
-    own = sum(
-        (np.bincount(rows.labels(b), minlength=num) for b in rows.blocks(world)),
-        np.zeros(num, np.int64),
-    )
-    counts: NDArray[np.int64] = np.sum(world.allgather(own), axis=0)
+    own = [np.bincount(rows.labels(block), minlength=num) for block in rows.blocks(world)]
+    counts: NDArray[np.int64] = sum(itertools.chain(*world.allgather(own)), np.zeros(num, np.int64))
     return counts

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.arrays import Floats
-from dptrain.config import Activation, DType, ModelConfig
+from dptrain.config import DType, ModelConfig
 
 PIECE = 4096
 """Entries that a function with several steps works on at a time."""
@@ -84,12 +84,8 @@ def identity(z: Floats, slope: Floats | None) -> None:  # noqa: ARG001 (z stays 
         slope[:] = 1
 
 
-ACTIVATIONS: dict[Activation, Callable[[Floats, Floats | None], None]] = {
-    "relu": relu,
-    "tanh": tanh,
-    "sigmoid": sigmoid,
-    "gelu": gelu,
-    "identity": identity,
+ACTIVATIONS: dict[str, Callable[[Floats, Floats | None], None]] = {
+    function.__name__: function for function in (relu, tanh, sigmoid, gelu, identity)
 }
 
 
