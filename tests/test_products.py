@@ -162,3 +162,25 @@ def test_a_product_has_the_bytes_of_numpys_own(dtype: str) -> None:
             out = np.empty(left.shape[:-1] + right.shape[1:], dtype)
             products.product(left, right, out)
             assert out.tobytes() == np.matmul(left, right).tobytes(), (number, m, k, n)
+
+
+def test_shards_without_an_example_are_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor those that hold as many elsewhere: else thousands of shards take minutes to begin."""
+    calls: list[int] = []
+    real = products.product
+
+    def counted(rows: Any, matrix: Any, out: Any) -> None:
+        calls.append(len(rows))
+        real(rows, matrix, out)
+
+    monkeypatch.setattr(products, "product", counted)
+    rows, matrix, out = np.ones((5, 3)), np.ones((3, 2)), np.empty((5, 2))
+    same_in_one_go.cache_clear()
+    multiply(((0, 0), (0, 5), (5, 5)), rows, matrix, out)
+    assert calls == [5]
+    multiply(((0, 2), (2, 2), (2, 5)), rows, matrix, out)
+    assert len(calls) > 2
+    assert 0 not in calls
+    calls.clear()
+    multiply(((0, 0), (0, 2), (2, 5)), rows, matrix, out)
+    assert calls == [5]

@@ -7,6 +7,7 @@ shards a rank has: so it is tried first, with random numbers, on which that orde
 """
 
 import functools
+import itertools
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -36,12 +37,14 @@ taken as they are by that one, are copied before, and then others are the bytes:
 
 def multiply(places: Places, rows: Floats, matrix: Floats, out: Floats) -> None:
     """Write rows [m, k] @ matrix [k, n] to `out` [m, n], with the bytes of each shard alone."""
-    contiguous = matrix.flags.c_contiguous
-    if same_in_one_go(places, matrix.shape, contiguous, matrix.dtype, threads_here()):
-        product(rows, matrix, out)
+    counts = tuple(stop - start for start, stop in places if stop > start)
+    if not same_in_one_go(
+        counts, matrix.shape, matrix.flags.c_contiguous, matrix.dtype, threads_here()
+    ):
+        for start, stop in places:
+            product(rows[start:stop], matrix, out[start:stop])
         return
-    for start, stop in places:
-        product(rows[start:stop], matrix, out[start:stop])
+    product(rows, matrix, out)
 
 
 def gradient_sum(
@@ -115,17 +118,21 @@ def at_a_time(counts: tuple[int, ...], shape: tuple[int, int], dtype: Any, _thre
 
 @functools.lru_cache(1024)
 def same_in_one_go(
-    places: Places, shape: tuple[int, int], contiguous: bool, dtype: Any, _threads: int
+    counts: tuple[int, ...], shape: tuple[int, int], contiguous: bool, dtype: Any, _threads: int
 ) -> bool:
-    """Return whether all shards' product with a matrix [k, n] has the bytes of each one's."""
-    rng, num_rows = np.random.default_rng(0), places[-1][1]
+    """Return whether the product of shards of so many rows, at least one each, with a matrix [k, n]
+    has the bytes of each one's.
+    """
+    if len(counts) < 2:
+        return True
+    rng, stops = np.random.default_rng(0), [0, *itertools.accumulate(counts)]
     matrix = rng.standard_normal(shape if contiguous else shape[::-1]).astype(dtype)
     matrix = matrix if contiguous else matrix.T
-    rows, whole, part = (np.empty((num_rows, size), dtype) for size in (shape[0], *2 * shape[1:]))
+    rows, whole, part = (np.empty((stops[-1], size), dtype) for size in (shape[0], *2 * shape[1:]))
     for _ in range(-(-COMPARED // whole.size)):
         rows[:] = rng.standard_normal(rows.shape)
         product(rows, matrix, whole)
-        for start, stop in places:
+        for start, stop in itertools.pairwise(stops):
             product(rows[start:stop], matrix, part[start:stop])
         if whole.tobytes() != part.tobytes():
             return False
