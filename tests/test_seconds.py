@@ -22,7 +22,7 @@ from dptrain.guard import GUARD
 from dptrain.plot.runs import read_runs
 from dptrain.record import checkpoint, writer
 from dptrain.record.rundir import METRICS, SECONDS, SUMMARY
-from dptrain.train import loop, shards
+from dptrain.train import loop
 from dptrain.train.state import Training
 
 BEFORE = 2
@@ -91,7 +91,7 @@ def test_an_epoch_that_a_signal_interrupts_has_all_of_its_seconds(
 ) -> None:
     run, whole = tmp_path / "run", tmp_path / "whole"
     train(data, whole, batch_size=30, checkpoint_every="60 seconds")
-    compute, calls = shards.shard_loss_and_grad_sum, itertools.count()
+    compute, calls = loop.shard_loss_and_grad_sum, itertools.count()
 
     def interrupted(*args: Any, **options: Any) -> Sums:
         if next(calls) == 20:
@@ -100,7 +100,7 @@ def test_an_epoch_that_a_signal_interrupts_has_all_of_its_seconds(
         return compute(*args, **options)
 
     with monkeypatch.context() as patched:
-        patched.setattr(shards, "shard_loss_and_grad_sum", interrupted)
+        patched.setattr(loop, "shard_loss_and_grad_sum", interrupted)
         patched.setattr(loop, "together", lambda *_: 1)
         summary = train(data, run, batch_size=30, checkpoint_every="60 seconds").summary
     assert summary.stopped == "SIGTERM"

@@ -11,12 +11,7 @@ from dptrain.reduce.sums import gather_leaves
 from dptrain.world import World, cut
 
 HASHED = 8192
-"""Entries in a block. Measured: 1.41 GB/s, with 1024 entries 0.89, with 16384 1.46."""
-
-
-def num_blocks(vector: Floats) -> int:
-    """Return how many blocks a vector has, the last one perhaps smaller."""
-    return -(-len(vector) // HASHED)
+"""Entries in a block, but for the last. Measured: 1.41 GB/s, with 1024 0.89, with 16384 1.46."""
 
 
 def block_digests(vector: Floats, blocks: Iterable[int]) -> NDArray[np.uint8]:
@@ -37,7 +32,7 @@ def digest(world: World, vector: Floats) -> str:
     It is the SHA-256 over the SHA-256 of each block, so free of the number of ranks. Collective:
     every rank must call this.
     """
-    blocks = num_blocks(vector)
+    blocks = -(-len(vector) // HASHED)
     return root(gather_leaves(world, block_digests(vector, world.mine(blocks)), blocks))
 
 
@@ -49,7 +44,7 @@ def first_difference(
     `copies` are the ranks that share each copy. Else returns the ranks whose copy differs from
     the first one's, and the first entry that does. Collective: every rank must call this.
     """
-    blocks = num_blocks(vector)
+    blocks = -(-len(vector) // HASHED)
     own = next(ranks for ranks in copies if world.rank in ranks)
     mine = block_digests(vector, cut(blocks, len(own), world.rank - own.start))
     everyone = world.allgather(mine)

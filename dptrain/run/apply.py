@@ -168,17 +168,8 @@ def _roles(run: str, encoding: Encoding, ids: Sequence[str], out: str | None) ->
 
 def roles_of(encoding: Encoding, stored: DataConfig, target: tuple[str, ...]) -> Roles:
     """Return what the columns of other files are for, as in those that were trained on."""
-    return replace(
-        Roles.of(stored),
-        target=target,
-        features=(),
-        drop=(),
-        ids=(),
-        weight=None,
-        kinds=encoding.kinds,
-        label_kind=encoding.label_kind,
-        new=False,
-    )
+    roles = replace(Roles.of(stored), features=(), drop=(), ids=(), weight=None, new=False)
+    return replace(roles, target=target, kinds=encoding.kinds, label_kind=encoding.label_kind)
 
 
 def check_same(trained: Trained, rows: Rows, world: World) -> None:

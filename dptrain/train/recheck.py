@@ -14,7 +14,7 @@ from dptrain.arrays import Floats, Sums, name_of
 from dptrain.keys import Purpose, generator
 from dptrain.order import Batch
 from dptrain.reduce.wire import receive, send
-from dptrain.train.shards import shard_loss_and_grad_sum
+from dptrain.train.loop import shard_loss_and_grad_sum
 from dptrain.train.state import Training
 from dptrain.version import cpu
 from dptrain.words import InputError
@@ -121,10 +121,7 @@ class Recheck:
             found += self._gather(batch, chosen, chosen.judges)
             self._judge(batch, chosen, found)
         elif found:
-            self._keep(chosen.shard, found[0])
-
-    def _keep(self, shard: int, right: Result) -> None:
-        self._run.known[shard] = right.sums, right.gradient
+            self._run.known[chosen.shard] = found[0][1:]
 
     def _gather(self, batch: Batch, chosen: Chosen, ranks: list[int]) -> list[Result]:
         """Return, on the shard's owner, what some ranks make of it; nothing on the others."""
@@ -150,7 +147,7 @@ class Recheck:
         if found:
             right, wrong = verdict(found)
             if right is not None:
-                self._keep(chosen.shard, right)
+                self._run.known[chosen.shard] = right[1:]
             told = [(one.rank, self._place(one, right or found[1])) for one in wrong]
         known, told = self._world.allgather((right is not None, told))[chosen.owner]
         ranks = dict(told)

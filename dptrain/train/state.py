@@ -244,11 +244,8 @@ def restore(
 
 def forms(run: Training) -> Forms:
     """Return the types and shapes that a snapshot's arrays have."""
-    num_params = len(run.reducer.params)
-    return {
-        name: (part.dtype.name, (*part.shape[:-1], num_params))
-        for name, part in _parts(run).items()
-    }
+    n, parts = len(run.reducer.params), _parts(run).items()
+    return {name: (part.dtype.name, (*part.shape[:-1], n)) for name, part in parts}
 
 
 def _parts(run: Training) -> dict[str, Array]:
