@@ -43,7 +43,7 @@ class BetweenNodes:
                 sums.append((array, shards))
             params_out.append((within.params[own], peer))
             params_in.append((within.params[slices[peer]], peer))
-        self._num_sums = len(sums)
+        self._several, self._num_sums = len(within.nodes) > 1, len(sums)
         across = plan([shards for _, shards in sums], num_shards)
         self._adds: Adds = []
         for pairs in across.adds:
@@ -55,7 +55,7 @@ class BetweenNodes:
 
     def reduce_scatter(self) -> Floats:
         """Return this rank's slice of the sum over all nodes. Collective."""
-        if self._num_sums > 1 or self._num_sent:
+        if self._several:
             self._wire.start(SUMS)
             self._wire.wait(SUMS)
             add(self._adds)
@@ -63,8 +63,9 @@ class BetweenNodes:
 
     def allgather(self) -> None:
         """Send this rank's slice of the parameters and receive the others'. Collective."""
-        self._wire.start(PARAMS)
-        self._wire.wait(PARAMS)
+        if self._several:
+            self._wire.start(PARAMS)
+            self._wire.wait(PARAMS)
 
     def entries_moved(self) -> tuple[int, int]:
         """Return the entries that adding reads and writes at the least, and those that are sent."""

@@ -86,7 +86,7 @@ class NodeMemory:
         if self._window is None:
             return
         self._arrivals += 1
-        self.sync()
+        self._window.Sync()
         self._flags[self._mine] = self._arrivals
         for other in self._others:
             looks = 0
@@ -95,7 +95,7 @@ class NodeMemory:
                 looks += 1
                 if looks > 100:
                     time.sleep(2e-5)
-        self.sync()
+        self._window.Sync()
 
     def sync(self) -> None:
         """Have this rank's writes leave it and the others' arrive: before and after they meet."""
