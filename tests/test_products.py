@@ -104,7 +104,7 @@ def test_a_library_that_adds_in_another_order_for_more_rows_is_asked_shard_by_sh
     monkeypatch.setattr(products, "product", other)
     same_in_one_go.cache_clear()
     out = np.empty((8, 5))
-    multiply(parts, rows, matrix, out)
+    multiply(Shards(parts, ()), rows, matrix, out)
     same_in_one_go.cache_clear()
     assert out.tobytes() == alone.tobytes()
     other(rows, matrix, out)
@@ -176,11 +176,11 @@ def test_shards_without_an_example_are_not_tried(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(products, "product", counted)
     rows, matrix, out = np.ones((5, 3)), np.ones((3, 2)), np.empty((5, 2))
     same_in_one_go.cache_clear()
-    multiply(((0, 0), (0, 5), (5, 5)), rows, matrix, out)
+    multiply(Shards(((0, 0), (0, 5), (5, 5)), ()), rows, matrix, out)
     assert calls == [5]
-    multiply(((0, 2), (2, 2), (2, 5)), rows, matrix, out)
+    multiply(Shards(((0, 2), (2, 2), (2, 5)), ()), rows, matrix, out)
     assert len(calls) > 2
     assert 0 not in calls
     calls.clear()
-    multiply(((0, 0), (0, 2), (2, 5)), rows, matrix, out)
+    multiply(Shards(((0, 0), (0, 2), (2, 5)), ()), rows, matrix, out)
     assert calls == [5]

@@ -31,6 +31,11 @@ class Shards(NamedTuple):
     """How often, once a shard's sum is there, the last two sums are added, the upper to the lower;
     see `reduce.tree.times_added`."""
 
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """How many rows each shard has, of those that have any."""
+        return tuple(stop - start for start, stop in self.places if stop > start)
+
 
 OfShards = Callable[
     [Floats, Array, Array, Weights, Floats, Shards, Sequence[MakeGenerator]], list[Sums]

@@ -144,7 +144,7 @@ class MLP:
         alone = len(places) == 1
         parts = [memory] if alone else [memory.part(*place) for place in places]
         randoms = [rng() for rng in rngs] if self.config.dropout else []
-        times = product if alone else partial(multiply, places)
+        times = product if alone else partial(multiply, shards)
         below = self._embedding.look_up(params, x, memory.inputs) if self.categories else x
         self._forward(layers, below, memory, times, parts, randoms)
         sums = []

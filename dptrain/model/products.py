@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from dptrain.arrays import Floats
-from dptrain.model import Places, Shards
+from dptrain.model import Shards
 from dptrain.model.spare import Memory
 from dptrain.threads import threads_here
 
@@ -35,16 +35,14 @@ taken as they are by that one, are copied before, and then others are the bytes:
 """
 
 
-def multiply(places: Places, rows: Floats, matrix: Floats, out: Floats) -> None:
+def multiply(shards: Shards, rows: Floats, matrix: Floats, out: Floats) -> None:
     """Write rows [m, k] @ matrix [k, n] to `out` [m, n], with the bytes of each shard alone."""
-    counts = tuple(stop - start for start, stop in places if stop > start)
-    if not same_in_one_go(
-        counts, matrix.shape, matrix.flags.c_contiguous, matrix.dtype, threads_here()
-    ):
-        for start, stop in places:
-            product(rows[start:stop], matrix, out[start:stop])
+    contiguous = matrix.flags.c_contiguous
+    if same_in_one_go(shards.counts, matrix.shape, contiguous, matrix.dtype, threads_here()):
+        product(rows, matrix, out)
         return
-    product(rows, matrix, out)
+    for start, stop in shards.places:
+        product(rows[start:stop], matrix, out[start:stop])
 
 
 def gradient_sum(
@@ -65,7 +63,7 @@ def gradient_sum(
         product(memory.ones, delta, biases)
         return
     tree_of(shards, partial(_product, memory.ones, delta), biases, memory)
-    counts = tuple(sorted({stop - start for start, stop in shards.places}))
+    counts = tuple(sorted({*shards.counts}))
     size = at_a_time(counts, weights.shape, weights.dtype, threads_here())
     for first in range(0, len(weights), size):
         some = slice(first, first + size)
