@@ -75,7 +75,9 @@ class Embedding:
             table[:-1] = rng.standard_normal((len(table) - 1, table.shape[1])) * SPREAD
 
     def look_up(self, params: Floats, x: Array, out: Floats) -> Array:
-        """Return `out` with the inputs [m, inputs], numbers in place of codes."""
+        """Return `out` with the inputs [m, inputs], numbers in place of codes; x without codes."""
+        if not self.layout:
+            return x
         out[:, : self.num_plain] = x[:, self.plain]
         for column, place, table in self.parts(params):
             out[:, place] = table[x[:, column].astype(np.intp)]

@@ -145,7 +145,7 @@ class MLP:
         parts = [memory] if alone else [memory.part(*place) for place in places]
         randoms = [rng() for rng in rngs] if self.config.dropout else []
         times = product if alone else partial(multiply, shards)
-        below = self._embedding.look_up(params, x, memory.inputs) if self.categories else x
+        below = self._embedding.look_up(params, x, memory.inputs)
         self._forward(layers, below, memory, times, parts, randoms)
         sums = []
         for part, (start, stop) in zip(parts, places, strict=True):
@@ -168,7 +168,7 @@ class MLP:
     def outputs(self, params: Floats, x: Array) -> Floats:
         """Return the outputs [m, outputs] before softmax or sigmoid; see `Model`."""
         memory = self._spare.take(len(x))
-        below = self._embedding.look_up(params, x, memory.inputs) if self.categories else x
+        below = self._embedding.look_up(params, x, memory.inputs)
         self._forward(self.layers(params), below, memory, product)
         found = memory.units[-1].copy()
         self._spare.give_back(memory)
