@@ -124,9 +124,7 @@ class Optimizer:
         for block in self._in_blocks(params, gradient_sum):
             divide(block.gradient, by, out=block.update)
             doubt = block.step(block.pieces, info, rate) or doubt
-        if doubt or self.statistics or self.average is not None:
-            return self._end(params, gradient_sum, step, weight_sum, doubt)
-        return None
+        return self._end(params, gradient_sum, step, weight_sum, doubt)
 
     def _end(
         self, params: Floats, gradient_sum: Floats, step: int, weight_sum: float, doubt: bool

@@ -154,8 +154,7 @@ def train_epoch(run: Training, control: Control, sinks: Sequence[Sink] = ()) -> 
         run.right_sum += tree_sum(rights)
         run.norm_sum += run.norm * size
         run.seconds = time.perf_counter() - start
-        if sinks:
-            tell_of_step(run, batch_loss_sum / divisor, sinks)
+        tell_of_step(run, batch_loss_sum / divisor, sinks)
         control.after_step(batch, batch_loss_sum / divisor, asked)
         if run.stopped or run.step == run.num_steps:
             break
