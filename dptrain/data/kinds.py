@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from dptrain.data.form import open_text
 from dptrain.data.numpy_files import is_idx
 from dptrain.words import InputError, install, quoted
 
@@ -157,9 +158,9 @@ def _start(path: str) -> bytes:
 def _unpacked_start(path: str, ending: str) -> bytes:
     """Return the first bytes of what a packed file holds."""
     try:
-        with (
-            gzip.open(path) if ending == ".gz" else tables_of(path).pa.input_stream(path, "zstd")
-        ) as file:
+        if ending != ".gz":
+            tables_of(path)  # says what is missing where it can't be unpacked
+        with gzip.open(path) if ending == ".gz" else open_text(path) as file:
             return bytes(file.read(64))
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path} can't be read: {error}", local=True) from None
