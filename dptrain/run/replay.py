@@ -112,14 +112,15 @@ class Replay(Control):
     def _next(self) -> Step:
         """Return the next step's line. Collective."""
         if not self._window:
-            window: list[Step] = []
-            with self._world.together():
-                if self._world.rank == 0:
-                    window = [*islice(self._lines, WINDOW)]
-                    if not window:
-                        raise InputError(f"{self._path / rundir.RECEIPT} has lost lines meanwhile")
-            self._window.extend(self._world.broadcast(window))
+            self._window.extend(self._world.first(self._more))
         return self._window.popleft()
+
+    def _more(self) -> list[Step]:
+        """Return the lines that follow; InputError where there are none any more."""
+        found = [*islice(self._lines, WINDOW)]
+        if not found:
+            raise InputError(f"{self._path / rundir.RECEIPT} has lost lines meanwhile")
+        return found
 
     def _compare_checkpoint(self) -> None:
         """Compare the run's state with its checkpoint, where there is one that is whole."""
