@@ -57,6 +57,19 @@ REFUSED: dict[str, tuple[str | bytes, DataConfig, str]] = {
     "a name among targets": ("a,y\n1,p\n2,N/A\n3,q\n", Y, "line 3 has 'N/A' in column 'y'"),
     "money": ('a,y\n1,"$1,200.00"\n2,"$900.00"\n', Y, r"line 2 has '\$1,200.00'.*is it a number"),
     "thousands": ('a,y\n1,"1,200"\n2,"1,900"\n', Y, r"line 2 has '1,200'"),
+    "thousands with a point": ("a;y\n1.200;1.5\n900;2\n15.000;3\n", Y, "line 2 has '1.200'.*betw"),
+    "to predict": ("a;y\n1;900\n2;1.200\n3;15.000\n", Y, "line 3 has '1.200'.*--decimal \\."),
+    "a point beside commas": (
+        "a;y\n1.200;1\n900,5;2\n", replace(Y, decimal=","), "line 2 has '1.200'.*as 1200,5"
+    ),
+    "commas asked for, a point to predict": (
+        "a;y\n1;1.5\n2;2,5\n", replace(Y, decimal=","), "line 2 has '1.5'.*as 1200,5"
+    ),
+    "digits of another script": (
+        "a,y\n\u0661,1.5\n\u0662,2.5\n", Y, "line 2 has '\u0661' in column 'a'; .*like a number"
+    ),
+    "apostrophes as typed": ("a,y\n1\u2019200,1.5\n9,1\n", Y, "line 2 has '1\u2019200'"),
+    "a delimiter that is none": ("sep=é\naéy\n1é2\n", Y, "no column 'y'; valid: sep=é"),
     "percents": ("a,y\n5%,1.5\n6%,2.5\n7%,1\n", Y, "line 2 has '5%' in column 'a'"),
     "prices": ('a,y\n"$1,200",1.5\n$900,2.5\n$70,1\n', Y, r"line 2 has '\$1,200' in column 'a'"),
     "prices behind a gap": ("a,y\n,1.5\n$9,2.5\n$7,1\n", Y, r"line 3 has '\$9' in column 'a'"),

@@ -106,7 +106,7 @@ def _lists(asked: Asked, cells: pa.Array) -> Column:
         lengths = pc.min_max(pc.list_value_length(cells)).as_py()
         if cells.null_count == 0 and lengths["min"] == lengths["max"]:
             cells = cells.cast(pa.list_(cells.type.value_type, lengths["max"] or 0))
-    if pa.types.is_fixed_size_list(cells.type) and cells.null_count == 0:
+    if pa.types.is_fixed_size_list(cells.type) and cells.null_count == 0 and cells.type.list_size:
         values = to_numpy(cells.flatten())
         if values.dtype.kind in "biuf":
             return Column(asked.name, "numbers", values.reshape(len(cells), cells.type.list_size))

@@ -15,6 +15,7 @@ from pyarrow import csv as arrow_csv
 from dptrain.data.cells import Mistaken
 from dptrain.data.form import NUMBER, Form, no_text, no_utf8, open_text
 from dptrain.data.table import GAPS
+from dptrain.data.texts import in_thousands
 from dptrain.words import InputError
 
 PIECE, LONGEST = 2**22, 2**26
@@ -198,10 +199,14 @@ def begin_with_numbers(form: Form, names: Sequence[str]) -> set[str]:
     except (OSError, EOFError, csv.Error):
         return set()
     cells = dict(zip(form.names, zip(*rows, strict=False), strict=False))
+    known = {
+        name: [cell for cell in cells.get(name, ("no",)) if cell not in EMPTY] for name in names
+    }
     return {
         name
-        for name in names
-        if all(NUMBER.fullmatch(cell) or cell in EMPTY for cell in cells.get(name, ("no",)))
+        for name, held in known.items()
+        if all(re.match(NUMBER, cell) for cell in held)
+        and not in_thousands(pa.array(held, pa.string()))
     }
 
 

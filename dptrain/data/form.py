@@ -17,7 +17,7 @@ DELIMITERS = (",", ";", "\t", "|")
 HEAD = 2**16
 """Bytes from which it is found what separates cells; more where the first line is longer."""
 
-NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+NUMBER = r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$"
 
 csv.field_size_limit(sys.maxsize)
 
@@ -93,7 +93,7 @@ def form(path: str, delimiter: str, header: bool) -> Form:
     while True:
         raw = _start(path, size)
         head, whole = _decoded(path, raw), len(raw) < size
-        sep = re.match(r"(?:\s*\n)*sep=(.)\r?\n", head, re.DOTALL)
+        sep = re.match(r"(?:\s*\n)*sep=([\t -!#-~])\r?\n", head)
         given = delimiter or (sep[1] if sep else "")
         body = head[sep.end() :] if sep else head
         mark = given or _delimiter(body, whole)
@@ -183,7 +183,7 @@ def check_names(form: Form) -> None:
     """Raise InputError where the first row holds numbers, not names."""
     if not form.header:
         return
-    numbers = [float(name) for name in form.names if NUMBER.fullmatch(name)]
+    numbers = [float(name) for name in form.names if re.match(NUMBER, name)]
     rising = all(a < b for a, b in itertools.pairwise(numbers))
     years = rising and all(map(float.is_integer, numbers))  # or the like: names all the same
     if 2 * len(numbers) >= len(form.names) and not years:

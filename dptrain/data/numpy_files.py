@@ -60,6 +60,8 @@ def read_npz(path: str | IO[bytes]) -> dict[str, Array]:
     source = path if isinstance(path, str) else "the embedded digits"
     with no_traceback(source), zipfile.ZipFile(path) as archive:
         members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
+        if not members:
+            raise ValueError("it holds no array: if it is a zip file of something else, unpack it")
         if len({info.filename for info in members}) < len(members):
             raise ValueError("it holds two arrays of one name")
         return {

@@ -11,13 +11,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dptrain.data.cells import NO_LABEL, Asked, all_fit, to_numpy, typed_dates
+from dptrain.data.form import NUMBER
 from dptrain.data.table import BLANK, GAPS, Column
 
 PAIRS = (("false", "true"), ("no", "yes"), ("n", "y"), ("f", "t"), ("off", "on"))
 """Words of which a column of two is no or yes."""
 
-NUMBER = r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$"
+COMMA_NUMBER = NUMBER.replace(r"\.", ",")
 WHOLE = r"^-?[0-9]+$"
+THOUSANDS = r"^[-+]?[1-9][0-9]{0,2}[.,][0-9]{3}$"
 CODE = r"^[-+]?(0[0-9]+|[0-9]{19,})$"
 """Digits that a number would not keep."""
 
@@ -26,7 +28,7 @@ PLAIN = r"^(0|-?[1-9][0-9]{0,17})$"
 
 MONEY = r"(?:[A-Z]{0,2}[$€£¥₹₽₩₺₫₪]|\s*(?:USD|EUR|GBP|CHF|JPY|CNY|INR|CAD|AUD)\s*)?"
 LIKE_A_NUMBER = (
-    rf"^[-+(\u2212]?{MONEY}\s*[-+\u2212]?[0-9][0-9.,'\s]*([eE][-+]?[0-9]+)?\s*%?{MONEY}"
+    rf"^[-+(\u2212]?{MONEY}\s*[-+\u2212]?\d[\d.,'\u2019\u066b\u066c\s]*([eE][-+]?[0-9]+)?\s*[%‰]?{MONEY}"
     r"[-\u2212]?\)?$"
 )
 
@@ -71,7 +73,7 @@ def texts(asked: Asked, array: pa.Array) -> Column:
     if found is not None:
         return found
     if kind == "numbers":
-        wrong = pc.invert(pc.or_(pc.match_substring_regex(array, NUMBER), gaps))
+        wrong = pc.invert(pc.or_(pc.match_substring_regex(array, _number(asked)), gaps))
         raise asked.fault(array, wrong, "give a number, as in the rows that were trained on")
     found = _words(asked, array, gaps)
     if kind == "date" or (kind is None and like_dates(found.words)):
@@ -89,7 +91,7 @@ def texts(asked: Asked, array: pa.Array) -> Column:
 def _labels(asked: Asked, array: pa.Array) -> Column:
     """Return a column of labels or values, of which none is a gap."""
     kind, as_written, no_gaps = asked.kind, asked.as_written, pa.array(np.zeros(len(array), bool))
-    numbers = all_fit(array, NUMBER)
+    numbers = all_fit(array, _number(asked))
     if kind == "words":
         return _words(asked, array, no_gaps)
     if kind is None and numbers and asked.written:
@@ -104,7 +106,7 @@ def _labels(asked: Asked, array: pa.Array) -> Column:
     if found is not None:
         return found
     if kind == "numbers":
-        wrong = pc.invert(pc.match_substring_regex(array, NUMBER))
+        wrong = pc.invert(pc.match_substring_regex(array, _number(asked)))
         raise asked.fault(array, wrong, "give a number")
     found = _words(asked, array, no_gaps)
     if not as_written:
@@ -121,11 +123,25 @@ def _any(array: pa.Array, pattern: str) -> bool:
     return bool(pc.any(pc.match_substring_regex(array, pattern)).as_py())
 
 
+def _number(asked: Asked) -> str:
+    """Return how numbers are written, as far as that was said."""
+    return COMMA_NUMBER if asked.decimal == "," else NUMBER
+
+
 def _parsed(asked: Asked, array: pa.Array, gaps: Any) -> Column | None:
-    """Return a column of numbers, where all texts but the gaps are some."""
+    """Return a column of numbers, where all texts but the gaps are some; Fault where in doubt."""
     array = pc.if_else(gaps, pa.scalar(None, array.type), array)
-    if asked.decimal == "," or (not asked.decimal and _decimal_commas(asked, array)):
-        array = pc.replace_substring(array, ",", ".")
+    commas = asked.decimal == ","
+    if not asked.decimal:
+        commas = _any(array, r"^[-+]?[0-9]+,[0-9]+$") and all_fit(array, COMMA_NUMBER)
+        mark = "," if commas else "."
+        marked = pc.match_substring(array, mark)
+        if all_fit(array.filter(marked), THOUSANDS) if commas else in_thousands(array):
+            way = "write 1.2" if asked.kind else f"--decimal {mark}"  # with a model one can't say
+            told = f"is {mark!r} before decimals ({way}) or between thousands (write 1200)?"
+            raise asked.fault(array, marked, told)
+    if commas:  # then a point is none of a number
+        array = pc.replace_substring(pc.replace_substring(array, ".", " "), ",", ".")
     try:
         values = array.cast(pa.float64())
     except pa.ArrowInvalid:
@@ -133,17 +149,15 @@ def _parsed(asked: Asked, array: pa.Array, gaps: Any) -> Column | None:
     return Column(asked.name, "numbers", to_numpy(values))
 
 
-def _decimal_commas(asked: Asked, array: pa.Array) -> bool:
-    """Return whether numbers have commas before their decimals; InputError where in doubt."""
-    if not _any(array, r"^[-+]?[0-9]+,[0-9]+$") or not all_fit(
-        array, r"^[-+]?([0-9]+,?[0-9]*|,[0-9]+)([eE][-+]?[0-9]+)?$"
-    ):
-        return False
-    commas = pc.match_substring(array, ",")
-    if all_fit(array.filter(commas), r"^[-+]?[1-9][0-9]{0,2},[0-9]{3}$"):
-        told = "is that a decimal comma (--decimal ,) or are they thousands (write 1200)?"
-        raise asked.fault(array, commas, told)
-    return True
+def in_thousands(array: pa.Array) -> bool:
+    """Return whether points may stand behind thousands, as in 1.200, 900 and 15.000.
+
+    That is where some numbers have none, and the others three digits behind it, zeros at their ends
+    included: those that a program wrote have one each, or no such zeros.
+    """
+    points = array.filter(pc.match_substring(array, "."))
+    some = 0 < len(points) < len(array) - array.null_count
+    return some and all_fit(points, THOUSANDS) and _any(points, "0$")
 
 
 def _words(asked: Asked, array: pa.Array, gaps: Any) -> Column:
@@ -193,10 +207,11 @@ def _check_doubt(asked: Asked, array: Any, gaps: Any, words: list[str], label: b
         or (label and all(re.match(WHOLE, word) for word in like))
     ):
         return
-    plain = any(re.match(NUMBER, word) for word in like)
-    wrong = pc.invert(pc.or_(pc.match_substring_regex(array, NUMBER), gaps))
+    number = f"1200{asked.decimal or '.'}5"
+    plain = any(re.match(_number(asked), word) for word in like)
+    wrong = pc.invert(pc.or_(pc.match_substring_regex(array, _number(asked)), gaps))
     if label:
-        wrong, way = (wrong, "Write it as 1200.5") if asked.written else (
+        wrong, way = (wrong, f"Write it as {number}") if asked.written else (
             pc.is_in(array, pa.array(like, array.type)), "Store it as one"
         )  # fmt: skip
         told = f"is it a number? {way}; or are all of them labels: --task classification"
@@ -205,8 +220,8 @@ def _check_doubt(asked: Asked, array: Any, gaps: Any, words: list[str], label: b
         return
     others = "whose other cells are numbers" if plain else "which looks like a number"
     raise asked.fault(
-        array, wrong, f"{others}: write it as 1200.5, leave the cell empty, or the column out with "
-        f"--drop {asked.name!r}"
+        array, wrong, f"{others}: write it as {number}, leave the cell empty, or the column out "
+        f"with --drop {asked.name!r}"
     )  # fmt: skip
 
 
