@@ -18,8 +18,8 @@ from conftest import BIN, Start
 
 import dptrain as dptrain_package
 from dptrain import load_trained
-from dptrain.cli.evaluate import evaluate
-from dptrain.cli.train import train
+from dptrain.cli.commands.evaluate import evaluate
+from dptrain.cli.commands.train import train
 from dptrain.record.progress import Lines, fitted
 
 QUICK = ("--steps", "3", "--json")

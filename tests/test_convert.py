@@ -14,7 +14,7 @@ from conftest import Start, start
 
 import dptrain
 from dptrain import DataConfig, InputError, ModelConfig, TrainConfig, World
-from dptrain.cli.data import _text
+from dptrain.cli.commands.data import _text
 from dptrain.data.read import read
 from dptrain.data.roles import Roles
 from dptrain.data.show import look

@@ -16,7 +16,7 @@ import pytest
 from conftest import Start
 from numpy.typing import NDArray
 
-import dptrain.cli.explain as command
+import dptrain.cli.commands.explain as command
 from dptrain.config.tools import ExplainConfig
 from dptrain.explain import book, check, trainer
 from dptrain.explain.book import NAMES, chosen

@@ -10,7 +10,7 @@ from tiny import write_data
 
 from dptrain import DataConfig, InputError, ModelConfig, TrainConfig, World, fit, load, mlp_for
 from dptrain.checked import Plain
-from dptrain.cli.runs import runs
+from dptrain.cli.commands.runs import runs
 from dptrain.plot.runs import apart, labels
 from dptrain.plot.table import ordered, runs_in, text
 from dptrain.record.files import lock

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dptrain.cli.evaluate import _evaluation_text
+from dptrain.cli.commands.evaluate import _evaluation_text
 from dptrain.config import Task
 from dptrain.model.losses import BinaryCrossEntropy, CrossEntropy
 from dptrain.train import scores

@@ -129,6 +129,6 @@ class Told(Brief):
                     formatter.write_dl(groups[title])
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """Write what the command's file says, as it stands there."""
+        """Write what the command's file says, as it stands there; nothing where it has none."""
         path = Path(__file__).parent / "words" / f"{self.name}.md"
-        formatter.write(f"\n{path.read_text(encoding='utf-8')}")
+        formatter.write(f"\n{path.read_text(encoding='utf-8')}" if path.exists() else "")

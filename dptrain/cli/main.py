@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from dptrain.cli import commands
 from dptrain.cli.help import Commands
 from dptrain.cli.output import final_status, take_over
 from dptrain.cli.ranks import connect, connected, is_first
@@ -20,11 +21,8 @@ from dptrain.words import InputError, likely, shown
 FILES = 64
 """How many files a process needs to open at a time; half as many do, with two ranks."""
 
-COMMANDS = (
-    "bench", "data", "doctor", "evaluate", "explain", "launch", "plot", "predict", "receipt",
-    "runs", "supervise", "train", "verify",
-)  # fmt: skip
-"""The module of each, of its name, is imported where the command is asked for, or all are told."""
+COMMANDS = sorted(path.stem for path in Path(commands.__file__).parent.glob("[!_]*.py"))
+"""The module of each is imported where the command is asked for, or all are told."""
 
 
 class TrainByDefault(Commands):
@@ -32,11 +30,12 @@ class TrainByDefault(Commands):
 
     def list_commands(self, ctx: click.Context | None) -> list[str]:  # noqa: ARG002
         """Return the names of all commands."""
-        return list(COMMANDS)
+        return COMMANDS
 
     def get_command(self, ctx: click.Context | None, cmd_name: str) -> click.Command:  # noqa: ARG002
         """Return a command by its name."""
-        found: click.Command = getattr(import_module(f"dptrain.cli.{cmd_name}"), cmd_name)
+        module = import_module(f"{commands.__name__}.{cmd_name}")
+        found: click.Command = getattr(module, cmd_name)
         return found
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -78,8 +77,8 @@ def main() -> None:
 def _warn_of_variables() -> None:
     """Name each variable that looks like a setting and is none."""
     found = sorted(name for name in os.environ if name.startswith("DPTRAIN_"))
-    commands = [command.get_command(None, name) for name in COMMANDS] if found else []
-    options = [param for each in commands for param in each.params]
+    every = [command.get_command(None, name) for name in COMMANDS] if found else []
+    options = [param for each in every for param in each.params]
     valid = {str(param.envvar) for param in options if param.envvar}
     for name in found:
         if name not in valid:

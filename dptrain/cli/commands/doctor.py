@@ -7,11 +7,11 @@ import click
 
 from dptrain import launch as launches
 from dptrain.checked import Plain
+from dptrain.cli.commands.train import given_dtype, one_length
 from dptrain.cli.help import shared
 from dptrain.cli.options import Joint, build, job_options, json_option, settings
 from dptrain.cli.ranks import connect, connected, is_first
 from dptrain.cli.results import print_result
-from dptrain.cli.train import given_dtype, one_length
 from dptrain.config import DataConfig, ModelConfig, ModelFile, TrainConfig
 from dptrain.config.tools import BenchConfig
 from dptrain.words import InputError
