@@ -5,24 +5,26 @@ import gzip
 import os
 import stat
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 from dptrain.data.form import open_text
-from dptrain.data.numpy_files import is_idx
+from dptrain.data.hdf5 import read_hdf5
+from dptrain.data.numpy_files import is_idx, read_npz
 from dptrain.words import InputError, install, quoted
 
 NEEDED = "give a CSV, Parquet, Arrow, .npz, .npy, IDX or HDF5 file"
 
-MAGIC = {
-    "npz": b"PK",
-    "npy": b"\x93N",
-    "parquet": b"PAR1",
-    "arrow": b"ARROW1",
-    "hdf5": b"\x89HDF",
+BY_NAME: dict[str, tuple[bytes, Callable[[str], Mapping[str, Any]]]] = {
+    "npz": (b"PK", read_npz),
+    "hdf5": (b"\x89HDF", read_hdf5),
 }
+"""How files of named arrays begin, and what reads one; what `as_array` takes is an array."""
+
+MAGIC = {"npy": b"\x93N", "parquet": b"PAR1", "arrow": b"ARROW1"}
+MAGIC |= {kind: begins for kind, (begins, _) in BY_NAME.items()}
 """How files of each kind begin; text begins in any way, and an Arrow stream has no such bytes."""
 
 NAMES = {"pq": "parquet", "feather": "arrow", "ipc": "arrow", "h5": "hdf5"} | {k: k for k in MAGIC}

@@ -1,15 +1,14 @@
 """Files and what Python hands over become tables, whatever they hold, each read once a node."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from dptrain.data.converted import is_converted, read_converted
-from dptrain.data.given import given, named, one_array, pair
-from dptrain.data.hdf5 import read_hdf5
+from dptrain.data.given import as_array, given, named, one_array, pair
 from dptrain.data.keep import Pieces, Take, share
-from dptrain.data.kinds import expanded, keys_of, kind_of, tables_of
+from dptrain.data.kinds import BY_NAME, expanded, keys_of, kind_of, tables_of
 from dptrain.data.numpy_files import read_idx, read_npy, read_npz
 from dptrain.data.roles import Roles
 from dptrain.data.table import Stacked, Table
@@ -18,12 +17,6 @@ from dptrain.world import World
 
 TABLES = ("parquet", "arrow", "text")
 """What pyarrow reads."""
-
-BY_NAME: dict[str, Callable[[str], Mapping[str, Any]]] = {
-    "npz": read_npz,
-    "hdf5": read_hdf5,
-}
-"""What reads a file of named arrays, by its kind."""
 
 
 class Files(NamedTuple):
@@ -102,7 +95,7 @@ def look(names: Sequence[str], roles: Roles) -> Files:
     identity = [(one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns) for one in stats]
     shown = paths if len(paths) < 3 else [f"{len(paths)} files, the first of them {paths[0]}"]
     as_table = kinds[0] == "hdf5" and bool(roles.target or roles.kinds)
-    packed = kinds[0] in ("npz", *TABLES) or any(packed for _, packed in found)
+    mapped = kinds[0] in ("npy", "idx", "hdf5") and not any(packed for _, packed in found)
     keys = tuple(keys_of(path, [file_name(name) for name in names]) for path in paths)
     if any(keys) and kinds[0] not in ("parquet", "arrow"):
         raise InputError(
@@ -110,8 +103,9 @@ def look(names: Sequence[str], roles: Roles) -> Files:
             "Parquet files, or a pattern that names the files"
         )
     return Files(
-        tuple(paths), tuple(kinds), " and ".join(shown), packed or as_table, keys, tuple(identity)
-    )
+        tuple(paths), tuple(kinds), " and ".join(shown), as_table or not mapped, keys,
+        tuple(identity),
+    )  # fmt: skip
 
 
 def _read(found: Files, roles: Roles, kept: Pieces) -> tuple[Table, Table | None]:
@@ -133,7 +127,8 @@ def _read(found: Files, roles: Roles, kept: Pieces) -> tuple[Table, Table | None
     if not paths:
         with (Path(__file__).parent / "digits.npz").open("rb") as file:
             return named(read_npz(file), roles, source)
-    members = [BY_NAME[kind](path) for path in paths]
+    _, reader = BY_NAME[kind]
+    members = [{n: as_array(v, n) for n, v in reader(path).items()} for path in paths]
     return named(members[0] if len(members) == 1 else _stacked(paths, members), roles, source)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from dptrain.config import DataConfig
+from dptrain.data.kinds import BY_NAME
 from dptrain.data.table import Kind, Table
 from dptrain.words import InputError, nearest
 
@@ -78,7 +79,7 @@ class Roles:
             "delimiter": self.delimiter, "decimal": self.decimal, "no-header": not self.header,
         }  # fmt: skip
         named = {"x": self.x, "y": self.y}
-        vain = ({} if kind == "text" else asked) | ({} if kind in ("npz", "hdf5") else named)
+        vain = ({} if kind == "text" else asked) | ({} if kind in BY_NAME else named)
         for option, value in vain.items():
             if value and self.new:
                 needed = "text" if option in asked else "a .npz or HDF5 file"
