@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.arrays import Floats
-from dptrain.config import DType, ModelConfig
+from dptrain.config import Activation, DType, ModelConfig
 
 PIECE = 4096
 """Entries that a function with several steps works on at a time."""
@@ -85,8 +85,9 @@ def identity(z: Floats, slope: Floats | None) -> None:  # noqa: ARG001 (z stays 
 
 
 ACTIVATIONS: dict[str, Callable[[Floats, Floats | None], None]] = {
-    function.__name__: function for function in (relu, tanh, sigmoid, gelu, identity)
+    name: globals()[name] for name in get_args(Activation)
 }
+"""The functions above, by the names that people give."""
 
 
 def initial_weights(

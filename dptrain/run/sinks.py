@@ -9,7 +9,8 @@ from dptrain.train.control import Sink
 
 def sinks(bar: Silence, writer: Writer | None) -> list[Sink]:
     """Return those of a run: its progress, and the metrics in its directory where it has one."""
-    return [bar] if writer is None else [bar, MetricsFile(writer)]
+    files = [] if writer is None else [MetricsFile(writer)]
+    return [bar, *files]
 
 
 class MetricsFile(Silence):
@@ -19,5 +20,4 @@ class MetricsFile(Silence):
         self._writer = writer
 
     def metrics(self, values: Mapping[str, float]) -> None:
-        """Add a line; see `Sink`."""
         self._writer.metrics(values)
