@@ -2,9 +2,13 @@
 
 import ast
 import importlib.util
+import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
+from conftest import start
 
 import dptrain
 
@@ -99,3 +103,51 @@ def test_public_names_are_sorted_and_there() -> None:
     here = [n for n in public if n not in adapters or importlib.util.find_spec(adapters[n])]
     assert all(getattr(dptrain, name) for name in here)
     assert public == sorted({*public})
+
+
+def patches() -> list[dict[str, list[str]]]:
+    """Return the hunks of each patch that CONTRIBUTING shows, by the names of the files."""
+    page = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text()
+    found = []
+    for block in re.findall(r"```diff\n(.*?)```", page, re.DOTALL):
+        files = re.findall(
+            r"^--- .*\n\+\+\+ b/(.*)\n((?:[ @+-].*\n)+?)(?=--- |\Z)", block, re.MULTILINE
+        )
+        found.append(
+            {name: re.split(r"^@@.*\n", hunks, flags=re.MULTILINE)[1:] for name, hunks in files}
+        )
+    return found
+
+
+def apply(patch: dict[str, list[str]], folder: Path) -> None:
+    """Change the files of a folder as a patch says; each of its hunks must fit one place."""
+    for name, hunks in patch.items():
+        path = folder / name
+        text = path.read_text() if path.exists() else ""
+        for hunk in hunks:
+            lines = hunk.splitlines(keepends=True)
+            old = "".join(line[1:] for line in lines if line[0] != "+")
+            assert text.count(old) == 1 or not text
+            text = text.replace(old, "".join(line[1:] for line in lines if line[0] != "-"), 1)
+        path.write_text(text)
+
+
+def test_a_newcomer_adds_what_is_new_by_five_lines_in_one_room(tmp_path: Path) -> None:
+    shutil.copytree(PACKAGE, tmp_path / "dptrain", ignore=shutil.ignore_patterns("__pycache__"))
+    model, *others = patches()
+    for patch in (model, *others):
+        apply(patch, tmp_path)
+        added = [line for hunks in patch.values() for line in "".join(hunks).splitlines()]
+        assert len([one for one in added if re.match(r'\+\s*[^\s"]', one)]) <= 5
+    rooms = [{Path(name).parts[1] for name in patch} - {"config"} for patch in others]
+    assert rooms == [{"model"}, {"data"}, {"optim"}, {"run"}, {"cli"}]
+    rows = [json.dumps({"x": [n, n % 3], "y": n % 2}) for n in range(9)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    line = ["rows.jsonl", "--activation", "sine", "--optimizer", "signsgd", "--steps", "2"]
+    done = start("python", "-m", "dptrain", "train", *line, "--json", cwd=tmp_path)
+    first, second, found = done.stdout.splitlines()
+    assert (first[:8], second[:8]) == ("step 1: ", "step 2: ")
+    assert json.loads(found)["steps"] == 2
+    assert (
+        "_DPTRAIN_COMPLETE" in start("python", "-m", "dptrain", "completion", cwd=tmp_path).stdout
+    )

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from conftest import Start
 from forgery import edit_tensors
+from test_house import apply, patches
 
 import dptrain
 from dptrain import DataConfig, InputError, ModelConfig, TrainConfig
@@ -615,3 +616,9 @@ class Scale(nn.Module):
 
     def forward(self, x: Any) -> Any:
         return self.scale * x[:, self.mask]
+
+
+def test_the_model_that_contributing_shows_is_trained(tmp_path: Path, quick: Start) -> None:
+    apply(patches()[0], tmp_path)
+    line = ["--model", "line.py:build", "--scale", "standard", "--steps", "2"]
+    assert quick("train", *line, "--json", cwd=tmp_path).json["num_params"] == 64 * 10 + 10
