@@ -330,7 +330,7 @@ def test_integers_that_look_like_values_need_a_task(tmp_path: Path) -> None:
         ({"x": np.float64(3), "y": np.zeros(1)}, "give rows of numbers"),
         ({"x": np.array(["a", "b"]), "y": np.zeros(2)}, "give rows of numbers"),
         ({"a": np.eye(2)}, "holds a; store x and y"),
-        ({}, "holds nothing; store x and y"),
+        ({}, "it holds no array"),
         ({"x": np.eye(2)}, "no target"),
         ({"x": np.eye(2), "y": np.zeros((2, 0))}, "y has rows of no number"),
         ({"x": np.eye(2), "y": np.array(["a", "nan"])}, "y has 'nan' in row 1"),
