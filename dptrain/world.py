@@ -118,6 +118,7 @@ class World:
         """Return every rank's value, once it is clear that all are at the same place."""
         place = "/".join([*self._calls, _site()])
         number = self._board.arrive(zlib.crc32(place.encode()))
+        sleep_until(self.comm.Ibarrier())
         found = self.comm.allgather((number, place, value))
         if len({(number, place) for number, place, _ in found}) > 1:
             found = self.comm.allgather((str(self._board.line), self.status))
@@ -128,18 +129,6 @@ class World:
     def beat(self) -> None:
         """Say that this rank has done a step of a call, and waits for all."""
         self._board.beat()
-
-    @contextlib.contextmanager
-    def asleep(self) -> Iterator[None]:
-        """Leave this block with all others, asleep meanwhile: MPI would take a core to wait.
-
-        For what one rank does for all and takes long. Collective: every rank must enter this.
-        """
-        try:
-            yield
-        finally:
-            if self.comm:
-                sleep_until(self.comm.Ibarrier())
 
     @contextlib.contextmanager
     def excused(self) -> Iterator[None]:
@@ -281,8 +270,10 @@ def collective(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def sleep_until(arrival: Any) -> None:
-    """Wait, asleep, until all ranks have come where they wait for each other."""
-    pause = 0.001
+    """Wait, asleep, until all ranks have come where they wait for each other.
+
+    MPI would take a core to wait, which those that are waited for may need.
+    """
+    start = time.perf_counter()
     while not arrival.Test():
-        time.sleep(pause)
-        pause = min(2 * pause, 0.05)
+        time.sleep(min((time.perf_counter() - start) / 8, 0.01))

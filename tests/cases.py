@@ -17,6 +17,7 @@ import pickle
 import re
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -212,6 +213,15 @@ def first(names: list[str]) -> None:
         syncs = memory._window and memory._window.syncs
         say(world, world=name, written=written, syncs=world.allgather(syncs))
         tree.close()
+
+
+def waits(names: list[str]) -> None:
+    """Say who took a core while rank 0 had the others wait for 0.6 s."""
+    for name, world in worlds(names):
+        begin = time.process_time()
+        world.first(lambda: time.sleep(0.6))
+        took = world.allgather(time.process_time() - begin)
+        say(world, world=name, awake=[rank for rank, some in enumerate(took) if some > 0.1])
 
 
 def shared_memory() -> tuple[int, int]:
@@ -518,6 +528,7 @@ WAYS: dict[str, Callable[[list[str]], None]] = {
     "sums": sums,
     "copies": copies,
     "first": first,
+    "waits": waits,
     "leaks": leaks,
     "both": both,
     "short": short,

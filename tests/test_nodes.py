@@ -129,6 +129,12 @@ def test_parameters_are_first_written_by_who_updates_them_and_synchronised(told:
         assert line["syncs"] == [2 if size > 1 else None for size in sizes], line
 
 
+def test_who_waits_for_a_rank_leaves_it_the_cores(tmp_path: Path) -> None:
+    impatient = {"MPIR_CVAR_ENABLE_HEAVY_YIELD": "0"}  # as users have it
+    done = start("python", SCRIPT, "waits", "0", "1", ranks=3, cwd=tmp_path, env=impatient)
+    assert [line["awake"] for line in lines_of(done)] == [[], []]
+
+
 def test_allreduce_goes_in_messages_that_mpi_can_count(monkeypatch: pytest.MonkeyPatch) -> None:
     class Comm:
         def Allreduce(self, _: object, part: Any) -> None:  # noqa: N802

@@ -197,8 +197,7 @@ class Feed:
                 for whole, found in zip(self._all, self._three(part), strict=True):
                     if whole is not None and found is not None:
                         whole[part] = found
-            if world.node_comm is not None:
-                world.node_comm.Barrier()
+            world.allgather(None)  # all have written
         elif len(usable_cores()) > len(world.ranks_here) and all(
             isinstance(column.values, np.memmap) for column in rows.table.every()
         ):

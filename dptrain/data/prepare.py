@@ -152,8 +152,7 @@ def _fields(
         return (Field(x.name, "numbers", x.values.shape[1:]),)
     rows = slice(None) if train is None else train[:]
     mine = [table.columns[n] for n in world.mine(len(table.columns))]
-    with world.asleep():
-        own = [_field(column, rows, config.one_hot) for column in mine]
+    own = [_field(column, rows, config.one_hot) for column in mine]
     return tuple(field for part in world.allgather(own) for field in part)
 
 

@@ -57,7 +57,7 @@ def read(
             own = _read(found, roles, kept)
             return share(own) if found.kinds[0] in TABLES else own
     tables: tuple[Table, Table | None] | None = None
-    with world.together(), world.asleep():
+    with world.together():
         try:
             if world.rank == world.ranks_here.start:
                 tables = _read(found, roles, kept)

@@ -53,6 +53,7 @@ def total(world: World, own: Floats, num_leaves: int) -> Floats:
     For what is small, such as losses, counts and statistics of the data; gradients go through a
     `Reducer`. Collective: every rank must call this.
     """
+    world.allgather(None)  # who has less to do sleeps until all have come
     leaves: Floats = gather_leaves(world, own, num_leaves)
     found: Floats = tree_sum(leaves)
     return found
