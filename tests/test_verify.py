@@ -267,7 +267,7 @@ def test_the_data(run: Path, made: Path, tmp_path: Path) -> None:
         np.savez(moved, **{**content, name: array})
         found = check(run, ":", moved)
         assert found.verdict == "damaged"
-        assert found.wrong[0].startswith("data: ")
+        assert found.wrong[0].startswith("data.train: ")
         assert found.replayed is None
 
 

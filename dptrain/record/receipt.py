@@ -199,3 +199,16 @@ def differences(run: Mapping[str, Any], other: Mapping[str, Any]) -> Plain:
     old, new = run["settings"], other["settings"]
     settings = {name: new.get(name) for name in unlike(new, old)}
     return found | ({"settings": settings} if settings else {})
+
+
+def places(one: Any, other: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield the innermost places where two plain values are not the same, and what stands there.
+
+    A place is named by the keys that lead to it; None stands for what is not there.
+    """
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        for name in dict.fromkeys([*one, *other]):
+            inner = f"{place}.{name}" if place else str(name)
+            yield from places(one.get(name, ...), other.get(name, ...), inner)
+    elif type(one) is not type(other) or one != other:
+        yield place, None if one is ... else one, None if other is ... else other

@@ -13,7 +13,7 @@ from dptrain.data.feed import Rows, blocks
 from dptrain.data.table import Table
 from dptrain.level import LEVELS, NATIVE, highest, in_use, one_level
 from dptrain.model import described, is_own
-from dptrain.record.receipt import differences
+from dptrain.record.receipt import differences, places
 from dptrain.record.rundir import FREE
 from dptrain.reduce.digest import HASHED, root
 from dptrain.run.config import Identity, settings
@@ -169,7 +169,8 @@ def changes(stored: Identity, now: Identity, *, force: bool) -> Plain:
 
     Raises InputError where it can't change, or changes the bytes and `force` is not given.
     """
-    found, old, new = differences(stored.plain(), now.plain()), stored.plain(), now.plain()
+    old, new = stored.plain(), now.plain()
+    found = differences(old, new)
     told = {k: v for k, v in found.pop("settings", {}).items() if k not in FREE}
     noted = {name: found.pop(name) for name in NOTED if name in found}
     another = "model" in found and not (is_own(stored.model) and is_own(now.model))
@@ -185,13 +186,11 @@ def changes(stored: Identity, now: Identity, *, force: bool) -> Plain:
             f"the model has {now.num_params} parameters; that of the run {stored.num_params}: "
             "another DATA?"
         )
+    told_of = (each for name in found for each in places(old.get(name), new.get(name), name))
+    others = "; ".join(f"{place} is {here}, was {there}" for place, there, here in told_of)
     if another:
-        raise InputError(
-            f"the model is {now.model}, and that of the run {stored.model}: go on with that, or "
-            "start a new run"
-        )
+        raise InputError(f"{others}: go on with the run's own model, or start a new run")
     if found and not force:
-        others = "; ".join(f"{name} is {new.get(name)}, was {old.get(name)}" for name in found)
         raise InputError(
             f"{others}. The result would not be that of the undisturbed run; go on where it is as "
             "it was, or take --force to go on all the same, noted in the receipt"

@@ -76,16 +76,10 @@ def outcome(run: Training, params: Floats, test: Metrics) -> Summary:
 
 def circumstances(found: Summary, control: RunControl) -> Summary:
     """Return a summary with how the run came to it: times, ranks and files. Collective."""
-    writer = control.writer
-    files = writer and (writer.head, writer.trouble, writer.saved, str(writer.run))
-    head, trouble, saved, path = control.world.broadcast(files) or (None, None, None, None)
-    return replace(
-        found,
-        ranks=control.world.size,
-        seconds=control.run.seconds,
-        examples_per_second=control.examples_per_second,
-        receipt_sha256=head,
-        trouble=trouble,
-        saved=saved,
-        run=path,
-    )
+    writer, files = control.writer, Plain()
+    if writer is not None:
+        files = {"receipt_sha256": writer.head, "run": str(writer.run)}
+        files |= {"trouble": writer.trouble, "saved": writer.saved}
+    files = control.world.broadcast(files) | {"ranks": control.world.size}
+    pace = control.examples_per_second
+    return replace(found, seconds=control.run.seconds, examples_per_second=pace, **files)

@@ -118,7 +118,8 @@ def _read(
     def fits(values: Plain, forms: Forms) -> None:
         if forms != wanted:
             agree(Identity.read(values.get("run")))
-            raise ValueError(f"it holds {forms}, and should hold {wanted}")
+            name, here, needed = next(receipt.places(forms, wanted))
+            raise ValueError(f"its {name} is {here}, and should be {needed}")
 
     try:
         arrays, values = checkpoint.read(path, fits)

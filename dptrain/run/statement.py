@@ -1,12 +1,10 @@
 """What a run states of itself, short enough to be signed and handed over: in the in-toto form."""
 
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from dptrain.checked import Plain
 from dptrain.record.files import TEXT, open_plain, read_object
-from dptrain.record.receipt import Receipt
+from dptrain.record.receipt import Receipt, places
 from dptrain.record.rundir import FREE, MODEL
 from dptrain.run.check import Verdict, check_files
 from dptrain.words import InputError
@@ -66,7 +64,7 @@ def compare(path: Path, found: Receipt, verdict: Verdict) -> None:
         text = f"{path} is no statement that can be read: {getattr(error, 'strerror', error)}"
         raise InputError(text) from None
     try:
-        other = [*_differences(given, statement(found))]
+        other = [place for place, *_ in places(statement(found), given)]
     except InputError as error:
         verdict.wrong.append(str(error))
         return
@@ -74,13 +72,3 @@ def compare(path: Path, found: Receipt, verdict: Verdict) -> None:
         verdict.wrong.append(f"{path}: states otherwise than the run: {', '.join(other)}")
     else:
         verdict.fine.append(f"{path}: states what the receipt says, up to its last line")
-
-
-def _differences(one: Any, other: Any, place: str = "") -> Iterator[str]:
-    """Yield the places where two plain values are not the same."""
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        for name in dict.fromkeys([*other, *one]):
-            inner = f"{place}.{name}" if place else str(name)
-            yield from _differences(one.get(name, ...), other.get(name, ...), inner)  # no value
-    elif type(one) is not type(other) or one != other:
-        yield place

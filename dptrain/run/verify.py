@@ -13,7 +13,7 @@ from dptrain.data.prepare import Data
 from dptrain.model import Model, is_own
 from dptrain.model.file import of_run
 from dptrain.record.progress import progress
-from dptrain.record.receipt import Receipt, differences
+from dptrain.record.receipt import Receipt, differences, places
 from dptrain.record.rundir import FREE
 from dptrain.run.check import Found, Verdict, check_files
 from dptrain.run.config import Identity, RunConfig, told
@@ -180,11 +180,12 @@ def _comparable(before: Identity, now: Identity, verdict: Verdict) -> bool:
     both_own = is_own(before.model) and is_own(now.model)
     machine = {*MACHINE, *(["model"] if both_own else [])}
     for name in (name for name in found if name not in NOTED):
-        text = f"{name}: {new.get(name)} here, {old.get(name)} in the run"
-        if name in machine:
-            verdict.notes.append(f"{text}: bits may differ by it")
-        else:
-            verdict.wrong.append(text)
+        for place, there, here in places(old.get(name), new.get(name), name):
+            text = f"{place}: {here} here, {there} in the run"
+            if name in machine:
+                verdict.notes.append(f"{text}: bits may differ by it")
+            else:
+                verdict.wrong.append(text)
     if settings:
         verdict.wrong.append(f"settings that no run has: {', '.join(settings)}")
     if settings or found.keys() - {*machine, *NOTED}:

@@ -139,13 +139,10 @@ def _training_text(summary: Plain) -> str:
     later = summary["stopped"] in STOPS.values()
     go_on = f"dptrain train --resume {quoted(summary['run'])}" if later else ""
     rows = [(name, measures(summary, f"{name}_")) for name in ("train", "validation", "test")]
+    work = f"{counted(summary['steps'], 'step')}, {counted(summary['epochs'], 'epoch')}"
+    pace = f"{summary['examples_per_second']:,.0f} examples a second"
     rows += [
-        (
-            "work",
-            f"{counted(summary['steps'], 'step')}, {counted(summary['epochs'], 'epoch')} in "
-            f"{summary['seconds']:.2f} s; "
-            f"{summary['examples_per_second']:,.0f} examples a second",
-        ),
+        ("work", f"{work} in {summary['seconds']:.2f} s; {pace}"),
         ("stopped", summary["stopped"] or ""),
         ("go on", go_on),
         ("trouble", summary["trouble"] or ""),
