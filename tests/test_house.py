@@ -1,6 +1,7 @@
 """Shows that imports run one way: cli -> run -> train -> stages -> world, config; none sideways."""
 
 import ast
+import graphlib
 import importlib.util
 import json
 import re
@@ -39,7 +40,7 @@ def imports(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module == "dptrain":
             found |= {f"dptrain.{name.name}" for name in node.names}
         elif isinstance(node, ast.ImportFrom):
-            found.add(str(node.module))
+            found |= {str(node.module), *(f"{node.module}.{name.name}" for name in node.names)}
     return found
 
 
@@ -95,6 +96,15 @@ def test_imports_run_one_way(path: Path) -> None:
 def test_the_house_has_all_its_rooms() -> None:
     rooms = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in FILES}
     assert rooms == STAGES | GROUND | TOOLS | OTHERS
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    names = {
+        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in FILES
+    }
+    names = {name.removesuffix(".__init__"): path for name, path in names.items()}
+    graph = {name: (imports(path) & names.keys()) - {name} for name, path in names.items()}
+    assert len([*graphlib.TopologicalSorter(graph).static_order()]) == len(FILES)
 
 
 def test_public_names_are_sorted_and_there() -> None:

@@ -17,7 +17,6 @@ from dptrain.data.cells import Mistaken
 from dptrain.data.delimited import Parser, begin_with_numbers
 from dptrain.data.form import Lines, check_names, form
 from dptrain.data.keep import Pieces, share
-from dptrain.data.kinds import MAGIC
 from dptrain.data.roles import Picked, Roles
 from dptrain.data.table import Table
 from dptrain.data.texts import PLAIN
@@ -134,13 +133,13 @@ def _opened(
     """
     with Path(path).open("rb") as file:
         magic = file.read(6)
-    if magic.startswith(MAGIC["parquet"]):
+    if magic.startswith(b"PAR1"):
         packed = parquet.ParquetFile(path)
         return packed.schema_arrow, packed.iter_batches(ROWS, columns=names and [*names])
     if magic.startswith(b"FEA1"):
         table = feather.read_table(path, columns=names and [*names], memory_map=True)
         return table.schema, table.to_batches()
-    if magic.startswith(MAGIC["arrow"]):
+    if magic.startswith(b"ARROW1"):
         reader = pa.ipc.open_file(pa.memory_map(path))
         return reader.schema, map(reader.get_batch, range(reader.num_record_batches))
     stream = pa.ipc.open_stream(pa.OSFile(path))

@@ -87,7 +87,7 @@ def look(names: Sequence[str], roles: Roles) -> Files:
         raise InputError(
             f"{len(paths)} data files are given; give one, or x and y as .npy, by their names"
         )
-    roles.check_kind(kinds[0] if paths else "npz", " and ".join(names))
+    roles.check_kind(kinds[0], " and ".join(names), by_name=kinds[0] in BY_NAME)
     stats = [os.stat(path) for path in paths]  # noqa: PTH116 (as by each rank of a node)
     same = [path for path, one in zip(paths, stats, strict=True) if stats.count(one) > 1]
     if same:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from dptrain.config import DataConfig
-from dptrain.data.kinds import BY_NAME
 from dptrain.data.table import Kind, Table
 from dptrain.words import InputError, nearest
 
@@ -73,13 +72,16 @@ class Roles:
         label = table.targets[0].kind if table.targets else None
         return replace(self, kinds=kinds, label_kind=label, weight=None, new=False)
 
-    def check_kind(self, kind: str, source: str) -> None:
-        """Raise InputError where something is asked that files of a kind don't have."""
+    def check_kind(self, kind: str, source: str, *, by_name: bool = False) -> None:
+        """Raise InputError where something is asked that files of a kind don't have.
+
+        `by_name`: whether they hold arrays by name.
+        """
         asked = {
             "delimiter": self.delimiter, "decimal": self.decimal, "no-header": not self.header,
         }  # fmt: skip
         named = {"x": self.x, "y": self.y}
-        vain = ({} if kind == "text" else asked) | ({} if kind in BY_NAME else named)
+        vain = ({} if kind == "text" else asked) | ({} if by_name else named)
         for option, value in vain.items():
             if value and self.new:
                 needed = "text" if option in asked else "a .npz or HDF5 file"
