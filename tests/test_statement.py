@@ -141,7 +141,7 @@ def test_swapped_data_are_found_by_a_replay(run: Path) -> None:
     np.savez(path, **arrays)
     found = check(run, "all", [str(path)])
     assert found.verdict == "damaged"
-    assert any(line.startswith("data: ") for line in found.wrong), found.wrong
+    assert any(line.startswith("data.train: ") for line in found.wrong), found.wrong
 
 
 def test_every_value_of_a_statement_counts(run: Path) -> None:

@@ -12,7 +12,7 @@ from dptrain.record.files import UNFLUSHED, is_there, sync_directory, write_whol
 from dptrain.record.writer import Writer
 from dptrain.run import resume
 from dptrain.run.config import Identity
-from dptrain.run.identity import changes
+from dptrain.run.identity import changes, identity
 from dptrain.streams import warn
 from dptrain.train.state import Training, forms, restore
 from dptrain.version import software
@@ -23,16 +23,18 @@ Out = str | Path | Callable[[], Path]
 
 
 def open_run(
-    run: Training, now: Identity, out: Out, *, go_on: bool, force: bool
-) -> tuple[Writer | None, Identity]:
+    run: Training, out: Out | None, *, go_on: bool, force: bool
+) -> tuple[Writer | None, Identity | None]:
     """Make a run's directory, or set the run to where the one in it stood, and open its files.
 
-    Returns the files, on rank 0, and what decides the run's bytes: `now`, unless it goes on.
+    Returns the files, on rank 0, and what decides the run's bytes; neither where `out` is None.
     Collective: every rank must call this. Raises InputError where the directory can't be made, or
     the run in it can't go on like this.
     """
+    if out is None:
+        return None, None
     wanted, start, arrays, changed, writer = forms(run), resume.Start(), {}, {}, None
-    world, keep = run.world, run.config.keep_checkpoints
+    now, world, keep = identity(run), run.world, run.config.keep_checkpoints
     with world.together():
         if world.rank == 0:
             origin, ranks = now.model.get("file"), counted(world.size, "rank")

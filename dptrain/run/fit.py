@@ -16,11 +16,10 @@ from dptrain.level import check
 from dptrain.model import Model, described, is_own
 from dptrain.optim import named
 from dptrain.record.progress import progress
-from dptrain.record.writer import Writer
 from dptrain.run.begin import Out, open_run
 from dptrain.run.config import settings
 from dptrain.run.control import OnEpoch, RunControl
-from dptrain.run.identity import check_equal, check_programs, identity, warn_of_machines
+from dptrain.run.identity import check_equal, check_programs, warn_of_machines
 from dptrain.run.outcome import circumstances, outcome
 from dptrain.run.ready import check_fits, check_given, crowding, goes_on, idle, whole
 from dptrain.run.sinks import sinks
@@ -103,11 +102,9 @@ def fit(
                 with world.together():
                     params, name = run.reducer.params, config.watched[0]
                     check_measured(run.model, params, data.validation, name)
-            writer, now = None, None
-            if out is not None:
-                writer, now = open_run(run, identity(run), out, go_on=resume, force=force)
-            _say(weights.told if weights and not (quiet or resume) else (), world)
-            _say(() if quiet else _beginning(run, resume), world)
+            writer, now = open_run(run, out, go_on=resume, force=force)
+            told = weights.told if weights and not resume else []
+            _say(() if quiet else [*told, *_beginning(run, resume)], world)
             bar = progress(run.num_steps, run.step, quiet=quiet or world.rank > 0)
             control = RunControl(run, writer, now, on_epoch)
             if writer is not None:
@@ -115,17 +112,20 @@ def fit(
             with closing(bar), closing(control):
                 train(run, control, sinks(bar, writer))
                 trained = _ended(control)
-    trained = replace(trained, summary=circumstances(trained.summary, control))
-    return trained if writer is None else _saved(trained, writer)
+    return _saved(trained, control)
 
 
-def _saved(trained: Trained, writer: Writer) -> Trained:
-    """Write what a run came to, and return it with what could not be written, if anything."""
+def _saved(trained: Trained, control: RunControl) -> Trained:
+    """Return what a run came to, and how; written where it has a directory. Collective."""
+    writer, found = control.writer, circumstances(trained.summary, control)
+    trained = replace(trained, summary=found)
+    if writer is None:
+        return trained
     try:
         trained.save(writer.run)
     except InputError as error:  # the last checkpoint has it all the same
         writer.note_trouble(str(error))
-    return replace(trained, summary=replace(trained.summary, trouble=writer.trouble))
+    return replace(trained, summary=replace(found, trouble=writer.trouble))
 
 
 def compared(model: Model, data: Data, config: TrainConfig, world: World) -> bool:

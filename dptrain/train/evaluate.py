@@ -35,7 +35,7 @@ def evaluate(
     params: Floats,
     rows: Rows,
     world: World,
-    asked: Callable[[], Ask] | None = None,
+    asked: Callable[[], Ask] = lambda: Ask(0),
     seen: Callable[[Floats, Array], None] | None = None,
 ) -> dict[str, float]:
     """Return the mean loss and the metrics of the task over all rows, the same on every rank.
@@ -54,7 +54,7 @@ def evaluate(
     own: list[list[Any]] = []
     names: set[tuple[str, ...]] = set()
     for block in rows.blocks(world):
-        if asked is not None and asked().stop:
+        if asked().stop:
             break
         x, y = rows.gather(block, model)
         outputs = model.outputs(params, x)
@@ -68,27 +68,31 @@ def evaluate(
         if seen is not None:
             seen(values, y)
         own.append([*model.loss_sum(outputs, y, None)[:2], *found])
-    own_ask = asked() if asked is not None else Ask(0)
-    answers = world.allgather((own_ask, len(own[0]) if own else 2, names))
-    together = functools.reduce(operator.or_, (answer[0] for answer in answers))
+    answers = world.allgather((asked(), len(own[0]) if own else 2, names))
+    asks, lengths, everyones = zip(*answers, strict=True)
+    together = functools.reduce(operator.or_, asks)
     if together.stop:
         raise Interrupted(together)
-    named = sorted(set[tuple[str, ...]]().union(*(answer[2] for answer in answers)))
-    if len(named) > 1:
-        told = " and ".join(", ".join(each) or "none" for each in named[:2])
-        raise InputError(
-            f"the model's metrics are not the same for all rows: {told}; return all of them, in "
-            "one order, for whatever rows",
-            everywhere=True,
-        )
-    columns = max(int(answer[1]) for answer in answers)
+    named, columns = _agreed(set[tuple[str, ...]]().union(*everyones)), max(lengths)
     sums = total(world, np.array(own, np.float64).reshape(-1, columns), rows.num_blocks)
     _check_finite(sums[0], rows)
     loss = {"loss": float(sums[0] / (sums[1] or 1))}
     if ask:
         means = sums[2::2] / np.where(sums[3::2] == 0, 1.0, sums[3::2])
-        return loss | dict(zip(named[0], means.tolist(), strict=True))
+        return loss | dict(zip(named, means.tolist(), strict=True))
     return loss | (_metrics(sums[2:], rows) if columns > 2 else {})
+
+
+def _agreed(found: set[tuple[str, ...]]) -> tuple[str, ...]:
+    """Return the names of a model's own metrics; InputError where they depend on the rows."""
+    if len(found) > 1:
+        told = " and ".join(", ".join(each) or "none" for each in sorted(found)[:2])
+        raise InputError(
+            f"the model's metrics are not the same for all rows: {told}; return all of them, in "
+            "one order, for whatever rows",
+            everywhere=True,
+        )
+    return next(iter(found), ())
 
 
 def _check_finite(loss: float, rows: Rows) -> None:

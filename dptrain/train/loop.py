@@ -54,12 +54,8 @@ def begin(
     own, rate = reducer.own_slice, learning_rate(config, order.steps_per_epoch)
     norms = partial(reducer.square_norms, segments=segments)
     optimizer = make_optimizer(config, model.layout, own, rate, model.dtype, norms)
-
-    def initial() -> Floats:
-        found = model.initial_params(generator(config.seed, Purpose.PARAMS))
-        return found if start is None else start(model, found)
-
-    reducer.start(initial)
+    first, rng = start or (lambda _, own: own), partial(generator, config.seed, Purpose.PARAMS)
+    reducer.start(lambda: first(model, model.initial_params(rng())))
     if config.ema is not None:
         optimizer.average = Average(config.ema, reducer.params[own])
     return Training(
