@@ -3,12 +3,12 @@
 from typing import Literal
 
 Task = Literal["classification", "multilabel", "regression"]
-TaskChoice = Literal["auto", "classification", "multilabel", "regression"]
+TaskChoice = Literal["auto", Task]
 Scale = Literal["auto", "standard", "minmax", "none"]
 Activation = Literal["relu", "tanh", "sigmoid", "gelu", "identity"]
 Init = Literal["auto", "he", "glorot"]
 Loss = Literal["cross-entropy", "binary-cross-entropy", "mean-squared-error", "huber"]
-LossChoice = Literal["auto", "cross-entropy", "binary-cross-entropy", "mean-squared-error", "huber"]
+LossChoice = Literal["auto", Loss]
 DType = Literal["float32", "float64"]
 ClassWeight = Literal["none", "balanced"]
 Rule = Literal["sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "lars", "lamb"]
