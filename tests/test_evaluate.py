@@ -168,7 +168,7 @@ class Others(World):
         self.answer = answer
 
     def allgather(self, value: Any) -> list[Any]:
-        return [value, (self.answer, *value[1:])]
+        return [value, value and (self.answer, *value[1:])]
 
 
 @pytest.mark.parametrize("own", [Ask(0), Ask.SAVE, Ask.SIGUSR1])

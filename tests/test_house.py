@@ -98,6 +98,16 @@ def test_the_house_has_all_its_rooms() -> None:
     assert rooms == STAGES | GROUND | TOOLS | OTHERS
 
 
+def test_files_and_functions_are_short() -> None:
+    for path in FILES:
+        text = path.read_text()
+        assert text.count("\n") <= 300
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                docstring = (ast.get_docstring(node, clean=False) or "").count("\n") + 1
+                assert int(node.end_lineno or 0) - node.lineno + 1 - docstring <= 40, node.name
+
+
 def test_no_modules_import_each_other_in_a_circle() -> None:
     names = {
         ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in FILES

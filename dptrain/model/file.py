@@ -6,7 +6,7 @@ import importlib
 import inspect
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -76,16 +76,7 @@ def build(
     if not callable(make):
         own = [key for key, value in vars(module).items() if inspect.isroutine(value)]
         raise InputError(f"{path} has no function {name!r}; {nearest(name, own)}", local=True)
-    arguments = _arguments(file.model_arg)
-    try:
-        inspect.signature(make).bind(inputs, outputs, **arguments)
-    except TypeError as error:
-        raise InputError(
-            f"{name}{inspect.signature(make)} in {path} can't be called with the inputs' shape, "
-            f"the number of outputs and --model-arg {', '.join(file.model_arg) or 'none'}: {error}"
-        ) from None
-    with users_code():
-        made = make(inputs, outputs, **arguments)
+    made = _made(make, path, name, (inputs, outputs), file.model_arg)
     beside: dict[str, Any] = {
         key: getattr(module, key) for key in BESIDE if callable(getattr(module, key, None))
     }
@@ -175,6 +166,22 @@ def _run(path: Path, text: bytes, digest: str, seed: int) -> ModuleType:
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(seed % 2**63)
     return module
+
+
+def _made(
+    make: Callable[..., Any], path: str, name: str, given: tuple[Any, ...], texts: tuple[str, ...]
+) -> Any:
+    """Return what a person's function makes; InputError where it can't be called like this."""
+    arguments, signature = _arguments(texts), inspect.signature(make)
+    try:
+        signature.bind(*given, **arguments)
+    except TypeError as error:
+        raise InputError(
+            f"{name}{signature} in {path} can't be called with the inputs' shape, the number of "
+            f"outputs and --model-arg {', '.join(texts) or 'none'}: {error}"
+        ) from None
+    with users_code():
+        return make(*given, **arguments)
 
 
 def _arguments(texts: tuple[str, ...]) -> Plain:

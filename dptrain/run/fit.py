@@ -24,7 +24,7 @@ from dptrain.run.outcome import circumstances, outcome
 from dptrain.run.ready import check_fits, check_given, crowding, goes_on, idle, whole
 from dptrain.run.sinks import sinks
 from dptrain.run.trained import Trained, end_of
-from dptrain.run.weights import with_weights
+from dptrain.run.weights import Weights, with_weights
 from dptrain.streams import tell, warn
 from dptrain.threads import blas_threads
 from dptrain.train.evaluate import Interrupted, check_measured, evaluate
@@ -103,8 +103,7 @@ def fit(
                     params, name = run.reducer.params, config.watched[0]
                     check_measured(run.model, params, data.validation, name)
             writer, now = open_run(run, out, go_on=resume, force=force)
-            told = weights.told if weights and not resume else []
-            _say(() if quiet else [*told, *_beginning(run, resume)], world)
+            _say(() if quiet else _beginning(run, weights, resume), world)
             bar = progress(run.num_steps, run.step, quiet=quiet or world.rank > 0)
             control = RunControl(run, writer, now, on_epoch)
             if writer is not None:
@@ -179,9 +178,10 @@ def _say(lines: Iterable[str | None], world: World) -> None:
         tell(shown(line))
 
 
-def _beginning(run: Training, resume: bool) -> list[str | None]:
+def _beginning(run: Training, weights: Weights | None, resume: bool) -> list[str | None]:
     """Return what is to be said of a run that begins or goes on."""
     return [
+        *(weights.told if weights and not resume else ()),
         *run.data.told, *named.told(run.model.layout, run.config), whole(run.order),
         idle(run.order, run.config, run.world, resume=resume), goes_on(run) if resume else None,
     ]  # fmt: skip

@@ -36,14 +36,14 @@ def evaluate(
     rows: Rows,
     world: World,
     asked: Callable[[], Ask] = lambda: Ask(0),
-    seen: Callable[[Floats, Array], None] | None = None,
+    seen: Callable[[Floats, Array], None] = lambda *_: None,
 ) -> dict[str, float]:
     """Return the mean loss and the metrics of the task over all rows, the same on every rank.
 
     The model's own metrics, if it has some. classification: accuracy. multilabel: accuracy (all
     labels of an example right) and label_accuracy. regression: rmse, mae, and r2, the mean over
     outputs; neither where outputs are not as many as targets. Sums go over blocks of rows in the
-    tree, so that they are free of the number of ranks. `seen`, where given, is told the outputs [m,
+    tree, so that they are free of the number of ranks. `seen` is told the outputs [m,
     outputs] and the targets of each block; `asked` is looked at before it. Collective: every rank
     must call this. Raises Interrupted where a rank has been asked to stop; InputError where the
     loss is not finite.
@@ -65,8 +65,7 @@ def evaluate(
             pairs = ask(outputs, y)
             found = [number for pair in pairs.values() for number in pair]
             names.add(tuple(pairs))
-        if seen is not None:
-            seen(values, y)
+        seen(values, y)
         own.append([*model.loss_sum(outputs, y, None)[:2], *found])
     answers = world.allgather((asked(), len(own[0]) if own else 2, names))
     asks, lengths, everyones = zip(*answers, strict=True)
