@@ -53,6 +53,8 @@ def check(path: Path, *, force: bool = True) -> None:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
         raise InputError(f"--out needs matplotlib ({error}): {install('plot')}") from None
+    except ValueError as error:  # of a variable, such as MPLBACKEND
+        raise InputError(f"matplotlib does not start: {error}") from None
 
 
 @contextlib.contextmanager
@@ -75,4 +77,4 @@ def drawing(path: Path, width: float, height: float) -> Iterator["Figure"]:
         yield figure
         content, kind = io.BytesIO(), path.suffix.lower()[1:]
         figure.savefig(content, format=kind, metadata=UNDATED.get(kind))
-    write_whole(path, content.getvalue())
+    write_whole(path, content.getvalue(), shared=True)

@@ -3,7 +3,9 @@
 import errno
 import fcntl
 import os
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -124,6 +126,23 @@ def test_the_longest_name_can_be_written(tmp_path: Path) -> None:
         write_whole(tmp_path / name, b"whole")
         assert [path.name for path in tmp_path.iterdir()] == [name]
         (tmp_path / name).unlink()
+
+
+def test_two_processes_may_write_what_a_person_asked_for(tmp_path: Path) -> None:
+    """The second one writes all of it while the first is at it: each is whole, the last is left."""
+    path = tmp_path / "file"
+    other = f"{write_whole.__module__} import write_whole; from pathlib import Path; write_whole("
+    other = f"from {other}Path({str(path)!r}), b'two', shared=True)"
+
+    def pieces() -> Iterator[bytes]:
+        yield b"o"
+        subprocess.run([sys.executable, "-c", other], check=True)
+        assert path.read_bytes() == b"two"
+        yield b"ne"
+
+    write_whole(path, pieces(), shared=True)
+    assert path.read_bytes() == b"one"
+    assert [*tmp_path.iterdir()] == [path]
 
 
 def test_on_macos_a_file_is_flushed_all_the_way(

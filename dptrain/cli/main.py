@@ -18,8 +18,11 @@ from dptrain.status import CTRL_C
 from dptrain.version import __version__
 from dptrain.words import InputError, likely, shown
 
-FILES = 64
-"""How many files a process needs to open at a time; half as many do, with two ranks."""
+LIMITS = (
+    (resource.RLIMIT_NOFILE, 64, "open {} files", "ulimit -n 64"),
+    (resource.RLIMIT_FSIZE, 2**22, "write files of {} bytes", "ulimit -f 4096"),
+)
+"""What MPI needs to start: below it, ranks could not even agree that it is too little."""
 
 COMMANDS = sorted(path.stem for path in Path(commands.__file__).parent.glob("[!_]*.py"))
 """The module of each is imported where the command is asked for, or all are told."""
@@ -90,10 +93,11 @@ def _warn_of_variables() -> None:
 
 def _run() -> int:
     """Run the command line and return the exit status: 0, 2 for a mistake, 130 for Ctrl-C."""
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if 0 <= files < FILES:  # MPI could not even start, to agree on it
-        limit = f"a process may open {files} files here, and {FILES} are needed"
-        return _leave(InputError(f"{limit}: ulimit -n {FILES}"), is_first())
+    for kind, needed, what, way in LIMITS:
+        allowed, _ = resource.getrlimit(kind)
+        if 0 <= allowed < needed:
+            told = f"a process may {what.format(f'{allowed:,}')} here, and {needed:,} are needed"
+            return _leave(InputError(f"{told}: {way}"), is_first())
     options: dict[str, bool] = {}
     try:
         status: int = command.main(prog_name="dptrain", standalone_mode=False, obj=options) or 0

@@ -114,13 +114,14 @@ def raw_lines_of(path: Path, limit: int | None = None) -> Iterator[bytes]:
             yield line
 
 
-def replace_file(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
+def replace_file(path: Path, pieces: Iterable[bytes | memoryview], own: str = "") -> None:
     """Write a file so that at any instant, a power cut included, it is there in full or as before.
 
-    Raises OSError where that fails, and leaves nothing behind. There can be one writer only. What
-    stands in the place of the temporary file, perhaps a stranger's link, is removed, not followed.
+    Raises OSError where that fails, and leaves nothing behind. There can be one writer only, unless
+    each gives a name of its `own` to what it writes first. What stands in the place of that,
+    perhaps a stranger's link, is removed, not followed.
     """
-    temporary = temporary_of(path)
+    temporary = temporary_of(path.with_name(own + path.name))
     try:
         temporary.unlink(missing_ok=True)
         with opened(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as file:
@@ -181,6 +182,8 @@ def check_writable(path: Path, option: str, *, force: bool = True) -> None:
     """
     if os.path.isdir(path):  # noqa: PTH112 (which raises nothing)
         raise InputError(f"{option} is {path}, which is a directory; name a file in it")
+    if is_there(path) and not os.path.isfile(path):  # noqa: PTH113
+        raise InputError(f"{option} is {path}, which is no plain file; name another")
     if not os.path.isdir(path.parent):  # noqa: PTH112
         raise InputError(f"{option} is {path}, but there is no directory {path.parent}")
     with writing(path), contextlib.suppress(FileNotFoundError):
@@ -191,10 +194,16 @@ def check_writable(path: Path, option: str, *, force: bool = True) -> None:
         raise InputError(f"{path} can't be written: no permission to write in {path.parent}")
 
 
-def write_whole(path: Path, content: bytes | Iterable[bytes | memoryview]) -> None:
-    """Write a file that a person asked for: see `replace_file`; InputError where that fails."""
+def write_whole(
+    path: Path, content: bytes | Iterable[bytes | memoryview], *, shared: bool = False
+) -> None:
+    """Write a file as `replace_file` does; `shared`: other processes may be at it, too.
+
+    InputError where that fails.
+    """
+    pieces = [content] if isinstance(content, bytes) else content
     try:
-        replace_file(path, [content] if isinstance(content, bytes) else content)
+        replace_file(path, pieces, own=f"{os.getpid()}." * shared)
     except OSError as error:
         raise InputError(f"{path} can't be written: {error.strerror}") from None
 

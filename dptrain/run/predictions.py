@@ -36,7 +36,8 @@ def write_predictions(
 ) -> None:
     """Write blocks of predictions, `num_rows` rows in all, to a file or as CSV to stdout."""
     if out is not None:
-        return write_whole(Path(out), WRITERS[Path(out).suffix](names, blocks, num_rows))
+        content = WRITERS[Path(out).suffix](names, blocks, num_rows)
+        return write_whole(Path(out), content, shared=True)
     for text in _lines(names, blocks, for_people=sys.stdout.isatty()):
         if hasattr(sys.stdout, "buffer"):
             sys.stdout.buffer.write(text.encode())  # data: as in a file, in any locale

@@ -49,7 +49,8 @@ def explain(
     def show() -> None:
         written = (book.chapter(config, number) for number in numbers)
         if html is not None:
-            write_whole(Path(html), page(book.TITLE, book.LEAD, list(written)).encode())
+            content = page(book.TITLE, book.LEAD, list(written)).encode()
+            write_whole(Path(html), content, shared=True)
             say_written(html, counted(len(numbers), "chapter"))
         elif not check:
             for chapter in written:

@@ -33,5 +33,5 @@ def receipt(run: str, out: str | None, force: bool) -> None:
     if out is None:
         click.echo(text, nl=False)
     else:
-        write_whole(Path(out), text.encode())
+        write_whole(Path(out), text.encode(), shared=True)
         say_written(out, counted(found["predicate"]["result"]["steps"], "step"))
