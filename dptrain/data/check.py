@@ -55,9 +55,10 @@ def _check_weights(rows: Rows, block: slice, column: Column) -> None:
 
 def _check_column(rows: Rows, block: slice, column: Column, *, may_miss: bool) -> None:
     values = column.read(rows.rows(block))
-    wrong = column.gaps(values) if not may_miss else np.zeros(values.shape, bool)
     if values.dtype.kind == "f":
-        wrong = ~np.isfinite(values) & (~np.isnan(values) if may_miss else True)
+        wrong = np.isinf(values) if may_miss else ~np.isfinite(values)
+    else:
+        wrong = np.zeros(values.shape, bool) if may_miss else column.gaps(values)
     if not wrong.any():
         return
     row, *entry = np.argwhere(wrong)[0].tolist()

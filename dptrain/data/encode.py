@@ -1,5 +1,6 @@
 """How raw rows become inputs, and targets numbers: fitted once, and stored with the model."""
 
+import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,11 @@ from dptrain.words import InputError
 
 NOTHING: tuple[object, ...] = ((), None, False)
 """What is not stored of a field, as it is what a field has unless said."""
+
+
+NEAR = 2**14
+"""Numbers that are encoded at a time: they stay in a core's cache, and in memory that the process
+has, where larger arrays would be handed out by the system anew, page by page."""
 
 
 class Taker(Protocol):
@@ -93,9 +99,10 @@ class Encoding:
         """What labels or values must be."""
         return "words" if self.classes.dtype.kind == "U" and not self.one_hot else "numbers"
 
-    def inputs(self, parts: Sequence[Array], taker: Taker) -> Array:
+    def inputs(self, parts: Sequence[Array], taker: Taker, out: Array | None = None) -> Array:
         """Return inputs [m, width] of a row's fields, computed in float64, then rounded.
 
+        They are written to `out`, where it is given, unless they are what was read already.
         A model that has `flat_inputs` False, or does not say, gets an array's rows in their own
         shape [m, ...], and whole numbers as they are, unless a scale is asked for.
         """
@@ -103,12 +110,23 @@ class Encoding:
         as_it_is = not self.named and not getattr(taker, "flat_inputs", False)
         if as_it_is and self.scale in ("auto", "none") and parts[0].dtype.kind in "biu":
             return np.require(parts[0].reshape(len(parts[0]), *shape), requirements="W")
-        raw = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
-        scaled: Array = raw.astype(np.float64)  # half the time of np.subtract(..., dtype=...)
-        scaled -= self.shift
-        scaled *= self.factor
-        inputs: Array = scaled.astype(taker.dtype, copy=False)
-        return inputs.reshape(len(inputs), *shape) if as_it_is else inputs
+        num, width = len(parts[0]), self.shift.size
+        if out is None:
+            out = np.empty((num, *shape) if as_it_is else (num, width), taker.dtype)
+        flat, (shift, factor) = out.reshape(num, width), self._scales
+        for start in range(0, num, len(shift)):
+            some = [part[start : start + len(shift)] for part in parts]
+            scaled = np.concatenate(some, axis=1, dtype=np.float64, casting="unsafe")
+            scaled -= shift[: len(scaled)]  # half the time of np.subtract(..., dtype=...)
+            scaled *= factor[: len(scaled)]
+            flat[start : start + len(shift)] = scaled
+        return out
+
+    @functools.cached_property
+    def _scales(self) -> tuple[Array, Array]:
+        """Shift and factor as often as rows are encoded at a time: half the time of one row's."""
+        rows = max(1, NEAR // max(1, self.shift.size))
+        return np.tile(self.shift, (rows, 1)), np.tile(self.factor, (rows, 1))
 
     def learned(self, values: Array, dtype: Any) -> Array:
         """Return values [m] or [m, outputs] as the model learns them."""

@@ -72,9 +72,9 @@ class Rows:
         fields = zip(self.encoding.fields, self.table.columns, strict=True)
         return [field.places(c) if field.kind == "words" else None for field, c in fields]
 
-    def inputs(self, examples: Any, taker: Taker) -> Array:
-        """Return the inputs of examples as a model takes them."""
-        return self.encoding.inputs(self._parts(examples), taker)
+    def inputs(self, examples: Any, taker: Taker, out: Array | None = None) -> Array:
+        """Return the inputs of examples as a model takes them; see `Encoding.inputs`."""
+        return self.encoding.inputs(self._parts(examples), taker, out)
 
     def all_y(self, examples: Any) -> Array:
         """Return the raw targets [m, outputs] of examples; of names their numbers."""
@@ -131,9 +131,9 @@ class Rows:
             found = of_class if found is None else found * of_class
         return found
 
-    def gather(self, examples: Any, taker: Taker) -> tuple[Array, Array]:
-        """Return inputs and targets of examples, as the model takes them."""
-        return self.inputs(examples, taker), self.targets(examples, taker.dtype)
+    def gather(self, examples: Any, taker: Taker, out: Array | None = None) -> tuple[Array, Array]:
+        """Return inputs and targets of examples, as the model takes them; see `inputs`."""
+        return self.inputs(examples, taker, out), self.targets(examples, taker.dtype)
 
     def blocks(self, world: World) -> Iterator[slice]:
         """Yield the blocks of examples that are this rank's, to be read by no other."""
@@ -184,7 +184,7 @@ class Feed:
         self._all: tuple[Array, Array, Weights] | None = None
         self._read: dict[bytes, Future[tuple[Array, Array, Weights]]] = {}
         self._thread: ThreadPoolExecutor | None = None
-        firsts = self._three(slice(0, 1))
+        self._first, *_ = firsts = self._three(slice(0, 1))
         at_hand = all(in_memory(column.values) for column in rows.table.every())
         if len(rows) * firsts[0][0].nbytes <= (LARGEST if at_hand else LARGEST_OF_FILES):
             x, y, weights = firsts
@@ -230,9 +230,9 @@ class Feed:
         with np.errstate(all="ignore"):  # which is each thread's own
             return self._three(examples)
 
-    def _three(self, examples: Any) -> tuple[Array, Array, Weights]:
+    def _three(self, examples: Any, out: Array | None = None) -> tuple[Array, Array, Weights]:
         """Return inputs, targets and weights of examples, encoded anew."""
-        return *self._rows.gather(examples, self._taker), self._rows.weights(examples)
+        return *self._rows.gather(examples, self._taker, out), self._rows.weights(examples)
 
     def _room(self, first: Array, take: Take) -> Array:
         """Return an array for what is like `first`, which is of one row, of all rows."""
@@ -245,14 +245,16 @@ class Feed:
 
         The weights are None where every example counts 1.
         """
-        if self._all is None:
-            read = self._read.pop(examples.tobytes(), None)
-            return self._three(examples) if read is None else read.result()
-        x, y, weights = self._all
+        read = self._read.pop(examples.tobytes(), None) if self._read else None
+        if read is not None:
+            return read.result()
         out = self._memory.get(len(examples))
         if out is None:
-            shape = (len(examples), *x.shape[1:])
-            out = self._memory[len(examples)] = np.empty(shape, x.dtype)
+            out = np.empty((len(examples), *self._first.shape[1:]), self._first.dtype)
+            self._memory[len(examples)] = out
+        if self._all is None:
+            return self._three(examples, out)
+        x, y, weights = self._all
         x.take(examples, axis=0, out=out, mode="clip")
         counts = None if weights is None else weights.take(examples)
         return out, y.take(examples, axis=0), counts

@@ -165,9 +165,10 @@ def _field(column: Column, train: slice | NDArray[np.intp], one_hot: int) -> Fie
     gaps = bool(column.gaps(every).any())
     values = every[train]
     if column.kind == "words":
-        places = np.unique(values)
-        words: list[str | None] = [column.words[place] for place in places if place >= 0]
-        gap = [None] * (-1 in places)
+        used = np.zeros(len(column.ends) + 1, bool)
+        used[values] = True  # of a gap, -1, the last
+        words: list[str | None] = list(itertools.compress(column.words, used))
+        gap = [None] * int(used[-1])
         return Field(column.name, "words", words=(*words, *gap), coded=len(words) > one_hot)
     if column.kind == "date":
         known = values[~column.gaps(values)]
@@ -175,7 +176,7 @@ def _field(column: Column, train: slice | NDArray[np.intp], one_hot: int) -> Fie
         for part in PARTS:  # one by one, as each is as large as the column
             numbers = date_parts(known, (part,))
             if len(numbers) and numbers.min() < numbers.max():
-                found[part] = _median(numbers)
+                found[part] = _median(numbers) if gaps else 0.0
         found = found or {PARTS[0]: _median(date_parts(known, PARTS[:1]))}
         return Field(
             column.name, "date", fill=tuple(found.values()) if gaps else None, parts=tuple(found)

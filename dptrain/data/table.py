@@ -69,7 +69,8 @@ class Column:
 
     def read(self, rows: Any) -> Array:
         """Return some rows, by slice or by number, in this machine's order of bytes and C's."""
-        found = np.asarray(self.values[rows])
+        mapped = isinstance(self.values, np.memmap)  # which takes several times as long to index
+        found = np.asarray((np.asarray(self.values) if mapped else self.values)[rows])
         if found.flags.c_contiguous and found.dtype.isnative:
             return found
         return np.ascontiguousarray(found, found.dtype.newbyteorder("="))
