@@ -152,16 +152,17 @@ class MLP:
             counts = None if weights is None else weights[start:stop]
             z, work = part.units[-1], part.slopes[-1]
             sums.append(self._training_loss.sums_and_delta(z, y[start:stop], work, counts))
-        deltas = memory.deltas
+        delta, gradients = memory.units[-1], self.layers(out)
         for number in range(len(layers) - 1, 0, -1):
-            back, slopes = memory.back[number - 1], deltas[number - 1]
-            times(deltas[number], layers[number][0].T, back)
-            np.multiply(back, slopes, out=slopes)
-        for layer, delta, units in zip(self.layers(out), deltas, memory.units, strict=True):
-            gradient_sum(below, delta, layer, memory, shards)
-            below = units
+            units = memory.units[number - 1]
+            gradient_sum(units, delta, gradients[number], memory, shards)
+            # the units below have done their work: their deltas take their place
+            times(delta, layers[number][0].T, units)
+            np.multiply(units, memory.slopes[number - 1], out=units)
+            delta = units
+        gradient_sum(below, delta, gradients[0], memory, shards)
         if self.categories:
-            self._embedding.add_up(x, deltas[0], layers[0][0], out, memory, shards)
+            self._embedding.add_up(x, delta, layers[0][0], out, memory, shards)
         self._spare.give_back(memory)
         return sums
 
@@ -224,11 +225,11 @@ class MLP:
         return 3 * once - 2 * rows * plain * self.sizes[1]  # no delta of the inputs
 
     def activation_bytes(self, rows: int, shards: int = 1) -> int:
-        """Return the memory that rows are computed in: units, slopes and deltas, dropout, and of
-        several shards in one go sums in progress.
+        """Return the memory that rows are computed in: units and slopes, dropout, and of several
+        shards in one go sums in progress.
         """
         inputs = self._embedding.inputs * bool(self.categories)
-        entries = rows * (2 * sum(self.sizes[1:]) + max(self.sizes[1:-1], default=0) + 1 + inputs)
+        entries = rows * (2 * sum(self.sizes[1:]) + 1 + inputs)
         keep = 4 * rows * sum(self.sizes[1:-1]) if self.config.dropout else 0
         tables = [param.size for param in self._embedding.layout]
         near = [min(k, near_rows(n, self.dtype)) * n for k, n in self._shapes]

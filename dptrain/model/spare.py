@@ -32,7 +32,7 @@ class Spare(list["Memory"]):
         if held is None or len(held.ones) < rows:
             inputs, *units = (np.empty((rows, size), self._dtype) for size in self._sizes)
             held = Memory(inputs, units, np.ones(rows, self._dtype))
-        return held.part(0, rows)
+        return held if len(held.ones) == rows else held.part(0, rows)
 
     def give_back(self, memory: "Memory") -> None:
         """Keep what `take` returned for the next call."""
@@ -82,22 +82,8 @@ class Memory:
 
     @functools.cached_property
     def slopes(self) -> list[Floats]:
-        """Each hidden layer's slopes, or its deltas; of the outputs memory for the loss."""
+        """Each hidden layer's slopes; of the outputs memory for the loss."""
         return self._of_whole("slopes") or [np.empty_like(array) for array in self.units]
-
-    @functools.cached_property
-    def deltas(self) -> list[Floats]:
-        """Where each layer's deltas come to stand."""
-        return [*self.slopes[:-1], self.units[-1]]
-
-    @functools.cached_property
-    def back(self) -> list[Floats]:
-        """What comes back to each hidden layer, before the slopes: one memory for all of them."""
-        hidden = self.units[:-1]
-        if self.whole is not None or not hidden:
-            return self._of_whole("back")
-        flat: Floats = np.empty(max(array.size for array in hidden), self.ones.dtype)
-        return [flat[: array.size].reshape(array.shape) for array in hidden]
 
     @functools.cached_property
     def keep(self) -> list[Floats]:
