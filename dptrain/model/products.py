@@ -27,12 +27,21 @@ NEAR = 2**19
 in cache: with half or twice as many it took as long, with an eighth longer (measured)."""
 
 
-product: Callable[[Floats, Floats, Floats], object] = np.ndarray.dot
-"""Writes rows [m, k] @ matrix [k, n] to a third array [m, n], or of a vector [k] to [n].
+SMALL = 2**14
+"""Entries of a product below which what NumPy does around it counts (measured)."""
 
-BLAS is called as by `np.matmul`, with half of what that does around it. But columns of an array,
-taken as they are by that one, are copied before, and then others are the bytes: not for these.
-"""
+
+def product(left: Floats, right: Floats, out: Floats) -> None:
+    """Write rows [m, k] @ matrix [k, n] to `out` [m, n], or of a vector [k] to [n].
+
+    BLAS is called alike by both: `dot` does half as much around it, but fills `out` with zeros
+    before. And columns of an array, taken as they are by `matmul`, are copied by `dot`, and then
+    others are the bytes: not for these.
+    """
+    if out.size < SMALL:
+        left.dot(right, out)
+    else:
+        np.matmul(left, right, out=out)
 
 
 def multiply(shards: Shards, rows: Floats, matrix: Floats, out: Floats) -> None:
@@ -60,7 +69,7 @@ def gradient_sum(
     weights, biases = layer
     if len(shards.adds) == 1:
         product(rows.T, delta, weights)
-        product(memory.ones, delta, biases)
+        memory.ones.dot(delta, biases)
         return
     tree_of(shards, partial(_product, memory.ones, delta), biases, memory)
     counts = tuple(sorted({*shards.counts}))
