@@ -140,7 +140,9 @@ class MLP:
         """Return what `loss_and_grad_sum` does for each of several shards, and write to `out` the
         sum of their gradients in the fixed tree. x, y and weights are of all their rows.
         """
-        layers, memory, places = self.layers(params), self._spare.take(len(x)), shards.places
+        memory, places = self._spare.take(len(x)), shards.places
+        layers = memory.views(self.layers, params, "params")
+        gradients = memory.views(self.layers, out, "gradients")
         alone = len(places) == 1
         parts = [memory] if alone else [memory.part(*place) for place in places]
         randoms = [rng() for rng in rngs] if self.config.dropout else []
@@ -152,7 +154,7 @@ class MLP:
             counts = None if weights is None else weights[start:stop]
             z, work = part.units[-1], part.slopes[-1]
             sums.append(self._training_loss.sums_and_delta(z, y[start:stop], work, counts))
-        delta, gradients = memory.units[-1], self.layers(out)
+        delta = memory.units[-1]
         for number in range(len(layers) - 1, 0, -1):
             units = memory.units[number - 1]
             gradient_sum(units, delta, gradients[number], memory, shards)

@@ -1,12 +1,16 @@
 """Memory that a network computes in, kept from call to call, never shared by two at one time."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+from weakref import ref
 
 import numpy as np
 
 from dptrain.arrays import Floats
+
+Views = list[tuple[Floats, Floats]]
+"""Of a flat vector: each layer's weights [inputs, outputs] and biases [outputs]."""
 
 
 class Spare(list["Memory"]):
@@ -58,6 +62,7 @@ class Memory:
         self.whole, self._place = whole, place
         self._parts: dict[tuple[int, int], Memory] = {}
         self._sums: list[Floats] = [] if whole is None else whole._sums  # flat, of all its parts
+        self._views: dict[str, tuple[ref[Floats], Views]] = {}
 
     def part(self, start: int, stop: int) -> "Memory":
         """Return the memory of some neighbouring rows."""
@@ -67,6 +72,20 @@ class Memory:
             units = [array[place] for array in self.units]
             found = Memory(self.inputs[place], units, self.ones[place], self, place)
             self._parts[start, stop] = found
+        return found
+
+    def views(self, cut: Callable[[Floats], Views], vector: Floats, role: str) -> Views:
+        """Return `cut(vector)`: what it was last time for the same array, kept while that lives.
+
+        `role` is what it is in a call: parameters and gradient come back step after step. Views of
+        what owns its entries would keep it alive, and are not kept.
+        """
+        held = self._views.get(role)
+        if held is not None and held[0]() is vector:
+            return held[1]
+        found = cut(vector)
+        if vector.base is not None:
+            self._views[role] = ref(vector, lambda _: self._views.pop(role, None)), found
         return found
 
     def sum_like(self, array: Floats, number: int) -> Floats:
