@@ -6,6 +6,7 @@ holds a leaf does not matter: whole subtrees among neighbouring leaves can be ad
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from operator import add
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -19,10 +20,9 @@ def tree_sum(leaves: Iterable[T]) -> T:
 
     This is the definition of the tree; `plan` leads to the same additions for parts of the leaves.
     """
-    nodes = list(leaves)
+    nodes: list[T] = list(leaves)
     while len(nodes) > 1:
-        row = iter(nodes)
-        parents = [left + right for left, right in zip(row, row, strict=False)]
+        parents: list[T] = [*map(add, nodes[::2], nodes[1::2])]
         nodes = parents + nodes[2 * len(parents) :]
     return nodes[0]
 
