@@ -10,7 +10,7 @@ from dptrain.arrays import Floats, Sums
 from dptrain.reduce.layout import Needs, stacks_of
 from dptrain.reduce.reducer import Reducer
 from dptrain.reduce.segments import Segments
-from dptrain.reduce.sums import Rows, allgather_sums
+from dptrain.reduce.sums import Columns, allgather_sums
 from dptrain.reduce.wire import pieces
 from dptrain.world import World, cut
 
@@ -49,7 +49,7 @@ class AllReduce(Reducer):
         """See `Reducer.start`: every rank has its own copy."""
         self.params[:] = initial()
 
-    def allgather_sums(self, sums: Sequence[Sums], asks: int) -> tuple[Rows, int]:
+    def allgather_sums(self, sums: Sequence[Sums], asks: int) -> tuple[Columns, int]:
         return allgather_sums(self.world, sums, asks, self.num_shards)
 
     def reduce_scatter(self) -> Floats:

@@ -62,7 +62,9 @@ class NodeMemory:
             self._buffer = memoryview(self._shared)
             self._window = MPI.Win.Allocate_shared(0, 1, comm=comm)  # for its fences alone
             self._window.Lock_all()
-        self._flags = self._buffer[:flags].cast("q")  # the arrivals of each rank, a cache line each
+        self._flags = self._buffer[:flags].cast(
+            "q"
+        )  # each rank's arrivals and bits, a cache line each
         self._mine = self._rank * self.ALIGNMENT // 8
         others = (rank for rank in range(self._size) if rank != self._rank)
         self._others = [rank * self.ALIGNMENT // 8 for rank in others]
@@ -77,15 +79,19 @@ class NodeMemory:
         self._used += size
         return np.frombuffer(part, dtype).reshape(shape)
 
-    def barrier(self) -> None:
+    def barrier(self, bits: int = 0) -> int:
         """Wait for every rank of the node; what they wrote before can be read after. Collective.
+
+        Takes bits of this rank, below 2**63, and returns those of any.
 
         Counters in the shared memory. Who waits offers the core to others, and sleeps when it
         takes long: with more ranks than cores that is several times faster than MPI's barrier.
         """
         if self._window is None:
-            return
+            return bits
         self._arrivals += 1
+        place = 1 + self._arrivals % 2  # of two, as who is ahead writes while others still read
+        self._flags[self._mine + place] = bits
         self._window.Sync()
         self._flags[self._mine] = self._arrivals
         for other in self._others:
@@ -96,6 +102,10 @@ class NodeMemory:
                 if looks > 100:
                     time.sleep(2e-5)
         self._window.Sync()
+        found = self._flags[self._mine + place]
+        for other in self._others:
+            found |= self._flags[other + place]
+        return found
 
     def sync(self) -> None:
         """Have this rank's writes leave it and the others' arrive: before and after they meet."""

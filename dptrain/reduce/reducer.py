@@ -10,7 +10,7 @@ import numpy as np
 from dptrain.arrays import Floats, Sums
 from dptrain.reduce.layout import Needs, stacks_of
 from dptrain.reduce.segments import Segments
-from dptrain.reduce.sums import Rows
+from dptrain.reduce.sums import Columns
 from dptrain.reduce.wire import receive, send
 from dptrain.world import World
 
@@ -71,7 +71,7 @@ class Reducer(ABC):
         """
 
     @abstractmethod
-    def allgather_sums(self, sums: Sequence[Sums], asks: int) -> tuple[Rows, int]:
+    def allgather_sums(self, sums: Sequence[Sums], asks: int) -> tuple[Columns, int]:
         """Say that this rank's shards are done, and wait for the others: also a barrier.
 
         Takes the small sums of this rank's shards; returns those of all shards, and what

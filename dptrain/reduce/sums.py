@@ -16,8 +16,8 @@ T = TypeVar("T", bound=np.generic)
 NUM_SUMS = len(Sums._fields)
 """The sums of a shard that are numbers."""
 
-Rows = Sequence[Sequence[float]]
-"""Those of some shards, each as `Sums` has them."""
+Columns = Sequence[Sequence[float]]
+"""Those of all shards [num_shards], sum by sum, in the order of `Sums`."""
 
 
 def gather_leaves(world: World, own: NDArray[T], num_leaves: int) -> NDArray[T]:
@@ -68,19 +68,24 @@ def total_count(world: World, own: NDArray[np.int64]) -> NDArray[np.int64]:
     return everyone
 
 
+def columns(flat: Sequence[float]) -> Columns:
+    """Return the sums of shards that stand one after the other."""
+    return flat[::NUM_SUMS], flat[1::NUM_SUMS], flat[2::NUM_SUMS]
+
+
 def allgather_sums(
     world: World, sums: Sequence[Sums], asks: int, num_shards: int
-) -> tuple[Rows, int]:
+) -> tuple[Columns, int]:
     """Return the small sums of all shards, and the bits of what any rank asks for, below 2**32.
 
     Takes those of this rank's shards. Collective: every rank must call this.
     """
     if world.comm is None:
-        return sums, asks
+        return [*zip(*sums, strict=True)], asks
     counts = [NUM_SUMS * len(cut(num_shards, world.size, rank)) + 1 for rank in range(world.size)]
     everyone = np.empty(sum(counts))
     own = [value for row in sums for value in row]
     world.comm.Allgatherv(np.array([*own, asks], np.float64), (everyone, counts))
     places = np.cumsum(counts) - 1
     found = np.bitwise_or.reduce(everyone[places].astype(np.int64))
-    return np.delete(everyone, places).reshape(-1, NUM_SUMS).tolist(), int(found)
+    return columns(np.delete(everyone, places).tolist()), int(found)

@@ -11,7 +11,7 @@ from dptrain.reduce.between import BetweenNodes
 from dptrain.reduce.layout import Needs, held_by, rank_slices, shared_bytes, sums_left
 from dptrain.reduce.reducer import Reducer
 from dptrain.reduce.segments import Segments
-from dptrain.reduce.sums import Rows, allgather_sums
+from dptrain.reduce.sums import Columns, allgather_sums
 from dptrain.reduce.within import WithinNode, add
 from dptrain.world import World
 
@@ -71,9 +71,9 @@ class TreeReduce(Reducer):
             self.params[:] = initial()
         self._within.share_params()
 
-    def allgather_sums(self, sums: Sequence[Sums], asks: int) -> tuple[Rows, int]:
+    def allgather_sums(self, sums: Sequence[Sums], asks: int) -> tuple[Columns, int]:
         if self.world.size == 1:
-            return sums, asks
+            return [*zip(*sums, strict=True)], asks
         if len(self.copies) == 1:
             return self._within.allgather_sums(sums, asks)
         self._within.sync()
@@ -86,14 +86,13 @@ class TreeReduce(Reducer):
         return self._between.reduce_scatter()
 
     def allgather(self, finite: bool = True) -> bool:
-        """See `Reducer.allgather`: a slice that is not finite says so by its first entry."""
-        if self.world.size == 1:
-            return finite
+        """See `Reducer.allgather`: between nodes the first entry says of a slice what it is."""
         if not finite:
             self.params[self.own_slice][:1] = math.nan
         self._between.allgather()
-        self._within.share_params()
-        return math.isfinite(self.params[self._firsts].dot(self._zeros))
+        fault = self._within.share_params(not finite)
+        several = len(self.copies) > 1
+        return math.isfinite(self.params[self._firsts].dot(self._zeros)) if several else not fault
 
     def square_norms(self, part: Floats, segments: Segments) -> list[float]:
         """See `Reducer.square_norms`: from the segments of all slices."""

@@ -1,10 +1,10 @@
 """The tree within a node: models write where owners of areas add, so that nothing is copied."""
 
-import functools
-import operator
 import socket
+from array import array
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from dptrain.arrays import CACHED, Floats, Sums
 from dptrain.reduce.layout import areas, holding, shared_bytes
 from dptrain.reduce.memory import SHM, NodeMemory, free_bytes
-from dptrain.reduce.sums import NUM_SUMS, Rows
+from dptrain.reduce.sums import NUM_SUMS, Columns, columns
 from dptrain.reduce.tree import plan
 from dptrain.streams import tell
 from dptrain.world import World, cut
@@ -73,10 +73,9 @@ class WithinNode:
         )
         self.ranks = next(ranks for ranks in self.nodes if world.rank in ranks)
         own = world.mine(num_shards)
-        self._held = slice(own.start, own.stop)
+        self._held = slice(NUM_SUMS * own.start, NUM_SUMS * own.stop)
         self.params = self._params_memory.array((num_params,), dtype)
-        self._shard_sums = self._memory.array((num_shards, NUM_SUMS), np.float64)
-        self._asks = self._memory.array((len(self.ranks),), np.int64)
+        self._shard_sums = self._memory.array((num_shards * NUM_SUMS,), np.float64).data
         holdings = {
             rank: holding(cut(num_shards, world.size, rank), num_shards, together)
             for rank in self.ranks
@@ -115,13 +114,11 @@ class WithinNode:
         size = self.area.stop - self.area.start
         return size * (len(self.left) + len(self.sums)) if self.adds else 0
 
-    def allgather_sums(self, sums: Sequence[Sums], asks: int) -> tuple[Rows, int]:
+    def allgather_sums(self, sums: Sequence[Sums], asks: int) -> tuple[Columns, int]:
         """See `Reducer.allgather_sums`, where all ranks are of one node."""
-        if sums:
-            self._shard_sums[self._held] = sums
-        self._asks[self.world.rank] = asks
-        self._memory.barrier()
-        return self._shard_sums.tolist(), functools.reduce(operator.or_, self._asks.tolist())
+        self._shard_sums[self._held] = array("d", chain.from_iterable(sums))
+        asked = self._memory.barrier(asks)
+        return columns(self._shard_sums.tolist()), asked
 
     def sync(self) -> None:
         """Have this rank's gradients leave it and the others' arrive: before and after a meeting
@@ -129,9 +126,12 @@ class WithinNode:
         """
         self._memory.sync()
 
-    def share_params(self) -> None:
-        """Let the node's ranks see what others have written to the parameters."""
-        self._params_memory.barrier()
+    def share_params(self, bits: int = 0) -> int:
+        """Let the node's ranks see what others have written to the parameters.
+
+        Takes bits of this rank, and returns those of any.
+        """
+        return self._params_memory.barrier(bits)
 
     def close(self) -> Floats:
         """Give the memory back, and return the parameters as an array of this rank's own."""

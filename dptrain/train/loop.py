@@ -131,8 +131,7 @@ def train_epoch(run: Training, control: Control, sinks: Sequence[Sink] = ()) -> 
                 sums += run.doubted(stack, found, gradient) if run.doubts else found
                 if config.noise_scale:
                     squares.append(run.segments.square_norm(gradient))
-        all_sums, asked = reducer.allgather_sums(sums, control.before_update())
-        losses, weights, rights = zip(*all_sums, strict=True)
+        (losses, weights, rights), asked = reducer.allgather_sums(sums, control.before_update())
         batch_loss_sum, weight_sum = finite_sum(losses, batch, run), tree_sum(weights)
         divisor = weight_sum or 1.0  # where nothing weighs anything, the gradient is 0
         gradient_sum = reducer.reduce_scatter()
