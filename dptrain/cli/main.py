@@ -101,22 +101,20 @@ def _run() -> int:
     options: dict[str, bool] = {}
     try:
         status: int = command.main(prog_name="dptrain", standalone_mode=False, obj=options) or 0
+        return status
     except click.exceptions.Exit as done:
-        status = done.exit_code
+        return done.exit_code
     except click.ClickException as error:
-        status = _fail(InputError(error.format_message()), options)
+        return _fail(InputError(error.format_message()), options)
     except InputError as error:
-        status = _fail(error, options)
+        return _fail(error, options)
     except (click.Abort, KeyboardInterrupt):
-        world = connected()
-        if world is not None:
-            world.abort(CTRL_C)
         status = CTRL_C
     except MemoryError as error:  # what has been foreseen is refused before
         status = _leave(InputError(f"there is too little memory: {error or 'out of it'}"), True)
-        world = connected()
-        if world is not None:
-            world.abort(status)
+    world = connected()  # where the others would wait for this rank
+    if world is not None:
+        world.abort(status)
     return status
 
 

@@ -189,8 +189,7 @@ def merged(run: Mapping[str, Any], changed: Mapping[str, Any]) -> Plain:
 
 def unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """Return the names of what is not the same in both, or is in one only."""
-    names = dict.fromkeys([*one, *other])
-    return [n for n in names if one.get(n) != other.get(n) or (n in one) != (n in other)]
+    return [n for n in dict.fromkeys([*one, *other]) if one.get(n, ...) != other.get(n, ...)]
 
 
 def differences(run: Mapping[str, Any], other: Mapping[str, Any]) -> Plain:

@@ -153,13 +153,10 @@ class Replay(Control):
             by_function = run.seen == 0 and end.end.get("stopped") == BY_FUNCTION
             early = f"{run.num_steps - run.step} steps before its end"
             summary = replace(summary, stopped=BY_FUNCTION if by_function else early)
-        here = None
-        if self._world.rank == 0:
-            version = str(known.run_before(run.step).get("dptrain"))
-            encoding, threads = run.data.encoding, run.config.threads
-            trained = Trained(run.model, params, encoding, summary, threads=threads)
-            here = end_of(trained, version)
-        here = self._world.broadcast(here)
+        version = str(known.run_before(run.step).get("dptrain"))
+        encoding, threads = run.data.encoding, run.config.threads
+        trained = Trained(run.model, params, encoding, summary, threads=threads)
+        here = self._world.first(lambda: end_of(trained, version))
         self._compare(end.end | {"model": end.model}, here.end | {"model": here.model})
         run.params[:] = going
         run.reducer.allgather()

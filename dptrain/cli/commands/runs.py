@@ -29,7 +29,5 @@ def runs(directory: str, sort: str, reverse: bool, as_json: bool) -> None:
     world = connect()
     from dptrain.plot import table
 
-    with world.together():
-        if world.rank == 0:
-            rows = table.ordered(table.runs_in(Path(directory)), sort, reverse=reverse)
-            print_result({"runs": rows}, as_json, lambda found: table.text(found["runs"]))
+    rows = world.first(lambda: table.ordered(table.runs_in(Path(directory)), sort, reverse=reverse))
+    print_result({"runs": rows}, as_json, lambda found: table.text(found["runs"]))
