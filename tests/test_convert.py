@@ -6,6 +6,7 @@ import os
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,8 @@ from dptrain.run import cache
 from dptrain.run import convert as converting
 from dptrain.run.convert import convert
 
-pytest.importorskip("pyarrow")
+pa = pytest.importorskip("pyarrow")
+parquet = pytest.importorskip("pyarrow.parquet")
 ALONE = World()
 NUM = 5000
 TARGET = DataConfig(target=("label",))
@@ -222,6 +224,23 @@ def test_a_large_table_is_converted_once_and_found_again(
     assert "can't be written: Not a directory" in told
     assert "converted" not in told
     assert "read without being kept" in told
+
+
+def test_a_packed_parquet_file_is_as_large_as_its_cells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    few: dict[str, list[float]] = {"a": [0.5, 1.5], "b": [3.0, 2.0], "label": [0, 1]}
+    parquet.write_table(pa.table({k: v * 2000 for k, v in few.items()}), tmp_path / "t.parquet")
+    plain = trained(str(tmp_path / "t.parquet"), TARGET)
+    monkeypatch.setattr(cache, "LARGE", 8 * 3 * 4000)
+    assert (tmp_path / "t.parquet").stat().st_size < cache.LARGE / 10
+    with monkeypatch.context() as full:
+        full.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=0))
+        assert trained(str(tmp_path / "t.parquet"), TARGET) == plain
+        assert "has no room for twice 9.6e-05 GB; so the tables are" in capfd.readouterr().err
+    assert trained(str(tmp_path / "t.parquet"), TARGET) == plain
+    assert "of tables are converted, once for all, to" in capfd.readouterr().err
 
 
 def test_the_cache_goes_on_where_it_was_ended(

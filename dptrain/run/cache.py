@@ -15,6 +15,7 @@ from typing import Any
 
 from dptrain.config import DataConfig
 from dptrain.data.converted import FORMAT, is_converted
+from dptrain.data.kinds import tables_of
 from dptrain.data.read import TABLES, look, read
 from dptrain.data.roles import Roles
 from dptrain.data.table import Table
@@ -25,7 +26,7 @@ from dptrain.words import InputError
 from dptrain.world import World
 
 LARGE = 2**30
-"""Bytes of a table's files from which on it goes through the cache."""
+"""Bytes of a table from which on it goes through the cache."""
 
 DAYS = 30
 """After which what was converted, and not read since, makes room for what is new."""
@@ -50,8 +51,9 @@ def read_large(
         if not is_converted(str(folder)):
             from dptrain.run.convert import convert
 
-            if world.rank == 0:
-                _make_room(folder.parent, say)
+            with world.together():
+                if world.rank == 0:
+                    _make_room(folder, size, say)
             words = f"{_gigabytes(size)} of tables are converted, once for all, to {folder}"
             begun = cache(lambda: say(words))  # once the folder can be written
             convert(data, folder, config, world, lambda *_: begun())
@@ -72,12 +74,14 @@ def read_large(
 
 
 def _place(data: Any, config: DataConfig) -> tuple[Path, int] | None:
-    """Return where a large table is kept, and the size of its files; None for all else."""
+    """Return where a large table is kept, and its size, read or not; None for all else."""
     if not isinstance(data, tuple) or not all(isinstance(name, str) for name in data):
         return None
     roles = Roles.of(config)
     found = look(data, roles)
     size = sum(about[2] for about in found.identity)
+    if found.kinds[0] == "parquet":
+        size = max(size, tables_of(found.source).unpacked(found.paths))
     if found.kinds[0] not in TABLES or size < LARGE:
         return None
     what = [__version__, FORMAT, found.paths, found.identity, asdict(roles)]
@@ -88,15 +92,22 @@ def _place(data: Any, config: DataConfig) -> tuple[Path, int] | None:
     return Path(root).absolute() / "dptrain" / name, size
 
 
-def _make_room(root: Path, say: Callable[[str], object]) -> None:
-    """Remove what nobody has read for so many days, and say so."""
-    for folder in root.glob("*"):
+def _make_room(new: Path, size: int, say: Callable[[str], object]) -> None:
+    """Remove what nobody has read for so many days, and say so.
+
+    Raises InputError where there is no room all the same: a table is kept twice for a while.
+    """
+    for folder in new.parent.glob("*"):
         with suppress(OSError):
             days = (time.time() - folder.stat().st_mtime) / 86400
             if days > DAYS and re.fullmatch("[0-9a-f]{16}", folder.name):
-                size = _gigabytes(_size(folder))
+                told = _gigabytes(_size(folder))
                 shutil.rmtree(folder)
-                say(f"removed, as it was not read for {days:.0f} days: {size} in {folder}")
+                say(f"removed, as it was not read for {days:.0f} days: {told} in {folder}")
+    with suppress(OSError):  # said where it is written
+        new.parent.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(new.parent).free < 2 * size:
+            raise InputError(f"the disk of {new} has no room for twice {_gigabytes(size)}")
 
 
 def _size(folder: Path) -> int:
