@@ -37,6 +37,7 @@ from dptrain.config import DType, Rule
 from dptrain.config.tools import BenchConfig
 from dptrain.reduce import REDUCERS, wire
 from dptrain.reduce.digest import HASHED, digest, first_difference
+from dptrain.reduce.memory import NodeMemory
 from dptrain.reduce.segments import Segments
 from dptrain.reduce.tree import tree_sum
 from dptrain.reduce.tree_reduce import TreeReduce
@@ -131,7 +132,7 @@ def step_of(tree: TreeReduce, world: World, v: int, ask: bool) -> float:
     asks = [ask << rank % 4 for rank in range(world.size)]  # some ask for other things than others
     sums = [Sums(loss, 2 * loss, 3 * loss) for loss in losses]
     all_sums, asked = tree.allgather_sums(sums, asks[world.rank])
-    assert [*map(list, all_sums)] == [[n, 2 * n, 3 * n] for n in range(1, v + 1)]
+    assert [*map(list, all_sums)] == [[k * n for n in range(1, v + 1)] for k in (1, 2, 3)]
     assert asked == functools.reduce(operator.or_, asks)
     total = tree.reduce_scatter()
     assert total.tobytes() == expected[own].tobytes(), (world.nodes, leaves.shape)
@@ -164,6 +165,17 @@ def sums(names: list[str]) -> None:
             assert not tree.allgather(finite=world.rank != at_fault)
             tree.close()
             say(world, world=name, shards=v, n=n, digest=digest, norm=norm.hex())
+        meetings(world)
+
+
+def meetings(world: World) -> None:
+    """Meet many times, as those do who have nothing to do between: each rank hears all bits."""
+    memory = NodeMemory(world.node_comm if len(world.ranks_here) > 1 else None, 0)
+    for turn in range(300):
+        bits = {rank: (turn % (rank + 2) == 0) << rank % 32 for rank in world.ranks_here}
+        heard = memory.barrier(bits[world.rank])
+        assert heard == functools.reduce(operator.or_, bits.values()), (turn, heard)
+    memory.free()
 
 
 def copies(names: list[str]) -> None:
