@@ -63,19 +63,23 @@ def _judge(case: Case, needed: Sequence[str], check: Callable[[Case], Finding]) 
     return check(case)
 
 
+def _unless(fine: bool, found: str, else_: str, advice: str) -> Finding:
+    """Return that what was found is fine, or else a warning that says more, and what to do."""
+    return Finding("ok", found) if fine else Finding("warning", found + else_, advice)
+
+
 def _library(case: Case) -> Finding:
     name, file, packages = (case.first[key] for key in ("library", "library file", "packages"))
     if name is None:
         return Finding("warning", "none: dptrain runs in one process only", install("mpi"))
     found = name + (f" ({file})" if isinstance(file, str) else "")
-    if len(packages) > 1:
-        return Finding(
-            "warning",
-            f"{found}; the packages {' and '.join(packages)} are in one environment, where the "
-            "mpirun of one has replaced the other's",
-            f"pip uninstall {' '.join(packages)}, then install the one you want",
-        )
-    return Finding("ok", found)
+    return _unless(
+        len(packages) < 2,
+        found,
+        f"; the packages {' and '.join(packages)} are in one environment, where the mpirun of one "
+        "has replaced the other's",
+        f"pip uninstall {' '.join(packages)}, then install the one you want",
+    )
 
 
 def _launcher(case: Case) -> Finding:
@@ -95,9 +99,8 @@ def _launcher(case: Case) -> Finding:
     path, says = mpirun
     makes = [_maker(library), _maker(says)]
     found = f"one process; mpirun on PATH is {path}"
-    if None not in makes and makes[0] != makes[1]:
-        return Finding("warning", f"{found}, {makes[1]}'s; the library is {library}", advice)
-    return Finding("ok", found)
+    fine = None in makes or makes[0] == makes[1]
+    return _unless(fine, found, f", {makes[1]}'s; the library is {library}", advice)
 
 
 def _maker(text: str) -> str | None:
@@ -149,9 +152,7 @@ def _blas(case: Case) -> Finding:
     names = ", ".join(name for name, _ in pools)
     set_to = sorted({number for facts in case.everyone for _, number in facts["blas"]})
     found = f"{names}; {threads} a rank, as dptrain sets it (the environment: {_list(set_to)})"
-    if len(pools) > 1:
-        return Finding("warning", f"{found}; {len(pools)} are loaded", "load one BLAS only")
-    return Finding("ok", found)
+    return _unless(len(pools) < 2, found, f"; {len(pools)} are loaded", "load one BLAS only")
 
 
 def _alike(case: Case) -> Finding:
@@ -187,13 +188,9 @@ def _enough_shared(case: Case) -> Finding:
         return Finding("ok", "not needed: one rank a node")
     needed = {ranks: case.needs.shared[ranks] for ranks in sharing}
     found, enough = _tightest(case, "shared memory", needed, "needed, {} free in /dev/shm of")
-    if enough:
-        return Finding("ok", found)
-    return Finding(
-        "warning",
-        f"{found}: gradients would go by messages, which is slower",
-        "mount -o remount,size=... /dev/shm, or docker run --shm-size=...",
-    )
+    slower = ": gradients would go by messages, which is slower"
+    advice = "mount -o remount,size=... /dev/shm, or docker run --shm-size=..."
+    return _unless(enough, found, slower, advice)
 
 
 def _memory(case: Case) -> Finding:
@@ -240,9 +237,8 @@ def _room(case: Case) -> Finding:
     needed, free = case.needs.disk, case.directory.free
     checkpoint = _mb(case.needs.checkpoint)
     found = f"{_mb(needed)} needed, checkpoints of {checkpoint}; {_mb(free)} free"
-    if needed <= free:
-        return Finding("ok", found)
-    return Finding("warning", found, "make room, give another --out, or --keep-checkpoints 1")
+    advice = "make room, give another --out, or --keep-checkpoints 1"
+    return _unless(needed <= free, found, "", advice)
 
 
 def _reduction(case: Case) -> Finding:
@@ -250,14 +246,9 @@ def _reduction(case: Case) -> Finding:
         return Finding("ok", "one rank: nothing to exchange")
     latency, time, rate = (case.measured[name] for name in MEASURED)
     found = f"{latency:.0f} us at least; for this model {time:.3g} ms, {rate:.3g} GB/s"
-    if latency < SLOW:
-        return Finding("ok", found)
-    return Finding(
-        "warning",
-        f"{found}: ranks wait long for each other",
-        "see cores; see whether other programs use them, and, between nodes, whether MPI uses "
-        "the fast network",
-    )
+    advice = "see cores; see whether other programs use them, and, between nodes, whether MPI uses "
+    advice += "the fast network"
+    return _unless(latency < SLOW, found, ": ranks wait long for each other", advice)
 
 
 CHECKS: dict[str, tuple[Sequence[str], Callable[[Case], Finding]]] = {
