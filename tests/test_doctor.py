@@ -137,8 +137,7 @@ for shards, optimizer, reduce in (
     assert shared == needed.shared[here], (shared, needed)
     arrays = [*run.optimizer.state, run.optimizer._work, *held]
     memory = model._spare[0]
-    back = max((array for array in memory.back), key=lambda array: array.nbytes)
-    computing = [*memory.units, *memory.slopes, memory.ones, *memory.keep, back, *memory._sums]
+    computing = [*memory.units, *memory.slopes, memory.ones, *memory.keep, *memory._sums]
     computing = sum(array.nbytes for array in computing)
     stack = max(map(len, reducer.stacks), default=1)
     assert computing == activation_bytes(model, 1024, stack), computing
