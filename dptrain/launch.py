@@ -260,8 +260,9 @@ def _watch_start(launch: Launch, over: threading.Event) -> None:
         if signal.sigpending():  # this process was asked to end
             os.kill(os.getpid(), signal.SIGKILL)
         if found:
-            over.wait(launch.rank / 10)  # the first one speaks
-            last_words(f"{found}. Start every rank with the same command")
+            over.wait(launch.rank / 10)  # the first one speaks, and is then missing, too
+            if missing_ranks(launch) == missing:
+                last_words(f"{found}. Start every rank with the same command")
             os.kill(os.getpid(), signal.SIGKILL)
 
 

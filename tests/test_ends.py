@@ -17,7 +17,7 @@ from conftest import BIN, Finished, Start, start, wait_until
 from disturb import STEP
 
 import dptrain
-from dptrain import guard
+from dptrain import guard, launch
 from dptrain.guard import GUARD, Ask
 from dptrain.run import resume
 
@@ -70,6 +70,24 @@ SIGNALS: dict[int | None, tuple[tuple[str, str, int], ...]] = {
     ),
 }
 """Which signal comes when to which rank, -1 for all, in runs of one start with so many ranks."""
+
+
+@pytest.mark.parametrize("spoken", [False, True])
+def test_a_rank_that_never_started_is_named_once(
+    spoken: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """By the first one that sees it, which is gone when the next one looks again."""
+    found = iter(["rank 2", "rank 2", "rank 0, 2" if spoken else "rank 2"])
+    monkeypatch.setattr(launch, "missing_ranks", lambda _: next(found))
+
+    def end(*_: int) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr(os, "kill", end)
+    monkeypatch.setattr(signal, "pthread_sigmask", lambda *_: None)  # this is no thread of its own
+    with pytest.raises(SystemExit):
+        launch._watch_start(launch.Launch("mpirun", 1, 3), threading.Event())
+    assert ("rank 2 has ended before MPI started" in capfd.readouterr().err) is not spoken
 
 
 @pytest.mark.parametrize("ranks", SIGNALS)
@@ -142,7 +160,7 @@ def test_signals_are_heard_with_many_files_open_and_none_to_be_had(
     script = """
 import os, resource, signal, sys, threading, time
 import dptrain
-from dptrain import guard
+from dptrain import guard, launch
 from dptrain.guard import GUARD, Ask
 resource.setrlimit(resource.RLIMIT_NOFILE, (1200, 1200))
 guard.TICK = 0.1

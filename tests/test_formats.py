@@ -128,14 +128,17 @@ def test_one_sha256_for_all_formats_on_1_to_4_ranks(folder: Path) -> None:
 
 
 def test_what_directories_are_named_by_is_a_column(folder: Path) -> None:
-    for year, town in ((2023, "Ulm"), (2024, "New%20York"), (2024, "__HIVE_DEFAULT_PARTITION__")):
+    """An empty one is a gap; a copy that an editor has left beside a file is none of the data."""
+    towns = (2023, "Ulm"), (2024, "New%20York"), (2024, "__HIVE_DEFAULT_PARTITION__"), (2023, "")
+    for year, town in towns:
         part = folder / "by" / f"year={year}" / f"town={town}"
         part.mkdir(parents=True)
         rows = pa.table({"a": [0.5, 1.5], "y": [year + 0.5, year + 1.25]})
         pa.parquet.write_table(rows, part / "0.parquet")
+        pa.parquet.write_table(rows, part / "0.parquet~")
     data = dptrain.load(folder / "by", DataConfig(target=("y",)), world=World())
     assert data.encoding.features == ("a", "year", "town")
-    assert data.train.raw_x(slice(None))[:, 1].tolist() == [2023] * 2 + [2024] * 4
+    assert data.train.raw_x(slice(None))[:, 1].tolist() == [2023] * 4 + [2024] * 4
     assert data.encoding.fields[2].words == ("New York", "Ulm", None)
     one = dptrain.load(folder / "by" / "year=2024", DataConfig(target=("y",)), world=World())
     assert one.encoding.features == ("a", "town")

@@ -141,3 +141,34 @@ def test_a_single_row_of_numbers_is_one() -> None:
     assert trained.predict([*x[8]]).tolist() == trained.predict(x[8:9]).tolist()
     with pytest.raises(InputError, match="x has 1 columns"):
         trained.predict(x[7][:2])
+
+
+def test_a_table_for_what_was_trained_on_an_array_is_taken_whole(
+    quick: Start, tmp_path: Path
+) -> None:
+    """Columns that would teach nothing are not left out: the others would take their places."""
+    pytest.importorskip("pyarrow")
+    x = np.random.default_rng(0).standard_normal((300, 3))
+    np.savez(tmp_path / "d.npz", x=x, y=(x[:, 1] > 0).astype(int))
+    quick("train", "d.npz", "--epochs", "20", "--out", "run", "--quiet")
+    given = {
+        "a,b,c\n0,5,1\n0,5,2\n": "prediction\n1\n1\n",
+        "a,b,c,d\n0,-5,7,1\n0,-5,7,2\n": "x has 4 columns; the training data has 3",
+        "a,b,c\n1,yes,2\n,no,3\n": "x has nan in line 3",
+        "a,b,c\n1,yes,2\n2,no,3\n3,,3\n": "x has nan in line 4",
+    }
+    for text, told in given.items():
+        (tmp_path / "p.csv").write_text(text)
+        done = quick("predict", "run", "p.csv")
+        assert told in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("held", [[True], [[1]]])
+def test_other_types_than_dates_are_refused(held: list[Any]) -> None:
+    pa = pytest.importorskip("pyarrow")
+    table = {"day": np.array(["2026-01-05", "2026-02-06"] * 9, "M8[D]"), "y": np.arange(18) % 2}
+    data = dptrain_.load(table, dptrain_.DataConfig(target=("y",)))
+    config = dptrain_.TrainConfig(epochs=1, batch_size=9)
+    trained = dptrain_.fit(dptrain_.mlp_for(data), data, config)
+    with pytest.raises(InputError, match="column 'day' holds"):
+        trained.predict(pa.table({"day": held}))

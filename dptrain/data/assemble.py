@@ -127,7 +127,7 @@ def assembled(
     every = [one.column(line) for one in growing]
     columns, notes = [column for column, _ in every], [note for _, note in every if note]
     found, rest = columns[: len(inputs)], columns[len(inputs) :]
-    whys = [(column, None if roles.kinds else _left_out(column)) for column in found]
+    whys = [(column, _left_out(column) if roles.new else None) for column in found]
     kept = tuple(column for column, why in whys if not why)
     told = [f"{c.name or 'the column without a name'} is left out: {w}" for c, w in whys if w]
     if not kept:

@@ -89,15 +89,16 @@ def piece(asked: Asked, array: pa.ChunkedArray) -> Piece:
         return _as_typed(asked, cells) if asked.typed else cells.dictionary_encode()
     if asked.kind == "words" or kinds.is_null(cells.type):
         return _as_words(asked, cells)
+    plain = kinds.is_integer(cells.type) or kinds.is_floating(cells.type)
+    if asked.kind == "date" and (plain or kinds.is_boolean(cells.type)):
+        raise InputError(f"{asked.source}: column {asked.name!r} holds numbers; give dates")
     if kinds.is_boolean(cells.type):
         if asked.label or asked.kind == "numbers":
             return Column(asked.name, "numbers", cells.to_numpy(zero_copy_only=False))
         return Column(asked.name, "flag", to_numpy(cells.cast(pa.int8()).fill_null(-1)))
     if any(is_one(cells.type) for is_one in (kinds.is_timestamp, kinds.is_date, kinds.is_duration)):
         return _dates(asked, cells)
-    if kinds.is_integer(cells.type) or kinds.is_floating(cells.type):
-        return _numbers(asked, cells)
-    return _lists(asked, cells)
+    return _numbers(asked, cells) if plain else _lists(asked, cells)
 
 
 def _lists(asked: Asked, cells: pa.Array) -> Column:
@@ -108,7 +109,7 @@ def _lists(asked: Asked, cells: pa.Array) -> Column:
             cells = cells.cast(pa.list_(cells.type.value_type, lengths["max"] or 0))
     if pa.types.is_fixed_size_list(cells.type) and cells.null_count == 0 and cells.type.list_size:
         values = to_numpy(cells.flatten())
-        if values.dtype.kind in "biuf":
+        if values.dtype.kind in "biuf" and asked.kind in (None, "numbers"):
             return Column(asked.name, "numbers", values.reshape(len(cells), cells.type.list_size))
     raise asked.unreadable(cells)
 
@@ -181,8 +182,6 @@ def _numbers(asked: Asked, cells: pa.Array) -> Column:
             raise asked.fault(cells, pa.array(~known), "write yes or no")
         flags = np.where(np.isnan(values), -1, values).astype(np.int8)
         return Column(asked.name, "flag", flags)
-    if asked.kind == "date":
-        raise InputError(f"{asked.source}: column {asked.name!r} holds numbers; give dates")
     return Column(asked.name, "numbers", values)
 
 

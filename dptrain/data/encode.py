@@ -167,7 +167,7 @@ class Encoding:
                 raise InputError(
                     f"{table.source} has texts; the model was trained on numbers alone"
                 )
-            x = np.stack([column.read(slice(None)) for column in table.columns], axis=1)
+            x = np.stack([_numbers(column) for column in table.columns], axis=1)
             return replace(table, columns=(Column("x", "numbers", x),), named=False)
         if self.named and not table.named:
             column = table.columns[0]
@@ -236,6 +236,13 @@ class Encoding:
             if not numbers or not np.isfinite(values).all():
                 raise ValueError(f"the targets' scale is {values.dtype} {values.shape}")
         return found
+
+
+def _numbers(column: Column) -> Array:
+    """Return a column's numbers [m], or yes and no as 1 and 0; NaN for a gap."""
+    values = column.read(slice(None))
+    gaps = column.gaps(values)
+    return np.where(gaps, np.nan, values) if gaps.any() else values
 
 
 def _check_width(table: Table, found: int, width: int) -> None:

@@ -76,7 +76,7 @@ def _check_no_other(name: str) -> None:
 def _inside(folder: Path) -> Iterator[Path]:
     """Yield the files of a directory, and those of the parts of it that are named key=value."""
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(("_", ".")):
+        if path.name.startswith(("_", ".")) or path.name.endswith("~"):
             continue
         if path.is_dir() and "=" in path.name:
             yield from _inside(path)
@@ -99,7 +99,7 @@ def keys_of(path: str, names: Sequence[str]) -> dict[str, str | None]:
     for folder in filter(Path(path).is_relative_to, names):
         for part in Path(path).relative_to(folder).parts[:-1]:
             key, _, value = map(unquote, part.partition("="))
-            found[key] = None if value == "__HIVE_DEFAULT_PARTITION__" else value
+            found[key] = None if value in ("", "__HIVE_DEFAULT_PARTITION__") else value
     return found
 
 
