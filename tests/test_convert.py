@@ -345,7 +345,7 @@ def test_show_says_what_is_there(made: Path, tmp_path: Path) -> None:
     (tmp_path / "odd.csv").write_text("\n".join([f"{lines[0]},rare", *odd]))
     table, _ = read(
         (str(tmp_path / "odd.csv"),),
-        Roles(target=("rare",)),
+        Roles(target=("rare",), new=True),
         ALONE,
         lambda _: (memoryview(b""), False),
     )
