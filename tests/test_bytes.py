@@ -196,3 +196,21 @@ def test_the_environment_of_the_tests_is_what_people_have() -> None:
     """One BLAS thread is dptrain's doing, not this suite's."""
     assert (BIN / "dptrain").exists()
     assert "OPENBLAS_NUM_THREADS" not in os.environ
+
+
+THREADS = """
+import os
+from dptrain.cli.ranks import connect
+connect()
+from dptrain.threads import HOLDERS, blas_threads
+with blas_threads(2):
+    print(HOLDERS.before, [one.get_num_threads() for one in HOLDERS.libraries], end=" ")
+print("OPENBLAS_NUM_THREADS" in os.environ)
+"""
+
+
+def test_a_command_begins_with_one_blas_thread_and_has_as_many_as_are_asked_for(
+    tmp_path: Path,
+) -> None:
+    done = start("python", "-c", THREADS, cwd=tmp_path)
+    assert done.stdout == "[1] [2] False\n", done.stderr

@@ -62,9 +62,23 @@ def _connect(find: Callable[[], str | None], expected: str) -> "World":
     level = world.first(find) or NATIVE
     with world.together():
         levels.use_cpu_level(level)
+    _import_numpy()
     if world.rank == 0 and level not in (NATIVE, levels.highest(), _asked()):
         tell(f"computing at {level}, as the run did")
     return world
+
+
+def _import_numpy() -> None:
+    """Import NumPy without the BLAS threads of all cores, which spin and are rarely asked for.
+
+    `blas_threads` starts those that are.
+    """
+    if "OPENBLAS_NUM_THREADS" in os.environ:
+        return
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    import numpy as np  # noqa: F401 (loads the BLAS)
+
+    del os.environ["OPENBLAS_NUM_THREADS"]
 
 
 def connected() -> "World | None":
