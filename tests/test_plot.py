@@ -213,7 +213,7 @@ def test_what_is_no_run_is_refused(content: bytes, words: str, tmp_path: Path) -
         ("a/metrics.jsonl", "a.png", "name the directory of a run"),
         ("a", "a.gif", "ends in .png, .svg, .pdf"),
         ("a", "no/a.png", "there is no directory .*/no"),
-        ("a", "d.png", "is a directory"),
+        ("a", "d.png", "is no plain file"),
     ],
 )
 def test_wrong_paths_are_refused(run: str, out: str, words: str, tmp_path: Path) -> None:

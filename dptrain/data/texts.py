@@ -49,6 +49,7 @@ LIKE_A_DATE = (
     r"([0-9]{1,2}[ .-]*)?(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*[ .-]*"
     r"([0-9]{1,2},? +)?[0-9]{2,4})([T ,]|$)"
 )
+ZONES = (None, "UTC")
 FINER = r"(\.[0-9]{6})[0-9]+"
 """Decimals of a second that are cut."""
 
@@ -241,10 +242,14 @@ def written_dates(name: str, array: pa.ChunkedArray) -> Column | None:
     """Return a column of texts, null for gaps, that are all dates, all with a zone or none."""
     if pc.all(pc.match_substring_regex(array, WRITTEN)).as_py() is False:
         return None
-    array = pc.replace_substring_regex(array, FINER, r"\1")
-    for zone in (None, "UTC"):
-        with contextlib.suppress(pa.ArrowInvalid):
-            return typed_dates(name, array.cast(pa.timestamp("us", zone)))
+    every = (_times(array, zone) for zone in ZONES)
+    return next((typed_dates(name, times) for times in every if times is not None), None)
+
+
+def _times(array: pa.ChunkedArray, zone: str | None) -> pa.ChunkedArray | None:
+    """Return texts as points in time, without a zone or with one; None where some are none."""
+    with contextlib.suppress(pa.ArrowInvalid):
+        return pc.replace_substring_regex(array, FINER, r"\1").cast(pa.timestamp("us", zone))
     return None
 
 
@@ -255,19 +260,8 @@ def like_dates(words: Sequence[str]) -> bool:
 
 def no_dates(words: Sequence[str]) -> tuple[list[str], str]:
     """Return which of the texts that `written_dates` could not read are at fault, and why."""
-    zones = {word: _zones(word) for word in words}
-    wrong = [word for word, found in zones.items() if not found]
+    plain, zoned = ({w for w in words if _times(pa.array([w]), zone) is not None} for zone in ZONES)
+    wrong = [word for word in words if word not in plain | zoned]
     if wrong:
         return wrong, "write a date as 2026-11-25, or 2026-11-25T13:45:00"
-    return [w for w, found in zones.items() if None in found], "give each time a zone, or none"
-
-
-def _zones(word: str) -> list[str | None]:
-    """Return how a date can be read: without a zone, with one, or in no way."""
-    found: list[str | None] = []
-    for zone in (None, "UTC"):
-        cells = pc.replace_substring_regex(pa.chunked_array([[word]]), FINER, r"\1")
-        with contextlib.suppress(pa.ArrowInvalid):
-            cells.cast(pa.timestamp("us", zone))
-            found.append(zone)
-    return found
+    return [word for word in words if word in plain], "give each time a zone, or none"

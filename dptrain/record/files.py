@@ -180,10 +180,8 @@ def check_writable(path: Path, option: str, *, force: bool = True) -> None:
 
     `option` is what the person calls the file, such as --plot; without `force` it must be new.
     """
-    if os.path.isdir(path):  # noqa: PTH112 (which raises nothing)
-        raise InputError(f"{option} is {path}, which is a directory; name a file in it")
-    if is_there(path) and not os.path.isfile(path):  # noqa: PTH113
-        raise InputError(f"{option} is {path}, which is no plain file; name another")
+    if is_there(path) and not os.path.isfile(path):  # noqa: PTH113 (which raises nothing)
+        raise InputError(f"{option} is {path}, which is no plain file; name one that is, or new")
     if not os.path.isdir(path.parent):  # noqa: PTH112
         raise InputError(f"{option} is {path}, but there is no directory {path.parent}")
     with writing(path), contextlib.suppress(FileNotFoundError):
