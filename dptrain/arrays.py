@@ -49,6 +49,14 @@ Kind = Literal["weight", "bias", "norm", "statistic"]
 otherwise than weights; a statistic, such as a running mean, is averaged and no parameter."""
 
 
+def kind_by_name(name: str, layer: str = "") -> Kind:
+    """Return what an array is for, as far as its name says it, or that of its layer's class."""
+    last = name.rpartition(".")[2]
+    if last == "b" or "bias" in last:
+        return "bias"
+    return "norm" if "Norm" in layer or last in ("scale", "gamma") else "weight"
+
+
 @dataclass(frozen=True)
 class Param:
     """A named array of a model, which lies in the flat vector in C order, after those before it."""

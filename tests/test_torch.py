@@ -299,6 +299,38 @@ def test_a_shard_holds_its_weight_times_its_updated_statistics() -> None:
     assert np.array_equal(params, before)
 
 
+class Counts(nn.Linear):
+    """A layer that also counts in evaluation."""
+
+    def __init__(self) -> None:
+        super().__init__(6, 6)
+        self.running_calls: Any
+        self.register_buffer("running_calls", torch.zeros(1))
+
+    def forward(self, x: Any) -> Any:
+        self.running_calls += 1
+        return super().forward(x)
+
+
+def test_evaluation_changes_nothing_for_the_shards_after_it() -> None:
+    """Neither statistics, nor which parts are in evaluation while the module trains."""
+    net = nn.Sequential(nn.Linear(64, 6), nn.BatchNorm1d(6), Counts(), nn.Linear(6, 10))
+    net[1].eval()
+    model = TorchModel(net)
+    x, y = digits(20, "float32")
+    params = model.initial_params(no_rng())
+    before, first = params.copy(), sums(model, x, y, None, params)[1]
+    model.outputs(params, x)
+    np.testing.assert_array_equal(params, before)
+    np.testing.assert_array_equal(sums(model, x, y, None, params)[1], first)
+    assert [part.training for part in net] == [True, False, True, True]
+    statistics = dptrain.arrays.views(model.layout, first)
+    assert statistics["2.running_calls"].item() == 20  # examples, times 1 call
+    assert not statistics["1.running_mean"].any()
+    frozen = model.fingerprint()
+    assert TorchModel(net.train()).fingerprint() != frozen
+
+
 class Odd(nn.Linear):
     """A layer of which one thing is as it should not be."""
 
@@ -343,13 +375,13 @@ def holding(name: str, buffer: Any) -> Any:
             "brain can't be stored: .*BFloat16; .*",
         ),
         (lambda: holding("sparse", torch.eye(3).to_sparse()), "sparse can't be stored: "),
-        (lambda: holding("meta", torch.ones(3, device="meta")), "meta can't be stored: "),
+        (lambda: holding("here", torch.ones(3, device="meta")), "here is on meta; bring it to"),
         (lambda: Odd("whole"), "the network returns int64; give float32 or float64"),
         (lambda: Odd("half"), "the network returns float16; give float32 or float64"),
         (lambda: nn.ReLU(), "no parameters"),
         (
             lambda: nn.Sequential(nn.Linear(64, 10), nn.BatchNorm1d(10, momentum=None)),
-            "1 has momentum=None",
+            "1.running_mean is an average over all steps",
         ),
         (lambda: Odd("buffer"), "changes count"),
         (lambda: Odd("replaced"), "changes count"),

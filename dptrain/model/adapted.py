@@ -1,12 +1,9 @@
 """What models of PyTorch and of JAX share: losses and metrics of one's own, sums, memory."""
 
-import ctypes
-import functools
 import math
 import re
-import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 import numpy as np
 
@@ -14,11 +11,16 @@ from dptrain.arrays import Array, Floats, Sums, Weights
 from dptrain.checked import Plain
 from dptrain.config import ModelConfig, Task
 from dptrain.model.losses import LOSSES, LossFunction
-from dptrain.model.own_code import name_of, sources_of, takes_reduction, users_code
+from dptrain.model.own_code import keep_memory, name_of, sources_of, takes_reduction, users_code
 from dptrain.words import InputError
 
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
-"""What glibc's mallopt calls what is set here."""
+
+class Beside(TypedDict, total=False):
+    """What may stand beside a network and its loss; see `Adapted`."""
+
+    transform: Callable[..., Any] | None
+    metrics: Callable[..., Any] | None
+    label_smoothing: float
 
 
 class Adapted:
@@ -41,13 +43,16 @@ class Adapted:
     """
 
     library: ClassVar[Any]
-    """Has `broadcast_to` and `arange`."""
+    """Has `broadcast_to`, `arange` and `logaddexp`."""
+
+    log_softmax: ClassVar[Any]
+    """Takes outputs [m, classes] and the axis."""
 
     def __init__(
         self,
-        loss: Callable[..., Any] | None,
-        transform: Callable[..., Any] | None,
-        metrics: Callable[..., Any] | None,
+        loss: Callable[..., Any] | None = None,
+        transform: Callable[..., Any] | None = None,
+        metrics: Callable[..., Any] | None = None,
         label_smoothing: float = 0.0,
     ) -> None:
         keep_memory()
@@ -86,6 +91,18 @@ class Adapted:
                 )
             pairs = {k: v if isinstance(v, tuple) else (v, len(y)) for k, v in found.items()}
             return {str(name): (float(a), float(b)) for name, (a, b) in pairs.items()}
+
+    def outputs(self, params: Floats, x: Array) -> Floats:
+        """Return the network's outputs in evaluation, shape [m, ...]; see `Model`."""
+        with users_code():
+            found = self._forward(params, x)
+            check_rows(found, len(x))
+            return np.array(np.asarray(found))  # of JAX's they can't be written to
+
+    def loss_sum(self, outputs: Floats, y: Array, weights: Weights) -> Sums:
+        """Return the sums of what has these outputs; see `Model`."""
+        with users_code():
+            return sums(*self._losses_of(outputs, y, weights))
 
     def probabilities(self, outputs: Floats) -> Floats:
         """Return probabilities [m, classes] or [m, labels]: softmax's or the sigmoid's."""
@@ -126,8 +143,12 @@ class Adapted:
         """Return the classes and functions that the network is made of."""
         raise NotImplementedError
 
-    def _usual(self, outputs: Any, targets: Any) -> Any:
-        """Return the task's usual loss [m] of outputs; means over outputs, as an `MLP` has it."""
+    def _forward(self, params: Floats, x: Array) -> Any:
+        """Return the network's outputs in evaluation, as the library's."""
+        raise NotImplementedError
+
+    def _losses_of(self, outputs: Floats, y: Array, weights: Weights) -> tuple[Any, Any]:
+        """Return what `_losses` makes of arrays of NumPy."""
         raise NotImplementedError
 
     def _constant(self, array: Any, like: Any) -> Any:
@@ -175,6 +196,16 @@ class Adapted:
             )
         return losses, counts
 
+    def _usual(self, outputs: Any, targets: Any) -> Any:
+        """Return the task's usual loss [m] of outputs; means over outputs, as an `MLP` has it."""
+        if self._task == "classification" and outputs.ndim == 2 and outputs.shape[1] > 1:
+            return -self.log_softmax(outputs, 1)[self.library.arange(len(targets)), targets]
+        rows = outputs.reshape(len(outputs), -1)
+        targets = self._constant(targets.reshape(rows.shape), rows)
+        if self._task == "regression":
+            return ((rows - targets) ** 2).mean(1)
+        return (self.library.logaddexp(rows, 0 * rows) - rows * targets).mean(1)
+
     def _more_smoothed(self, outputs: Any, targets: Any) -> Any:
         """Return how much more cross-entropy is [m] for targets that all classes share."""
         if self._task != "classification" or outputs.ndim != 2 or outputs.shape[1] < 2:
@@ -218,8 +249,9 @@ def sums(losses: Any, counts: Any, right: float = math.nan) -> Sums:
     return Sums(float((found * weights).sum()), float(weights.sum()), right)
 
 
-def one_kind(kinds: Mapping[str, str], how: str = "") -> np.dtype[Any]:
+def one_kind(arrays: Mapping[str, Any], how: str = "") -> np.dtype[Any]:
     """Return the one type of all arrays; InputError, by name, for one that can't be trained."""
+    kinds = {name: kind_of(array) for name, array in arrays.items()}
     if not kinds:
         raise InputError("the model has no parameters to train")
     first = next((kind for kind in kinds.values() if kind in ("float32", "float64")), None)
@@ -260,23 +292,3 @@ def check_losses(shape: tuple[int, ...], num_examples: int) -> None:
             f"the loss returns shape {list(shape)} for {num_examples} examples; return one "
             "number, or a row of terms, for each"
         )
-
-
-@functools.cache
-def keep_memory() -> None:
-    """Have glibc keep what is freed, as the next step asks for as much again.
-
-    Else it gives large arrays back to the system one by one, which must then find and clear their
-    pages anew. Measured on one core: a step of a convolutional network took 73 ms of CPU time with
-    3,900 page faults, 54 ms without; one of a transformer 189 and 164.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:  # else it is another library's allocator
-        for option, size in (
-            (M_MMAP_THRESHOLD, 2**30),
-            (M_TRIM_THRESHOLD, 2**31 - 1),
-            (M_TOP_PAD, 2**26),
-        ):
-            mallopt(option, size)

@@ -3,28 +3,24 @@
 import inspect
 import itertools
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.arrays import Array, Floats, Kind, Param, Sums, Weights
+from dptrain.arrays import Array, Floats, Param, Sums, Weights, kind_by_name
 from dptrain.model import MakeGenerator
-from dptrain.model.adapted import Adapted, check_rows, one_kind, sums
-from dptrain.model.own_code import missing, one_thread, users_code
+from dptrain.model.adapted import Adapted, Beside, one_kind, sums
+from dptrain.model.own_code import library, one_thread, users_code
 from dptrain.words import InputError
 
 ASKED = one_thread()
 """Whether this process was asked for one thread already."""
 
-try:
-    import jax
-    import jax.numpy as jnp
-    from jax._src.xla_bridge import backends_are_initialized
-except ImportError as error:
-    raise missing("jax", error) from None
+jax = library("jax")
+jnp = jax.numpy
 
-TOO_LATE = not ASKED and backends_are_initialized()
+TOO_LATE = not ASKED and library("jax._src.xla_bridge").backends_are_initialized()
 """Whether JAX has started its threads before it was asked for one."""
 
 jax.config.update("jax_platforms", "cpu")
@@ -55,18 +51,16 @@ class JaxModel(Adapted):
     """
 
     library: ClassVar[Any] = jnp
+    log_softmax: ClassVar[Any] = staticmethod(jax.nn.log_softmax)
 
     def __init__(
         self,
         init: Callable[..., Any],
         apply: Callable[..., Any],
         loss: Callable[..., Any] | None = None,
-        *,
-        transform: Callable[..., Any] | None = None,
-        metrics: Callable[..., Any] | None = None,
-        label_smoothing: float = 0.0,
+        **beside: Unpack[Beside],
     ) -> None:
-        super().__init__(loss, transform, metrics, label_smoothing)
+        super().__init__(loss, **beside)
         if TOO_LATE:
             raise InputError(
                 "JAX has computed before it was told to do so with one thread: have "
@@ -82,12 +76,12 @@ class JaxModel(Adapted):
             shapes = jax.eval_shape(init, jax.random.key(0))
         leaves, self._tree = jax.tree_util.tree_flatten_with_path(shapes)
         arrays = [(jax.tree_util.keystr(k, simple=True, separator="."), a) for k, a in leaves]
-        self.dtype = one_kind({name: str(array.dtype) for name, array in arrays})
-        self.layout = tuple(Param(name, tuple(a.shape), _kind(name)) for name, a in arrays)
+        self.dtype = one_kind(dict(arrays))
+        self.layout = tuple(Param(name, tuple(a.shape), kind_by_name(name)) for name, a in arrays)
         self._stops = [*itertools.accumulate(param.size for param in self.layout)]
         self._gradient = jax.jit(jax.value_and_grad(self._total, has_aux=True))
-        self._forward = jax.jit(lambda params, x: self._outputs(params, x, None))
-        self._losses_of = jax.jit(self._losses)
+        self._evaluate = jax.jit(self._outputs)
+        self._judge = jax.jit(self._losses)
 
     def initial_params(self, rng: np.random.Generator) -> Floats:
         """Return what `init` makes of a key, shape [n]; see `Model`."""
@@ -111,16 +105,6 @@ class JaxModel(Adapted):
         """Have the gradient traced anew: a random number of NumPy's would be another one then."""
         self._gradient.clear_cache()
 
-    def outputs(self, params: Floats, x: Array) -> Floats:
-        """Return the outputs in evaluation, shape [m, ...]; see `Model`."""
-        with users_code():
-            return np.array(self._forward(params, x))
-
-    def loss_sum(self, outputs: Floats, y: Array, weights: Weights) -> Sums:
-        """Return the sums of what has these outputs; see `Model`."""
-        with users_code():
-            return sums(*self._losses_of(outputs, y, self._weights(weights)))
-
     def software(self) -> list[str]:
         """Return JAX's version and that of its compiler."""
         return [f"jax {jax.__version__}", f"jaxlib {jax.lib.__version__}"]
@@ -135,27 +119,22 @@ class JaxModel(Adapted):
         losses, counts = self._losses(outputs, y, weights, self.label_smoothing)
         return (losses if counts is None else losses * counts).sum(), (outputs, losses, counts)
 
-    def _outputs(self, params: Any, x: Any, key: Any) -> Any:
+    def _forward(self, params: Floats, x: Array) -> Any:
+        return self._evaluate(params, x)
+
+    def _losses_of(self, outputs: Floats, y: Array, weights: Weights) -> tuple[Any, Any]:
+        found: tuple[Any, Any] = self._judge(outputs, y, self._weights(weights))
+        return found
+
+    def _outputs(self, params: Any, x: Any, key: Any = None) -> Any:
         """Return what `apply` makes of a flat vector and inputs, a row for each."""
         parts = zip(jnp.split(params, self._stops[:-1]), self.layout, strict=True)
         leaves = [part.reshape(param.shape) for part, param in parts]
         tree = jax.tree_util.tree_unflatten(self._tree, leaves)
-        found = self._apply(tree, x, *([key] if self._random else []))
-        check_rows(found, len(x))
-        return found
+        return self._apply(tree, x, *([key] if self._random else []))
 
     def _constant(self, array: Any, like: Any) -> Any:
         return jax.lax.stop_gradient(array.astype(like.dtype))
-
-    def _usual(self, outputs: Any, targets: Any) -> Any:
-        if self._task == "classification" and outputs.ndim == 2 and outputs.shape[1] > 1:
-            rows = jax.nn.log_softmax(outputs)
-            return -jnp.take_along_axis(rows, targets[:, None], axis=1)[:, 0]
-        rows = outputs.reshape(len(outputs), -1)
-        targets = targets.reshape(rows.shape).astype(rows.dtype)
-        if self._task == "regression":
-            return jnp.square(rows - targets).mean(1)
-        return (jnp.maximum(rows, 0) - rows * targets + jnp.log1p(jnp.exp(-jnp.abs(rows)))).mean(1)
 
     def _weights(self, weights: Weights) -> Any:
         return None if weights is None else weights.astype(self.dtype)
@@ -164,9 +143,3 @@ class JaxModel(Adapted):
 def _seed(rng: np.random.Generator) -> NDArray[np.uint32]:
     """Return the data of a key of `jax.random`."""
     return np.asarray(rng.bit_generator.random_raw(1)).view(np.uint32)
-
-
-def _kind(name: str) -> Kind:
-    """Return what an array is for, as far as its name says it."""
-    last = name.rsplit(".", 1)[-1]
-    return "bias" if last in ("b", "bias") else "norm" if last in ("scale", "gamma") else "weight"

@@ -2,19 +2,24 @@
 
 import contextlib
 import hashlib
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 
-from dptrain.arrays import Array, Floats, Param, Sums, Weights
+from dptrain.arrays import Array, Floats, Param, Sums, Weights, kind_by_name
 from dptrain.model import MakeGenerator
-from dptrain.model.adapted import Adapted, check_rows, sums
-from dptrain.model.own_code import users_code
-from dptrain.model.torch_module import check_constants, check_module, kinds_in, settings, type_of
+from dptrain.model.adapted import Adapted, Beside, one_kind, sums
+from dptrain.model.own_code import library, users_code
+from dptrain.threads import threads_here
 from dptrain.words import InputError
 
-import torch  # isort: skip (which has been missed, if it is not here)
+torch = library("torch")
+nn = torch.nn
+
+LOCK = threading.RLock()
+"""PyTorch's settings are the process's: they are lent to one call at a time, so that it repeats."""
 
 
 class TorchModel(Adapted):
@@ -30,7 +35,7 @@ class TorchModel(Adapted):
     ----------
     module
         On the CPU, all its parameters float32 or all float64. Given inputs [m, ...], it returns
-        outputs [m, ...].
+        outputs [m, ...]. Parts of it that are in evaluation while it trains stay so.
     loss, transform, metrics, label_smoothing
         See `Adapted`. A function of PyTorch's that has `reduction` is called with "none".
 
@@ -41,95 +46,80 @@ class TorchModel(Adapted):
     """
 
     library: ClassVar[Any] = torch
+    log_softmax: ClassVar[Any] = staticmethod(torch.log_softmax)
 
     def __init__(
-        self,
-        module: Any,
-        loss: Callable[..., Any] | None = None,
-        *,
-        transform: Callable[..., Any] | None = None,
-        metrics: Callable[..., Any] | None = None,
-        label_smoothing: float = 0.0,
+        self, module: Any, loss: Callable[..., Any] | None = None, **beside: Unpack[Beside]
     ) -> None:
-        super().__init__(loss, transform, metrics, label_smoothing)
+        super().__init__(loss, **beside)
+        if not isinstance(module, nn.Module):
+            raise InputError(f"the model is {module!r:.200}; give a torch.nn.Module, such as net()")
         self.module = module
-        check_module(module)
         self._params = dict(module.named_parameters())  # those that are tied once
         buffers = dict(module.named_buffers())
-        self._statistics = {
-            k: b
-            for k, b in buffers.items()
-            if b.is_floating_point() and k.rsplit(".", 1)[-1].startswith("running_")
+        self._arrays = self._params | {
+            name: buffer
+            for name, buffer in buffers.items()
+            if buffer.is_floating_point() and name.rpartition(".")[2].startswith("running_")
         }
-        self._counters = [b for k, b in buffers.items() if k.endswith("num_batches_tracked")]
-        changed = {id(buffer) for buffer in (*self._statistics.values(), *self._counters)}
-        self._constants = {k: b for k, b in buffers.items() if id(b) not in changed}
-        check_constants(self._constants)
-        self._homes = [
-            (part._buffers, name, buffer)
-            for part in module.modules()
-            for name, buffer in part._buffers.items()
-        ]
-        named = self._params | self._statistics
-        self._arrays = [*named.values()]
-        self._sizes = [array.numel() for array in self._arrays]
-        self._trained = [p for p in self._params.values() if p.requires_grad]
-        self.dtype = type_of(named)
-        kinds = dict(kinds_in(module))
-        fixed = {name for name, param in self._params.items() if not param.requires_grad}
-        self.layout = tuple(
-            Param(k, tuple(a.shape), kinds.get(k, "statistic"), k in fixed)
-            for k, a in named.items()
-        )
+        self._counters = [b for name, b in buffers.items() if name.endswith("num_batches_tracked")]
+        changed = {id(array) for array in (*self._arrays.values(), *self._counters)}
+        self._constants = {name: b for name, b in buffers.items() if id(b) not in changed}
+        for name, array in (self._arrays | self._constants).items():
+            _check(name, array)
+        self.dtype = one_kind(self._arrays, ": module.float() or module.double()")
+        self.layout = tuple(self._param(name, array) for name, array in self._arrays.items())
+
+    def _param(self, name: str, array: Any) -> Param:
+        """Return what an array is for; InputError for statistics without a momentum."""
+        part, shape = self.module.get_submodule(name.rpartition(".")[0]), tuple(array.shape)
+        if isinstance(array, nn.Parameter):
+            kind = kind_by_name(name, type(part).__name__)
+            return Param(name, shape, kind, fixed=not array.requires_grad)
+        if getattr(part, "momentum", 0) is None:
+            raise InputError(
+                f"{name} is an average over all steps, as its layer has momentum=None; give that a "
+                "momentum, such as 0.1"
+            )
+        return Param(name, shape, "statistic")
 
     def initial_params(self, rng: np.random.Generator) -> Floats:  # noqa: ARG002
         """Return the module's own values, shape [n]; see `Model`."""
-        return np.concatenate([array.detach().numpy().ravel() for array in self._arrays])
+        return np.concatenate([array.detach().numpy().ravel() for array in self._arrays.values()])
 
     def loss_and_grad_sum(
         self, params: Floats, x: Array, y: Array, weights: Weights, out: Floats, rng: MakeGenerator
     ) -> Sums:
         """Return a shard's sums, and write the gradient's to `out`; see `Model`."""
-        seed = int(rng().bit_generator.random_raw())
-        with self._computing(params, seed), torch.enable_grad():
+        with self._computing(params, int(rng().bit_generator.random_raw())), torch.enable_grad():
+            outputs = self.module(self._array(x))
             targets, each = self._array(y), self._array(weights)
-            outputs = self._outputs(x)
             losses, counts = self._losses(outputs, targets, each, self.label_smoothing)
+            trained = [param for param in self._params.values() if param.requires_grad]
             if not losses.requires_grad:
                 raise InputError("the loss does not depend on any parameter that is trained")
             ones = torch.ones_like(losses) if counts is None else counts
-            found = iter(torch.autograd.grad(losses, self._trained, ones, allow_unused=True))
-            right = self._right_sum(outputs.detach(), y, weights)
-            total = sums(losses.detach(), counts, right)
-            for param, array, part in zip(self.layout, self._arrays, self._views(out), strict=True):
-                if param.kind == "statistic":
+            found = iter(torch.autograd.grad(losses, trained, ones, materialize_grads=True))
+            total = sums(losses.detach(), counts, self._right_sum(outputs.detach(), y, weights))
+            for array, part in zip(self._arrays.values(), self._views(out), strict=True):
+                if not isinstance(array, nn.Parameter):
                     torch.mul(array, total.weight, out=part)
-                    continue
-                gradient = next(found) if array.requires_grad else None
-                part.zero_() if gradient is None else part.copy_(gradient.to_dense())
+                else:
+                    part.copy_(next(found).to_dense()) if array.requires_grad else part.zero_()
         return total
-
-    def outputs(self, params: Floats, x: Array) -> Floats:
-        """Return the module's outputs in evaluation, shape [m, ...]; see `Model`."""
-        with self._computing(params, None), torch.no_grad():
-            return np.asarray(self._outputs(x))
-
-    def loss_sum(self, outputs: Floats, y: Array, weights: Weights) -> Sums:
-        """Return the sums of what has these outputs; see `Model`."""
-        with settings(0), users_code(), torch.no_grad():
-            return sums(*self._losses(self._array(outputs), self._array(y), self._array(weights)))
 
     def fingerprint(self) -> str:
         """Return a hash of how the module is built, and of what in it is never trained."""
         fixed = [param.name for param in self.layout if param.fixed]
-        found = hashlib.sha256(repr((self.module, fixed)).encode())
+        modes = [part.training for part in self.module.modules() if self.module.training]
+        found = hashlib.sha256(repr((self.module, fixed, modes)).encode())
         for name, buffer in self._constants.items():
             found.update(name.encode() + buffer.contiguous().numpy().tobytes())
         return found.hexdigest()
 
     def beside(self, arrays: dict[str, Array]) -> dict[str, Array]:
         """Return what else the module's state has: arrays' second names, counters and constants."""
-        names = {id(array): name for name, array in (self._params | self._statistics).items()}
+        names = {id(array): name for name, array in self._arrays.items()}
         return {
             name: arrays[names[id(found)]] if id(found) in names else found.detach().numpy()
             for name, found in self.module.state_dict(keep_vars=True).items()
@@ -152,50 +142,79 @@ class TorchModel(Adapted):
     def _parts(self) -> Iterable[Any]:
         return {type(part): None for part in self.module.modules()}
 
-    def _views(self, vector: Floats) -> list[Any]:
-        """Return the named arrays of a flat vector [n], as tensors that share its memory."""
-        parts = self._array(vector).split(self._sizes)
-        return [part.view(a.shape) for part, a in zip(parts, self._arrays, strict=True)]
+    def _forward(self, params: Floats, x: Array) -> Any:
+        with self._computing(params, None), torch.no_grad():
+            return self.module(self._array(x))
+
+    def _losses_of(self, outputs: Floats, y: Array, weights: Weights) -> tuple[Any, Any]:
+        with _settings(0), torch.no_grad():
+            return self._losses(self._array(outputs), self._array(y), self._array(weights))
+
+    def _state(self) -> set[tuple[str, tuple[int, int]]]:
+        """Return which arrays the module holds, and how often those that must stay were written."""
+        held = self._params | self._constants
+        found = [*self.module.named_parameters(), *self.module.named_buffers()]
+        return {(k, (id(a), a._version if k in held else 0)) for k, a in found}
+
+    def _views(self, vector: Floats) -> Iterator[Any]:
+        """Yield the named arrays of a flat vector [n], as tensors that share its memory."""
+        parts = self._array(vector).split([param.size for param in self.layout])
+        return (part.view(one.shape) for part, one in zip(parts, self.layout, strict=True))
 
     @contextlib.contextmanager
     def _computing(self, params: Floats, seed: int | None) -> Iterator[None]:
-        """Let the module have these parameters; to train, with a seed, statistics to change."""
-        training, before = seed is not None, self.module.training
-        with settings(seed or 0), users_code():
-            if training != before:
-                self.module.train(training)
-            lent = [*self._arrays, *self._counters]
-            own = [array.data for array in lent]
-            views = [*self._views(params), *(counter.clone() for counter in self._counters)]
-            for number, (array, view) in enumerate(zip(lent, views, strict=True)):
-                array.data = view.clone() if training and number >= len(self._params) else view
-            fixed = self._params | self._constants
-            versions = [array._version for array in fixed.values()]
+        """Let the module have these parameters; to train, with a seed. Statistics are a copy's."""
+        modes = [(part, part.training) for part in self.module.modules()]
+        lent = [*self._arrays.values(), *self._counters]
+        own = [array.data for array in lent]
+        with _settings(seed or 0), users_code():
+            if self.module.training != (seed is not None):
+                self.module.train(seed is not None)
+            for number, array in enumerate([*self._views(params), *self._counters]):
+                lent[number].data = array if number < len(self._params) else array.clone()
+            before = self._state()
             try:
                 yield
             finally:
                 for array, data in zip(lent, own, strict=True):
                     array.data = data
-                if training != before:
-                    self.module.train(before)
-            now = zip(fixed.items(), versions, strict=True)
-            changed = [name for (name, array), version in now if array._version != version]
-            changed += [name for home, name, b in self._homes if home.get(name) is not b]
+                for part, mode in modes:
+                    part.training = mode
+            changed = [name for name, _ in before ^ self._state()]
             if changed:
                 raise InputError(
-                    f"the module changes {changed[0]} as it computes; what may change are running "
+                    f"the module changes {min(changed)} as it computes; what may change are "
                     "statistics of float32 or float64, in place, in buffers named running_..."
                 )
 
-    def _outputs(self, x: Array) -> Any:
-        found = self.module(self._array(x))
-        check_rows(found, len(x))
-        return found
 
-    def _usual(self, outputs: Any, targets: Any) -> Any:
-        functional = torch.nn.functional
-        if self._task == "classification" and outputs.ndim == 2 and outputs.shape[1] > 1:
-            return functional.cross_entropy(outputs, targets, reduction="none")
-        rows, squared = outputs.reshape(len(outputs), -1), self._task == "regression"
-        of = functional.mse_loss if squared else functional.binary_cross_entropy_with_logits
-        return of(rows, targets.reshape(rows.shape).to(rows.dtype), reduction="none").mean(1)
+def _check(name: str, array: Any) -> None:
+    """Raise InputError for an array that has no values here that NumPy knows."""
+    if nn.parameter.is_lazy(array):
+        raise InputError(f"{name} has no shape yet: call the module once, on some inputs")
+    if array.device.type != "cpu":
+        raise InputError(f"{name} is on {array.device}; bring it to the CPU: module.cpu()")
+    try:
+        array.detach().contiguous().numpy()
+    except (TypeError, RuntimeError) as error:
+        raise InputError(
+            f"{name} can't be stored: {error}; give a plain tensor, as by {name}.float()"
+        ) from None
+
+
+@contextlib.contextmanager
+def _settings(seed: int) -> Iterator[None]:
+    """Compute with the run's threads, the same way each time; then all is as it was."""
+    with LOCK, torch.random.fork_rng(devices=[]):
+        threads, debug = torch.get_num_threads(), torch.get_deterministic_debug_mode()
+        fill = torch.utils.deterministic.fill_uninitialized_memory
+        torch.set_num_threads(threads_here())
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False
+        torch.default_generator.manual_seed(seed)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+            torch.set_deterministic_debug_mode(debug)
+            torch.utils.deterministic.fill_uninitialized_memory = fill
