@@ -45,21 +45,14 @@ def places(table: Table) -> Iterator[Place]:
     """
     arrays: dict[Any, int] = {}
     used: dict[int, int] = {}
-    parts = {
-        "input": table.columns,
-        "target": table.targets,
-        "weight": () if table.weight is None else (table.weight,),
-        "id": table.ids,
-    }
-    for role, columns in parts.items():
-        for column in columns:
-            alone = len(column.values.shape) > 1 or not table.named
-            key = len(arrays) if alone else np.dtype(column.values.dtype).newbyteorder("=")
-            array = arrays.setdefault(key, len(arrays))
-            number = None if alone else used.setdefault(array, 0)
-            if number is not None:
-                used[array] += 1
-            yield Place(column, role, array, number)
+    for role, column in table.by_role():
+        alone = len(column.values.shape) > 1 or not table.named
+        key = len(arrays) if alone else np.dtype(column.values.dtype).newbyteorder("=")
+        array = arrays.setdefault(key, len(arrays))
+        number = None if alone else used.setdefault(array, 0)
+        if number is not None:
+            used[array] += 1
+        yield Place(column, role, array, number)
 
 
 def read_converted(path: str, roles: Roles) -> Table:

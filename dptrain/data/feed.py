@@ -28,14 +28,9 @@ LARGEST_OF_FILES = 2**28
 """Of those that are read from files piece by piece, so that a large file begins at once."""
 
 
-def num_blocks(num_rows: int) -> int:
-    """Return how many blocks rows make."""
-    return -(-num_rows // BLOCK)
-
-
 def blocks(num_rows: int, world: World) -> Iterator[slice]:
     """Yield the blocks of rows that are this rank's, to be read by no other."""
-    for block in world.mine(num_blocks(num_rows)):
+    for block in world.mine(-(-num_rows // BLOCK)):
         yield slice(block * BLOCK, min((block + 1) * BLOCK, num_rows))
 
 
@@ -142,7 +137,7 @@ class Rows:
     @property
     def num_blocks(self) -> int:
         """The number of blocks over all ranks."""
-        return num_blocks(len(self))
+        return -(-len(self) // BLOCK)
 
     def line(self, example: int) -> str:
         """Return the row of an example, for people, or its line where it stands in a text."""

@@ -9,7 +9,7 @@ import numpy as np
 from dptrain.arrays import Array
 from dptrain.data.kinds import tables_of
 from dptrain.data.roles import Roles
-from dptrain.data.table import GAPS, Column, Rowwise, Table, words_column
+from dptrain.data.table import GAPS, Column, Rowwise, Table
 from dptrain.words import InputError
 
 
@@ -110,7 +110,10 @@ def _column(name: str, values: Any, *, label: bool) -> Column:
                 f"{name} has {str(words[gap.index(True)])!r} in row {row} (counts from 0); each "
                 "row needs a target: give it a name, or leave the row out"
             )
-        return words_column(name, codes, words.tolist())
+        pieces = [word.encode("utf-8", "surrogatepass") for word in words.tolist()]
+        ends = np.cumsum([len(piece) for piece in pieces], dtype=np.int64)
+        text = np.frombuffer(b"".join(pieces), np.uint8)
+        return Column(name, "words", codes.astype(np.int32), text, ends)
     return Column(name, "numbers", values)
 
 

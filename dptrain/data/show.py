@@ -96,9 +96,7 @@ def look(table: Table, world: World) -> Plain:
     different; `first`, some rows; `balance`, how often each target is there; `notes`, what was left
     out and what looks wrong. Each rank reads its own blocks. Collective: every rank must call this.
     """
-    columns = [*table.every()]
-    roles = ["input"] * len(table.columns) + ["target"] * len(table.targets)
-    roles += ["weight"] * (table.weight is not None) + ["id"] * len(table.ids)
+    roles, columns = zip(*table.by_role(), strict=True)
     own: list[list[Seen]] = [[] for _ in columns]
     labels: Counter[Any] | None = Counter()
     for rows in blocks(len(table), world):
@@ -107,14 +105,13 @@ def look(table: Table, world: World) -> Plain:
         labels = _counted(labels, table.targets[0].read(rows)) if table.targets else None
     everyone = world.allgather((own, labels))
     whole = [added([s for held, _ in everyone for s in held[k]]) for k in range(len(columns))]
-    found = [
-        _about(column, role, one) for column, role, one in zip(columns, roles, whole, strict=True)
-    ]
+    found = [_about(*one) for one in zip(columns, roles, whole, strict=True)]
+    cells = [[as_cell(one, value) for value in one.read(slice(0, ROWS))] for one in columns]
     balance = _balance(table, [counts for _, counts in everyone])
     return {
         "data": table.source, "rows": len(table), "columns": found,
-        "first": [_row(columns, row) for row in range(min(ROWS, len(table)))],
-        "balance": balance, "notes": [*table.notes, *_odd(columns, whole, balance)],
+        "first": [*map(list, zip(*cells, strict=True))], "balance": balance,
+        "notes": [*table.notes, *_odd(columns, whole, balance)],
     }  # fmt: skip
 
 
@@ -148,11 +145,7 @@ def _about(column: Column, role: str, one: Seen) -> Plain:
     return about | mean | {"low": in_words(column, one.low), "high": in_words(column, one.high)}
 
 
-def _row(columns: list[Column], row: int) -> list[str]:
-    return [as_cell(column, column.read(slice(row, row + 1))[0]) for column in columns]
-
-
-def _odd(columns: list[Column], whole: list[Seen], balance: dict[str, int]) -> list[str]:
+def _odd(columns: Sequence[Column], whole: list[Seen], balance: dict[str, int]) -> list[str]:
     """Return what a person should look at, a line each."""
     lines = []
     for column, one in zip(columns, whole, strict=True):

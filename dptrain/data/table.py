@@ -95,17 +95,6 @@ class Column:
         return f"{self.name} ({shape}) {kind}"
 
 
-def words_column(name: str, codes: NDArray[Any], words: Sequence[str]) -> Column:
-    """Return a column of texts: `codes` are the numbers of `words`, which come in any order."""
-    order = sorted(range(len(words)), key=words.__getitem__)
-    place = np.full(len(words) + 1, -1, np.int32)
-    place[order] = np.arange(len(words), dtype=np.int32)
-    pieces = [words[number].encode("utf-8", "surrogatepass") for number in order]
-    ends = np.cumsum([len(piece) for piece in pieces], dtype=np.int64)
-    text = np.frombuffer(b"".join(pieces), np.uint8)
-    return Column(name, "words", place[codes], text, ends)
-
-
 def in_memory(values: object) -> bool:
     """Return whether that is an array which is not mapped from a file."""
     return isinstance(values, np.ndarray) and not getattr(values, "filename", None)
@@ -232,10 +221,13 @@ class Table:
 
     def every(self) -> Iterator[Column]:
         """Yield all columns: inputs, targets, weights, what rows are called by."""
-        yield from self.columns
-        yield from self.targets
-        yield from () if self.weight is None else (self.weight,)
-        yield from self.ids
+        return (column for _, column in self.by_role())
+
+    def by_role(self) -> Iterator[tuple[str, Column]]:
+        """Yield all columns, each with what it is for: "input", "target", "weight" or "id"."""
+        weights = () if self.weight is None else (self.weight,)
+        parts = {"input": self.columns, "target": self.targets, "weight": weights, "id": self.ids}
+        return ((role, column) for role, columns in parts.items() for column in columns)
 
     @property
     def num_inputs(self) -> int:
