@@ -1,5 +1,6 @@
 """How raw rows become inputs, and targets numbers: fitted once, and stored with the model."""
 
+import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -112,16 +113,24 @@ class Encoding:
         num, width = len(parts[0]), self.shift.size
         if out is None:
             out = np.empty((num, *shape) if as_it_is else (num, width), taker.dtype)
-        flat, step = out.reshape(num, width), max(1, min(num, NEAR // max(1, width)))
-        scales = np.empty((2, step, width))  # half the time of what takes up one row's each time
-        scales[0], scales[1] = self.shift, self.factor
-        for start in range(0, num, step):
-            some = [part[start : start + step] for part in parts]
+        flat, (shift, factor) = out.reshape(num, width), self._scales
+        for start in range(0, num, len(shift)):
+            some = [part[start : start + len(shift)] for part in parts]
             scaled = np.concatenate(some, axis=1, dtype=np.float64, casting="unsafe")
-            scaled -= scales[0, : len(scaled)]  # half the time of np.subtract(..., dtype=...)
-            scaled *= scales[1, : len(scaled)]
-            flat[start : start + step] = scaled
+            scaled -= shift[: len(scaled)]  # half the time of np.subtract(..., dtype=...)
+            scaled *= factor[: len(scaled)]
+            flat[start : start + len(shift)] = scaled
         return out
+
+    @functools.cached_property
+    def _scales(self) -> tuple[Array, Array]:
+        """Shift and factor as often as rows are encoded at a time: half the time of one row's."""
+        rows = max(1, NEAR // max(1, self.shift.size))
+        return np.tile(self.shift, (rows, 1)), np.tile(self.factor, (rows, 1))
+
+    def __getstate__(self) -> Plain:
+        """Return what a copy has, pickled or not: all but what it makes again by itself."""
+        return {name: value for name, value in vars(self).items() if name != "_scales"}
 
     def learned(self, values: Array, dtype: Any) -> Array:
         """Return values [m] or [m, outputs] as the model learns them."""
