@@ -163,7 +163,7 @@ def test_a_transform_gets_random_numbers_by_the_seed_the_epoch_and_the_example()
         seen.clear()
         config = TrainConfig(epochs=2, shards=shards, batch_size=batch, seed=seed)
         dptrain.fit(TorchModel(nn.Linear(3, 2), transform=look), data, config)
-        runs[shards, batch, seed] = [sorted(seen[:20]), sorted(seen[20:])]
+        runs[shards, batch, seed] = [sorted(seen[-40:-20]), sorted(seen[-20:])]  # after the trial
     first = runs[1, 20, 0]
     assert first == runs[3, 7, 0] != runs[1, 20, 1]
     assert len({number for epoch in first for _, number in epoch}) == 40
@@ -405,11 +405,15 @@ def test_a_module_that_does_not_fit_is_refused(build: Callable[[], Any], words: 
 @pytest.mark.parametrize(
     ("transform", "words"),
     [
+        (
+            lambda x, _: x + np.random.default_rng().random(),
+            "transform, called twice with the same inputs",
+        ),
         (lambda x, _: None, "transform returns object; return an array of numbers"),  # noqa: ARG005
         (lambda x, rng: x[: rng.integers(1, 60)], r"rows of shape \(\d+,\) and of \(\d+,\)"),
     ],
 )
-def test_a_transform_returns_arrays_of_one_shape(transform: Any, words: str) -> None:
+def test_a_transform_keeps_to_its_generator_and_to_one_shape(transform: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
         dptrain.fit(
             TorchModel(WholeNumbers(64, 10), transform=transform),

@@ -1,12 +1,13 @@
 """A model is tried before it is trusted: what it must keep for sums over shards to be right."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
 from dptrain.arrays import Array, Floats, Sums, name_of, num_params, views
 from dptrain.data.feed import Rows
-from dptrain.keys import Purpose, generator
+from dptrain.keys import Purpose, generator, generators
 from dptrain.model import Model
 from dptrain.streams import warn
 from dptrain.words import InputError
@@ -95,6 +96,20 @@ class Trial:
                 "call left, or a gradient that is added to and not written"
             )
         return first[1]
+
+    def transforms_alike(self) -> None:
+        """Transform some examples twice, each with the same random numbers."""
+        transform: Callable[..., Any] | None = getattr(self.model, "transform", None)
+        if transform is None:
+            return
+        keyed = generators(self.seed, Purpose.TRANSFORM, 0)
+        for number, row in enumerate(self.whole[0][:16]):
+            found = [np.asarray(transform(row.copy(), keyed(number))) for _ in range(2)]
+            if found[0].tobytes() != found[1].tobytes():
+                raise InputError(
+                    "transform, called twice with the same inputs and generator, differs from "
+                    "itself: let it draw from the generator that it is given, and keep nothing"
+                )
 
     def adds_up(self, gradient: Floats) -> None:
         """Compare the sums over two shards with those over all of their examples."""
@@ -205,6 +220,7 @@ def try_model(model: Model, rows: Rows, num: int, seed: int, *, thoroughly: bool
     """
     trial = Trial(model, rows, num, seed)
     with np.errstate(all="ignore"):  # what is not finite ends the first step by name
+        trial.transforms_alike()
         gradient = trial.twice()
         trial.adds_up(gradient)
         trial.warn_of_probabilities()
