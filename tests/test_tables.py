@@ -20,7 +20,7 @@ from tiny import metrics_of
 
 import dptrain
 from dptrain import Data, DataConfig, InputError, TrainConfig
-from dptrain.data import delimited, keep
+from dptrain.data import arrow, delimited, keep
 from dptrain.data.arrow import read_text
 from dptrain.data.keep import Pieces, Spool, own, share
 from dptrain.data.roles import Roles
@@ -167,6 +167,22 @@ def test_how_a_text_is_cut_into_pieces_changes_nothing(
             except InputError as error:
                 found.add(str(error))
     assert len(found) == 1, found
+
+
+@pytest.mark.parametrize("then", ["y,a\n1,p\n2,q\n", "a,y\n1,p\n2,q\n3,p\n", None])
+def test_a_table_that_changes_while_it_is_read_is_refused(
+    then: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its columns may be others by then, or some of its rows be missing."""
+
+    def changing(_: object) -> None:
+        (tmp_path / "d.csv").unlink()
+        if then is not None:
+            (tmp_path / "d.csv").write_text(then)
+
+    monkeypatch.setattr(arrow, "check_names", changing)
+    with pytest.raises(InputError, match=r"has changed while|No such file"):
+        load(tmp_path, "a,y\n1,p\n2,q\n")
 
 
 def test_pieces_of_a_table_are_let_go_of_while_they_are_copied(

@@ -1,5 +1,6 @@
 """Files and what Python hands over become tables, whatever they hold, each read once a node."""
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -88,11 +89,10 @@ def look(names: Sequence[str], roles: Roles) -> Files:
             f"{len(paths)} data files are given; give one, or x and y as .npy, by their names"
         )
     roles.check_kind(kinds[0], " and ".join(names), by_name=kinds[0] in BY_NAME)
-    stats = [os.stat(path) for path in paths]  # noqa: PTH116 (as by each rank of a node)
-    same = [path for path, one in zip(paths, stats, strict=True) if stats.count(one) > 1]
+    identity = _identity(paths)
+    same = [path for path, one in zip(paths, identity, strict=True) if identity.count(one) > 1]
     if same:
         raise InputError(f"{same[-1]} is a file that is given twice; give each once")
-    identity = [(one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns) for one in stats]
     shown = paths if len(paths) < 3 else [f"{len(paths)} files, the first of them {paths[0]}"]
     as_table = kinds[0] == "hdf5" and bool(roles.target or roles.kinds)
     mapped = kinds[0] in ("npy", "idx", "hdf5") and not any(packed for _, packed in found)
@@ -103,9 +103,13 @@ def look(names: Sequence[str], roles: Roles) -> Files:
             "Parquet files, or a pattern that names the files"
         )
     return Files(
-        tuple(paths), tuple(kinds), " and ".join(shown), as_table or not mapped, keys,
-        tuple(identity),
+        tuple(paths), tuple(kinds), " and ".join(shown), as_table or not mapped, keys, identity,
     )  # fmt: skip
+
+
+def _identity(paths: Sequence[str]) -> tuple[Any, ...]:
+    stats = [os.stat(path) for path in paths]  # noqa: PTH116 (as by each rank of a node)
+    return tuple((one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns) for one in stats)
 
 
 def _read(found: Files, roles: Roles, kept: Pieces) -> tuple[Table, Table | None]:
@@ -115,9 +119,14 @@ def _read(found: Files, roles: Roles, kept: Pieces) -> tuple[Table, Table | None
         return read_converted(paths[0], roles), None
     if kind in TABLES:
         arrow = tables_of(paths[0])
-        if kind == "text":
-            return arrow.read_text(paths, roles, source, kept), None
-        return arrow.read_typed(paths, roles, source, found.keys, kept), None
+        table: Table = (
+            arrow.read_text(paths, roles, source, kept) if kind == "text"
+            else arrow.read_typed(paths, roles, source, found.keys, kept)
+        )  # fmt: skip
+        with contextlib.suppress(OSError):
+            if _identity(paths) == found.identity:
+                return table, None
+        raise InputError(f"{source} has changed while it was read; start again once it is whole")
     if kind in ("npy", "idx"):
         readers = {"npy": read_npy, "idx": read_idx}
         arrays = [readers[kind](path) for kind, path in zip(found.kinds, paths, strict=True)]
