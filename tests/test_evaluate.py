@@ -145,9 +145,10 @@ def test_each_block_is_seen_once() -> None:
     assert np.array_equal(y, CLASSES)
 
 
-def test_where_a_target_never_changes_there_is_no_r2() -> None:
+@pytest.mark.parametrize("constant", [7, 0.1, 200_000.1])
+def test_where_a_target_never_changes_there_is_no_r2(constant: float) -> None:
     values = VALUES.copy()
-    values[:, 1] = 7
+    values[:, 1] = constant
     found = found_for(rows_of("regression", OUTPUTS, values))
     assert found.keys() == {"loss", "rmse", "mae"}
 
