@@ -158,7 +158,8 @@ def _target_mean(rows: Rows, world: World) -> Array:
     first = rows.targets(slice(0, 1), np.float64)
     own = [(rows.targets(block, np.float64) - first).sum(axis=0) for block in rows.blocks(world)]
     sums = np.array(own, np.float64).reshape(-1, rows.encoding.outputs)
-    return first[0] + total(world, sums, rows.num_blocks) / len(rows)
+    mean: Array = first[0] + total(world, sums, rows.num_blocks) / len(rows)
+    return mean
 
 
 def predicted_classes(values: Floats) -> NDArray[np.intp]:
