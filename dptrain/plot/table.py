@@ -8,7 +8,7 @@ from typing import Any
 from dptrain.checked import Plain
 from dptrain.plot.runs import apart, read_lines, written
 from dptrain.record import rundir
-from dptrain.record.files import is_there, lock, names_in, open_plain, read_object
+from dptrain.record.files import lock, names_in, open_plain, read_object
 from dptrain.words import InputError, aligned, nearest, shown
 
 BEST = {"train_loss": min, "train_accuracy": max, "validation_loss": min,
@@ -43,7 +43,7 @@ def runs_in(directory: Path) -> list[Plain]:
 def state(run: Path) -> str:
     """Return "going on", "done", "stopped" (saved, to go on later) or "died"."""
     receipt = run / rundir.RECEIPT
-    if is_there(receipt):
+    if os.path.lexists(receipt):
         with contextlib.suppress(OSError):  # may not be written here: nobody can tell
             held = lock(receipt)
             if held is None:
@@ -78,9 +78,8 @@ def ordered(rows: list[Plain], column: str, *, reverse: bool) -> list[Plain]:
     return known + [row for row in rows if row.get(column) is None]
 
 
-def _rank(value: Any) -> tuple[bool, float, str]:
-    number = isinstance(value, int | float)
-    return (not number, value if number else 0.0, "" if number else str(value))
+def _rank(value: Any) -> tuple[bool, float | str]:
+    return (False, value) if isinstance(value, int | float) else (True, str(value))
 
 
 def text(rows: list[Plain]) -> str:

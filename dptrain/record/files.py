@@ -73,11 +73,6 @@ def opened(path: Path, flags: int) -> Iterator[int]:
         os.close(file)
 
 
-def is_there(path: Path) -> bool:
-    """Return whether a name leads to anything, a link to nothing included; raises nothing."""
-    return os.path.lexists(path)
-
-
 def names_in(folder: Path) -> list[str]:
     """Return the names in a folder of a run, none where there is none; OSError if it is a link."""
     try:
@@ -180,13 +175,13 @@ def check_writable(path: Path, option: str, *, force: bool = True) -> None:
 
     `option` is what the person calls the file, such as --plot; without `force` it must be new.
     """
-    if is_there(path) and not os.path.isfile(path):  # noqa: PTH113 (which raises nothing)
+    if os.path.lexists(path) and not os.path.isfile(path):  # noqa: PTH113 (which raises nothing)
         raise InputError(f"{option} is {path}, which is no plain file; name one that is, or new")
     if not os.path.isdir(path.parent):  # noqa: PTH112
         raise InputError(f"{option} is {path}, but there is no directory {path.parent}")
     with writing(path), contextlib.suppress(FileNotFoundError):
         path.lstat()
-    if not force and is_there(path):
+    if not force and os.path.lexists(path):
         raise InputError(f"{option} is {path}, which exists; name another, or --force replaces it")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise InputError(f"{path} can't be written: no permission to write in {path.parent}")

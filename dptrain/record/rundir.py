@@ -170,7 +170,7 @@ def level_of(run: Path, step: int | None = None) -> str | None:
     wrong with it is said by who reads all of it. Raises InputError where the receipt can't be read.
     """
     found = None
-    if not files.is_there(run / RECEIPT):
+    if not os.path.lexists(run / RECEIPT):
         return None
     for number, line in enumerate(files.lines_of(run / RECEIPT)):
         if number and b'"changed"' not in line:

@@ -18,7 +18,7 @@ from dptrain import streams
 from dptrain.arrays import Array
 from dptrain.checked import Plain
 from dptrain.record import checkpoint, receipt
-from dptrain.record.files import descriptor, is_there, lock, names_in, sync_directory, write_all
+from dptrain.record.files import descriptor, lock, names_in, sync_directory, write_all
 from dptrain.record.journal import Journal
 from dptrain.record.rundir import METRICS, RECEIPT, SECONDS
 
@@ -154,7 +154,7 @@ class Writer:
         def write() -> None:
             self._metrics.sync()
             self._receipt.sync()
-            if not is_there(folder):
+            if not os.path.lexists(folder):
                 folder.mkdir()
                 sync_directory(self.run)
             names_in(folder)  # none of a link, through which no run goes on

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dptrain.checked import Plain
 from dptrain.record import checkpoint, receipt, rundir
-from dptrain.record.files import UNFLUSHED, is_there, sync_directory, write_whole, writing
+from dptrain.record.files import UNFLUSHED, sync_directory, write_whole, writing
 from dptrain.record.writer import Writer
 from dptrain.run import resume
 from dptrain.run.config import Identity
@@ -52,8 +52,8 @@ def open_run(
                 if not (over and changed):  # else it stays as it is
                     write_whole(directory / rundir.CONFIG, content)
                 changed = {} if over else changed
-                if start.metrics and not is_there(directory / rundir.METRICS):  # as it was damaged
-                    lines = (line + b"\n" for line in start.metrics)
+                if start.metrics and not os.path.lexists(directory / rundir.METRICS):
+                    lines = (line + b"\n" for line in start.metrics)  # of one that was damaged
                     write_whole(directory / rundir.METRICS, lines)
                 if not sync_directory(directory):
                     warn(f"{directory}: {UNFLUSHED}")

@@ -2,13 +2,14 @@
 
 import hashlib
 import math
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from dptrain.checked import Plain
 from dptrain.record import checkpoint, receipt, rundir
-from dptrain.record.files import TEXT, is_there, open_plain, read_object
+from dptrain.record.files import TEXT, open_plain, read_object
 from dptrain.record.receipt import End, Receipt
 from dptrain.record.rundir import FREE
 from dptrain.reduce.digest import digest
@@ -100,7 +101,7 @@ def check_files(run: Path, verdict: Verdict, *, handed: bool = False) -> Found:
 
     `handed`: of a run that was handed over some may be missing, which is noted.
     """
-    if not is_there(run / rundir.RECEIPT):
+    if not os.path.lexists(run / rundir.RECEIPT):
         rundir.read_config(run)  # or there is no run
     kept, model, found = _checkpoints(run, verdict), _model(run, verdict), Receipt()
     try:
@@ -116,7 +117,7 @@ def check_files(run: Path, verdict: Verdict, *, handed: bool = False) -> Found:
     within = _check_checkpoints(kept, lines, verdict)
     if handed:
         _note_missing(run, kept, verdict)
-    if not handed or is_there(run / rundir.CONFIG):
+    if not handed or os.path.lexists(run / rundir.CONFIG):
         _check_config(run, found, verdict)
     digests = {step: digests["params"] for step, (digests, _) in kept.items()}
     right: set[str | None] = {found.last_params, digests.get(found.num_steps)}
@@ -125,7 +126,7 @@ def check_files(run: Path, verdict: Verdict, *, handed: bool = False) -> Found:
     if "ema" in found.run["settings"] and model is not None:  # the receipt knows its file alone
         last = kept[found.num_steps][0] if found.num_steps in kept else {"ema": model.params}
         right = {last.get("best", last.get("ema"))}
-    if not handed or is_there(run / rundir.SUMMARY):
+    if not handed or os.path.lexists(run / rundir.SUMMARY):
         return Found(found, within, _check_end(run, found, model, right, verdict))
     if found.end is not None and model is not None:
         _check_model(found.end.model, model, right, verdict)
@@ -153,7 +154,7 @@ def _checkpoints(run: Path, verdict: Verdict) -> Checkpoints:
 def _model(run: Path, verdict: Verdict) -> StoredModel | None:
     """Return what is stored as the run's model; None where there is none, or it is damaged."""
     path = run / rundir.MODEL
-    if not is_there(path):
+    if not os.path.lexists(path):
         return None
     try:
         params = params_in(*checkpoint.read(path))
@@ -262,7 +263,7 @@ def _check_model(
 def _note_missing(run: Path, kept: Checkpoints, verdict: Verdict) -> None:
     """Note what could not be checked of a run that was handed over."""
     for name in (rundir.CONFIG, rundir.SUMMARY, rundir.MODEL):
-        if not is_there(run / name):
+        if not os.path.lexists(run / name):
             verdict.notes.append(f"{name} is not there, and so not checked")
     if not kept:
         verdict.notes.append("no checkpoint is there: a replay would begin with the first step")
@@ -272,7 +273,7 @@ def _stored_end(
     run: Path, found: Receipt, model: StoredModel | None, verdict: Verdict
 ) -> tuple[End, Any] | None:
     """Return what model and summary say of a run's end, and of the receipt; None if not whole."""
-    there = [name for name in (rundir.MODEL, rundir.SUMMARY) if is_there(run / name)]
+    there = [name for name in (rundir.MODEL, rundir.SUMMARY) if os.path.lexists(run / name)]
     if not there:
         verdict.notes.append(
             "the run has not ended: what follows its last checkpoint may still go"

@@ -1,6 +1,7 @@
 """Where a run goes on from: its newest checkpoint that is whole, or its beginning."""
 
 import contextlib
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from dptrain.arrays import Array, Forms
 from dptrain.checked import Plain
 from dptrain.model import is_own
 from dptrain.record import checkpoint, receipt, rundir
-from dptrain.record.files import is_there, lines_of
+from dptrain.record.files import lines_of
 from dptrain.record.files import lock as taken
 from dptrain.record.rundir import FREE
 from dptrain.record.writer import Files
@@ -137,7 +138,7 @@ def _history(run: Path, state: State) -> tuple[list[Metrics], list[bytes]]:
     depends on it.
     """
     path, history, lines, fault = run / rundir.METRICS, list[Metrics](), list[bytes](), ""
-    for number, line in enumerate(lines_of(path) if is_there(path) else (), 1):
+    for number, line in enumerate(lines_of(path) if os.path.lexists(path) else (), 1):
         try:
             found = rundir.numbers_of(line)
             if type(found["step"]) is not int or type(found["seconds"]) is not float:
@@ -187,7 +188,7 @@ def settings_of(run: Path) -> Plain:
         fault = f"{run / rundir.CONFIG} is not as the run was: {', '.join(other)}"
     except InputError as error:
         path = run / rundir.CONFIG
-        if begun is None or (is_there(path) and (path.is_symlink() or not path.is_file())):
+        if begun is None or (os.path.lexists(path) and (path.is_symlink() or not path.is_file())):
             raise
         fault = str(error)
     settings = stored["settings"]
