@@ -20,7 +20,6 @@ ASK, ANSWER, ENDED, END = b"?", b"!", b"x", b"."
 HELLOS = 10
 """Ticks in which the next node is asked whether it can be heard at all: there may be a firewall."""
 
-
 Card = tuple[str, list[tuple[str, int]]]
 """Who the first rank of a node is, in words, and where it can be reached."""
 

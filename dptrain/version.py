@@ -12,7 +12,6 @@ NAMED = r"(?:model name|Model Name|cpu model|cpu|CPU implementer|CPU part|uarch)
 """A line of Linux's list of CPUs that says which kind one is: on x86, LoongArch, MIPS, POWER, ARM
 (where every kind has numbers only), RISC-V."""
 
-
 KERNELS = {"Zen": "Haswell", "Cooperlake": "SkylakeX", "SapphireRapids": "SkylakeX"}
 """CPUs for which OpenBLAS has no products of their own in float32 and float64."""
 

@@ -123,6 +123,9 @@ class Bench:
                 self.stacks.append((x.copy(), y, weights, self.out, shards, rngs))
         self.least = least(self.run, [x for x, *_ in self.stacks], world)
         self.epochs = 1
+        self.round()  # so that all of it has been done once
+        took = self.seconds(partial(self.steps, self.run))
+        self.epochs = max(1, round(ROUND / max(world.allgather(took))))
 
     @property
     def num_steps(self) -> int:
@@ -136,12 +139,6 @@ class Bench:
         for _ in range(times):
             work()
         return time.perf_counter() - start
-
-    def warm_up(self) -> None:
-        """Do everything once that is done in a round, and find how often a round does it."""
-        self.round()
-        took = self.seconds(partial(self.steps, self.run))
-        self.epochs = max(1, round(ROUND / max(self.world.allgather(took))))
 
     def round(self) -> dict[str, float]:
         """Measure everything once: milliseconds a step, by name. Collective."""
@@ -244,7 +241,6 @@ def bench(
         data = synthetic(settings, config.seed, count)
     with blas_threads(config.threads), np.errstate(all="ignore"):
         trial = Bench(model, data, config, world)
-        trial.warm_up()
         found = []
         for number in range(1, settings.rounds + 1):
             found.append(trial.round())

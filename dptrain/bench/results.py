@@ -106,7 +106,6 @@ def comparison(keys: Sequence[Key], size: int, means: Sequence[Mapping[str, floa
 
     The first of the runs is the one asked for, the second that with MPI's own Allreduce.
     """
-
     steps = {key: [mean[f"step {key}"] for mean in means] for key in keys}
     exchanges = {
         key: [mean[f"reducing {key}"] + mean[f"optimizer {key}"] for mean in means] for key in keys

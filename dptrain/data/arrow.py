@@ -129,7 +129,6 @@ def _readable(path: str) -> Iterator[None]:
 
 
 def _batches(path: str, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Yield some columns of a file's rows."""
     with _readable(path):
         for batch in _opened(path, names)[1]:
             yield batch.select([*names])

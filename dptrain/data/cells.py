@@ -14,7 +14,6 @@ from dptrain.words import InputError
 TYPED = r"^[-+]?(0|[1-9][0-9]{0,17}|[0-9]+[eE][-+]?[0-9]+)$"
 """Numbers without a point that are no codes."""
 
-
 TEXTS = pa.binary(), pa.large_binary(), pa.binary_view(), pa.string_view()
 """What is read as texts, as strings are."""
 
@@ -115,7 +114,6 @@ def _lists(asked: Asked, cells: pa.Array) -> Column:
 
 
 def _as_words(asked: Asked, cells: pa.Array) -> pa.DictionaryArray:
-    """Return cells of any type as texts."""
     try:
         return cells.cast(pa.string()).dictionary_encode()
     except pa.ArrowException:

@@ -96,7 +96,6 @@ class Parser:
             raise _fault(self.form, str(error)) from None
 
     def _parsed(self, piece: pa.Buffer) -> pa.Table:
-        """Return the rows of a piece."""
         read = arrow_csv.ReadOptions(
             use_threads=False, column_names=self._names, block_size=len(piece) + 1
         )
@@ -154,11 +153,9 @@ class _Rest(io.RawIOBase):
         self._end = f"\n{end_of(form)}{form.delimiter * (len(form.names) - 1)}\n".encode()
 
     def readable(self) -> bool:
-        """Say that it can be read."""
         return True
 
     def read(self, size: int = -1) -> bytes:
-        """Return the next bytes."""
         size = size if size > 0 else PIECE
         self._next += bytes(self._file.read(max(0, size - len(self._next))))
         found, self._next = self._next[:size], self._next[size:]

@@ -20,7 +20,6 @@ from dptrain.words import InputError
 NOTHING: tuple[object, ...] = ((), None, False)
 """What is not stored of a field, as it is what a field has unless said."""
 
-
 NEAR = 2**14
 """Numbers that are encoded at a time: they stay in a core's cache, and in memory that the process
 has, where larger arrays would be handed out by the system anew, page by page."""
@@ -157,7 +156,7 @@ class Encoding:
                     f"training rows have {width}"
                 )
         if not self.named:
-            _check_width(table, table.num_inputs, math.prod(self.fields[0].shape))
+            _check_width(table, math.prod(self.fields[0].shape))
         outputs = sum(column.width for column in table.targets)
         needed = {self.outputs, len(self.classes)} if self.one_hot else {self.outputs}
         if table.targets and outputs not in needed:
@@ -175,7 +174,7 @@ class Encoding:
             return replace(table, columns=(Column("x", "numbers", x),), named=False)
         if self.named and not table.named:
             column = table.columns[0]
-            _check_width(table, column.width, len(self.fields))
+            _check_width(table, len(self.fields))
             other = [field.name for field in self.fields if field.kind in ("words", "date")]
             if other:
                 held = "dates" if self.kinds[other[0]] == "date" else "texts"
@@ -249,8 +248,9 @@ def _numbers(column: Column) -> Array:
     return np.where(gaps, np.nan, values) if gaps.any() else values
 
 
-def _check_width(table: Table, found: int, width: int) -> None:
+def _check_width(table: Table, width: int) -> None:
     """Raise InputError where a row has another number of inputs than is needed."""
+    found = sum(column.width for column in table.columns)
     if found != width:
         raise InputError(
             f"{table.source}: x has {found} columns; the training data has {width}, and every row "

@@ -40,12 +40,13 @@ class Pieces:
     An allocator would keep it: those of other sizes lie between them.
     """
 
+    def __init__(self, told: Callable[[int], object] = lambda _: None) -> None:
+        self.told = told
+        """Called with how many rows have been read."""
+
     def clear(self) -> None:
         """Begin anew."""
         self._room, self._used = memoryview(b""), 0
-
-    def told(self, rows: int) -> None:
-        """Take note of how many rows have been read."""
 
     def keep(self, values: Array) -> Rowwise:
         """Return an array as it is kept; one of one value many times takes no room.
@@ -93,22 +94,16 @@ class Kept:
 
 
 class Spool(Pieces):
-    """A file of arrays, one behind the other.
+    """A file of arrays, one behind the other; `told` as for pieces in memory."""
 
-    `told` is called with the number of rows that have been read.
-    """
-
-    def __init__(self, path: Path, told: Callable[[int], None]) -> None:
-        self._path, self._told = path, told
+    def __init__(self, path: Path, told: Callable[[int], object]) -> None:
+        super().__init__(told)
+        self._path = path
 
     def clear(self) -> None:
         """Begin anew."""
         self._write("wb", b"")
         self._size = 0
-
-    def told(self, rows: int) -> None:
-        """Say how many rows have been read."""
-        self._told(rows)
 
     def remove(self) -> None:
         """Remove the file, where there is one."""
@@ -212,5 +207,4 @@ class _Unpickler(pickle.Unpickler):
         self._arrays = arrays
 
     def persistent_load(self, number: int) -> Array:
-        """Return an array by its number."""
         return self._arrays[number]

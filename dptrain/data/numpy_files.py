@@ -70,7 +70,6 @@ def read_npz(path: str | IO[bytes]) -> dict[str, Array]:
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str | IO[bytes]) -> Array:
-    """Return an array of an archive."""
     with archive.open(info) as file:
         shape, fortran, dtype = _header(file, info.file_size)
         start = file.tell()

@@ -104,13 +104,12 @@ def _weighted(rows: Rows, config: DataConfig, world: World) -> tuple[Rows, list[
                 f"{rows.table.source}: the weights in {rows.table.weight.name!r} of the rows to "
                 f"train on add up to {whole:g}, so that none counts; give some that are larger"
             )
+        if config.class_weight == "balanced" and rows.encoding.task != "classification":
+            raise InputError(
+                f"class-weight is balanced, but {rows.table.source} has no classes: the task is "
+                f"{rows.encoding.task}"
+            )
     if rows.encoding.task != "classification":
-        with world.together():
-            if config.class_weight == "balanced":
-                raise InputError(
-                    f"class-weight is balanced, but {rows.table.source} has no classes: the task "
-                    f"is {rows.encoding.task}"
-                )
         return rows, []
     counts = _counts(rows, world)
     if config.class_weight == "balanced":

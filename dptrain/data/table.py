@@ -197,11 +197,10 @@ class Table:
             if kind.kind not in "biuf" or len(shape) == 0:
                 label = any(column is one for one in self.targets)
                 way = "astype(str) makes names" if label else "astype(float) makes numbers"
+                hint = f"; {column.name}.{way}" * (kind.kind == "O")
                 raise InputError(
                     f"{self.source}: {column.name} has dtype {kind} and shape {shape}; give "
-                    f"rows of numbers{' or names' * label}"
-                    + f"; {column.name}.{way}"
-                    * (kind.kind == "O")
+                    f"rows of numbers{' or names' * label}{hint}"
                 )
             if len(column) != len(self):
                 raise InputError(
@@ -228,11 +227,6 @@ class Table:
         weights = () if self.weight is None else (self.weight,)
         parts = {"input": self.columns, "target": self.targets, "weight": weights, "id": self.ids}
         return ((role, column) for role, columns in parts.items() for column in columns)
-
-    @property
-    def num_inputs(self) -> int:
-        """The number of values in a row's inputs."""
-        return sum(column.width for column in self.columns)
 
     @property
     def nbytes(self) -> int:

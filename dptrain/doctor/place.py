@@ -55,7 +55,6 @@ def try_out(world: World, directory: Path) -> Place | Unknown:
 
 
 def _sees(path: Path) -> bool:
-    """Return whether this rank sees a file."""
     with contextlib.suppress(OSError):
         os.listdir(path.parent)  # noqa: PTH208 (has a network file system look again)
     return attempt(path.exists) is True

@@ -27,7 +27,6 @@ NAMES = {"float32": "F32", "float64": "F64", "float16": "F16", "bool": "BOOL", "
 NAMES |= {f"int{bits}": f"I{bits}" for bits in (8, 16, 32, 64)}
 """How the types that runs have, and what models keep beside, are called in the file."""
 
-
 BLANK = "0" * 64
 """Stands in the place of the file's own SHA-256 while that is computed."""
 

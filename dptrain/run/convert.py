@@ -58,12 +58,6 @@ class Plan:
     rows: int
     """Of a part; a multiple of a block's."""
 
-    @staticmethod
-    def of(table: Table) -> "Plan":
-        """Return the plan for a table: free of the number of ranks."""
-        blocks = PART // max(1, table.nbytes // len(table)) // BLOCK
-        return Plan(table, tuple(places(table)), BLOCK * max(1, blocks))
-
     @property
     def num_parts(self) -> int:
         """The number of parts."""
@@ -133,7 +127,8 @@ def _plan(inputs: Sequence[str], config: DataConfig, spool: Spool, world: World)
                 f"{table.source} holds test rows too, which would be lost: name the arrays to "
                 "convert with --x and --y, each pair into its own directory"
             )
-    return Plan.of(table)
+    blocks = PART // max(1, table.nbytes // len(table)) // BLOCK  # free of the number of ranks
+    return Plan(table, tuple(places(table)), BLOCK * max(1, blocks))
 
 
 def _write_parts(

@@ -122,7 +122,6 @@ def train(
 
 
 def _status(summary: "Summary") -> int:
-    """Return the exit status of a run."""
     from dptrain.guard import CTRL_C, STOPS
 
     if summary.stopped in STOPS.values():
