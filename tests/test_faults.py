@@ -3,6 +3,7 @@
 The functions by which a process changes files are replaced by ones that can be told to fail.
 """
 
+import contextlib
 import errno
 import io
 import json
@@ -624,8 +625,12 @@ def test_checkpoints_that_become_a_link_are_never_called_saved(
     run, mine = tmp_path / "run", tmp_path / "mine"
 
     def move(run: Path) -> None:
+        link = tmp_path / "link"
+        link.symlink_to(mine)
         (run / "checkpoints").rename(mine)
-        (run / "checkpoints").symlink_to(mine)
+        with contextlib.suppress(OSError):  # one is being written, in a folder made anew
+            shutil.rmtree(run / "checkpoints")
+        link.rename(run / "checkpoints")
 
     summary = meddled(data, run, 3, move)
     said = warnings(capsys)  # of a checkpoint that was being written meanwhile there is one more

@@ -345,7 +345,7 @@ def test_what_follows_momentum_leaves_its_velocity_alone() -> None:
     tested = Optimizer(pieces, lambda _: 0.1, 2, np.float64, [Part(slice(0, 2), 0)])
     for step in range(2):
         tested.update(np.array([4.0, 8.0]), np.ones(2), step, math.nan, 1.0)
-    assert tested.state[0].tolist() == [[1.5, 1.5]]
+    assert tested.state[0].tolist() == [[0.75, 0.75]]  # half of it
 
 
 SGD: dict[str, Any] = {"optimizer": "sgd", "learning_rate": 1.0}

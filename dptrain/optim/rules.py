@@ -82,7 +82,8 @@ class WeightDecay(Transform):
 class Momentum(Transform):
     """v = momentum * v + g; the update is v, or g + momentum * v for Nesterov's form.
 
-    Sutskever and others (2013), in the form without dampening that today's libraries use.
+    Sutskever and others (2013), in the form without dampening that today's libraries use. The state
+    is momentum * v, which the next step adds.
     """
 
     num_slots = 1
@@ -91,15 +92,10 @@ class Momentum(Transform):
         self.momentum, self.nesterov = momentum, nesterov
 
     def apply(self, update: Floats, params: Floats, state: Floats, work: Floats, at: Step) -> None:
-        velocity: Floats = state[0]
-        velocity *= self.momentum
+        velocity = np.add(update, state[0], out=work if self.nesterov else update)
+        np.multiply(velocity, self.momentum, out=state[0])
         if self.nesterov:
-            velocity += update
-            np.multiply(velocity, self.momentum, out=work)
-            update += work
-        else:
-            update += velocity
-            np.copyto(velocity, update)
+            update += state[0]
 
 
 class Adam(Transform):
