@@ -219,7 +219,7 @@ def first(names: list[str]) -> None:
         world.allgather(None)
         tree.start(lambda: tree.params.copy())  # noqa: B023
         written = bool((tree.params == 0).all())
-        memory: Any = tree._within._params_memory
+        memory: Any = tree._within.params_memory
         memory._window = memory._window and Counted(memory._window)
         assert tree.allgather()
         syncs = memory._window and memory._window.syncs

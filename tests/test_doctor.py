@@ -129,7 +129,7 @@ for shards, optimizer, reduce in (
     train_epoch(run, Control())  # in the memory that evaluation has left
     here, reducer = world.ranks_here, run.reducer
     if reduce == "tree":
-        memories = (reducer._within._memory, reducer._within._params_memory)
+        memories = (reducer._within.memory, reducer._within.params_memory)
         held = [array for array, _ in reducer._between.sums_in]
     else:
         memories, held = (), (reducer.params, reducer._sums, reducer._total)

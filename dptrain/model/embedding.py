@@ -11,7 +11,6 @@ from dptrain.model.spare import Memory
 from dptrain.words import InputError
 
 WIDEST = 50
-
 SPREAD = 0.01
 """Standard deviation of the numbers to begin with."""
 

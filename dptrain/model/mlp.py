@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from dptrain.arrays import Array, Categories, Floats, Param, Sums, Weights, num_params
+from dptrain.arrays import Array, Categories, Floats, Param, Sums, Weights, num_params, views
 from dptrain.checked import Plain
 from dptrain.config import Activation, DType, Init, Loss, LossChoice, ModelConfig, Task
 from dptrain.model import MakeGenerator, Shards
@@ -99,12 +99,8 @@ class MLP:
 
     def layers(self, vector: Floats) -> list[tuple[Floats, Floats]]:
         """Return views of a flat vector: a layer's weights [inputs, outputs], biases [outputs]."""
-        views, start = [], 0
-        for inputs, outputs in self._shapes:
-            middle, stop = start + inputs * outputs, start + (inputs + 1) * outputs
-            views.append((vector[start:middle].reshape(inputs, outputs), vector[middle:stop]))
-            start = stop
-        return views
+        arrays = iter([*views(self.layout, vector).values()][: 2 * len(self._shapes)])
+        return [*zip(arrays, arrays, strict=True)]
 
     def initial_params(self, rng: np.random.Generator) -> Floats:
         """Return random weights and zero biases, shape [num_params]; see `Model`."""

@@ -26,7 +26,6 @@ NEAR = 2**19
 """Bytes of a gradient that are computed at a time for all shards, so that the sums in progress stay
 in cache: with half or twice as many it took as long, with an eighth longer (measured)."""
 
-
 SMALL = 2**14
 """Entries of a product below which what NumPy does around it counts (measured)."""
 

@@ -11,10 +11,8 @@ from dptrain.config import Rule, TrainConfig
 
 
 class Step(NamedTuple):
-    """What a transform may know of a step: its number from 1, and the whole gradient's norm.
-
-    And what the update of the array at hand is scaled by, where that is asked for.
-    """
+    """What a transform may know of a step: its number from 1, the whole gradient's norm, and what
+    the update of the array at hand is scaled by, where that is asked for."""
 
     number: int
     norm: float
@@ -150,6 +148,9 @@ class Trust(Transform):
     def ratio(self, of_params: float, of_update: float, /) -> float:
         """Return what an array's update is scaled by, given both norms before this transform."""
 
+    def apply(self, update: Floats, params: Floats, state: Floats, work: Floats, at: Step) -> None:
+        update *= at.ratio
+
 
 class Lars(Trust):
     """Scale g + decay * w by coefficient * |w| / (|g| + decay * |w|), array by array.
@@ -171,7 +172,7 @@ class Lars(Trust):
         if self.decay:
             np.multiply(params, self.decay, out=work)
             update += work
-        update *= at.ratio
+        super().apply(update, params, state, work, at)
 
     def without_decay(self) -> "Lars":
         return Lars(0.0, self.coefficient)
@@ -186,9 +187,6 @@ class Lamb(Trust):
 
     def ratio(self, of_params: float, of_update: float) -> float:
         return of_params / _finite(of_update) if of_params > 0 and of_update != 0 else 1.0
-
-    def apply(self, update: Floats, params: Floats, state: Floats, work: Floats, at: Step) -> None:
-        update *= at.ratio
 
 
 def _finite(norm: float) -> float:

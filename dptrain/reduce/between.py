@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from dptrain.arrays import Floats
-from dptrain.reduce.layout import held_by, sums_left
+from dptrain.reduce.layout import sums_left
 from dptrain.reduce.tree import plan
 from dptrain.reduce.wire import Message, Wire
 from dptrain.reduce.within import Adds, WithinNode, add
@@ -37,7 +37,7 @@ class BetweenNodes:
                 sums += [(array[own], shards) for array, shards in within.sums]
                 continue
             sums_out += [(array[slices[peer]], peer) for array, _ in within.sums]
-            for shards in sums_left(held_by(ranks, num_shards, world.size), num_shards):
+            for shards in sums_left(ranks, num_shards, world.size):
                 array = np.empty(own.stop - own.start, dtype)
                 sums_in.append((array, peer))
                 sums.append((array, shards))

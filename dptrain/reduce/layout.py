@@ -59,16 +59,10 @@ def holding(shards: range, num_shards: int, together: int) -> Holding:
     return Holding(stacks, slots, adds, [(slots[node], shards) for node, shards in own.rest])
 
 
-def held_by(ranks: range, num_shards: int, num_ranks: int) -> range:
-    """Return the shards that some ranks hold together."""
+def sums_left(ranks: range, num_shards: int, num_ranks: int) -> list[range]:
+    """Return the sums that a node of these ranks is left with: the shards under each."""
     first, last = (cut(num_shards, num_ranks, rank) for rank in (ranks[0], ranks[-1]))
-    return range(first.start, last.stop)
-
-
-def sums_left(shards: range, num_shards: int) -> list[range]:
-    """Return the sums that a node is left with which holds these shards: the shards under each."""
-    nodes = [range(shard, shard + 1) for shard in shards]
-    return [under for _, under in plan(nodes, num_shards).rest]
+    return stacks_of(range(first.start, last.stop), num_shards, num_shards)
 
 
 def shared_bytes(
@@ -79,7 +73,7 @@ def shared_bytes(
     That is a vector for each gradient sum that a rank keeps, and one for the parameters.
     """
     vector = num_params * itemsize + NodeMemory.ALIGNMENT
-    small = 8 * (NUM_SUMS * num_shards + len(ranks)) + 2 * NodeMemory.ALIGNMENT
+    small = 8 * NUM_SUMS * num_shards + NodeMemory.ALIGNMENT
     held = [cut(num_shards, num_ranks, rank) for rank in ranks]
     return small + vector * sum(holding(h, num_shards, together).num_buffers for h in held), vector
 

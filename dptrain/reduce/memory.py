@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 SHM = Path("/dev/shm")  # noqa: S108 (shared by all, so files there have names that nobody guesses)
 """Where Linux keeps what processes share; MPI libraries put theirs there too."""
 
-
 SHARED = re.compile(r"(mpich_shm_|dptrain-)\w+")
 """Names of what MPICH and dptrain make there; MPICH leaves it behind where ranks are killed."""
 

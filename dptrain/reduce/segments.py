@@ -1,5 +1,6 @@
 """Square norms of a model's arrays, over fixed blocks cut at arrays' ends: free of the ranks."""
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -51,19 +52,15 @@ class Segments:
 
     def square_norms(self, sums: NDArray[np.float64]) -> list[float]:
         """Return each array's square norm, from the sums of squares of all segments."""
-        values, norms, start = sums.tolist(), [], 0
-        for stop in self._ends:
-            norms.append(tree_sum(values[start:stop]) if stop > start else 0.0)
-            start = stop
-        return norms
+        values, places = sums.tolist(), itertools.pairwise([0, *self._ends])
+        return [tree_sum(values[start:stop]) if stop > start else 0.0 for start, stop in places]
 
     def total(self, square_norms: Sequence[float]) -> float:
         """Return the gradient's square norm, from its arrays'; a statistic's is no gradient.
 
         What is `frozen` has none either.
         """
-        pairs = zip(square_norms, self._counts, strict=True)
-        counted = [norm for norm, counts in pairs if counts]
+        counted = [*itertools.compress(square_norms, self._counts)]
         return tree_sum(counted) if counted else 0.0
 
     def square_norm(self, gradient: Floats) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 
 from dptrain.arrays import Floats, Sums
 from dptrain.reduce.between import BetweenNodes
-from dptrain.reduce.layout import Needs, held_by, rank_slices, shared_bytes, sums_left
+from dptrain.reduce.layout import Needs, rank_slices, shared_bytes, sums_left
 from dptrain.reduce.reducer import Reducer
 from dptrain.reduce.segments import Segments
 from dptrain.reduce.sums import Columns, allgather_sums
@@ -44,7 +44,7 @@ class TreeReduce(Reducer):
     ) -> Needs:
         """See `Reducer.needs`: of each other node what it is left with, and the shared memory."""
         size, slices = nodes[-1].stop, rank_slices(num_params, nodes)
-        left = [len(sums_left(held_by(ranks, num_shards, size), num_shards)) for ranks in nodes]
+        left = [len(sums_left(ranks, num_shards, size)) for ranks in nodes]
         own = []
         for ranks, of_node in zip(nodes, left, strict=True):
             received = (sum(left) - of_node) * itemsize  # bytes for each entry of a slice
@@ -66,19 +66,19 @@ class TreeReduce(Reducer):
         it: a page lies where it is first written to.
         """
         self.params[self._within.area] = 0
-        self._within.share_params()
+        self._within.params_memory.barrier()
         if self.world.rank == self._within.ranks.start:
             self.params[:] = initial()
-        self._within.share_params()
+        self._within.params_memory.barrier()
 
     def allgather_sums(self, sums: Sequence[Sums], asks: int) -> tuple[Columns, int]:
         if self.world.size == 1:
             return [*zip(*sums, strict=True)], asks
         if len(self.copies) == 1:
             return self._within.allgather_sums(sums, asks)
-        self._within.sync()
+        self._within.memory.sync()
         found = allgather_sums(self.world, sums, asks, self.num_shards)  # waits for every rank
-        self._within.sync()
+        self._within.memory.sync()
         return found
 
     def reduce_scatter(self) -> Floats:
@@ -90,7 +90,7 @@ class TreeReduce(Reducer):
         if not finite:
             self.params[self.own_slice][:1] = math.nan
         self._between.allgather()
-        fault = self._within.share_params(not finite)
+        fault = self._within.params_memory.barrier(not finite)
         several = len(self.copies) > 1
         return math.isfinite(self.params[self._firsts].dot(self._zeros)) if several else not fault
 

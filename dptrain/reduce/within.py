@@ -58,6 +58,12 @@ class WithinNode:
     params: Floats
     """The parameters [num_params]."""
 
+    memory: NodeMemory
+    """Of gradients and small sums."""
+
+    params_memory: NodeMemory
+    """Of the parameters; its barrier lets the node's ranks see what others have written there."""
+
     sums: list[tuple[Floats, range]]
     """The gradient sums [num_params] that a node is left with, and the shards under each."""
 
@@ -68,20 +74,20 @@ class WithinNode:
         self, world: World, num_params: int, num_shards: int, dtype: Any, together: int
     ) -> None:
         self.world = world
-        self.nodes, (self._memory, self._params_memory) = take_memory(
+        self.nodes, (self.memory, self.params_memory) = take_memory(
             world, num_params, num_shards, together, np.dtype(dtype).itemsize
         )
         self.ranks = next(ranks for ranks in self.nodes if world.rank in ranks)
         own = world.mine(num_shards)
         self._held = slice(NUM_SUMS * own.start, NUM_SUMS * own.stop)
-        self.params = self._params_memory.array((num_params,), dtype)
-        self._shard_sums = self._memory.array((num_shards * NUM_SUMS,), np.float64).data
+        self.params = self.params_memory.array((num_params,), dtype)
+        self._shard_sums = self.memory.array((num_shards * NUM_SUMS,), np.float64).data
         holdings = {
             rank: holding(cut(num_shards, world.size, rank), num_shards, together)
             for rank in self.ranks
         }
         buffers = {
-            rank: [self._memory.array((num_params,), dtype) for _ in range(each.num_buffers)]
+            rank: [self.memory.array((num_params,), dtype) for _ in range(each.num_buffers)]
             for rank, each in holdings.items()
         }
         held, into = holdings[world.rank], buffers[world.rank]
@@ -117,29 +123,16 @@ class WithinNode:
     def allgather_sums(self, sums: Sequence[Sums], asks: int) -> tuple[Columns, int]:
         """See `Reducer.allgather_sums`, where all ranks are of one node."""
         self._shard_sums[self._held] = array("d", chain.from_iterable(sums))
-        asked = self._memory.barrier(asks)
+        asked = self.memory.barrier(asks)
         return columns(self._shard_sums.tolist()), asked
-
-    def sync(self) -> None:
-        """Have this rank's gradients leave it and the others' arrive: before and after a meeting
-        that is not in this memory.
-        """
-        self._memory.sync()
-
-    def share_params(self, bits: int = 0) -> int:
-        """Let the node's ranks see what others have written to the parameters.
-
-        Takes bits of this rank, and returns those of any.
-        """
-        return self._params_memory.barrier(bits)
 
     def close(self) -> Floats:
         """Give the memory back, and return the parameters as an array of this rank's own."""
         self.left, self.sums, self.adds = [], [], []
         self.writes.clear()
-        self._memory.free()
+        self.memory.free()
         params = self.params = self.params.copy()
-        self._params_memory.free()
+        self.params_memory.free()
         return params
 
 

@@ -148,7 +148,10 @@ class Recheck:
             right, wrong = verdict(found)
             if right is not None:
                 self._run.known[chosen.shard] = right[1:]
-            told = [(one.rank, self._place(one, right or found[1])) for one in wrong]
+            layout, other = self._run.model.layout, right or found[1]
+            for one in wrong:
+                entry = one.place(other)
+                told.append((one.rank, "its loss" if entry is None else name_of(layout, entry)))
         known, told = self._world.allgather((right is not None, told))[chosen.owner]
         ranks = dict(told)
         names = [f"rank {rank} on {' ('.join(self._hosts[rank])})" for rank in ranks]
@@ -171,8 +174,3 @@ class Recheck:
             )
         if self._world.rank == 0:
             self._warn(f"{text}; others agree on it, and theirs is kept")
-
-    def _place(self, one: Result, other: Result) -> str:
-        """Return the first array in which a result is another."""
-        entry = one.place(other)
-        return "its loss" if entry is None else name_of(self._run.model.layout, entry)
