@@ -5,7 +5,7 @@ holds a leaf does not matter: whole subtrees among neighbouring leaves can be ad
 """
 
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from functools import lru_cache, reduce
 from operator import add
 from typing import NamedTuple, TypeVar
 
@@ -21,10 +21,10 @@ def tree_sum(leaves: Iterable[T]) -> T:
     This is the definition of the tree; `plan` leads to the same additions for parts of the leaves.
     """
     nodes: list[T] = list(leaves)
-    while len(nodes) > 1:
+    while len(nodes) > 2:
         parents: list[T] = [*map(add, nodes[::2], nodes[1::2])]
         nodes = parents + nodes[2 * len(parents) :]
-    return nodes[0]
+    return reduce(add, nodes)
 
 
 def siblings(left: range, right: range, num_leaves: int) -> bool:
