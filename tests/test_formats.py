@@ -143,12 +143,38 @@ def test_what_directories_are_named_by_is_a_column(folder: Path) -> None:
     one = dptrain.load(folder / "by" / "year=2024", DataConfig(target=("y",)), world=World())
     assert one.encoding.features == ("a", "town")
     pa.parquet.write_table(pa.table({"a": [2.5], "y": [1.5]}), folder / "by" / "2.parquet")
-    with pytest.raises(InputError, match=r"has other columns than the files before it .'year'"):
+    with pytest.raises(InputError, match=r"2.parquet has no column 'town', as .*--drop town"):
         dptrain.load(folder / "by", DataConfig(target=("y",)), world=World())
     (folder / "text" / "year=1").mkdir(parents=True)
     (folder / "text" / "year=1" / "0.csv").write_text("a,y\n1,2\n")
     with pytest.raises(InputError, match="directory named key=value"):
         dptrain.load(folder / "text", DataConfig(target=("y",)), world=World())
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_files_need_the_same_columns_only_where_these_are_read(tmp_path: Path, kind: str) -> None:
+    write = pa.csv.write_csv if kind == "csv" else pa.parquet.write_table
+    rows: Any = {"a": [0.5, 1.5], "b": [1.0, 3.5], "y": [1.25, 2.5]}
+    for number, more in enumerate(
+        ({}, {"extra": [1.0, 2.0]}, {"note": ["p", "q"], "b": [2.5, 9.0]})
+    ):
+        write(pa.table(rows | more), tmp_path / f"{number}.{kind}")
+    for drop, words in [
+        ((), f"0.{kind} has no column 'extra', as other files have.* --drop extra"),
+        (("extra",), f"0.{kind} has no column 'note'.* --drop note"),
+        (("z",), "has no column 'z'; valid: a, b, y, extra, note"),
+    ]:
+        with pytest.raises(InputError, match=words):
+            dptrain.load(tmp_path, DataConfig(target=("y",), drop=drop), world=World())
+    for config in (
+        DataConfig(target=("y",), drop=("extra", "n*")),
+        DataConfig(target=("y",), features=("a", "b")),
+    ):
+        data = dptrain.load(tmp_path, config, world=World())
+        assert data.train.raw_x(slice(None))[:, 1].tolist() == [1, 3.5, 1, 3.5, 2.5, 9]
+    config = DataConfig(target=("note",), drop=("extra",))
+    with pytest.raises(InputError, match=r"have; give the same$"):
+        dptrain.load(tmp_path, config, world=World())
 
 
 @pytest.mark.filterwarnings("ignore")  # nobody writes the first one any more

@@ -1,8 +1,12 @@
 """Tables with named columns through pyarrow: text, Parquet, Arrow files, frames, named arrays."""
 
 import contextlib
+import functools
+import operator
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +24,7 @@ from dptrain.data.keep import Pieces, share
 from dptrain.data.roles import Picked, Roles
 from dptrain.data.table import Table
 from dptrain.data.texts import PLAIN
-from dptrain.words import InputError
+from dptrain.words import InputError, brief, quoted
 
 MISTAKES = 8
 """How often the rows are read anew for one column that holds no numbers after all."""
@@ -34,8 +38,12 @@ def read_text(paths: Sequence[str], roles: Roles, source: str, kept: Pieces) -> 
     forms = [form(path, roles.delimiter, roles.header) for path in paths]
     for one in forms:
         check_names(one)
-        _check_alike(forms[0].names, one.names, one.path)
-    names = roles.pick(forms[0].names, source)
+        if roles.target and len(one.names) == 1 and one.names[0] not in roles.target:
+            raise InputError(
+                f"{one.path}: its first line is {brief(one.names[0])!r}, in which no column ends: "
+                "leave out what stands above their names, or say what separates them: --delimiter"
+            )
+    names = _picked({one.path: one.names for one in forms}, roles, source)
     free = {n for n in names.features if roles.kinds.get(n, "numbers") == "numbers"}
     labels = {*names.targets} if not roles.as_written and roles.label_kind != "words" else set()
     typed = ((free - {*names.targets}) | labels | {*names.weights}) - {*names.ids}
@@ -66,19 +74,17 @@ def read_typed(
     `keys` are further columns of each file's rows: numbers where all files have whole ones.
     """
     texts = {name for held in keys for name, v in held.items() if v and not re.match(PLAIN, v)}
-    schemas: list[pa.Schema] = []
-    first: Sequence[str] = ()
+    schemas: dict[str, pa.Schema] = {}
     for path, held in zip(paths, keys, strict=True):
         with _readable(path):
             schema, _ = _opened(path)
         for name in held:
             schema = schema.append(pa.field(name, pa.string() if name in texts else pa.int64()))
-        if not schemas:
-            first, names = schema.names, roles.pick(schema.names, source)
-        _check_alike(first, schema.names, path)
-        schemas.append(pa.schema([schema.field(name) for name in names.every]))
+        schemas[path] = schema
+    names = _picked({path: schema.names for path, schema in schemas.items()}, roles, source)
+    wanted = [pa.schema(map(schema.field, names.every)) for schema in schemas.values()]
     try:
-        whole = pa.unify_schemas(schemas, promote_options="permissive").remove_metadata()
+        whole = pa.unify_schemas(wanted, promote_options="permissive").remove_metadata()
     except (pa.ArrowException, TypeError) as error:
         raise InputError(
             f"the files of {source} differ in their types: {error}; write all with the same"
@@ -156,19 +162,32 @@ def _opened(
     return stream.schema, stream
 
 
-def _check_alike(first: Sequence[str], names: Sequence[str], path: str) -> None:
-    if sorted(first) != sorted(names):
-        one_has = {*first} ^ {*names}
-        other = next((name for name in (*first, *names) if name in one_has), "")
-        raise InputError(
-            f"{path} has other columns than the files before it ({other!r}); give the same"
-        )
+def _picked(found: Mapping[str, Sequence[str]], roles: Roles, source: str) -> Picked:
+    """Return what the columns of files are for: those that are read, all of them must have."""
+    every = functools.reduce(operator.or_, map(Counter, found.values()))  # two stay two
+    names = roles.pick([*every.elements()], source)
+    for path, own in found.items():
+        for name in sorted({*names.every} - {*own}):
+            out = f", or leave it out with --drop {quoted(name)}" * (name in names.features)
+            raise InputError(
+                f"{path} has no column {name!r}, as other files have; give the same{out}"
+            )
+    return names
 
 
-def from_frame(frame: Any, roles: Roles, source: str) -> Table:
-    """Return the rows of anything that hands out Arrow streams: pandas, polars, pyarrow."""
+def from_frame(frame: Any, roles: Roles, source: str, beside: Mapping[str, Any] = {}) -> Table:
+    """Return the rows of anything that hands out Arrow streams: pandas, polars, pyarrow.
+
+    `beside` are further columns by their names: targets.
+    """
+    if beside and {*roles.target} - {*beside}:
+        raise InputError(f"target {roles.target[0]!r} is given, and a y beside the frame; give one")
     try:
         table = pa.table(frame)
+        for name, values in beside.items():
+            rows = np.asarray(values).reshape(len(values), -1)
+            column = _as_arrow(rows[:, 0] if rows.shape[1] == 1 else rows)
+            table, roles = table.append_column(name, column), replace(roles, target=(name,))
     except (pa.ArrowException, TypeError, ValueError) as error:
         why = "; ".join(map(str, error.args))  # of which pandas gives several
         raise InputError(f"{source} can't be read: {why}") from None

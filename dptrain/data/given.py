@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -16,15 +16,18 @@ from dptrain.words import InputError
 def given(data: Any, roles: Roles, source: str = "the data") -> Table:
     """Return what Python hands over as a table; see `dptrain.load`."""
     if hasattr(data, "__arrow_c_stream__"):
-        table: Table = tables_of(source).from_frame(data, roles, source)
-        return table
+        return cast(Table, tables_of(source).from_frame(data, roles, source))
     if isinstance(data, Mapping):
         return named({str(k): as_array(v, str(k)) for k, v in data.items()}, roles, source)[0]
-    if isinstance(data, np.ndarray):
-        return one_array(data, roles, source)
+    if isinstance(data, np.ndarray) or hasattr(data, "toarray"):
+        return one_array(as_array(data, "x"), roles, source)
     if isinstance(data, tuple) and len(data) == 2:
-        y = None if data[1] is None else as_array(data[1], "y")
-        return pair(as_array(data[0], "x"), y, roles, source)
+        x, y = data[0], None if data[1] is None else as_array(data[1], "y")
+        if hasattr(x, "__arrow_c_stream__") and hasattr(x, "columns"):
+            called = getattr(data[1], "name", None) or next(iter(roles.target), "y")
+            beside = {} if y is None else {str(called): y}
+            return cast(Table, tables_of(source).from_frame(x, roles, source, beside))
+        return pair(as_array(x, "x"), y, roles, source)
     if hasattr(data, "__len__") and hasattr(data, "__getitem__"):
         return pair(Items(data, 0), Items(data, 1), roles, source)
     raise InputError(
@@ -69,8 +72,7 @@ def one_array(values: Array, roles: Roles, source: str) -> Table:
     if not values.dtype.names:
         return pair(values, None, roles, source)
     columns = {name: values[name] for name in values.dtype.names}
-    table: Table = tables_of(source).from_arrays(columns, roles, source)
-    return table
+    return cast(Table, tables_of(source).from_arrays(columns, roles, source))
 
 
 def pair(x: Rowwise, y: Rowwise | None, roles: Roles, source: str) -> Table:
@@ -121,6 +123,8 @@ def as_array(values: Any, name: str) -> Any:
     """Return something array-like as an array; what can be read by rows stays as it is."""
     if hasattr(values, "mask") and np.ma.is_masked(values):
         raise InputError(f"{name} has masked entries; give numbers: fill them in")
+    if hasattr(values, "toarray"):
+        raise InputError(f"{name} is sparse; give numbers: {name}.toarray()")
     rowwise = all(hasattr(values, part) for part in ("shape", "dtype", "__getitem__"))
     if rowwise and (isinstance(values, np.ndarray) or not hasattr(values, "__array__")):
         return values

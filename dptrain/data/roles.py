@@ -70,7 +70,8 @@ class Roles:
             return replace(self, weight=None, new=False)
         kinds = {column.name: column.kind for column in table.columns}
         label = table.targets[0].kind if table.targets else None
-        return replace(self, kinds=kinds, label_kind=label, weight=None, new=False)
+        names = tuple(column.name for column in table.targets)
+        return replace(self, target=names, kinds=kinds, label_kind=label, weight=None, new=False)
 
     def check_kind(self, kind: str, source: str, *, by_name: bool = False) -> None:
         """Raise InputError where something is asked that files of a kind don't have.

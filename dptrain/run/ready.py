@@ -44,9 +44,9 @@ def load(
     data
         Names of files, directories or patterns (CSV, TSV, Parquet, Arrow, .npz, HDF5; several are
         one data set); two files x and y (.npy or IDX); or nothing, for the embedded digits. From
-        Python: arrays (x, y), shapes [m, ...] and [m] or [m, outputs]; a mapping of named arrays; a
-        frame of pandas, polars or pyarrow, with `config.target`; or an object with `__len__` whose
-        items are pairs x, y.
+        Python: arrays (x, y), shapes [m, ...] and [m] or [m, outputs], x may be a frame of pandas,
+        polars or pyarrow; a frame alone, with `config.target`; a mapping of named arrays; or an
+        object with `__len__` whose items are pairs x, y.
     config
         Which columns are what, which task, what is held out, how inputs are scaled.
     test

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from dptrain.arrays import Array
 from dptrain.data.encode import Encoding
 from dptrain.data.feed import Rows
-from dptrain.data.given import given
+from dptrain.data.given import as_array, given
 from dptrain.data.roles import Roles
 from dptrain.data.table import Column, Table
-from dptrain.words import InputError, nearest
+from dptrain.words import InputError
 
 
 def as_rows(x: Any, encoding: Encoding) -> Rows:
@@ -22,27 +22,19 @@ def as_rows(x: Any, encoding: Encoding) -> Rows:
     Raises InputError where they are none that fit.
     """
     source = "the rows to predict"
-    if hasattr(x, "mask") and np.ma.is_masked(x):
-        raise InputError("x has masked entries; give numbers: fill them in")
     x = _as_columns(x)
     if encoding.named and (hasattr(x, "__arrow_c_stream__") or isinstance(x, Mapping)):
         table = given(x, Roles(kinds=encoding.kinds), source)
         return Rows(encoding.adapt(table), encoding)
-    try:
-        found, names = np.asarray(x), tuple(getattr(x, "columns", ()))
-    except (TypeError, ValueError, RuntimeError) as error:  # rows of uneven lengths, say
-        raise InputError(f"x can't be made an array of numbers: {error}") from None
+    found, names = np.asarray(as_array(x, "x")), tuple(getattr(x, "columns", ()))
     one = (len(encoding.fields),) if encoding.named else encoding.fields[0].shape
     if found.shape == one and one not in ((), (1,)):
         found = found[None]  # a single row
-    if names and found.ndim == 2 and encoding.named and all(isinstance(n, str) for n in names):
-        missing = [name for name in encoding.features if name not in names]
-        if missing:
-            raise InputError(f"x has no column {missing[0]!r}; {nearest(missing[0], names)}")
-        found = found[:, [names.index(name) for name in encoding.features]]
     texts = any(field.kind in ("words", "date") for field in encoding.fields)
-    if encoding.named and texts and found.ndim == 2 and found.shape[1] == len(encoding.fields):
-        columns = {name: found[:, n] for n, name in enumerate(encoding.features)}
+    names = names if all(isinstance(name, str) for name in names) else ()
+    names = names or encoding.features * texts
+    if encoding.named and names and found.ndim == 2 and found.shape[1] == len(names):
+        columns = dict(zip(names, found.T, strict=True))
         return Rows(encoding.adapt(given(columns, Roles(kinds=encoding.kinds), source)), encoding)
     if found.dtype.kind == "O" and found.ndim > 0:
         found = _as_numbers(found.reshape(len(found), -1), encoding)
@@ -52,6 +44,8 @@ def as_rows(x: Any, encoding: Encoding) -> Rows:
 
 def _as_columns(x: Any) -> Any:
     """Return a row that is a mapping, or a list of such rows, as a mapping of columns."""
+    if getattr(x, "ndim", 0) == 1 and hasattr(x, "to_dict"):  # a row of a frame
+        x = x.to_dict()
     if isinstance(x, Mapping) and x and all(np.ndim(value) == 0 for value in x.values()):
         return {name: [value] for name, value in x.items()}
     if isinstance(x, (list, tuple)) and x and all(isinstance(row, Mapping) for row in x):
