@@ -49,6 +49,90 @@ def test_texts_to_predict_that_look_like_values_are_in_doubt_where_they_are_stor
         dptrain.load(tmp_path / "d.feather", Y, world=ALONE)
 
 
+@pytest.mark.parametrize(("many", "mark"), [(40, ""), (9, "."), (40, ".")])
+def test_numbers_that_are_stored_as_texts_are_in_doubt_where_they_are_no_codes(
+    many: int, mark: str
+) -> None:
+    cells = [f"7{mark}{row % many}" for row in range(80)]
+    rows = pa.table({"a": cells, "y": np.arange(80) / 4})
+    if mark and many > 32:
+        with pytest.raises(InputError, match=r"'7.0' in column 'a'; .* like a number: store it as"):
+            dptrain.load(rows, Y, world=ALONE)
+    else:
+        assert dptrain.load(rows, Y, world=ALONE).encoding.fields[0].words == (*sorted({*cells}),)
+
+
+def test_a_frame_beside_its_target_is_a_table() -> None:
+    """So rows to predict have their columns in any order: by their places they'd be mixed up."""
+    x = pa.table({"a": np.arange(40.0), "b": np.arange(40) % 7 * 1.0, "c": ["p", "q"] * 20})
+    y = np.array(["low", "high"])[(np.arange(40) > 20) * 1]
+    data = dptrain.load((x, y), world=ALONE)
+    assert data.encoding.features == ("a", "b", "c")
+    trained = dptrain.fit(dptrain.mlp_for(data), data, dptrain.TrainConfig(epochs=9), world=ALONE)
+    found = trained.predict(x)
+    assert (trained.predict(x.select(["c", "b", "a"])) == found).all()
+    row = x.slice(30, 1).to_pylist()[0]
+    assert trained.predict(Series(row)).tolist() == trained.predict(row).tolist() == [found[30]]
+    for beside in (y[:, None], y.tolist(), Series(dict(enumerate(y))), pa.array(y)):
+        assert dptrain.load((x, beside), world=ALONE).told == data.told
+    assert "target y: 2 numbers a row" in dptrain.load((x, np.zeros((40, 2)) + 0.5)).told[-1]
+    named = Series(dict(enumerate(y)), "label")
+    assert dptrain.load((x, named), world=ALONE).encoding.targets == ("label",)
+    both = x.append_column("y", pa.array(y))
+    for given, config, test in [
+        ((x, y), DataConfig(), both), ((x, y), DataConfig(), (x, y)), (both, Y, (x, y))
+    ]:  # fmt: skip
+        rows = dptrain.load(given, config, test=test, world=ALONE).test
+        assert rows is not None
+        assert rows.raw_y(slice(None)).shape == (40,)
+    assert dptrain.load((both, None), Y, world=ALONE).told == data.told
+    for wrong, config, words in [
+        (y[1:], DataConfig(), "length 40 but got length 39"),
+        (3.5, DataConfig(), "can't be read: len"),
+        (Series(dict(enumerate(y)), "a"), DataConfig(), "two columns named 'a'"),
+        (y, DataConfig(target=("a",)), "two columns named 'a'"),
+        (named, DataConfig(target=("a",)), "'a' is given, and a y beside"),
+    ]:
+        with pytest.raises(InputError, match=words):
+            dptrain.load((x, wrong), config, world=ALONE)
+
+
+class Series:
+    """A row or a column of pandas, as far as it is looked at."""
+
+    def __init__(self, cells: Mapping[Any, Any], name: str | None = None) -> None:
+        self._cells, self.name, self.ndim = cells, name, 1
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        return np.array([*self._cells.values()], dtype)
+
+    def to_dict(self) -> dict[Any, Any]:
+        return dict(self._cells)
+
+
+def test_a_sparse_array_is_refused_with_what_makes_numbers_of_it() -> None:
+    class Sparse:
+        shape, dtype = (3, 2), np.dtype(float)
+
+        def __len__(self) -> int:
+            raise TypeError("sparse array length is ambiguous")
+
+        def __getitem__(self, rows: Any) -> Any:
+            raise NotImplementedError
+
+        def toarray(self) -> Any:
+            return np.zeros(self.shape)
+
+    plain = np.arange(6.0).reshape(3, 2)
+    data = dptrain.load((plain, [0, 1, 0]), world=ALONE)
+    trained = dptrain.fit(dptrain.mlp_for(data), data, dptrain.TrainConfig(epochs=1), world=ALONE)
+    for given in (Sparse(), [0, 1, 0]), Sparse():
+        with pytest.raises(InputError, match=r"x is sparse; give numbers: x.toarray\(\)"):
+            dptrain.load(given, world=ALONE)
+    with pytest.raises(InputError, match="x is sparse"):
+        trained.predict(Sparse())
+
+
 def test_two_arrays_in_one_are_not_read_as_one(tmp_path: Path) -> None:
     x = np.arange(12.0)[:, None]
     np.save(tmp_path / "x.npy", x)
@@ -148,7 +232,7 @@ def test_names_of_columns_in_npy_may_be_any_texts(tmp_path: Path) -> None:
 def test_files_that_nothing_reads_are_told_by_their_names(tmp_path: Path, name: str) -> None:
     content = b"PK\x03\x04" if name == "d.xlsx" else b'[{"a": 1, "y": 2}]'
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(InputError, match=f"{name} is named .* under its own name"):
+    with pytest.raises(InputError, match=f"{name} is named .* which nothing here reads"):
         dptrain.load(tmp_path / name, Y, world=ALONE)
 
 

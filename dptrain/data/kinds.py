@@ -128,6 +128,8 @@ def kind_of(path: str) -> tuple[str, bool]:
     named = NAMES.get(suffix.lstrip("."), "")
     if named and found == "text" and b"\0" in start:  # an Arrow stream, or what is damaged
         found = named
+    if named and named not in (*MAGIC, "idx"):
+        raise InputError(f"{path} is named {suffix}, which nothing here reads; {NEEDED}")
     if named and found != named:
         like = ".csv" if found == "text" else f".{found}"
         raise InputError(

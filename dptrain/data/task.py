@@ -57,13 +57,12 @@ def decide(rows: Rows, config: DataConfig, world: World) -> Answer:
 
 
 def _check_setting(table: Table, config: DataConfig) -> None:
-    words = [column for column in table.targets if column.kind == "words"]
-    if words and config.task in ("regression", "multilabel"):
-        raise InputError(f"{table.source}: y holds names; {config.task} needs numbers")
-    if words and len(table.targets) > 1:
-        raise InputError(
-            f"{table.source}: {words[0].name} holds names; of several targets each must be numbers"
-        )
+    words = [column.name for column in table.targets if column.kind == "words"]
+    needed = "of several targets each must be numbers" if len(table.targets) > 1 else ""
+    if config.task in ("regression", "multilabel"):
+        needed = f"{config.task} needs numbers"
+    if words and needed:
+        raise InputError(f"{table.source}: {words[0]} holds names; {needed}")
 
 
 def _of_words(table: Table, config: DataConfig) -> Answer:
@@ -71,7 +70,7 @@ def _of_words(table: Table, config: DataConfig) -> Answer:
     num = len(target.ends)
     if config.task == "auto" and num > max(MOST_CLASSES, len(table) // 10):
         raise InputError(
-            f"{table.source}: y holds {num} different whole numbers or names in {len(table)} rows; "
+            f"{table.source}: {target.name} holds {num} different names in {len(table)} rows; "
             "say what it is with --task classification or --task regression"
         )
     for name in target.words:
@@ -90,8 +89,8 @@ def _of_numbers(table: Table, config: DataConfig, values: Array | None) -> Answe
     if values is None or not known:
         if config.task == "classification":
             raise InputError(
-                f"{table.source}: y holds too many different values for classes; give --task "
-                "regression"
+                f"{table.source}: {table.targets[0].name} holds too many different values for "
+                "classes; give --task regression"
             )
         task: Task = "regression" if config.task == "auto" else config.task
         return Answer(task, np.empty(0), told=f"numbers, so {task}")
@@ -125,9 +124,9 @@ def _of_whole(table: Table, values: Array, span: str) -> Answer:
         return Answer("classification", values, told=told)
     if in_a_row or (num <= FEW and 2 * num <= len(table)):
         raise InputError(
-            f"{table.source}: y holds {num} different whole numbers or names in {len(table)} rows "
-            f"({_some(values.tolist())}); say what it is with --task classification or --task "
-            "regression"
+            f"{table.source}: {table.targets[0].name} holds {num} different whole numbers in "
+            f"{len(table)} rows ({_some(values.tolist())}); say what it is with --task "
+            "classification or --task regression"
         )
     told = f"{span}, so regression (--task classification for {num:,} classes)"
     return Answer("regression", np.empty(0), told=told)

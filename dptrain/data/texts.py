@@ -28,9 +28,10 @@ PLAIN = r"^(0|-?[1-9][0-9]{0,17})$"
 
 MONEY = r"(?:[A-Z]{0,2}[$€£¥₹₽₩₺₫₪]|\s*(?:USD|EUR|GBP|CHF|JPY|CNY|INR|CAD|AUD)\s*)?"
 LIKE_A_NUMBER = (
-    rf"^[-+(\u2212]?{MONEY}\s*[-+\u2212]?\d[\d.,'\u2019\u066b\u066c\s]*([eE][-+]?[0-9]+)?\s*[%‰]?{MONEY}"
-    r"[-\u2212]?\)?$"
+    rf"^[-+(\u2212]?{MONEY}\s*[-+\u2212]?\.?\d[\d.,'\u2019\u066b\u066c\s]*([eEdD][-+]?[0-9]+)?\s*[%‰]?{MONEY}"
+    r"([-\u2212]?\)?|\s*(±|\+/?-).*|[-+][\d.]+[ij]|\([0-9]+\))$|0x[0-9a-fA-F]+$"
 )
+"""Also numbers of Fortran (1.5D-3), with their error (5±1, 5(1)), complex and hexadecimal ones."""
 
 WITH_UNIT = r"[-+]?[0-9][0-9.,]*(\s+[^\W\d_]{1,9}[²³]?|[a-zµ][A-Za-z]{1,5}|[kMGT]i?B|\s*°[CF]?)$"
 UNITS = {
@@ -39,16 +40,19 @@ UNITS = {
 }  # fmt: skip
 """Of which several in a column are one mistake; other words behind numbers may be names."""
 ORDINALS = ("st", "nd", "rd", "th")
-MANY = 5
-"""Different texts from which on those with a unit are no categories: three sizes may be."""
+MANY, STORED = 5, 32
+"""Different texts from which on those with a unit are no categories (three sizes may be), nor
+times; and beyond which numbers with decimals are none that somebody has stored as texts."""
 
 WRITTEN = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ]|$)"
 LIKE_A_DATE = (
     r"(?i)^([0-9]{4}[-/.][0-9]{1,2}[-/.][0-9]{1,2}|[0-9]{1,2}[-/.][0-9]{1,2}[-/.][0-9]{4}|"
-    r"[0-9]{1,2}/[0-9]{1,2}/[0-9]{2}|"
+    r"[0-9]{1,2}/[0-9]{1,2}/[0-9]{2}|[0-3][0-9][-.][01][0-9][-.][0-9]{2}|"
+    r"(19|20)[0-9]{2}[-/](0[1-9]|1[0-2])|((mon|tue|wed|thu|fri|sat|sun)[a-z]*,? )?"
     r"([0-9]{1,2}[ .-]*)?(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*[ .-]*"
     r"([0-9]{1,2},? +)?[0-9]{2,4})([T ,]|$)"
 )
+TIME = r"^(-?[0-9]+ days?,? )?[0-9]{1,2}:[0-5][0-9](:[0-5][0-9]([.,][0-9]+)?)?( ?[ap]m)?$"
 ZONES = (None, "UTC")
 FINER = r"(\.[0-9]{6})[0-9]+"
 """Decimals of a second that are cut."""
@@ -111,6 +115,8 @@ def _labels(asked: Asked, array: pa.Array) -> Column:
         raise asked.fault(array, wrong, "give a number")
     found = _words(asked, array, no_gaps)
     if not as_written:
+        if "?" in found.words:
+            raise asked.fault(array, pc.equal(array, "?"), f"{NO_LABEL}; or --task classification")
         if like_dates(found.words):
             raise asked.fault(
                 array, pc.match_substring_regex(array, LIKE_A_DATE), "is it a date? Write it as a "
@@ -208,21 +214,21 @@ def _check_doubt(asked: Asked, array: Any, gaps: Any, words: list[str], label: b
         or (label and all(re.match(WHOLE, word) for word in like))
     ):
         return
-    number = f"1200{asked.decimal or '.'}5"
-    plain = any(re.match(_number(asked), word) for word in like)
-    wrong = pc.invert(pc.or_(pc.match_substring_regex(array, _number(asked)), gaps))
+    plain = [word for word in like if re.match(_number(asked), word)]
+    wrong, way = pc.is_in(array, pa.array(like, array.type)), "store it as one"
+    if asked.written:
+        wrong = pc.invert(pc.or_(pc.match_substring_regex(array, _number(asked)), gaps))
+        way = f"write it as 1200{asked.decimal or '.'}5"
     if label:
-        wrong, way = (wrong, f"Write it as {number}") if asked.written else (
-            pc.is_in(array, pa.array(like, array.type)), "Store it as one"
-        )  # fmt: skip
-        told = f"is it a number? {way}; or are all of them labels: --task classification"
-        raise asked.fault(array, wrong, told)
-    if plain and not asked.written:  # texts, as somebody has stored them
+        told = f"is it a number? {way.capitalize()}; or are all of them labels"
+        raise asked.fault(array, wrong, f"{told}: --task classification")
+    names = len(plain) <= STORED or all(re.match(WHOLE, word) for word in plain)
+    if plain and names and not asked.written:  # texts, as somebody has stored them
         return
-    others = "whose other cells are numbers" if plain else "which looks like a number"
+    others = "whose other cells are numbers" * bool(plain and asked.written)
     raise asked.fault(
-        array, wrong, f"{others}: write it as {number}, leave the cell empty, or the column out "
-        f"with --drop {asked.name!r}"
+        array, wrong, f"{others or 'which looks like a number'}: {way}, leave the cell empty, or "
+        f"the column out with --drop {asked.name!r}"
     )  # fmt: skip
 
 
@@ -254,8 +260,9 @@ def _times(array: pa.ChunkedArray, zone: str | None) -> pa.ChunkedArray | None:
 
 
 def like_dates(words: Sequence[str]) -> bool:
-    """Return whether at least half of some texts look like dates, however they are written."""
-    return 0 < len(words) <= 2 * sum(1 for word in words if re.match(LIKE_A_DATE, word))
+    """Return whether at least half of some texts look like dates, or many of them like times."""
+    like = LIKE_A_DATE if len(words) < MANY else f"{LIKE_A_DATE}|{TIME}"
+    return 0 < len(words) <= 2 * sum(1 for word in words if re.match(like, word))
 
 
 def no_dates(words: Sequence[str]) -> tuple[list[str], str]:
@@ -263,5 +270,5 @@ def no_dates(words: Sequence[str]) -> tuple[list[str], str]:
     plain, zoned = ({w for w in words if _times(pa.array([w]), zone) is not None} for zone in ZONES)
     wrong = [word for word in words if word not in plain | zoned]
     if wrong:
-        return wrong, "write a date as 2026-11-25, or 2026-11-25T13:45:00"
+        return wrong, "write a date as 2026-11-25, or 2026-11-25T13:45:00, a time as a number"
     return [word for word in words if word in plain], "give each time a zone, or none"
