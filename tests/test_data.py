@@ -720,7 +720,7 @@ def test_predict_takes_columns_by_their_names_in_any_order(tmp_path: Path) -> No
     assert trained.predict(Frame([[5, 1]], "u", "v")).tolist() == ["high"]
     assert trained.predict(Frame([[0, 1]], 0, 1)).tolist() == ["low"]
     assert trained.predict(Frame([[2, 5], [1, 0]], "v", "u")).tolist() == ["high", "low"]
-    with pytest.raises(InputError, match=r"x has no column 'v'; valid: w, u"):
+    with pytest.raises(InputError, match=r"has no column 'v'; valid: w, u"):
         trained.predict(Frame([[1, 5]], "w", "u"))
     with pytest.raises(InputError, match=r"nan in row 0, column 1 .*'v'"):
         trained.predict([[0, np.nan]])
@@ -735,5 +735,6 @@ def test_parameters_that_are_not_finite_predict_nothing(answers: Trained) -> Non
 def test_the_stored_parameters_are_the_trained_ones_bit_for_bit(tmp_path: Path) -> None:
     fitted, stored = train_and_store(tmp_path, raw_rows(), HIGH)
     assert stored.params.tobytes() == fitted.params.tobytes()
+    assert repr(stored) == f"Trained({stored.model})"  # no steps are known of it, and none are told
     found = hashlib.sha256(stored.params.tobytes()).hexdigest()
     assert found == fitted.summary.params_sha256

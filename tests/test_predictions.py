@@ -2,6 +2,7 @@
 
 import csv
 import importlib
+import json
 import re
 import sys
 import types
@@ -102,6 +103,40 @@ def test_rows_are_called_as_they_are_in_the_table(quick: Start, tmp_path: Path) 
     assert quick("predict", "run", "e.csv", "--id", "b").stdout == "b,prediction\n1,yes\n"
     quick("predict", "run", "d.csv", "--out", "p.npy")
     assert np.load(tmp_path / "p.npy").tolist() == [name for _, name in rows]
+
+
+def test_several_targets_are_told_of_one_by_one_and_by_their_names(
+    quick: Start, tmp_path: Path
+) -> None:
+    """In their own units, as a large one hides how wrong the others are. Those of arrays have no
+    names."""
+    x = np.random.default_rng(0).standard_normal((2100, 2)).round(3)
+    y = np.stack([x[:, 0] + x[:, 1] ** 2, 1e5 - 3e4 * x[:, 0], np.full(len(x), 7)], axis=1)
+    lines = [",".join(map(repr, row)) for row in np.concatenate([x, y], axis=1).tolist()]
+    (tmp_path / "d.csv").write_text("\n".join(["a,b,low,high,still", *lines]))
+    np.savez(tmp_path / "d.npz", x=x, y=(x > 0) * 1)
+    targets = [word for name in ("low", "high", "still") for word in ("--target", name)]
+    quick("train", "d.csv", *targets, "--steps", "40", "--out", "run", "--quiet")
+    quick("predict", "run", "d.csv", "--out", "p.csv", ranks=2)
+    names, rows = read(tmp_path / "p.csv")
+    assert names == ["prediction_low", "prediction_high", "prediction_still"]
+    wrong = np.array(rows, float) - y
+    found = json.loads(quick("evaluate", "run", "d.csv", "--json", ranks=2).stdout)
+    assert found["targets"] == ["low", "high", "still"]
+    np.testing.assert_allclose(found["rmse_each"], np.sqrt(np.square(wrong).mean(axis=0)), 1e-5)
+    np.testing.assert_allclose(found["mae_each"], np.abs(wrong).mean(axis=0), 1e-5)
+    r2 = 1 - np.square(wrong).sum(axis=0) / np.square(y - y.mean(axis=0)).sum(axis=0).clip(1e-9)
+    np.testing.assert_allclose(found["r2_each"][:2], r2[:2], 1e-5)
+    assert found["r2_each"][2] is None
+    text = quick("evaluate", "run", "d.csv").stdout
+    assert re.search(
+        rf"^ +low +{found['rmse_each'][0]:.4g} +{found['mae_each'][0]:.4g} ", text, re.MULTILINE
+    )
+    quick("train", "d.npz", "--steps", "2", "--out", "labels", "--quiet")
+    assert json.loads(quick("evaluate", "labels", "d.npz", "--json").stdout)["targets"] == [
+        "0",
+        "1",
+    ]
 
 
 def test_rows_from_python_come_as_lists_mappings_and_one_by_one() -> None:

@@ -46,9 +46,9 @@ def evaluate_run(
 
     Without files: on the run's own. `on` says which rows: those trained on, those held out by the
     seed, or test rows, as where there are no files; unless given, test rows where a file has them.
-    With classes, which are named, and with labels, also what `Scores.result` finds. `file`: see
-    `predict_run`. Collective: every rank must call this. Raises InputError where the run or the
-    files can't be read, have no targets, or don't fit each other.
+    With classes, which are named, and with labels, also what `Scores.result` finds; of several
+    targets the metrics of each. `file`: see `predict_run`. Collective: every rank must call this.
+    Raises InputError where the run or the files can't be read, have no targets, or don't fit.
     """
     with world.together():
         trained = load_trained(run, file=file)
@@ -64,16 +64,18 @@ def evaluate_run(
             rows.raw_y(slice(0, 0))  # there must be targets
     check_same(trained, rows, world)
     check_rows(rows, world)
-    scores = None
+    scores, each = None, Plain()
     if encoding.task != "regression":
         scores = Scores(encoding.task, encoding.scores, len(rows), trained.chances)
     with blas_threads(trained.threads, brief=True), np.errstate(all="ignore"):
         seen = (lambda *_: None) if scores is None else scores.add
-        metrics = evaluate(trained.model, trained.params, rows, world, seen=seen)
+        metrics = evaluate(trained.model, trained.params, rows, world, seen=seen, each=each)
     about = {"run": run, "data": rows.table.source} | ({"on": on} if on else {})
     result = {**about, "examples": len(rows), **metrics}
     if len(encoding.classes):
         result["classes"] = encoding.classes.tolist()
+    elif encoding.outputs > 1:
+        result |= {"targets": _names(encoding)} | each
     return result if scores is None else result | scores.result(world, len(rows), rows.num_blocks)
 
 
@@ -184,8 +186,14 @@ def _columns(trained: Trained, probabilities: bool) -> list[str]:
     if probabilities and trained.encoding.task == "classification":
         return [f"probability_{name}" for name in trained.encoding.classes.tolist()]
     stem = "probability" if probabilities else "prediction"
-    outputs = trained.encoding.outputs
-    return [stem] if outputs == 1 else [f"{stem}_{number}" for number in range(outputs)]
+    names = _names(trained.encoding)
+    return [stem] if len(names) == 1 else [f"{stem}_{name}" for name in names]
+
+
+def _names(encoding: Encoding) -> list[str]:
+    """Return what the outputs are called: as a table's columns, or by their numbers."""
+    numbers = [*map(str, range(encoding.outputs))]
+    return [*encoding.targets] if len(encoding.targets) == len(numbers) else numbers
 
 
 def _cells(column: Column, block: slice) -> Array:

@@ -46,9 +46,10 @@ class Trained:
     """BLAS threads that it computes with, as its run did: they decide the last bits."""
 
     def __repr__(self) -> str:
-        found, steps = self.summary.metrics, counted(self.summary.steps, "step")
-        metrics = "".join(f", {name} {value:.4g}" for name, value in found.items())
-        return f"Trained({self.model}, {steps}{metrics}, sha256 {self.summary.params_sha256[:12]})"
+        found, sha256 = self.summary.metrics, self.summary.params_sha256[:12]
+        told = [f"{name} {value:.4g}" for name, value in found.items()]
+        steps = [counted(self.summary.steps, "step"), *told, f"sha256 {sha256}"] if sha256 else []
+        return f"Trained({', '.join([str(self.model), *steps])})"
 
     def outputs(self, x: Any) -> Array:
         """Return the model's outputs [m, outputs] for raw rows x; see `predict`."""

@@ -37,6 +37,7 @@ def evaluate(
     world: World,
     asked: Callable[[], Ask] = lambda: Ask(0),
     seen: Callable[[Floats, Array], None] = lambda *_: None,
+    each: dict[str, Any] | None = None,
 ) -> dict[str, float]:
     """Return the mean loss and the metrics of the task over all rows, the same on every rank.
 
@@ -44,15 +45,14 @@ def evaluate(
     labels of an example right) and label_accuracy. regression: rmse, mae, and r2, the mean over
     outputs; neither where outputs are not as many as targets. Sums go over blocks of rows in the
     tree, so that they are free of the number of ranks. `seen` is told the outputs [m,
-    outputs] and the targets of each block; `asked` is looked at before it. Collective: every rank
-    must call this. Raises Interrupted where a rank has been asked to stop; InputError where the
-    loss is not finite.
+    outputs] and the targets of each block; `asked` is looked at before it; `each` is given those
+    of regression for each output. Collective: every rank must call this. Raises Interrupted where
+    a rank has been asked to stop; InputError where the loss is not finite.
     """
     task = rows.encoding.task
     ask: MetricSums | None = getattr(model, "metric_sums", None)
     center = _target_mean(rows, world) if task == "regression" and not ask else np.zeros(0)
-    own: list[list[Any]] = []
-    names: set[tuple[str, ...]] = set()
+    own, names = list[list[Any]](), set[tuple[str, ...]]()
     for block in rows.blocks(world):
         if asked().stop:
             break
@@ -79,7 +79,7 @@ def evaluate(
     if ask:
         means = sums[2::2] / np.where(sums[3::2] == 0, 1.0, sums[3::2])
         return loss | dict(zip(named, means.tolist(), strict=True))
-    return loss | (_metrics(sums[2:], rows) if columns > 2 else {})
+    return loss | (_metrics(sums[2:], rows, each) if columns > 2 else {})
 
 
 def _agreed(found: set[tuple[str, ...]]) -> tuple[str, ...]:
@@ -136,8 +136,8 @@ def _sums(task: Task, values: Floats, y: Array, center: Array) -> list[Any]:
     return [*np.abs(error).sum(axis=0), *np.square(error).sum(axis=0), *spread]
 
 
-def _metrics(sums: Array, rows: Rows) -> dict[str, float]:
-    """Return the metrics from the sums over all examples."""
+def _metrics(sums: Array, rows: Rows, each: dict[str, Any] | None = None) -> dict[str, float]:
+    """Return the metrics from the sums over all examples; see `evaluate`."""
     task, outputs, num = rows.encoding.task, rows.encoding.outputs, len(rows)
     if task == "classification":
         return {"accuracy": float(sums[0] / num)}
@@ -146,6 +146,9 @@ def _metrics(sums: Array, rows: Rows) -> dict[str, float]:
     unit = 1 / rows.encoding.target_factor
     absolute, square, spread = sums.reshape(3, outputs) * [unit, unit**2, unit**2]
     explained = 1 - square / np.where(spread > 0, spread, np.nan)  # undefined where y never changes
+    if each is not None:
+        each |= {"rmse_each": np.sqrt(square / num).tolist(), "mae_each": (absolute / num).tolist()}
+        each["r2_each"] = [value if np.isfinite(value) else None for value in explained.tolist()]
     metrics = {
         "rmse": math.sqrt(square.sum() / num / outputs),
         "mae": float(absolute.sum() / num / outputs),

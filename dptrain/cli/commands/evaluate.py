@@ -11,7 +11,9 @@ from dptrain.cli.results import print_result
 from dptrain.config.names import Part
 from dptrain.words import counted
 
-EACH = {"f1_each": "F1", "roc_auc_each": "ROC-AUC"}
+EACH = {"f1_each": ("F1", 9, ".4f"), "roc_auc_each": ("ROC-AUC", 9, ".4f"),
+        "rmse_each": ("RMSE", 12, ".4g"), "mae_each": ("MAE", 12, ".4g"),
+        "r2_each": ("R2", 9, ".4f")}  # fmt: skip
 MOST_NAMED = 1000
 """Classes that are listed one by one."""
 
@@ -20,12 +22,9 @@ MOST_NAMED = 1000
 @click.argument("run")
 @click.argument("data", nargs=-1, metavar="[DATA]...")
 @click.option(
-    "--target",
-    type=Name(),
-    multiple=True,
-    metavar="NAME",
-    help="CSV column to compare with; repeat it for several.",
-)
+    "--target", type=Name(), multiple=True, metavar="NAME",
+    help="Column to compare with; repeat it for several.",
+)  # fmt: skip
 @click.option(
     "--on",
     type=click.Choice(get_args(Part)),
@@ -39,8 +38,9 @@ def evaluate(run: str, cpu_level: str | None, as_json: bool, **asked: Any) -> No
 
     Of classes: accuracy, log loss, F1, the area under the ROC curve (of two classes, or of each
     against the rest), and the confusion matrix; macro is the mean over classes. Of values: RMSE,
-    MAE, R2. Each is exact, and the same on any number of ranks. Above 134 million rows times
-    classes there is no ROC-AUC, above 1,000 classes no confusion matrix.
+    MAE, R2; of several targets those of each, too. All are exact, and the same on any number of
+    ranks. Above 134 million rows times classes there is no ROC-AUC, above 1,000 classes no
+    confusion matrix.
 
     Of a file with x_test and y_test these are taken, else x and y. With --on train or validation
     DATA is where the run's own data lies now, if it has moved: other data is refused.
@@ -61,7 +61,8 @@ def _evaluation_text(found: Plain) -> str:
     part = f", {found['on']} rows" if "on" in found else ""
     lines = [f"{found['data']}{part}: {counted(found['examples'], 'example')}"]
     lines += [", ".join([measures(found), *more])]
-    names = [str(name) for name in found.get("classes", range(len(found.get("f1_each", ()))))]
+    names = found.get("classes") or found.get("targets") or range(len(found.get("f1_each", ())))
+    names = [*map(str, names)]
     if "f1_each" in found and "roc_auc" not in found and "roc_auc_each" not in found:
         lines.append("no ROC-AUC of so many rows and classes")
     if len(names) > MOST_NAMED:
@@ -73,13 +74,13 @@ def _table(found: Plain, names: list[str]) -> list[str]:
     """Return the confusion matrix where there is one, and what is known of each class, in lines."""
     counts = found.get("confusion", [[] for _ in names])
     width = 2 + max(*map(len, names), *(len(str(max(row, default=0))) for row in counts))
-    kinds = [(name, found[key]) for key, name in EACH.items() if key in found]
+    kinds = [(*how, found[key]) for key, how in EACH.items() if key in found]
     head = "".join(f"{name:>{width}}" for name in names if counts[0])
     title = ["", "confusion (row: true class, column: predicted class)"] * bool(counts[0]) or [""]
-    lines = [*title, " " * width + head + "".join(f"{name:>9}" for name, _ in kinds)]
+    lines = [*title, " " * width + head + "".join(f"{name:>{room}}" for name, room, *_ in kinds)]
     for number, (name, row) in enumerate(zip(names, counts, strict=True)):
         cells = "".join(f"{count or '.':>{width}}" for count in row)
-        each = [values[number] for _, values in kinds]
-        shown = "".join(f"{'' if value is None else f'{value:.4f}':>9}" for value in each)
-        lines.append((f"{name:>{width}}" + cells + shown).rstrip())
+        for _, room, form, values in kinds:
+            cells += f"{'' if values[number] is None else f'{values[number]:{form}}':>{room}}"
+        lines.append(f"{name:>{width}}{cells}".rstrip())
     return lines
