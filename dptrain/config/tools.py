@@ -34,9 +34,6 @@ class ExplainConfig(Checked):
     examples: int = setting(4, "Examples in the minibatch, 2 to 6.", low=2, high=7)
     hidden: int = setting(2, "Hidden units, 1 to 4.", high=5)
     workers: int = setting(3, "Workers that share the minibatch, 2 to 8.", low=2, high=9)
-    seed: int = setting(
-        999,  # of which no two examples fall together in a drawing
-        "Decides the numbers, and the order of the digits.",
-        low=0,
-        high=2**63,
+    seed: int = setting(  # by 999 no two examples fall together in a drawing
+        999, "Decides the numbers, and the order of the digits.", low=0, high=2**63
     )
