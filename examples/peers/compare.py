@@ -4,7 +4,7 @@ Each network is trained on the same data by dptrain, by PyTorch DDP (gloo, also 
 in one process, by scikit-learn's MLP, one after the other, several rounds long, each time in fresh
 processes with one thread a rank. What counts is the time of the training steps alone; the first
 epoch is a warm-up. SGD with momentum, float32, relu, the same minibatches' size, the same rate.
-A convolutional network and a transformer are PyTorch's with both, from the same file.
+A perceptron, a convolutional network and a transformer are PyTorch's with both, each from one file.
 
     python examples/peers/compare.py
     python examples/peers/compare.py --rounds 2 --networks 64-128-10 cnn --ranks 1 2 --json out.json
@@ -57,8 +57,8 @@ class Network:
 
     @property
     def name(self) -> str:
-        """Its layers' sizes, as in 64-128-10, or its file's name."""
-        return "-".join(map(str, self.sizes)) or self.file.removesuffix(".py")
+        """Its file's name, or its layers' sizes, as in 64-128-10."""
+        return Path(self.file).stem or "-".join(map(str, self.sizes))
 
     def job(self, data: Path) -> str:
         """Return what each of the run_*.py is told, as JSON."""
@@ -77,12 +77,13 @@ class Network:
 
     def peers(self, ranks: int) -> tuple[str, ...]:
         """Return who trains it on so many ranks."""
-        alone = (SKLEARN,) if ranks == 1 and self.sizes else ()
+        alone = (SKLEARN,) if ranks == 1 and not self.file else ()
         return (DPTRAIN, DEFAULT, DDP, *alone)
 
 
 NETWORKS = (
     Network(256, 0.01, rows=8192, epochs=4, sizes=(784, 512, 512, 10)),
+    Network(256, 0.01, rows=8192, epochs=4, sizes=(784, 512, 512, 10), file="peers/perceptron.py"),
     Network(64, 0.01, rows=6400, epochs=11, sizes=(64, 128, 10)),
     Network(512, 0.1, rows=2560, epochs=3, ranks=(1, 2), sizes=(1024, 2048, 2048, 1000)),
     Network(

@@ -51,6 +51,7 @@ def letters(rows: int) -> tuple[Ints, Floats]:
 KINDS: dict[str, Callable[..., tuple[Floats | Ints, Floats | Ints]]] = {
     "classification": clouds,
     "regression": values,
+    "peers/perceptron.py": clouds,
     "cnn.py": images,
     "letters.py": letters,
 }
