@@ -647,11 +647,19 @@ def test_an_update_that_is_not_finite_is_never_kept(quick: Start, tmp_path: Path
 ODD = """
 import os
 import sys
+from dataclasses import replace
 from unittest import mock
 
 import dptrain
 from dptrain.run import identity
 from dptrain.run.apply import predict_run
+
+
+class Named(dptrain.MLP):
+    def __init__(self, sizes):
+        super().__init__(sizes)
+        self.layout = tuple(replace(one, name=one.name + "w" * odd) for one in self.layout)
+
 
 world = dptrain.connect()
 odd, here = world.rank == 1, os.getcwd()
@@ -673,9 +681,19 @@ other = {
     "none": used(kernels=()),
 }
 data = dptrain.load("d.npz")
-run = f"{here}/run"
-dptrain.fit(dptrain.mlp_for(data), data, dptrain.TrainConfig(epochs=1), out=run)
+run, model = f"{here}/run", dptrain.mlp_for(data)
+dptrain.fit(model, data, dptrain.TrainConfig(epochs=1), out=run)
 world.allgather("rank 0 has written it")
+for own, out in (
+    (Named(model.sizes), None),
+    (model, f"other-{odd}"),
+    (model, "other" if odd else None),
+):
+    try:
+        dptrain.fit(own, data, dptrain.TrainConfig(epochs=1), out=out)
+    except dptrain.InputError as error:
+        if world.rank == 0:
+            print(f"own: {error}", flush=True)
 for name in sys.argv[1:]:
     with other.get(name, mock.patch.object(identity, "WHOLE", 2**20)):
         os.chdir(f"{here}/odd" if odd and name == "test" else here)
@@ -709,6 +727,7 @@ def test_a_rank_with_other_data_or_versions_is_named(tmp_path: Path) -> None:
         ("test", "the test data's SHA-256"),
         *((name, name) for name in ("dptrain", "NumPy", "BLAS") for _ in range(3)),
     ]
+    expected[:0] = ("own", "model array 0"), ("own", "out"), ("own", "out")
     assert len(said) == len(expected), said
     for line, (name, what) in zip(said, expected, strict=True):
         assert line.startswith(f"{name}: {what} is "), line

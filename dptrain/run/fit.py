@@ -90,7 +90,7 @@ def fit(
     check_programs(world)
     with world.together():
         config, weights = with_weights(config, model)
-    own = compared(model, data, config, world)
+    own = compared(model, data, config, world, "a function" * callable(out) or str(out))
     _say(() if quiet else [crowding(config.threads, world)], world)
     warn_of_machines(world, warn)
     with blas_threads(config.threads), GUARD.hearing(config.stall_timeout):
@@ -127,17 +127,21 @@ def _saved(trained: Trained, control: RunControl) -> Trained:
     return replace(trained, summary=replace(found, trouble=writer.trouble))
 
 
-def compared(model: Model, data: Data, config: TrainConfig, world: World) -> bool:
+def compared(
+    model: Model, data: Data, config: TrainConfig, world: World, out: str | None = None
+) -> bool:
     """Return whether a run's model is one's own, where ranks have all settings the same.
 
     Raises InputError where they have not, or these don't fit each other. Collective.
     """
     places = ("data", "test-data")  # which may differ from node to node; `load` has compared
     found = settings(data, config, model).items()
-    same = {key: value for key, value in found if key not in places}
-    known = described(model)
+    same = {"out": out} | {key: value for key, value in found if key not in places}
+    with world.together():
+        known = described(model)
     known.pop("attributes", None)  # a rank may note there which it is
     same |= {"number of parameters": num_params(model.layout), "the model": known}
+    same |= {f"model array {n}": (p.name, p.shape, p.kind) for n, p in enumerate(model.layout)}
     check_equal(world, same)
     with world.together():
         check(config.cpu_level)
