@@ -189,9 +189,11 @@ class World:
         if isinstance(error, KeyboardInterrupt):
             self.abort(130)
         status = error.code if isinstance(error, SystemExit) else getattr(error, "status", 1)
-        lines = "".join(traceback.format_exception(error))
+        mistake, cause = isinstance(error, InputError), error.__cause__
+        lines = [f"{error}\n"] if mistake else traceback.format_exception(error)
+        lines += traceback.format_exception(cause) if mistake and cause else ()
         where = f"rank {self.rank} of {self.size} on {socket.gethostname()}"
-        self._end(f"{where} failed and ends the run:\n{lines}".rstrip(), status)
+        self._end(f"{where} failed and ends the run:\n{''.join(lines)}".rstrip(), status)
 
     def _end(self, message: str, status: object) -> None:
         """Say once, by one rank, why all end, and end them; the status is never 0."""

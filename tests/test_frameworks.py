@@ -44,6 +44,8 @@ def test_one_result_on_any_number_of_ranks(tmp_path: Path) -> None:
 
 
 BAD = """
+import os
+
 import numpy as np
 import torch
 from torch import nn
@@ -62,7 +64,8 @@ class Net(nn.Linear):
     def forward(self, x):
         self.calls += self.training
         z = super().forward(x)
-        if self.fault == "raises":
+        late = self.fault == "late" and self.calls > 2 and os.environ["PMI_RANK"] == "1"
+        if late or self.fault == "raises":
             raise KeyError("no such letter")
         if self.fault == "nan" and self.calls > 30:
             z = z * float("nan")
@@ -81,23 +84,41 @@ def loss(outputs, targets):
 )
 
 
+METRICS = BAD + "def metrics(outputs, targets): return {}['right']"
+
+
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
         ("half", "weight is float16; give float32 for all arrays, or float64: module.float"),
         ("meta", r"weight is on meta; bring it to the CPU: module.cpu\(\)"),
         ("large", r"in build: TypeError: .* unpacking long long$"),
-        ("raises", r"bad.py, line 21, in forward: KeyError: 'no such letter'"),
+        ("raises", r"bad.py, line 24, in forward: KeyError: 'no such letter'"),
         ("wide", r"outputs have shape \[64, 9\]; return \[m, 10\], a score for each class"),
         ("nan", r"loss of step \d+ \(epoch 1\), shard \d is nan, as is .*, first in weight: stop"),
         ("numpy", "differs from itself in the gradient of weight: a random number that is not"),
         ("own", "differs from itself in the gradient of weight: a random number that is not"),
+        ("metrics", r"^dptrain: the model's code failed: .*, in metrics: KeyError: 'right'"),
         ("mean", r'one number for 64 examples; return one an example: .*reduction="none"'),
     ],
 )
 def test_mistakes_end_with_one_message(
     fault: str, words: str, quick: Start, tmp_path: Path
 ) -> None:
-    (tmp_path / "bad.py").write_text(MEAN if fault == "mean" else BAD)
+    (tmp_path / "bad.py").write_text({"mean": MEAN, "metrics": METRICS}.get(fault, BAD))
     given = ("--model", "bad.py:build", "--model-arg", f"fault={fault}", "--scale", "standard")
     check_mistake(quick(*given, "--out", "run", "--epochs", "1", "--quiet", ranks=2), words)
+
+
+def test_a_rank_that_fails_shows_the_traceback_of_its_file_alone(tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text(BAD)
+    given = ("--model", "bad.py:build", "--model-arg", "fault=late", "--scale", "standard")
+    done = start("dptrain", *given, "--steps", "9", "--quiet", ranks=2, cwd=tmp_path)
+    assert done.status == 2
+    shown = [line for line in done.stderr.splitlines() if line.startswith((" ", "Tr", "Key"))]
+    assert shown[0] == "Traceback (most recent call last):"
+    assert 'bad.py", line 24, in forward' in shown[1]
+    assert len(shown) <= 5
+    assert shown[-1] == "KeyError: 'no such letter'"
+    first = next(line for line in done.stderr.splitlines() if "ends the run" in line)
+    assert first.startswith("dptrain: rank 1 of 2 on ")

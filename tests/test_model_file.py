@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,8 @@ class Layer:  # as a module of PyTorch's is, and never made
 
 def fails(inputs, outputs):
     return [][1]
+
+other = dict
 '''
 
 
@@ -176,6 +179,16 @@ def test_two_models_of_one_process_import_each_its_own(tmp_path: Path) -> None:
     assert made_of(tmp_path / "b").said == "another"
 
 
+def test_a_file_may_draw_random_numbers_and_go_elsewhere(tmp_path: Path) -> None:
+    """The same numbers each time; and whoever names files is where they were before."""
+    begins = f"import os, random\n{SOFTMAX}\nos.chdir('/')\ndef build(inputs, outputs):"
+    drawn = "\n    said = random.random(), np.random.random()"
+    (tmp_path / "own.py").write_text(begins + drawn + SAID)
+    before = Path.cwd()
+    assert made_of(tmp_path).said == made_of(tmp_path).said
+    assert Path.cwd() == before
+
+
 def test_a_neighbour_that_another_module_hides_is_refused(tmp_path: Path) -> None:
     (tmp_path / "json.py").write_text("")
     (tmp_path / "own.py").write_text(f"import json\n{SOFTMAX}")
@@ -202,6 +215,10 @@ def test_arguments_are_what_they_look_like(text: str, value: Any, tmp_path: Path
         (("--model", "softmax.py:biuld"), "has no function 'biuld'; valid: .*mean 'build'"),
         (("--model", "softmax"), "give FILE.py:FUNCTION"),
         (("--model", "none.py:build"), "none.py can't be read"),
+        (("--model", "pipe.py:build"), "pipe.py has no function 'build'"),
+        (("--model", "softmax.py:other"), "no signature found for builtin type <class 'dict'>"),
+        (("--model", "leaves.py:build"), "leaves.py, line 3, in <module>: SystemExit: 0$"),
+        (("--model", "loss.py:build"), "loss in loss.py is 'mse'; give a function, or leave"),
         (("--model", "softmax.py:nothing"), r"returns None; return a torch.nn.Module"),
         (("--model", "softmax.py:nothing", "--model-arg", "made=1"), "returns <class .*Softmax"),
         (("--model", "softmax.py:nothing", "--model-arg", "made=2"), "returns <class .*Layer"),
@@ -230,6 +247,9 @@ def test_mistakes_end_with_one_message(
     folder = model.parent
     (folder / "named.toml").write_text('model = "softmax.py:build"\n')
     (folder / "wrong.py").write_text("def build(:\n")
+    (folder / "leaves.py").write_text("import sys\n\nsys.exit(0)\n")
+    (folder / "loss.py").write_text(f"{SOFTMAX}\nloss = 'mse'\n")
+    os.mkfifo(folder / "pipe.py")
     (folder / "torchless.py").write_text("import sys\nsys.modules['torch'] = None\nimport torch\n")
     run = dptrain if "torchless.py:build" in options else quick  # for it is without torch then
     done = run(*options, "--out", "run", ranks=2)

@@ -24,6 +24,8 @@ class Scaled(SoftmaxRegression):
         self.layout = [*self.layout, dptrain.Param("scale", (10,), "norm")]
 
     def initial_params(self, rng: np.random.Generator) -> Any:
+        if self.fault == "initial":
+            rng = np.random.default_rng()
         return np.append(super().initial_params(rng), np.ones(10))
 
     def outputs(self, params: Any, x: Any) -> Any:
@@ -62,6 +64,8 @@ class Scaled(SoftmaxRegression):
             out[-1] = np.nextafter(out[-1], (-1) ** self._calls * np.inf)
         if self.fault == "loss":
             loss += self._calls
+        if self.fault == "dead":
+            out[:] = 0
         return dptrain.Sums(loss, weight)
 
 
@@ -73,6 +77,7 @@ class Scaled(SoftmaxRegression):
         ("unwritten", "does not write the gradient of scale"),
         ("sign", "the gradient of scale is not that of the loss: .* -1 times as fast"),
         ("params", "writes to its parameters"),
+        ("initial", "initial parameters, made twice, differ: draw them from the rng given"),
         ("calls", "differs from itself in the gradient of weight"),
         ("random", "differs from itself in the gradient of scale"),
         ("bit", "differs from itself in the gradient of scale"),
@@ -88,6 +93,11 @@ def test_a_model_with_a_fault_is_refused_where_a_run_begins(fault: str, words: s
     for attempt in tries:
         with pytest.raises(InputError, match=words):
             attempt()
+
+
+def test_a_gradient_of_0_gets_a_warning(capfd: pytest.CaptureFixture[str]) -> None:
+    dptrain.check_model(Scaled("dead"), dptrain.load())
+    assert "gradient of the first examples is 0: does the loss depend on" in capfd.readouterr().err
 
 
 def test_models_without_a_fault_pass() -> None:

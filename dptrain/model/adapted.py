@@ -1,5 +1,7 @@
 """What models of PyTorch and of JAX share: losses and metrics of one's own, sums, memory."""
 
+import contextlib
+import inspect
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -11,7 +13,7 @@ from dptrain.arrays import Array, Floats, Sums, Weights
 from dptrain.checked import Plain
 from dptrain.config import ModelConfig, Task
 from dptrain.model.losses import LOSSES, LossFunction
-from dptrain.model.own_code import keep_memory, name_of, sources_of, takes_reduction, users_code
+from dptrain.model.own_code import keep_memory, name_of, sources_of, users_code
 from dptrain.words import InputError
 
 
@@ -63,6 +65,10 @@ class Adapted:
                 "that smooth them"
             )
         self.loss, self.metrics, self._transform = loss, metrics, transform
+        self._keywords: dict[str, str] = {}
+        with contextlib.suppress(TypeError, ValueError):  # no loss, or one in C that doesn't say
+            if "reduction" in inspect.signature(loss).parameters:  # type: ignore[arg-type]
+                self._keywords["reduction"] = "none"
         self.transform = None if transform is None else self._transformed
         """What changes an example's inputs in training; see `Model`."""
         self.metric_sums = None if metrics is None else self._metric_sums
@@ -179,8 +185,7 @@ class Adapted:
             return self._usual(outputs, targets), None
         if "float" in str(targets.dtype) and math.prod(outputs.shape) == math.prod(targets.shape):
             targets = targets.reshape(outputs.shape)  # [m, 1] and [m] would make [m, m]
-        keywords = {"reduction": "none"} if takes_reduction(self.loss) else {}
-        found = self.loss(outputs, targets, **keywords)
+        found = self.loss(outputs, targets, **self._keywords)
         losses, counts = found if isinstance(found, tuple) and len(found) == 2 else (found, None)
         for part in (losses,) if counts is None else (losses, counts):
             if not hasattr(part, "shape") or re.search("complex|float16", str(part.dtype)):

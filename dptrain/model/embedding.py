@@ -91,10 +91,8 @@ class Embedding:
         """
         for column, place, table in self.parts(out):
 
-            def write(
-                rows: slice, into: Floats, column: int = column, place: slice = place
-            ) -> None:
+            def write(rows: slice, into: Floats, column: int = column, at: slice = place) -> None:
                 into.fill(0)
-                np.add.at(into, x[rows, column].astype(np.intp), delta[rows] @ weight[place].T)
+                np.add.at(into, x[rows, column].astype(np.intp), delta[rows] @ weight[at].T)
 
             tree_of(shards, write, table, memory)

@@ -1,16 +1,20 @@
 """Models that a file of one's own makes: run only where a person names it, known by its hash."""
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib
 import inspect
 import json
+import random
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+import numpy as np
 
 from dptrain.checked import Plain
 from dptrain.config import ModelFile
@@ -37,6 +41,7 @@ class Origin(ModelFile):
     """The files that it imports from its folder, each with its hash."""
 
 
+@users_code()
 def build(
     file: ModelFile,
     inputs: tuple[int, ...],
@@ -48,9 +53,9 @@ def build(
 ) -> Model:
     """Return the model that a file's function makes, given the inputs' shape and number of outputs.
 
-    `file` may say which hash the file must have. `seed` seeds PyTorch before the file is run, as
-    NumPy's generators are from the run's seed; `dtype` is what a PyTorch module is made, where that
-    is asked for; `label_smoothing` is the usual loss's, see `Adapted`.
+    `file` may say which hash the file must have. `seed` seeds the generators that Python, NumPy and
+    PyTorch draw from by themselves; `dtype` is what a PyTorch module is made, where that is asked
+    for; `label_smoothing` is the usual loss's, see `Adapted`.
 
     Raises InputError where there is no such file or function, the file is another than it was, it
     fails, or makes what is no model. Local: ranks may see other files.
@@ -67,19 +72,20 @@ def build(
         changed = min({*file.siblings} ^ {*beside_it}).split()[0]
         raise InputError(
             f"{changed}, which {path} imports, is not what it was when the run's model was made; "
-            "give the files that it was",
-            local=True,
+            "give the files that it was"
         )
     _make_room(Path(path), [line.split()[0] for line in beside_it])
-    module = _run(Path(path), text, digest, seed)
-    make = getattr(module, name, None)
-    if not callable(make):
-        own = [key for key, value in vars(module).items() if inspect.isroutine(value)]
-        raise InputError(f"{path} has no function {name!r}; {nearest(name, own)}", local=True)
-    made = _made(make, path, name, (inputs, outputs), file.model_arg)
-    beside: dict[str, Any] = {
-        key: getattr(module, key) for key in BESIDE if callable(getattr(module, key, None))
-    }
+    with contextlib.chdir("."):  # back from where it may go
+        module = _run(Path(path), text, digest, seed)
+        make = getattr(module, name, None)
+        if not callable(make):
+            own = [key for key, value in vars(module).items() if inspect.isroutine(value)]
+            raise InputError(f"{path} has no function {name!r}; {nearest(name, own)}")
+        made = _made(make, path, name, (inputs, outputs), file.model_arg)
+    beside = {key: getattr(module, key) for key in BESIDE if getattr(module, key, None) is not None}
+    for key, value in beside.items():
+        if not callable(value):
+            raise InputError(f"{key} in {path} is {value!r:.200}; give a function, or leave it out")
     if label_smoothing:
         beside["label_smoothing"] = label_smoothing
     model = _adapted(made, beside, dtype, f"{path}:{name}")
@@ -112,15 +118,14 @@ def _read(path: Path, file: ModelFile) -> tuple[bytes, str]:
     if path.suffix != ".py":
         raise InputError(f"model is {file.model!r}; give FILE.py:FUNCTION")
     try:
-        text = path.read_bytes()
+        text = b"" if path.is_fifo() else path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path} can't be read: {error.strerror}", local=True) from None
+        raise InputError(f"{path} can't be read: {error.strerror}") from None
     found = hashlib.sha256(text).hexdigest()
     if file.model_sha256 not in (None, found):
         raise InputError(
             f"{path} has the SHA-256 {found}, and the run's model was made by a file with "
-            f"{file.model_sha256}: it has changed since, or is another; give the one that it was",
-            local=True,
+            f"{file.model_sha256}: it has changed since, or is another; give the one that it was"
         )
     return text, found
 
@@ -143,8 +148,7 @@ def _make_room(path: Path, neighbours: list[str]) -> None:
         if known is not None and getattr(known, "__file__", None) != str(folder / neighbour):
             raise InputError(
                 f"{path} imports {name}, and there is {neighbour} beside it, but also a module of "
-                f"that name that has been imported already, {known!r:.200}: rename the file",
-                local=True,
+                f"that name that has been imported already, {known!r:.200}: rename the file"
             )
         _NEIGHBOURS.add(str(folder / neighbour))
 
@@ -156,13 +160,13 @@ def _run(path: Path, text: bytes, digest: str, seed: int) -> ModuleType:
     module.__file__ = str(path.absolute())
     sys.modules[module.__name__] = module
     try:
-        with users_code():
-            exec(compile(text, module.__file__, "exec"), vars(module))  # noqa: S102 (asked for)
-    except InputError as error:
-        cause = error.__cause__
-        if isinstance(cause, ModuleNotFoundError) and cause.name in ("torch", "jax"):
-            raise missing(cause.name, cause) from None
+        exec(compile(text, module.__file__, "exec"), vars(module))  # noqa: S102 (asked for)
+    except ModuleNotFoundError as error:
+        if error.name in ("torch", "jax"):
+            raise missing(error.name, error) from None
         raise
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 (those that a model may draw from)
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(seed % 2**63)
     return module
@@ -180,8 +184,7 @@ def _made(
             f"{name}{signature} in {path} can't be called with the inputs' shape, the number of "
             f"outputs and --model-arg {', '.join(texts) or 'none'}: {error}"
         ) from None
-    with users_code():
-        return make(*given, **arguments)
+    return make(*given, **arguments)
 
 
 def _arguments(texts: tuple[str, ...]) -> Plain:

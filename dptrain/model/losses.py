@@ -119,8 +119,7 @@ class BinaryCrossEntropy(LossFunction):
         loss_sum = -_sum(work, weights)
         np.maximum(z, 0, out=work)
         loss_sum += _sum(work, weights)
-        np.abs(z, out=work)
-        np.negative(work, out=work)
+        np.copysign(z, -1, out=work)
         np.exp(work, out=work)
         np.log1p(work, out=work)
         loss_sum += _sum(work, weights)
@@ -194,11 +193,10 @@ LOSSES: dict[Loss, LossFunction] = {
 
 def loss_for(asked: LossChoice, task: Task, classes: int) -> Loss:
     """Return the loss for a task, or the one that is asked for; InputError where it doesn't fit."""
+    both: tuple[Loss, ...] = ("cross-entropy", "binary-cross-entropy")
     fits: dict[Task, tuple[Loss, ...]] = {
-        "classification": ("cross-entropy", "binary-cross-entropy")
-        if classes == 2
-        else ("cross-entropy",),
-        "multilabel": ("binary-cross-entropy",),
+        "classification": both if classes == 2 else both[:1],
+        "multilabel": both[1:],
         "regression": ("mean-squared-error", "huber"),
     }
     loss = fits[task][0] if asked == "auto" else asked

@@ -111,13 +111,7 @@ class MLP:
         return params
 
     def loss_and_grad_sum(
-        self,
-        params: Floats,
-        x: Array,
-        y: Array,
-        weights: Weights,
-        out: Floats,
-        rng: MakeGenerator,
+        self, params: Floats, x: Array, y: Array, weights: Weights, out: Floats, rng: MakeGenerator
     ) -> Sums:
         """Return the shard's sums, and write the gradient's to `out`; see `Model`."""
         alone = Shards(((0, len(x)),), (0,))
@@ -256,13 +250,7 @@ def mlp(
     Raises InputError where the loss that is asked for does not fit the task.
     """
     loss = loss_for(config.loss, task, classes)
-    return MLP(
-        [inputs, *config.hidden, classes if loss == "cross-entropy" else outputs],
-        activation=config.activation,
-        dropout=config.dropout,
-        init=config.init,
-        loss=loss,
-        label_smoothing=config.label_smoothing,
-        dtype=config.dtype,
-        categories=categories,
-    )
+    settings = asdict(config) | {"loss": loss, "categories": categories}
+    del settings["hidden"]
+    last = classes if loss == "cross-entropy" else outputs
+    return MLP([inputs, *config.hidden, last], **settings)

@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,9 @@ from dptrain.words import InputError, install
 OUR_ROOMS = ("torch", "jax", "jaxlib", "numpy", "dptrain", "builtins", "functools")
 """Libraries whose source says nothing of a model: the receipt names their versions."""
 
-
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
-"""What glibc's mallopt calls what is set here."""
+PYTHONS = str(Path(os.__file__).parent)
+MEMORY = {-3: 2**30, -1: 2**31 - 1, -2: 2**26}
+"""What glibc's mallopt is told as M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_TOP_PAD."""
 
 
 def sources_of(parts: Iterable[Any]) -> list[str]:
@@ -83,23 +83,29 @@ def _imported(text: bytes, package: tuple[str, ...]) -> Iterator[tuple[str, ...]
 
 @contextlib.contextmanager
 def users_code() -> Iterator[None]:
-    """Say in one line where code of a person's own has failed; the traceback is the cause's."""
+    """Say in one line where code of a person's own has failed, where its traceback begins, too."""
     try:
         yield
-    except (InputError, MemoryError):
+    except InputError as error:
+        error.local = True
         raise
-    except Exception as error:
-        own = [f for f in traceback.extract_tb(error.__traceback__) if _is_own(f.filename)]
+    except (Exception, SystemExit) as error:
+        trace = error.__traceback__
+        while trace and not _is_own(trace.tb_frame.f_code.co_filename):
+            trace = trace.tb_next
+        own = [f for f in traceback.extract_tb(trace) if _is_own(f.filename)]
         where = f"{own[-1].filename}, line {own[-1].lineno}, in {own[-1].name}: " if own else ""
         text = "".join(traceback.format_exception_only(error))
+        text = re.sub(r"(?s)Traceback \(most.*?\n(?=\S)", "", text)  # of a callback in JAX
         text = re.split("-{20}|Exception raised from", text)[0]  # what libraries add in C++
-        raise InputError(f"the model's code failed: {where}{' '.join(text.split())}") from error
+        text = f"the model's code failed: {where}{' '.join(text.split())}"
+        raise InputError(text, local=True) from error.with_traceback(trace)
 
 
 def _is_own(file: str) -> bool:
-    """Return whether a file is neither a library's nor of dptrain."""
-    library = {"site-packages", "dist-packages", Path(__file__).parents[1].name}
-    return not library & {*Path(file).parts} and not file.startswith("<")
+    """Return whether a file is neither a library's, nor Python's, nor of dptrain."""
+    libraries = {"site-packages", "dist-packages", Path(__file__).parents[1].name}
+    return not libraries & {*Path(file).parts} and not file.startswith(("<", PYTHONS))
 
 
 def one_thread() -> bool:
@@ -129,14 +135,6 @@ def missing(library: str, error: ImportError) -> InputError:
     )
 
 
-def takes_reduction(loss: Callable[..., Any]) -> bool:
-    """Return whether a loss is told whether to average, as PyTorch's functions are."""
-    try:
-        return "reduction" in inspect.signature(loss).parameters
-    except (TypeError, ValueError):
-        return False
-
-
 def name_of(function: Any) -> str | None:
     """Return what a function is called, None for none."""
     if function is None:
@@ -153,13 +151,7 @@ def keep_memory() -> None:
     pages anew. Measured on one core: a step of a convolutional network took 73 ms of CPU time with
     3,900 page faults, 54 ms without; one of a transformer 189 and 164.
     """
-    if not sys.platform.startswith("linux"):
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:  # else it is another library's allocator
-        for option, size in (
-            (M_MMAP_THRESHOLD, 2**30),
-            (M_TRIM_THRESHOLD, 2**31 - 1),
-            (M_TOP_PAD, 2**26),
-        ):
+    if sys.platform.startswith("linux"):
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda *_: None)  # of another library none
+        for option, size in MEMORY.items():
             mallopt(option, size)

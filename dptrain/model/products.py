@@ -54,11 +54,7 @@ def multiply(shards: Shards, rows: Floats, matrix: Floats, out: Floats) -> None:
 
 
 def gradient_sum(
-    rows: Floats,
-    delta: Floats,
-    layer: tuple[Floats, Floats],
-    memory: Memory,
-    shards: Shards,
+    rows: Floats, delta: Floats, layer: tuple[Floats, Floats], memory: Memory, shards: Shards
 ) -> None:
     """Write the sum over examples of a layer's gradient: weights [k, n] and biases [n].
 
@@ -101,8 +97,7 @@ def near_rows(width: int, dtype: Any) -> int:
 
     In sixteens, as kernels of products go.
     """
-    itemsize: int = np.dtype(dtype).itemsize
-    return max(16, NEAR // (itemsize * width) // 16 * 16)
+    return max(16, int(NEAR // (np.dtype(dtype).itemsize * width)) // 16 * 16)
 
 
 @functools.lru_cache(1024)

@@ -108,6 +108,7 @@ class TorchModel(Adapted):
                     part.copy_(next(found).to_dense()) if array.requires_grad else part.zero_()
         return total
 
+    @users_code()
     def fingerprint(self) -> str:
         """Return a hash of how the module is built, and of what in it is never trained."""
         fixed = [param.name for param in self.layout if param.fixed]
@@ -117,6 +118,7 @@ class TorchModel(Adapted):
             found.update(name.encode() + buffer.contiguous().numpy().tobytes())
         return found.hexdigest()
 
+    @users_code()
     def beside(self, arrays: dict[str, Array]) -> dict[str, Array]:
         """Return what else the module's state has: arrays' second names, counters and constants."""
         names = {id(array): name for name, array in self._arrays.items()}
@@ -150,11 +152,11 @@ class TorchModel(Adapted):
         with _settings(0), torch.no_grad():
             return self._losses(self._array(outputs), self._array(y), self._array(weights))
 
-    def _state(self) -> set[tuple[str, tuple[int, int]]]:
-        """Return which arrays the module holds, and how often those that must stay were written."""
-        held = self._params | self._constants
+    def _state(self) -> set[tuple[str, int, Any]]:
+        """Return the module's arrays; of those that must stay, too, if trained, and how changed."""
         found = [*self.module.named_parameters(), *self.module.named_buffers()]
-        return {(k, (id(a), a._version if k in held else 0)) for k, a in found}
+        stay = self._params | self._constants
+        return {(k, id(a), k in stay and (a.requires_grad, a._version)) for k, a in found}
 
     def _views(self, vector: Floats) -> Iterator[Any]:
         """Yield the named arrays of a flat vector [n], as tensors that share its memory."""
@@ -180,7 +182,7 @@ class TorchModel(Adapted):
                     array.data = data
                 for part, mode in modes:
                     part.training = mode
-            changed = [name for name, _ in before ^ self._state()]
+            changed = [name for name, *_ in before ^ self._state()]
             if changed:
                 raise InputError(
                     f"the module changes {min(changed)} as it computes; what may change are "

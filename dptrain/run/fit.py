@@ -29,6 +29,7 @@ from dptrain.streams import tell, warn
 from dptrain.threads import blas_threads
 from dptrain.train.evaluate import Interrupted, check_measured, evaluate
 from dptrain.train.loop import begin, given_back, train
+from dptrain.train.needs import bytes_here, check_memory
 from dptrain.train.state import Metrics, Training
 from dptrain.train.trial import try_model
 from dptrain.words import InputError, shown
@@ -169,9 +170,14 @@ def _ended(control: RunControl) -> Trained:
 def _try(model: Model, data: Data, config: TrainConfig, world: World) -> None:
     """Try a model of one's own, and whether it starts alike on every rank. Collective."""
     with world.together():
-        if world.rank == 0:
-            shard = config.batch_size // config.num_shards
-            try_model(model, data.train, shard, config.seed, thoroughly=False)
+        check_memory(bytes_here(model, data, config, world))
+        shard = config.batch_size // config.num_shards
+        try:
+            if world.rank == 0:
+                try_model(model, data.train, shard, config.seed, thoroughly=False)
+        except InputError as error:
+            error.local = False  # it is tried for all
+            raise
         first = model.initial_params(generator(config.seed, Purpose.PARAMS))
     found = hashlib.sha256(np.ascontiguousarray(first).tobytes()).hexdigest()
     check_equal(world, {"the SHA-256 of the model's initial parameters": found})

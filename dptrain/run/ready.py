@@ -15,8 +15,10 @@ from dptrain.data.read import read
 from dptrain.data.roles import Roles
 from dptrain.machine import crowded, usable_cores
 from dptrain.model import Model, check_data, check_layout
+from dptrain.model.load import forms
 from dptrain.model.mlp import MLP, mlp
 from dptrain.order import Order
+from dptrain.record.checkpoint import NAMES
 from dptrain.reduce.memory import shared_rows
 from dptrain.reduce.sums import total
 from dptrain.run.cache import read_large
@@ -24,7 +26,7 @@ from dptrain.run.identity import check_equal, check_programs, content
 from dptrain.threads import blas_threads
 from dptrain.train.state import Training
 from dptrain.train.trial import try_model
-from dptrain.words import InputError, counted
+from dptrain.words import InputError, counted, listed
 from dptrain.world import World, collective, connect
 
 
@@ -174,6 +176,9 @@ def check_given(
 def check_fits(model: Model, data: Data) -> None:
     """Raise InputError where a model does not fit some data."""
     check_layout(model)
+    for name, (kind, _) in forms(model).items():
+        if kind not in NAMES:
+            raise InputError(f"{name} is {kind}, which can't be stored; give {listed([*NAMES])}")
     found = data.encoding
     sizes = found.shift.size, found.outputs, len(found.classes)
     check_data(model, found.task, *sizes, found.categories)

@@ -53,20 +53,19 @@ def evaluate(
     ask: MetricSums | None = getattr(model, "metric_sums", None)
     center = _target_mean(rows, world) if task == "regression" and not ask else np.zeros(0)
     own, names = list[list[Any]](), set[tuple[str, ...]]()
-    for block in rows.blocks(world):
-        if asked().stop:
-            break
-        x, y = rows.gather(block, model)
-        outputs = model.outputs(params, x)
-        values = outputs.reshape(len(x), -1)
-        if ask is None:
-            found = _sums(task, values, y, center)
-        else:
-            pairs = ask(outputs, y)
-            found = [number for pair in pairs.values() for number in pair]
+    with world.together():
+        for block in rows.blocks(world):
+            if asked().stop:
+                break
+            x, y = rows.gather(block, model)
+            outputs = model.outputs(params, x)
+            values = outputs.reshape(len(x), -1)
+            pairs = ask(outputs, y) if ask else {}
             names.add(tuple(pairs))
-        seen(values, y)
-        own.append([*model.loss_sum(outputs, y, None)[:2], *found])
+            found = [] if ask else _sums(task, values, y, center)
+            found += [number for pair in pairs.values() for number in pair]
+            seen(values, y)
+            own.append([*model.loss_sum(outputs, y, None)[:2], *found])
     answers = world.allgather((asked(), len(own[0]) if own else 2, names))
     asks, lengths, everyones = zip(*answers, strict=True)
     together = functools.reduce(operator.or_, asks)

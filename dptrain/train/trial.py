@@ -33,13 +33,16 @@ class Trial:
         self.whole = rows.gather(slice(0, 2 * num), model)
         x, y = self.whole
         self.halves = (x[:num], y[:num]), (x[num:], y[num:])
-        self.params = np.ascontiguousarray(model.initial_params(generator(seed, Purpose.PARAMS)))
+        params, again = (model.initial_params(generator(seed, Purpose.PARAMS)) for _ in range(2))
+        self.params = np.ascontiguousarray(params)
         kind, size = np.dtype(model.dtype), num_params(model.layout)
         if self.params.shape != (size,) or self.params.dtype != kind:
             raise InputError(
                 f"initial_params returns {self.params.dtype} {self.params.shape}; the layout needs "
                 f"{kind} ({size},)"
             )
+        if not np.array_equal(params, again, equal_nan=True):
+            raise InputError("initial parameters, made twice, differ: draw them from the rng given")
         self.eps = float(np.finfo(kind).eps)
 
     def shard(
@@ -53,18 +56,16 @@ class Trial:
 
         try:
             sums = self.model.loss_and_grad_sum(params, x.copy(), y.copy(), None, out, rng)
-        except InputError as error:
-            if x.dtype.kind not in "biu" or error.__cause__ is None:  # no code of one's own failed
-                raise
-            raise InputError(
-                f"{error}. Inputs are {x.dtype}, as they are stored: let the model convert them, "
-                "as by x.float(), or give --scale standard, which makes real numbers"
-            ) from error.__cause__
         except ValueError as error:
             if "read-only" in str(error):
                 raise InputError(
-                    f"the model writes to its parameters or to its inputs: {error}"
+                    f"the model writes to its parameters or inputs: {error}"
                 ) from error
+            if x.dtype.kind in "biu" and error.__cause__:  # code of one's own has failed
+                raise InputError(
+                    f"{error}. Inputs are {x.dtype}, as they are stored: let the model convert "
+                    "them, as by x.float(), or give --scale standard, which makes real numbers"
+                ) from error.__cause__
             raise
         return _as_sums("loss_and_grad_sum", sums), out
 
@@ -88,12 +89,12 @@ class Trial:
         differs = (bits[0] != bits[1]).any(axis=1)
         told = [np.array(sums[:2]).tobytes() for sums, _ in (first, second)]  # NaN is NaN there
         if differs.any() or told[0] != told[1]:
-            where = name_of(self.model.layout, int(np.argmax(differs))) if differs.any() else ""
+            name = name_of(self.model.layout, int(np.argmax(differs)))
+            where = f"the gradient of {name}" if differs.any() else "its loss"
             raise InputError(
-                "the model, called twice with the same arguments, differs from itself in "
-                + (f"the gradient of {where}" if where else "its loss")
-                + ": a random number that is not from the generator it is given, what an earlier "
-                "call left, or a gradient that is added to and not written"
+                f"the model, called twice with the same arguments, differs from itself in {where}: "
+                "a random number that is not from the generator it is given, what an earlier call "
+                "left, or a gradient that is added to and not written"
             )
         return first[1]
 
@@ -167,6 +168,8 @@ class Trial:
 
     def slopes(self, gradient: Floats, most: int, tolerance: float) -> None:
         """Compare, for so many arrays, the gradient with how the loss changes along it."""
+        if not np.any(gradient):
+            warn("the gradient of the first examples is 0: does the loss depend on the parameters?")
         parts = views(self.model.layout, gradient)
         names = [param.name for param in self.model.layout if param.kind != "statistic"]
         names = [name for name in names if np.any(parts[name]) and np.isfinite(parts[name]).all()]
