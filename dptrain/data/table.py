@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
@@ -65,7 +66,7 @@ class Column:
     @property
     def width(self) -> int:
         """The number of values in a row."""
-        return int(np.prod(self.values.shape[1:], dtype=np.int64))
+        return math.prod(self.values.shape[1:])
 
     def read(self, rows: Any) -> Array:
         """Return some rows, by slice or by number, in this machine's order of bytes and C's."""
