@@ -86,11 +86,9 @@ class Kept:
         if not isinstance(wanted, slice):
             return np.asarray(self[:][wanted])
         first, stop, step = wanted.indices(len(self))
-        width = int(np.prod(self.shape[1:], dtype=np.int64))
-        num = max(0, stop - first)
-        start = self.start + first * width * self.dtype.itemsize
-        found: Array = np.fromfile(self.path, self.dtype, num * width, offset=start)
-        return found.reshape(num, *self.shape[1:])[::step]
+        row, num = np.dtype((self.dtype, self.shape[1:])), max(0, stop - first)
+        start = self.start + first * row.itemsize
+        return np.fromfile(self.path, row, num, offset=start)[::step]
 
 
 class Spool(Pieces):
