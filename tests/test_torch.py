@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
-from conftest import Start
+from conftest import Start, start
 from forgery import edit_tensors
 from test_house import apply, patches
 
@@ -310,6 +310,17 @@ class Counts(nn.Linear):
     def forward(self, x: Any) -> Any:
         self.running_calls += 1
         return super().forward(x)
+
+
+def test_pytorchs_compiler_is_not_imported_where_nothing_is_compiled(tmp_path: Path) -> None:
+    text = (
+        "import sys, dptrain, torch; config = dptrain.TrainConfig(steps=1)\n"
+        "data = dptrain.load(config=dptrain.DataConfig(scale='standard'))\n"
+        "net = torch.nn.Sequential(torch.nn.Linear(64, 10), torch.nn.Dropout(0.1))\n"
+        "dptrain.fit(dptrain.TorchModel(net), data, config)\n"
+        "print([name for name in ('sympy', 'torch._inductor') if name in sys.modules])"
+    )
+    assert start("python", "-c", text, cwd=tmp_path).stdout == "[]\n"
 
 
 def test_evaluation_changes_nothing_for_the_shards_after_it() -> None:

@@ -76,14 +76,10 @@ class MLP:
         self.categories: Categories = tuple((name, n, rows) for name, n, rows in categories)
         self._embedding = Embedding(self.sizes[0], self.categories)
         self._shapes = list(itertools.pairwise((self._embedding.inputs, *self.sizes[1:])))
-        self.layout: tuple[Param, ...] = tuple(
-            param
-            for number, (inputs, outputs) in enumerate(self._shapes)
-            for param in (
-                Param(f"layers.{number}.weight", (inputs, outputs)),
-                Param(f"layers.{number}.bias", (outputs,), "bias"),
-            )
-        )
+        self.layout: tuple[Param, ...] = ()
+        for number, shape in enumerate(self._shapes):
+            name, units = f"layers.{number}", shape[1:]
+            self.layout += Param(f"{name}.weight", shape), Param(f"{name}.bias", units, "bias")
         self.layout += self._embedding.layout
         """Each layer's weights [inputs, outputs] and biases [outputs]; the categories' tables."""
         looked_up = self._embedding.inputs * bool(self.categories)

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, Unpack
@@ -57,6 +58,7 @@ class TorchModel(Adapted):
         self.module = module
         self._params = dict(module.named_parameters())  # those that are tied once
         buffers = dict(module.named_buffers())
+        self._held = self._params | buffers
         self._arrays = self._params | {
             name: buffer
             for name, buffer in buffers.items()
@@ -98,8 +100,8 @@ class TorchModel(Adapted):
             trained = [param for param in self._params.values() if param.requires_grad]
             if not losses.requires_grad:
                 raise InputError("the loss does not depend on any parameter that is trained")
-            ones = torch.ones_like(losses) if counts is None else counts
-            found = iter(torch.autograd.grad(losses, trained, ones, materialize_grads=True))
+            one = (losses if counts is None else losses * counts).sum()  # more load SymPy, for 1 s
+            found = iter(torch.autograd.grad(one, trained, materialize_grads=True))
             total = sums(losses.detach(), counts, self._right_sum(outputs.detach(), y, weights))
             for array, part in zip(self._arrays.values(), self._views(out), strict=True):
                 if not isinstance(array, nn.Parameter):
@@ -152,9 +154,8 @@ class TorchModel(Adapted):
         with _settings(0), torch.no_grad():
             return self._losses(self._array(outputs), self._array(y), self._array(weights))
 
-    def _state(self) -> set[tuple[str, int, Any]]:
-        """Return the module's arrays; of those that must stay, too, if trained, and how changed."""
-        found = [*self.module.named_parameters(), *self.module.named_buffers()]
+    def _state(self, found: Iterable[tuple[str, Any]]) -> set[tuple[str, int, Any]]:
+        """Return which arrays these are; of those that must stay, too, if trained, how changed."""
         stay = self._params | self._constants
         return {(k, id(a), k in stay and (a.requires_grad, a._version)) for k, a in found}
 
@@ -174,16 +175,17 @@ class TorchModel(Adapted):
                 self.module.train(seed is not None)
             for number, array in enumerate([*self._views(params), *self._counters]):
                 lent[number].data = array if number < len(self._params) else array.clone()
-            before = self._state()
+            before = self._state(self._held.items())
             try:
                 yield
             finally:
                 for array, data in zip(lent, own, strict=True):
                     array.data = data
                 for part, mode in modes:
-                    part.training = mode
-            changed = [name for name, *_ in before ^ self._state()]
-            if changed:
+                    if part.training != mode:  # what is set goes a long way in PyTorch
+                        part.training = mode
+            found = [*self.module.named_parameters(), *self.module.named_buffers()]
+            if changed := [name for name, *_ in before ^ self._state(found)]:
                 raise InputError(
                     f"the module changes {min(changed)} as it computes; what may change are "
                     "statistics of float32 or float64, in place, in buffers named running_..."
@@ -211,7 +213,9 @@ def _settings(seed: int) -> Iterator[None]:
         threads, debug = torch.get_num_threads(), torch.get_deterministic_debug_mode()
         fill = torch.utils.deterministic.fill_uninitialized_memory
         torch.set_num_threads(threads_here())
-        torch.use_deterministic_algorithms(True)
+        torch.set_deterministic_debug_mode("error")
+        if "torch._inductor" in sys.modules:  # else that would be imported here, for 2 s
+            torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False
         torch.default_generator.manual_seed(seed)
         try:
