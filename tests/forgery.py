@@ -195,6 +195,25 @@ def in_summary(run: Path) -> Iterator[tuple[str, Forge]]:
             yield name_of("summary", (key,), new), forge
 
 
+def in_text(run: Path) -> Iterator[tuple[str, Forge]]:
+    """Yield changes after which Python still reads what the run came to, and others may not."""
+    for name, old, new in (
+        ("summary.json", "{", '{\n  "test_accuracy": 1.0,'),
+        ("summary.json", '"threads": 1', '"threads": true'),
+        ("summary.json", '"threads": 1', '"threads": 1.0'),
+        ("summary.json", '"threads": 1', '"threads":  1'),
+        ("config.toml", "threads = 1", "threads = true"),
+        ("config.toml", "threads = 1", "threads = 1.0"),
+    ):
+        content = (run / name).read_text()
+        assert old in content
+
+        def forge(run: Path, name: str = name, text: str = content.replace(old, new, 1)) -> None:
+            (run / name).write_text(text)
+
+        yield f"{name}: {new!r}", forge
+
+
 def write_config(run: Path, content: bytes) -> None:
     (run / rundir.CONFIG).write_bytes(content)
 
@@ -265,6 +284,7 @@ def forgeries(run: Path) -> Iterator[tuple[str, Forge]]:
     """Yield all changes of a run, by name."""
     yield from in_receipt(run)
     yield from in_summary(run)
+    yield from in_text(run)
     yield from in_config(run)
     yield from in_tensors(run, rundir.MODEL, lambda _: None)
     for name, forge in in_tensors(run, rundir.MODEL, cover):

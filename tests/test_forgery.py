@@ -18,6 +18,7 @@ from forgery import (
     edit_tensors,
     forgeries,
     in_summary,
+    in_text,
     put,
     verdict_of,
     write_run,
@@ -48,6 +49,12 @@ def test_changes_at_random_are_found(made: Path, tmp_path: Path) -> None:
     for what, forge in random.Random(0).sample(everything, 40):  # noqa: S311 (no secret)
         found = verdict_of(made, tmp_path, forge)
         assert found.startswith(("damaged", "different", "refused: ")), (what, found)
+
+
+def test_what_only_python_reads_alike_is_found(made: Path, tmp_path: Path) -> None:
+    """A name that stands twice in a summary, of which others may take the first."""
+    for what, forge in in_text(made):
+        assert verdict_of(made, tmp_path, forge) == "damaged", what
 
 
 def test_each_field_of_a_summary_is_covered_by_the_receipt(made: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from dptrain.level import in_use
 from dptrain.optim.schedule import OF_LENGTH
 from dptrain.record import checkpoint
 from dptrain.record.receipt import head_of
+from dptrain.record.rundir import as_json
 from dptrain.run import identity
 from dptrain.run.check import Difference, Verdict
 from dptrain.run.verify import verify
@@ -433,7 +434,7 @@ def test_a_run_that_a_signal_ended_and_that_goes_on(
     assert check(run).verdict == "damaged"
     forged = summary.plain() | {"train_loss": 0.5}
     (run / "model.safetensors").write_bytes(ended[0])
-    (run / "summary.json").write_text(json.dumps(forged))
+    (run / "summary.json").write_bytes(as_json(forged))
     assert check(run, "all").verdict == "different"
 
 

@@ -7,6 +7,7 @@ say what that may use.
 import codecs
 import contextlib
 import itertools
+import json
 import os
 import re
 import time
@@ -184,6 +185,11 @@ def level_of(run: Path, step: int | None = None) -> str | None:
         except (ValueError, LookupError, TypeError, AttributeError):
             return None
     return found if isinstance(found, str) else None
+
+
+def as_json(values: Plain) -> bytes:
+    """Return a run's summary as its file has it."""
+    return f"{json.dumps(values, indent=2)}\n".encode()
 
 
 def numbers_of(line: bytes) -> Plain:

@@ -204,11 +204,11 @@ def _check_checkpoints(kept: Checkpoints, lines: Lines, verdict: Verdict) -> dic
 
 def _check_config(run: Path, found: Receipt, verdict: Verdict) -> None:
     try:
-        differs = receipt.unlike(found.run["settings"], rundir.read_config(run))
+        differs = receipt.places(found.run["settings"], rundir.read_config(run))
     except InputError as error:
         verdict.wrong.append(f"{error}; --resume writes it again")
         return
-    if other := [name for name in differs if name not in FREE]:
+    if other := [name for name, *_ in differs if name not in FREE]:
         verdict.wrong.append(f"{rundir.CONFIG}: not as in the receipt: {', '.join(other)}")
 
 
@@ -237,7 +237,7 @@ def _check_end(
             f"{end.step}; --resume writes both again"
         )
         return said
-    other = receipt.unlike(found.end.end, end.end)
+    other = [name for name, *_ in receipt.places(found.end.end, end.end)]
     if other:
         verdict.wrong.append(f"{rundir.SUMMARY}: not as in the receipt: {', '.join(other)}")
     elif receipt_sha256 != found.head:
@@ -286,7 +286,10 @@ def _stored_end(
         return None
     try:
         with open_plain(run / rundir.SUMMARY, TEXT) as file:
-            summary = read_object(file.read())
+            text = file.read()
+        summary = read_object(text)
+        if rundir.as_json(summary) != text:  # such as a name that stands there twice
+            raise ValueError("it is not as dptrain writes it")
         head = [summary.pop(name) for name in (*UNCOVERED, "receipt_sha256")][-1]
         end = End(summary["steps"], summary, model.file)
     except (OSError, ValueError, KeyError) as error:

@@ -1,7 +1,6 @@
 """A trained model: parameters and the encoding of its data, stored and loaded as one file."""
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,8 +146,7 @@ class Trained:
     def save(self, directory: Path) -> None:
         """Write model.safetensors and summary.json, in this order; InputError where that fails."""
         write_whole(directory / rundir.MODEL, self.file())
-        content = json.dumps(self.summary.plain(), indent=2) + "\n"
-        write_whole(directory / rundir.SUMMARY, content.encode())
+        write_whole(directory / rundir.SUMMARY, rundir.as_json(self.summary.plain()))
 
 
 def end_of(trained: Trained, version: str = __version__) -> End:
