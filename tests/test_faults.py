@@ -656,3 +656,18 @@ def test_metrics_that_are_cut_cost_no_checkpoint(
     train(data, run, resume=True)
     (said,) = warnings(capsys)
     assert "metrics.jsonl: it has 1 of 2 epochs; the run goes on with what is left" in said
+
+
+def test_a_function_that_changes_the_directory_costs_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run's name is one in the directory that it began in, also where others have it."""
+    other = tmp_path / "other" / "run"
+    other.mkdir(parents=True)
+    data = load_once(write_data(tmp_path / "data.npz"))
+    monkeypatch.chdir(tmp_path)
+    model, move = mlp_for(data, HIDDEN), lambda _: os.chdir(other.parent)
+    found = fit(model, data, CONFIG, out="run", on_epoch=move, world=ALONE).summary
+    assert (found.run, found.trouble, found.saved) == ("run", None, NUM_STEPS)
+    assert verify(tmp_path / "run", world=ALONE).verdict == "whole"
+    assert not [*other.iterdir()]

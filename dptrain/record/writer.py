@@ -59,7 +59,7 @@ class Writer:
     def __init__(
         self, run: Path, keep: int, files: Files, num_metrics: int = 0, locked: int | None = None
     ) -> None:
-        self.run = run
+        self.name, self.run = str(run), run.absolute()  # as the directory may be changed meanwhile
         self._lock = locked
         self.head = files.receipt_sha256
         self.trouble: str | None = None
@@ -70,9 +70,9 @@ class Writer:
         self.saved: int | None = None
         """The step of the last checkpoint, if that could be written."""
         self._warned: set[str] = set()
-        self._metrics = Journal(run / METRICS, num_metrics)
-        self._receipt = Journal(run / RECEIPT, files.receipt_lines)
-        self._seconds = descriptor(run / SECONDS, os.O_RDWR | os.O_CREAT)
+        self._metrics = Journal(self.run / METRICS, num_metrics)
+        self._receipt = Journal(self.run / RECEIPT, files.receipt_lines)
+        self._seconds = descriptor(self.run / SECONDS, os.O_RDWR | os.O_CREAT)
         found = TIMED.fullmatch(os.pread(self._seconds, 100, 0))
         if found is None:  # a new file, or one that is damaged
             os.ftruncate(self._seconds, 0)
@@ -131,7 +131,8 @@ class Writer:
         if journal is self._receipt and self._lock is not None:  # the lock was on the other file
             os.close(self._lock)
             self._lock = lock(journal.path)
-        self.warn(f"{journal.path} was removed or replaced by another process: written once more")
+        where = Path(self.name, journal.path.name)
+        self.warn(f"{where} was removed or replaced by another process: written once more")
 
     @property
     def busy(self) -> bool:
@@ -194,7 +195,8 @@ class Writer:
         try:
             action()
         except OSError as error:
-            self.note_trouble(f"{path} can't be written: {error.strerror or error}")
+            where = Path(self.name, path.name)
+            self.note_trouble(f"{where} can't be written: {error.strerror or error}")
             return False
         return True
 

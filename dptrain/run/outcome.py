@@ -78,7 +78,7 @@ def circumstances(found: Summary, control: RunControl) -> Summary:
     """Return a summary with how the run came to it: times, ranks and files. Collective."""
     writer, files = control.writer, Plain()
     if writer is not None:
-        files = {"receipt_sha256": writer.head, "run": str(writer.run)}
+        files = {"receipt_sha256": writer.head, "run": writer.name}
         files |= {"trouble": writer.trouble, "saved": writer.saved}
     files = control.world.broadcast(files) | {"ranks": control.world.size}
     pace = control.examples_per_second
