@@ -5,6 +5,7 @@ Commands run in this process, on runs that last a twentieth of a second.
 
 import csv
 import functools
+import gzip
 import io
 import json
 import os
@@ -19,6 +20,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import Finished, Start
 from hypothesis import given
@@ -96,6 +99,32 @@ def test_a_run_on_files_of_any_name_is_read_by_every_command(
     call("plot", run, "--out", "a.svg")
     found = {path.name for path in tmp_path.iterdir()}
     assert found == {name, "out", "runs", "a.svg", longest}
+
+
+def test_tables_of_every_format_may_have_names_that_are_no_utf_8(
+    call: Call, tmp_path: Path
+) -> None:
+    """pyarrow opens no such file by its name; what is in it is the same rows."""
+    rows = [[i % 7, i * i % 5, "xy"[i % 2]] for i in range(60)]
+    table = pa.table(dict(zip("abt", zip(*rows, strict=True), strict=True)))
+    text = "a,b,t\n" + "".join(f"{a},{b},{t}\n" for a, b, t in rows)
+    sinks = {kind: pa.BufferOutputStream() for kind in (".parquet", ".arrow", "2.arrow")}
+    pq.write_table(table, sinks[".parquet"])
+    for kind, make in ((".arrow", pa.ipc.new_file), ("2.arrow", pa.ipc.new_stream)):
+        with make(sinks[kind], table.schema) as writer:
+            writer.write_table(table)
+    written = {kind: sink.getvalue() for kind, sink in sinks.items()}
+    written |= {".csv": text.encode(), ".csv.gz": gzip.compress(text.encode())}
+    found = set()
+    for kind, content in written.items():
+        file = tmp_path / f"caf\udce9{kind}"
+        file.write_bytes(content)
+        call("data", "show", file)
+        call("train", file, "--target", "t", "--out", f"run{kind}", *QUICK)
+        found.add(
+            json.loads((tmp_path / f"run{kind}" / "summary.json").read_text())["params_sha256"]
+        )
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize("kind", ["emoji", "ESC and BEL", "DEL", "quotes", "turned"])

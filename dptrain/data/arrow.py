@@ -19,7 +19,7 @@ from pyarrow import feather
 from dptrain.data.assemble import ROWS, assembled
 from dptrain.data.cells import Mistaken
 from dptrain.data.delimited import Parser, begin_with_numbers
-from dptrain.data.form import Lines, check_names, form
+from dptrain.data.form import Lines, as_text, check_names, form
 from dptrain.data.keep import Pieces, share
 from dptrain.data.roles import Picked, Roles
 from dptrain.data.table import Table
@@ -103,8 +103,12 @@ def unpacked(paths: Sequence[str]) -> int:
     0 where they can't be read, which is said by whoever reads them.
     """
     with contextlib.suppress(pa.ArrowException, OSError, ValueError, MemoryError):
-        found = [parquet.read_metadata(path) for path in paths]
-        return sum(8 * one.num_rows * one.num_columns for one in found)
+        size = 0
+        for path in paths:
+            with as_text(path) as name:
+                found = parquet.read_metadata(name)
+            size += 8 * found.num_rows * found.num_columns
+        return size
     return 0
 
 
@@ -149,16 +153,17 @@ def _opened(
     """
     with Path(path).open("rb") as file:
         magic = file.read(6)
-    if magic.startswith(b"PAR1"):
-        packed = parquet.ParquetFile(path)
-        return packed.schema_arrow, packed.iter_batches(ROWS, columns=names and [*names])
-    if magic.startswith(b"FEA1"):
-        table = feather.read_table(path, columns=names and [*names], memory_map=True)
-        return table.schema, table.to_batches()
-    if magic.startswith(b"ARROW1"):
-        reader = pa.ipc.open_file(pa.memory_map(path))
-        return reader.schema, map(reader.get_batch, range(reader.num_record_batches))
-    stream = pa.ipc.open_stream(pa.OSFile(path))
+    with as_text(path) as name:
+        if magic.startswith(b"PAR1"):
+            packed = parquet.ParquetFile(name)
+            return packed.schema_arrow, packed.iter_batches(ROWS, columns=names and [*names])
+        if magic.startswith(b"FEA1"):
+            table = feather.read_table(name, columns=names and [*names], memory_map=True)
+            return table.schema, table.to_batches()
+        if magic.startswith(b"ARROW1"):
+            reader = pa.ipc.open_file(pa.memory_map(name))
+            return reader.schema, map(reader.get_batch, range(reader.num_record_batches))
+        stream = pa.ipc.open_stream(pa.OSFile(name))
     return stream.schema, stream
 
 

@@ -1,5 +1,6 @@
 """How a file of delimited text is written: its delimiter, the names, where its rows begin."""
 
+import contextlib
 import csv
 import io
 import itertools
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dptrain.data.table import BLANK
-from dptrain.words import InputError
+from dptrain.words import InputError, is_text
 
 DELIMITERS = (",", ";", "\t", "|")
 HEAD = 2**16
@@ -77,6 +78,16 @@ def by_number(row: int) -> str:
     return f"row {row} (counts from 0)"
 
 
+@contextlib.contextmanager
+def as_text(path: str) -> Iterator[str]:
+    """Yield a name by which a file can be opened within the block: pyarrow knows UTF-8 alone."""
+    if is_text(path):
+        yield path
+        return
+    with Path(path).open("rb") as file:
+        yield f"/proc/self/fd/{file.fileno()}"
+
+
 def open_text(path: str) -> Any:
     """Return a file's bytes, unpacked where it is packed by gzip or zstandard."""
     import pyarrow as pa  # which those ranks don't need to whom a file's form is handed
@@ -84,7 +95,8 @@ def open_text(path: str) -> Any:
     with Path(path).open("rb") as file:
         start = file.read(4)
     packed = {b"\x1f\x8b": "gzip", b"\x28\xb5": "zstd", b"BZ": "bz2" * (start[2:3] == b"h")}
-    return pa.input_stream(path, compression=packed.get(start[:2]) or None)
+    with as_text(path) as name:
+        return pa.input_stream(name, compression=packed.get(start[:2]) or None)
 
 
 def form(path: str, delimiter: str, header: bool) -> Form:
