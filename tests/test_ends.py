@@ -20,6 +20,7 @@ import dptrain
 from dptrain import guard, launch
 from dptrain.guard import GUARD, Ask
 from dptrain.run import resume
+from dptrain.run.trained import Trained
 
 HERE = Path(__file__).parent
 
@@ -160,7 +161,7 @@ def test_signals_are_heard_with_many_files_open_and_none_to_be_had(
     script = """
 import os, resource, signal, sys, threading, time
 import dptrain
-from dptrain import guard, launch
+from dptrain import guard, launch, streams
 from dptrain.guard import GUARD, Ask
 resource.setrlimit(resource.RLIMIT_NOFILE, (1200, 1200))
 guard.TICK = 0.1
@@ -209,6 +210,25 @@ def test_a_young_run_is_saved_soon(tmp_path: Path) -> None:
     threading.Thread(target=stop_once_saved).start()
     dptrain.fit(dptrain.mlp_for(data), data, dptrain.TrainConfig(steps=10**9), out=folder.parent)
     assert len([*folder.iterdir()]) == 2
+
+
+def test_signals_while_the_model_is_written_let_it_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run is over: there is nothing to be saved for later."""
+    real = Trained.save
+
+    def disturbed(trained: Trained, directory: Path) -> None:
+        for number in guard.SIGNALS:
+            os.kill(os.getpid(), number)
+        wait_until(lambda: all(ask in GUARD.asked for ask in guard.STOPS))
+        real(trained, directory)
+
+    monkeypatch.setattr(Trained, "save", disturbed)
+    data, run = dptrain.load(), tmp_path / "run"
+    found = dptrain.fit(dptrain.mlp_for(data), data, dptrain.TrainConfig(steps=2), out=run).summary
+    assert (found.stopped, found.trouble) == (None, None)
+    assert dptrain.verify(run).verdict == "whole"
 
 
 def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def fit(
             with closing(bar), closing(control):
                 train(run, control, sinks(bar, writer))
                 trained = _ended(control)
-    return _saved(trained, control)
+        return _saved(trained, control)  # in full, whatever signal comes
 
 
 def _saved(trained: Trained, control: RunControl) -> Trained:
