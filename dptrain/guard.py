@@ -139,7 +139,14 @@ class Guard:
         self._launcher_gone: float | None = None
         self._lock = threading.Lock()
         self._note: int | None = None
-        self._process = 0
+
+    def begin_anew(self) -> None:
+        """Be a forked child's, which has no thread of its parent's and hears signals for itself."""
+        for number in SIGNALS:
+            if signal.getsignal(number) is _heard:
+                signal.set_wakeup_fd(-1)
+                signal.signal(number, signal.SIG_DFL)
+        self.__init__()  # type: ignore[misc]
 
     def watch(self, board: Board, neighbour: Neighbour | None) -> None:
         """Look at a board at every tick from now on, and note there when this process ends."""
@@ -149,7 +156,7 @@ class Guard:
 
     def leave(self) -> None:
         """Say that this rank makes no further call."""
-        for watched in self._watched if os.getpid() == self._process else ():  # else a child of it
+        for watched in self._watched:
             watched.board.set(State.ENDED)
             if watched.neighbour is not None:
                 watched.neighbour.say_ended(watched.board.line)
@@ -170,7 +177,6 @@ class Guard:
                 noted, self._note = os.pipe()
                 os.set_blocking(self._note, False)
                 threading.Thread(target=self._guard, args=(noted,), daemon=True).start()
-                self._process = os.getpid()
                 atexit.register(self.leave)
             return self._note
 
@@ -203,7 +209,7 @@ class Guard:
             if before:
                 signal.set_wakeup_fd(wakeup)
             with self._lock:
-                self._num_runs -= 1
+                self._num_runs = max(0, self._num_runs - 1)  # 0 in a child that was forked within
                 if self._num_runs == 0:
                     self._stall_timeout = STALL
 
@@ -266,6 +272,7 @@ class Guard:
 
 GUARD = Guard()
 """Signals and launchers are a process's, and so is this."""
+os.register_at_fork(after_in_child=GUARD.begin_anew)
 
 
 def _heard(*_: object) -> None:

@@ -103,6 +103,11 @@ def _import_mpi() -> Any:
     return MPI
 
 
+def finalized() -> bool:
+    """Return whether this process has ended MPI."""
+    return bool(_import_mpi().Is_finalized())
+
+
 def library() -> str | None:
     """Return the name and version of the MPI library in one line; None where there is none."""
     try:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from dptrain.board import ALL_THE_SAME, State
 from dptrain.guard import GUARD
-from dptrain.launch import announced, load_mpi, starting
+from dptrain.launch import announced, finalized, load_mpi, starting
 from dptrain.nodes import ALONE, Nodes
 from dptrain.streams import last_words, open_streams
 from dptrain.words import InputError
@@ -52,7 +52,7 @@ class World:
         self.rank: int = self.comm.rank if self.comm else 0
         self.size: int = self.comm.size if self.comm else 1
 
-        self._thread = threading.get_ident()
+        self._process, self._thread = os.getpid(), threading.get_ident()
         self._calls: list[str] = []
         self.title = ""
         """What this process is, where it is in a call: a command line."""
@@ -137,15 +137,21 @@ class World:
         yield
         self._board.set(State.INSIDE)
 
+    @property
+    def over(self) -> bool:
+        """Whether MPI is finalized, or knows nothing of this process, a forked child of a rank."""
+        return self.comm is not None and (os.getpid() != self._process or finalized())
+
     def _check_thread(self) -> None:
         """Raise InputError in another thread than that which has made this, where there are ranks.
 
-        What two threads of a rank send to the others would mix.
+        What two threads of a rank send to the others would mix. Also where the ranks are `over`.
         """
-        if self.comm and threading.get_ident() != self._thread:
+        if self.over or (self.comm and threading.get_ident() != self._thread):
             raise InputError(
-                f"a call of all {self.size} ranks comes from another thread than the one that has "
-                "made their World; make all such calls from that one"
+                f"a call of all {self.size} ranks comes from another thread or process than the "
+                "one that has made their World, or after MPI.Finalize(); make all such calls from "
+                "that one, before it"
             )
 
     @contextlib.contextmanager
@@ -182,9 +188,9 @@ class World:
     def end_all_ranks(self, error: BaseException) -> None:
         """Say what has ended this rank, and end all: they would wait for it in their next call.
 
-        Nothing is done where every rank is on its way out with the same message.
+        Nothing is done where all are on their way out with the same message, or `over`.
         """
-        if isinstance(error, InputError) and error.everywhere:
+        if self.over or (isinstance(error, InputError) and error.everywhere):
             return
         if isinstance(error, KeyboardInterrupt):
             self.abort(130)
@@ -230,21 +236,20 @@ def connect() -> World:
     launch = announced()
     with starting(launch):
         mpi = load_mpi(launch)
-    if mpi is None or mpi.COMM_WORLD.size == 1:
+    if mpi is None or mpi.COMM_WORLD.size == 1 or _rank() != os.getpid():
         return World()
-    world, process, show = World(mpi.COMM_WORLD), os.getpid(), sys.excepthook
+    world, show = World(mpi.COMM_WORLD), sys.excepthook
 
     def fail(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         """End all ranks where nobody has caught an exception."""
-        if os.getpid() == process:  # else a child of the rank
-            world.end_all_ranks(error)  # returns where all leave with this error
-        if os.getpid() != process or world.rank == 0:
+        world.end_all_ranks(error)  # returns where all leave with this error
+        if world.over or world.rank == 0:
             show(kind, error, trace)
 
     def leave() -> None:
         """End all where this rank ends by an exception that another hook has shown; else wait for
         the others, as MPI_Finalize would, but with this rank's guard awake."""
-        if os.getpid() != process:
+        if world.over:
             return
         error = getattr(sys, "last_value", None)
         if error is not None and not (isinstance(error, InputError) and error.everywhere):
@@ -257,6 +262,15 @@ def connect() -> World:
     sys.excepthook = fail
     atexit.register(leave)
     return world
+
+
+os.register_at_fork(after_in_child=connect.cache_clear)
+
+
+@functools.cache
+def _rank() -> int:
+    """Return the process that MPI has started in: a child that it forks is a world of its own."""
+    return os.getpid()
 
 
 def collective(function: Callable[P, R]) -> Callable[P, R]:

@@ -3,12 +3,14 @@
 import dataclasses
 import fcntl
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +231,70 @@ def test_signals_while_the_model_is_written_let_it_be(
     found = dptrain.fit(dptrain.mlp_for(data), data, dptrain.TrainConfig(steps=2), out=run).summary
     assert (found.stopped, found.trouble) == (None, None)
     assert dptrain.verify(run).verdict == "whole"
+
+
+@pytest.mark.parametrize("within", [False, True])
+def test_a_forked_child_hears_its_own_signals(within: bool) -> None:
+    """Such as a worker of a multiprocessing.Pool; and its parent, in a run, hears none of them."""
+    data = dptrain.load()
+    model, long = dptrain.mlp_for(data), dptrain.TrainConfig(steps=10**9)
+    begun = multiprocessing.get_context("fork").Event()
+
+    def child() -> None:
+        dptrain.fit(model, data, long, on_epoch=lambda _: begun.set())
+        os._exit(7)
+
+    def fork(*_: object) -> None:
+        for target, status in ((child, 7), (begun.set, -signal.SIGTERM)):
+            begun.clear()
+
+            def do(target: Callable[[], object] = target) -> None:
+                target()
+                time.sleep(60)
+
+            process = multiprocessing.get_context("fork").Process(target=do, daemon=True)
+            process.start()
+            assert begun.wait(30)
+            process.terminate()
+            process.join(30)
+            assert process.exitcode == status
+
+    run = dptrain.fit(model, data, dptrain.TrainConfig(epochs=1), on_epoch=fork if within else None)
+    if not within:
+        fork()
+    assert run.summary.stopped is None
+    assert GUARD.asked == Ask(0)
+
+
+def test_a_child_of_a_rank_is_alone_and_after_finalize_there_are_no_ranks(tmp_path: Path) -> None:
+    """MPI knows nothing of a forked child; and a program may end MPI itself, as those in C do."""
+    script = """
+import multiprocessing
+import dptrain
+from mpi4py import MPI
+world, data = dptrain.connect(), dptrain.load()
+def trained(**options):
+    config = dptrain.TrainConfig(steps=3, shards=4)
+    return dptrain.fit(dptrain.mlp_for(data), data, config, **options)
+def refused():
+    try:
+        trained(world=world)
+    except dptrain.InputError as error:
+        return "thread or process" in str(error) and "after MPI.Finalize()" in str(error)
+def child():
+    found = trained().summary
+    queue.put((found.ranks, found.params_sha256, refused()))
+fork = multiprocessing.get_context("fork")
+queue = fork.Queue()
+fork.Process(target=child, daemon=True).start()
+of_child, together = queue.get(timeout=30), trained()
+assert of_child == (1, together.summary.params_sha256, True)
+MPI.Finalize()
+assert refused()
+together.predict([[0.0] * 64])
+"""
+    done = start("python", "-c", script, ranks=2, cwd=tmp_path)
+    assert (done.status, done.stderr) == (0, "")
 
 
 def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
