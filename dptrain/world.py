@@ -194,20 +194,21 @@ class World:
             return
         if isinstance(error, KeyboardInterrupt):
             self.abort(130)
-        status = error.code if isinstance(error, SystemExit) else getattr(error, "status", 1)
         mistake, cause = isinstance(error, InputError), error.__cause__
+        status = error.code if isinstance(error, SystemExit) else 1
+        status = error.status if isinstance(error, InputError) else status
         lines = [f"{error}\n"] if mistake else traceback.format_exception(error)
         lines += traceback.format_exception(cause) if mistake and cause else ()
         where = f"rank {self.rank} of {self.size} on {socket.gethostname()}"
         self._end(f"{where} failed and ends the run:\n{''.join(lines)}".rstrip(), status)
 
     def _end(self, message: str, status: object) -> None:
-        """Say once, by one rank, why all end, and end them; the status is never 0."""
+        """Say once, by one rank, why all end, and end them; the status, of 8 bits, is never 0."""
         if self._board.claim(0.1):
             last_words(message)
         else:
             time.sleep(1)
-        self.abort(status if isinstance(status, int) and status else 1)
+        self.abort(status % 256 or 1 if isinstance(status, int) else 1)
 
 
 def _site() -> str:

@@ -297,6 +297,32 @@ together.predict([[0.0] * 64])
     assert (done.status, done.stderr) == (0, "")
 
 
+class OfTheWeb(Exception):  # noqa: N818 (as others call theirs)
+    """Such as urllib's, whose status is a server's."""
+
+    status = 512
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (SystemExit(256), 1),  # of which a process keeps the last 8 bits
+        (SystemExit(2**40), 1),
+        (SystemExit(-1), 255),
+        (SystemExit("no"), 1),
+        (OfTheWeb(), 1),
+        (dptrain.InputError("no"), 2),
+    ],
+)
+def test_a_rank_that_fails_never_ends_with_status_0(
+    error: BaseException, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[int] = []
+    monkeypatch.setattr(dptrain.World, "abort", lambda _, status: found.append(status))
+    dptrain.World().end_all_ranks(error)
+    assert found == [status]
+
+
 def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
     script = HERE / "disturb.py"
     command = [sys.executable, str(script), "run", "sleep", "step", "0"]
