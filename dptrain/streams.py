@@ -7,10 +7,24 @@ import sys
 from dptrain.words import shown
 
 
+def is_terminal() -> bool:
+    """Return whether somebody watches standard error; nobody does where it is closed, or None."""
+    with contextlib.suppress(AttributeError, ValueError):
+        return sys.stderr.isatty()
+    return False
+
+
+def put(line: str) -> None:
+    """Print a line on standard error; that nobody can read it is no reason to end a run."""
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+
+
 def tell(text: str) -> None:
-    """Print a line for people; that nobody can read it is no reason to end a run."""
+    """Print a line for people."""
     line = f"dptrain: {text}"
-    if sys.stderr.isatty():  # elsewhere lines stay whole, to be searched
+    if is_terminal():  # elsewhere lines stay whole, to be searched
         import shutil
         import textwrap
 
@@ -18,8 +32,7 @@ def tell(text: str) -> None:
         line = textwrap.fill(
             line, width, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False
         )
-    with contextlib.suppress(OSError):
-        print(line, file=sys.stderr, flush=True)
+    put(line)
 
 
 def warn(text: str) -> None:
@@ -31,7 +44,7 @@ def last_words(message: str) -> None:
     """Write why this process ends, past Python's own streams: another thread may be at these."""
     text = f"dptrain: {message}\n" if message else ""
     with contextlib.suppress(Exception):
-        if sys.stderr.isatty():
+        if os.isatty(2):
             text += "\x1b[?25h"  # the cursor, which the progress bar hides
         os.write(2, text.encode(errors="backslashreplace"))
 

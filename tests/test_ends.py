@@ -2,6 +2,7 @@
 
 import dataclasses
 import fcntl
+import io
 import json
 import multiprocessing
 import os
@@ -19,10 +20,11 @@ from conftest import BIN, Finished, Start, start, wait_until
 from disturb import STEP
 
 import dptrain
-from dptrain import guard, launch
+from dptrain import guard, launch, streams
 from dptrain.guard import GUARD, Ask
 from dptrain.run import resume
 from dptrain.run.trained import Trained
+from dptrain.train.state import Metrics
 
 HERE = Path(__file__).parent
 
@@ -321,6 +323,32 @@ def test_a_rank_that_fails_never_ends_with_status_0(
     monkeypatch.setattr(dptrain.World, "abort", lambda _, status: found.append(status))
     dptrain.World().end_all_ranks(error)
     assert found == [status]
+
+
+@pytest.mark.parametrize("how", ["None", "closed", "no stream", "not there"])
+def test_standard_error_may_be_anything(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A warning ends no run, and neither does progress; what ends the process is still said."""
+    closed = io.StringIO()
+    closed.close()
+    found = {"None": None, "closed": closed, "no stream": "x"}
+    if how in found:
+        monkeypatch.setattr(sys, "stderr", found[how])
+    else:
+        monkeypatch.delattr(sys, "stderr")
+    data, run = dptrain.load(), tmp_path / "run"
+    settings = dptrain.TrainConfig(epochs=3, checkpoint_every="1 epoch")
+
+    def move(metrics: Metrics) -> None:
+        if metrics["epoch"] == 1:
+            run.rename(tmp_path / "away")
+
+    model = dptrain.mlp_for(data)
+    trained = dptrain.fit(model, data, settings, out=run, on_epoch=move, quiet=False)
+    assert trained.summary.trouble is not None
+    streams.last_words("the end")
+    assert "dptrain: the end" in capfd.readouterr().err
 
 
 def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:

@@ -1,8 +1,6 @@
 """How a run shows itself while it goes on: a bar where people watch, plain lines elsewhere."""
 
-import contextlib
 import math
-import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -90,8 +88,7 @@ class Lines(Silence):
         return f"step {step:{len(str(self.num_steps))}}/{self.num_steps}  "
 
     def _print(self, line: str) -> None:
-        with contextlib.suppress(OSError):  # nobody reads any more: no reason to end a run
-            print(line, file=sys.stderr, flush=True)
+        streams.put(line)
 
     def step(self, step: int, loss: float) -> None:
         if time.monotonic() - self.last >= 10:
@@ -141,4 +138,4 @@ def progress(num_steps: int, first: int, *, quiet: bool) -> Silence:
     """
     if quiet:
         return Silence()
-    return Bar(num_steps, first) if sys.stderr.isatty() else Lines(num_steps, first)
+    return Bar(num_steps, first) if streams.is_terminal() else Lines(num_steps, first)
