@@ -454,7 +454,7 @@ STORED = {
     "evaluate on labels never seen": Case(
         {"f.csv": "width,height,label\n1,0,0\n1,0,2\n"},
         "evaluate run f.csv",
-        r"f\.csv: y has label 2 in line 3; give one of the training rows' labels",
+        r"f\.csv: label has label 2 in line 3; give one of the training rows' labels",
     ),
     "evaluate without targets": Case(
         {"x.npy": X[:, :2]}, "evaluate run x.npy", r"x\.npy has no y; store a target"

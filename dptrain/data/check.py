@@ -73,8 +73,8 @@ def _check_column(rows: Rows, block: slice, column: Column, *, may_miss: bool) -
     if rows.table.named and of_x and rows.table.line is not None:
         where += f" of column {column.name!r}"
     raise InputError(
-        f"{rows.table.source}: {'x' if of_x else 'y'} has {found} in {where}; give finite numbers: "
-        f"fill it in or leave the row out{why}"
+        f"{rows.table.source}: {'x' if of_x else column.name} has {found} in {where}; give "
+        f"finite numbers: fill it in or leave the row out{why}"
     )
 
 
@@ -96,6 +96,6 @@ def check_labels(rows: Rows, block: slice) -> None:
         target = rows.table.targets[0]
         label = target.words[y[row]] if target.kind == "words" else y[(row, *entry)]
         raise InputError(
-            f"{rows.table.source}: y has label {label} in "
+            f"{rows.table.source}: {target.name} has label {label} in "
             f"{rows.line(block.start + row)}; give {needed}"
         )
