@@ -57,6 +57,15 @@ def validation_losses(run: Path) -> list[float]:
     return [line["validation_loss"] for line in lines]
 
 
+@pytest.mark.parametrize(
+    ("rows", "steps"), [(90, 200), (512, 200), (600, 300), (1050, 450), (3823, 450), (9999, 1200)]
+)
+def test_the_fewer_rows_the_more_often_each_is_seen(rows: int, steps: int) -> None:
+    settled = TrainConfig().settled(rows)
+    assert settled.num_steps(-(-rows // settled.batch_size)) == steps
+    assert TrainConfig(epochs=3).settled(rows).epochs == 3
+
+
 def test_the_losses_rise_and_fall_again(stopped: Path) -> None:
     """Else the tests below would show little."""
     losses = validation_losses(stopped)

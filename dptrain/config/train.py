@@ -17,10 +17,10 @@ more, fewer ranks have work. Measured on 784-512-512-10, the products of 256 exa
 
 MOST_SHARDS = 2**16
 
-EPOCHS, FEWEST_STEPS = 30, 200
-"""How long is trained, unless said: so many passes, and of few rows as many more as make so many
-steps. Measured on tables of 150 to 570 rows: with 30 steps they are learned too little, and with
-400 values to predict are learned by heart."""
+EPOCHS, FEWEST_STEPS, FEW_STEPS, MOST_EPOCHS = 30, 200, 450, 100
+"""How long is trained, unless said: so many passes; of few rows as many as make so many steps, or
+more steps in no more than so many passes. Measured: tables of 150 to 570 rows are learned too
+little in 30 steps, values to predict by heart in 400; those of 1,050 rows too little in 200."""
 
 BETTER = {"loss": "min", "accuracy": "max", "label_accuracy": "max", "r2": "max"}
 BETTER |= {"rmse": "min", "mae": "min"}
@@ -65,14 +65,13 @@ class TrainConfig(Checked):
     """How a model is trained; together with the data and the model it decides every byte."""
 
     shards: int | None = setting(
-        None,
-        "Parts V of each minibatch, whose gradients are added in one fixed tree; more of them than "
-        "ranks is gradient accumulation.  [default: one for each 64 examples]",
+        None, "Parts V of each minibatch, whose gradients are added in one fixed tree; more of "
+        "them than ranks is gradient accumulation.  [default: one for each 64 examples]",
         high=MOST_SHARDS + 1,
-    )
+    )  # fmt: skip
     batch_size: int = setting(256, "Examples in a minibatch of the whole.")
     epochs: int | None = setting(
-        None, "Passes over the training rows.  [default: 30; for few rows 200 steps]"
+        None, "Passes over the training rows.  [default: 30; for few rows 200 to 450 steps]"
     )
     steps: int | None = setting(None, "Stop after this many steps, in place of --epochs.")
     seed: int = setting(
@@ -220,7 +219,8 @@ class TrainConfig(Checked):
 
     def num_epochs(self, steps_per_epoch: int) -> int:
         """Return the number of epochs, where it isn't `steps` that end the run."""
-        return self.epochs or max(EPOCHS, -(-FEWEST_STEPS // steps_per_epoch))
+        fewest, few = (-(-steps // steps_per_epoch) for steps in (FEWEST_STEPS, FEW_STEPS))
+        return self.epochs or max(EPOCHS, fewest, min(few, MOST_EPOCHS))
 
     def settled(self, num_examples: int) -> "TrainConfig":
         """Return the settings for so many rows, with a number of epochs or of steps."""
