@@ -3,6 +3,7 @@
 import os
 import zipfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,15 @@ class Series:
 
     def to_dict(self) -> dict[Any, Any]:
         return dict(self._cells)
+
+
+def test_arrays_of_other_lengths_are_told_how_they_are_left_out() -> None:
+    """A simulation's file holds its mesh beside its runs."""
+    arrays = {"a": np.arange(9.0), "mesh": np.arange(5.0), "y": np.arange(9) / 4}
+    with pytest.raises(InputError, match=r"'mesh': 5.* by --features, or .* with --drop$"):
+        dptrain.load(arrays, Y, world=ALONE)
+    for config in replace(Y, drop=("mesh",)), replace(Y, features=("a",)):
+        assert dptrain.load(arrays, config, world=ALONE).encoding.features == ("a",)
 
 
 def test_a_sparse_array_is_refused_with_what_makes_numbers_of_it() -> None:

@@ -135,10 +135,9 @@ class TrainConfig(Checked):
         None, "Stop after so many epochs without a better validation loss, and keep the best."
     )
     patience_metric: str = setting(
-        "loss",
-        "What --patience watches of the held-out rows: loss, accuracy, r2 and so on; or a metric "
-        "of one's own, with what is better, such as right=max.",
-    )
+        "loss", "What --patience watches of the held-out rows: loss, accuracy, r2 and so on; or a "
+        "metric of one's own, with what is better, such as right=max.",
+    )  # fmt: skip
     reduce: Reduction = setting(
         "tree", "How gradients are added: tree (bits free of the ranks) or MPI's own allreduce."
     )

@@ -211,7 +211,8 @@ def from_arrays(arrays: Mapping[str, Any], roles: Roles, source: str) -> Table:
     lengths = {name: len(values) for name, values in columns.items()}
     if len({*lengths.values()}) > 1:
         raise InputError(
-            f"{source}: its arrays have {lengths} rows; they must have the same number"
+            f"{source}: its arrays have {lengths} rows; choose as many as have the same number by "
+            "--features, or leave the others out with --drop"
         )
     return _in_memory(pa.table(columns), names, roles, source)
 
