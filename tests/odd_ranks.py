@@ -81,8 +81,10 @@ class Start:
         """Whether the rank must be named in what is printed.
 
         A model is tried on rank 0 before the first step, for all: what it says is wrong is all's.
+        So is what it says while rows are measured.
         """
-        tried = self.how == "InputError" and self.moment in WITHIN and self.odd == 0
+        alls = self.moment == "evaluation" or (self.moment == "step" and self.odd == 0)
+        tried = self.how == "InputError" and alls
         return not tried and self.how not in UNNAMED and self.how != "KeyboardInterrupt"
 
     @property
