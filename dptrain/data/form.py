@@ -85,7 +85,7 @@ def as_text(path: str) -> Iterator[str]:
         yield path
         return
     with Path(path).open("rb") as file:
-        yield f"/proc/self/fd/{file.fileno()}"
+        yield f"/dev/fd/{file.fileno()}"
 
 
 def open_text(path: str) -> Any:
