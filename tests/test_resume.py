@@ -403,6 +403,7 @@ METRICS: dict[str, Any] = {
         path.read_bytes().replace(b'"train_l', b"train_l")
     ),
     "no epoch's seconds": lambda path: path.write_bytes(path.read_bytes().replace(b"sec", b"ces")),
+    "too many lines damaged": lambda path: path.write_bytes(b"\n" * 1001 + path.read_bytes()),
 }
 
 
@@ -424,7 +425,7 @@ def test_lost_metrics_cost_a_warning_and_nothing_else(
     steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert steps == sorted({*steps})
     assert len(trained.history) < len((whole / "metrics.jsonl").read_text().splitlines())
-    if how in ("a line damaged", "no epoch's seconds"):
+    if "damaged" in how or how == "no epoch's seconds":
         assert (run / "metrics.damaged").read_bytes() == left
     assert dptrain.verify(run, "all", world=World()).verdict == "identical"
 

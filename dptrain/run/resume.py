@@ -24,6 +24,9 @@ from dptrain.words import InputError, counted
 LOCK_WAIT = 30
 """Seconds to wait for a process that still writes to the run, such as one about to end."""
 
+MOST_DAMAGED = 1000
+"""Lines of metrics that are left out until the rest is, too: a file may have millions of them."""
+
 
 @dataclass
 class Start:
@@ -145,6 +148,8 @@ def _history(run: Path, state: State) -> tuple[list[Metrics], list[bytes]]:
                 raise ValueError("it lacks step or seconds")
         except (ValueError, KeyError) as error:
             fault = fault or f"line {number} is damaged: {error}"
+            if number - len(lines) > MOST_DAMAGED:
+                break
             continue
         of_epoch = "train_loss" in found
         if (found["step"], of_epoch) > (state.step, state.seen == 0):
