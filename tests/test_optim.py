@@ -453,7 +453,7 @@ def cosine(share: float) -> float:
             5,
             {0: FULL, 5: cosine(1 / 4), 10: FULL / 2, 15: cosine(3 / 4), 19: cosine(19 / 20)},
         ),
-        ({"schedule": "cosine"}, 10, {0: FULL, 150: FULL / 2, 299: cosine(299 / 300)}),
+        ({"schedule": "cosine"}, 15, {0: FULL, 225: FULL / 2, 449: cosine(449 / 450)}),
         ({"schedule": "cosine", "steps": 8}, 5, {0: FULL, 4: FULL / 2, 7: cosine(7 / 8)}),
         ({"warmup": 4}, 5, {0: FULL / 4, 1: FULL / 2, 2: 3 * FULL / 4, 3: FULL, 4: FULL, 9: FULL}),
         ({"warmup": 1}, 5, {0: FULL, 1: FULL}),

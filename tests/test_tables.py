@@ -577,9 +577,9 @@ def test_classes_of_which_some_are_rare_are_said_to_be(tmp_path: Path) -> None:
     assert "only" not in "".join(weighed.told)
 
 
-def test_few_rows_are_trained_on_for_200_steps() -> None:
-    assert [TrainConfig().settled(rows).epochs for rows in (120, 457, 1600, 3823)] == [
-        200, 100, 30, 30,
+def test_few_rows_are_trained_on_for_200_to_450_steps() -> None:
+    assert [TrainConfig().settled(rows).epochs for rows in (120, 457, 900, 1600, 3823)] == [
+        200, 100, 100, 65, 30,
     ]  # fmt: skip
     assert TrainConfig(epochs=5).settled(120).epochs == 5
     assert TrainConfig(steps=7).settled(120).epochs is None
