@@ -16,6 +16,8 @@ from conftest import Start, start
 import dptrain
 from dptrain import DataConfig, InputError, ModelConfig, TrainConfig, World
 from dptrain.cli.commands.data import _text
+from dptrain.data import delimited
+from dptrain.data.delimited import Parser
 from dptrain.data.read import read
 from dptrain.data.roles import Roles
 from dptrain.data.show import look
@@ -145,13 +147,54 @@ def test_it_goes_on_where_it_was_ended(
     with pytest.raises(InputError, match="another process converts"):
         convert(source, tmp_path / "ended", DataConfig(), ALONE, silent)
     os.close(other)
-    (tmp_path / "ended" / "rows-0").write_bytes(b"of one that was killed")
+    (tmp_path / "ended" / "rows-0-other").mkdir()
+    (tmp_path / "ended" / "rows-0-other" / "0-0").write_bytes(b"of one that was killed")
     told.clear()
     convert(source, tmp_path / "ended", DataConfig(), ALONE, lambda done, _: told.append(done))
     assert told == [4, 5]
     assert sha256(tmp_path / "ended") == sha256(tmp_path / "whole")
     with pytest.raises(InputError, match="is converted already"):
         convert(source, tmp_path / "ended", DataConfig(), ALONE, silent)
+
+
+def test_a_table_is_read_on_where_that_was_ended(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delimited, "PIECE", 2**13)
+    monkeypatch.setattr(delimited, "OF_A_COLUMN", 0)
+    lines = (made / "t.csv").read_text().splitlines()
+    lines[200] += ".5"  # whose label is no whole number: all is read anew from there
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    source, parsed, parse = [str(tmp_path / "t.csv")], list[int](), Parser._parsed
+
+    def counted(*args: Any) -> Any:
+        parsed.append(1)
+        return parse(*args)
+
+    monkeypatch.setattr(Parser, "_parsed", counted)
+    convert(source, tmp_path / "whole", TARGET, ALONE, silent)
+    every = len(parsed)
+
+    def ends(done: int, parts: int) -> None:
+        if done > NUM / 2 and not parts:
+            raise Ended
+
+    with pytest.raises(Ended):
+        convert(source, tmp_path / "ended", TARGET, ALONE, ends)
+    [kept] = (tmp_path / "ended").glob("rows-0-*")
+    half, other = sorted((kept / "2").iterdir())[:2]
+    half.write_bytes(half.read_bytes()[:-8])
+    other.write_bytes(bytes(other.stat().st_size))  # as after a power cut
+    parsed.clear()
+    convert(source, tmp_path / "ended", TARGET, ALONE, silent)
+    assert 2 <= len(parsed) < every * 2 / 3
+    assert sha256(tmp_path / "ended") == sha256(tmp_path / "whole")
+    with pytest.raises(Ended):
+        convert(source, tmp_path / "mended", TARGET, ALONE, ends)
+    (tmp_path / "t.csv").write_text("\n".join(lines[:-1]))  # other rows: none of it counts
+    convert(source, tmp_path / "mended", TARGET, ALONE, silent)
+    assert json.loads((tmp_path / "mended" / "manifest.json").read_text())["rows"] == NUM - 1
+    assert not [*(tmp_path / "mended").glob("rows-*")]
 
 
 def test_three_ranks_write_what_one_writes(made: Path) -> None:

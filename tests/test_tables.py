@@ -175,7 +175,8 @@ def test_how_a_text_is_cut_into_pieces_changes_nothing(
     monkeypatch.setattr(delimited, "OF_A_COLUMN", 0)
     for size in (delimited.PIECE, 64, 9, 1):
         monkeypatch.setattr(delimited, "PIECE", size)
-        for spool in (Pieces(), Spool(tmp_path / "spool", lambda _: None)):
+        kept = [Spool(tmp_path / f"spool {size}", lambda _: None) for _ in range(2)]
+        for spool in (Pieces(), *kept):  # the last one finds what is there
             try:
                 table = read_text([str(tmp_path / "d.csv")], Roles(("y",)), "d", spool)
                 shapes = table.shapes(), len(table), [c.about() for c in table.every()]

@@ -15,9 +15,9 @@ from dptrain.arrays import Array
 from dptrain.data.cells import Asked, Fault, Piece, piece
 from dptrain.data.delimited import Job
 from dptrain.data.form import Lines, by_number
-from dptrain.data.keep import Pieces
+from dptrain.data.keep import Done, Part, Pieces
 from dptrain.data.roles import Picked, Roles
-from dptrain.data.table import Column, Kind, Rowwise, Stacked, Table
+from dptrain.data.table import Column, Stacked, Table
 from dptrain.data.texts import texts
 from dptrain.machine import usable_cores
 from dptrain.words import InputError
@@ -28,8 +28,8 @@ INDEX = re.compile(r"(Unnamed: \d+|__index_level_\d+__|)")
 ROWS = 2**16
 """Rows of typed files and of tables in memory that are looked at together."""
 
-Done = tuple[int, list[Piece]]
-"""How many rows a job has read, and what they are in each column."""
+
+TEXTS = pa.schema([("", pa.large_string())])
 
 
 class Growing:
@@ -41,36 +41,26 @@ class Growing:
 
     def __init__(self, asked: Asked, pieces: Pieces) -> None:
         self.asked, self._keep = asked, pieces.keep
-        self._kind: Kind = "words"
-        self._parts: list[Rowwise] = []
-        self._texts: list[pa.Array] = []
+        self._parts: list[Part] = []
 
-    def add(self, piece: Piece) -> None:
+    def add(self, part: Part) -> None:
         """Add some rows."""
-        if isinstance(piece, Column):
-            self._kind = piece.kind
-            shapes = [some.shape[1:] for some in (*self._parts[:1], piece.values)]
-            if shapes[0] != shapes[-1]:
-                raise InputError(
-                    f"{self.asked.source}: column {self.asked.name!r} holds lists of "
-                    f"{shapes[0][0]} numbers and of {shapes[-1][0]}; give lists of as many"
-                )
-            self._parts.append(self._keep(np.asarray(piece.values)))
-            return
-        different = piece.dictionary.cast(pa.large_string())
-        if piece.null_count:
-            different = pa.concat_arrays([different, pa.nulls(1, different.type)])
-        places = piece.indices.fill_null(len(different) - 1).to_numpy(zero_copy_only=False)
-        self._parts.append(self._keep(places.astype(np.int32, copy=False)))
-        self._texts.append(different)
+        shapes = [some.values.shape[1:] for some in (*self._parts[:1], part)]
+        if shapes[0] != shapes[-1]:
+            raise InputError(
+                f"{self.asked.source}: column {self.asked.name!r} holds lists of "
+                f"{shapes[0][0]} numbers and of {shapes[-1][0]}; give lists of as many"
+            )
+        self._parts.append(part._replace(values=self._keep(part.values)))
 
     def column(self, line: Callable[[int], str]) -> tuple[Column, str | None]:
         """Return the column, and what a person should know of it; InputError where it is none."""
         asked, found, told = self.asked, None, None
-        if self._texts:
-            every = pa.chunked_array(self._texts).combine_chunks()
-            coded = every.dictionary_encode(null_encoding="encode")
-            ends = np.cumsum([len(some) for some in self._texts])[:-1]
+        _, parts, messages = zip(*self._parts, strict=True)
+        if messages[0] is not None:
+            every = [pa.ipc.read_record_batch(pa.py_buffer(one), TEXTS)[0] for one in messages]
+            coded = pa.concat_arrays(every).dictionary_encode(null_encoding="encode")
+            ends = np.cumsum([len(some) for some in every])[:-1]
             places = np.split(coded.indices.to_numpy(), ends)
             try:
                 found = texts(asked, coded.dictionary)
@@ -84,18 +74,18 @@ class Growing:
                     f"in column {asked.name!r}; is there a quote too many?"
                 )
             meanings = np.asarray(found.values)
-            values = Stacked(self._parts, [meanings[some] for some in places])
+            values = Stacked(parts, [meanings[some] for some in places])
             return Column(asked.name, found.kind, values, found.text, found.ends), told
-        return Column(asked.name, self._kind, Stacked(self._parts)), None
+        return Column(asked.name, self._parts[0].kind, Stacked(parts)), None
 
     def _row(self, place: int, places: list[Array]) -> int:
         """Return the first row that has a text, given by its place among the different ones."""
         start = 0
         for part, meant in zip(self._parts, places, strict=True):
-            rows = np.flatnonzero(meant[part[:]] == place)
+            rows = np.flatnonzero(meant[part.values[:]] == place)
             if len(rows):
                 return start + int(rows[0])
-            start += len(part)
+            start += len(part.values)
         raise IndexError(place)
 
 
@@ -165,16 +155,16 @@ def _grown(
 ) -> int:
     """Have columns grow by what jobs return; return how many rows that are."""
 
-    def work(job: Job) -> Done:
+    def read(job: Job) -> Done:
         table = job()
         columns = dict(zip(table.column_names, table.columns, strict=True))  # a look-up takes long
-        some = [piece(one.asked, columns[one.asked.name]) for one in growing if len(table)]
+        some = [_part(piece(one.asked, columns[one.asked.name])) for one in growing if len(table)]
         return len(table), some
 
     spool.clear()
     rows, source = 0, growing[0].asked.source
     try:
-        for number, (more, pieces) in _in_order(work, jobs):
+        for number, (more, pieces) in _in_order(read, jobs, spool):
             for one, some in zip(growing, pieces, strict=False):
                 one.add(some)
             rows += more
@@ -195,15 +185,27 @@ def _grown(
     return rows
 
 
+def _part(found: Piece) -> Part:
+    """Return what some rows are as it is kept, of texts the places among the different ones."""
+    if isinstance(found, Column):
+        return Part(found.kind, np.asarray(found.values))
+    texts = found.dictionary.cast(pa.large_string())
+    if found.null_count:
+        texts = pa.concat_arrays([texts, pa.nulls(1, texts.type)])
+    places = found.indices.fill_null(len(texts) - 1).to_numpy(zero_copy_only=False)
+    message = pa.record_batch([texts], TEXTS).serialize()
+    return Part("words", places.astype(np.int32, copy=False), np.frombuffer(message, np.uint8))
+
+
 def _in_order(
-    work: Callable[[Job], Done], jobs: Iterable[tuple[int, Job]]
+    read: Callable[[Job], Done], jobs: Iterable[tuple[int, Job]], spool: Pieces
 ) -> Iterator[tuple[int, Done]]:
-    """Yield what `work` makes of each job, in their order: a thread a core, and few jobs ahead."""
+    """Yield what is read of each job, in their order: a thread a core, and few jobs ahead."""
     cores = len(usable_cores())
     waiting: deque[tuple[int, Future[Done]]] = deque()
     with ThreadPoolExecutor(cores) as pool:
-        for number, job in jobs:
-            waiting.append((number, pool.submit(work, job)))
+        for place, (number, job) in enumerate(jobs):
+            waiting.append((number, pool.submit(spool.through, place, partial(read, job))))
             if len(waiting) > cores:
                 first, done = waiting.popleft()
                 yield first, done.result()

@@ -1,19 +1,23 @@
 """Where columns are kept: in pieces while they are parsed, then where a node's ranks share them."""
 
+import contextlib
 import io
 import math
 import mmap
 import pickle
+import shutil
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from dptrain.arrays import Array
-from dptrain.data.table import Rowwise, Stacked, in_memory
+from dptrain.data.numpy_files import read_npz
+from dptrain.data.table import Kind, Rowwise, Stacked, in_memory
 from dptrain.machine import too_little_memory
 from dptrain.words import InputError
 from dptrain.world import sleep_until
@@ -34,6 +38,38 @@ MESSAGE = 2**30
 """Bytes that MPI sends at once."""
 
 
+@dataclass(frozen=True)
+class Kept:
+    """An array in a file, of which rows are read when they are asked for: no memory is mapped."""
+
+    path: Path
+    start: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, wanted: Any) -> Array:
+        if not isinstance(wanted, slice):
+            return np.asarray(self[:][wanted])
+        rows, row = range(len(self))[wanted], np.dtype((self.dtype, self.shape[1:]))
+        start = self.start + rows.start * row.itemsize
+        return np.fromfile(self.path, row, len(rows), offset=start)
+
+
+class Part(NamedTuple):
+    """Some rows of a column: its values; with texts, which are an Arrow message, their places."""
+
+    kind: Kind
+    values: Any
+    texts: Array | None = None
+
+
+Done = tuple[int, list[Part]]
+"""How many rows have been read together, and what they are in each column."""
+
+
 class Pieces:
     """Arrays in memory, one behind the other, which is given back once they are let go of.
 
@@ -48,11 +84,18 @@ class Pieces:
         """Begin anew."""
         self._room, self._used = memoryview(b""), 0
 
-    def keep(self, values: Array) -> Rowwise:
+    def through(self, number: int, read: Callable[[], Done]) -> Done:
+        """Return what the rows are that are read together, so many after the first."""
+        del number
+        return read()
+
+    def keep(self, values: Any) -> Rowwise:
         """Return an array as it is kept; one of one value many times takes no room.
 
         Raises MemoryError where that ends: a small file may hold any number of rows, packed.
         """
+        if isinstance(values, Kept):
+            return values
         bits = values.view(f"u{values.itemsize}") if values.ndim == 1 else values[:0]
         if len(bits) and bits[0] == bits[-1] and (bits == bits[0]).all():
             return np.broadcast_to(values[0], values.shape)
@@ -70,57 +113,54 @@ class Pieces:
         return kept
 
 
-@dataclass(frozen=True)
-class Kept:
-    """An array in a file, of which rows are read when they are asked for: no memory is mapped."""
-
-    path: Path
-    start: int
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, wanted: Any) -> Array:
-        if not isinstance(wanted, slice):
-            return np.asarray(self[:][wanted])
-        first, stop, step = wanted.indices(len(self))
-        row, num = np.dtype((self.dtype, self.shape[1:])), max(0, stop - first)
-        start = self.start + first * row.itemsize
-        return np.fromfile(self.path, row, num, offset=start)[::step]
-
-
 class Spool(Pieces):
-    """A file of arrays, one behind the other; `told` as for pieces in memory."""
+    """Pieces in files, with which reading goes on where it was ended; `told` as in memory."""
 
-    def __init__(self, path: Path, told: Callable[[int], object]) -> None:
+    def __init__(self, folder: Path, told: Callable[[int], object]) -> None:
         super().__init__(told)
-        self._path = path
+        self._folder, self._turn = folder, 0
 
     def clear(self) -> None:
-        """Begin anew."""
-        self._write("wb", b"")
-        self._size = 0
+        """Begin anew: what was kept at the same turn before is found again."""
+        self._turn += 1
 
-    def remove(self) -> None:
-        """Remove the file, where there is one."""
-        self._path.unlink(missing_ok=True)
+    def left(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Remove the files where a person has to mend something first; else they are of use."""
+        if kind and issubclass(kind, InputError):
+            shutil.rmtree(self._folder, ignore_errors=True)
 
-    def keep(self, values: Array) -> Rowwise:
-        """Write an array; return it as it can be read."""
-        plain = np.ascontiguousarray(values)
-        start = self._size
-        self._size += plain.nbytes
-        self._write("ab", plain.reshape(-1).view(np.uint8).data)
-        return Kept(self._path, start, plain.shape, plain.dtype)
-
-    def _write(self, mode: str, content: Any) -> None:
+    def through(self, number: int, read: Callable[[], Done]) -> Done:
+        """Return what `read` does, kept in a file; where that is whole already, it is not read."""
+        path = self._folder / str(self._turn) / f"{number}.npz"
+        with contextlib.suppress(InputError):
+            return _found(path, sys.maxsize)
+        rows, parts = read()
+        arrays = dict[str, Any](rows=[rows])
+        for place, (kind, values, texts) in enumerate(parts):
+            arrays[f"{place} {kind}"] = values
+            if texts is not None:
+                arrays[f"{place} texts"] = texts
         try:
-            with self._path.open(mode) as file:
-                file.write(content)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.savez(path, **arrays)
         except OSError as error:
-            raise InputError(f"{self._path} can't be written: {error.strerror}") from None
+            raise InputError(f"{path} can't be written: {error.strerror}") from None
+        return _found(path, checked=0)
+
+
+def _found(path: Path, checked: int) -> Done:
+    """Return the rows of a file; InputError where it is not whole, by checksums up to a size."""
+    arrays, parts = read_npz(str(path), checked), list[Part]()
+    rows = int(arrays.pop("rows")[0])
+    for name, array in arrays.items():
+        kind: Any = name.partition(" ")[2]
+        if kind == "texts":
+            parts[-1] = parts[-1]._replace(texts=np.array(array))
+        elif isinstance(array, np.memmap):
+            parts.append(Part(kind, Kept(path, array.offset, array.shape, array.dtype)))
+        else:  # without entries
+            parts.append(Part(kind, array))
+    return rows, parts
 
 
 def own(num_bytes: int) -> tuple[memoryview, bool]:

@@ -55,8 +55,11 @@ def read_npy(path: str) -> Array:
         return _mapped(path, file.tell(), shape, fortran, dtype)
 
 
-def read_npz(path: str | IO[bytes]) -> dict[str, Array]:
-    """Return the arrays of a .npz file by name; those that are not compressed are mapped."""
+def read_npz(path: str | IO[bytes], checked: int = CHECKED) -> dict[str, Array]:
+    """Return the arrays of a .npz file by name; those that are not compressed are mapped.
+
+    Of these the checksum is compared up to so many bytes.
+    """
     source = path if isinstance(path, str) else "the embedded digits"
     with no_traceback(source), zipfile.ZipFile(path) as archive:
         members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
@@ -65,11 +68,14 @@ def read_npz(path: str | IO[bytes]) -> dict[str, Array]:
         if len({info.filename for info in members}) < len(members):
             raise ValueError("it holds two arrays of one name")
         return {
-            info.filename.removesuffix(".npy"): _member(archive, info, path) for info in members
+            one.filename.removesuffix(".npy"): _member(archive, one, path, checked)
+            for one in members
         }
 
 
-def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str | IO[bytes]) -> Array:
+def _member(
+    archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str | IO[bytes], checked: int
+) -> Array:
     with archive.open(info) as file:
         shape, fortran, dtype = _header(file, info.file_size)
         start = file.tell()
@@ -78,7 +84,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str | IO[byte
             data: Array = np.empty(math.prod(shape), dtype)
             _fill(file, data.view(np.uint8).data)
             return data.reshape(shape, order="F" if fortran else "C")
-        if info.file_size <= CHECKED:
+        if info.file_size <= checked:
             while file.read(2**20):
                 pass
     with Path(path).open("rb") as raw:

@@ -1,18 +1,22 @@
 """Files and what Python hands over become tables, whatever they hold, each read once a node."""
 
 import contextlib
+import hashlib
+import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dptrain.data.converted import is_converted, read_converted
+from dptrain.data.converted import FORMAT, is_converted, read_converted
 from dptrain.data.given import as_array, given, named, one_array, pair
 from dptrain.data.keep import Pieces, Take, share
 from dptrain.data.kinds import BY_NAME, expanded, keys_of, kind_of, tables_of
 from dptrain.data.numpy_files import read_idx, read_npy, read_npz
 from dptrain.data.roles import Roles
 from dptrain.data.table import Stacked, Table
+from dptrain.version import __version__
 from dptrain.words import InputError, file_name
 from dptrain.world import World
 
@@ -33,6 +37,11 @@ class Files(NamedTuple):
     """What the names of directories say of each, as columns of its rows."""
     identity: tuple[Any, ...] = ()
     """By which ranks of a node see whether they mean the same files."""
+
+    def key(self, roles: Roles) -> str:
+        """Return what tells from others what is read of these files, as long as they stay so."""
+        what = [__version__, FORMAT, self.paths, self.identity, asdict(roles)]
+        return hashlib.sha256(json.dumps(what).encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 def read(

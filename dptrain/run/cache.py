@@ -1,27 +1,24 @@
 """Tables too large to be parsed at each start: converted once, and found again while they last."""
 
-import hashlib
-import json
 import os
 import re
 import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from dptrain.config import DataConfig
-from dptrain.data.converted import FORMAT, is_converted
+from dptrain.data.converted import is_converted
 from dptrain.data.kinds import tables_of
 from dptrain.data.read import TABLES, look, read
 from dptrain.data.roles import Roles
 from dptrain.data.table import Table
 from dptrain.reduce.memory import shared_rows
 from dptrain.streams import tell
-from dptrain.version import __version__
 from dptrain.words import InputError
 from dptrain.world import World
 
@@ -84,12 +81,10 @@ def _place(data: Any, config: DataConfig) -> tuple[Path, int] | None:
         size = max(size, tables_of(found.source).unpacked(found.paths))
     if found.kinds[0] not in TABLES or size < LARGE:
         return None
-    what = [__version__, FORMAT, found.paths, found.identity, asdict(roles)]
-    name = hashlib.sha256(json.dumps(what).encode(errors="surrogatepass")).hexdigest()[:16]
     root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
     if root.startswith("~"):  # this user has no home
         return None
-    return Path(root).absolute() / "dptrain" / name, size
+    return Path(root).absolute() / "dptrain" / found.key(roles), size
 
 
 def _make_room(new: Path, size: int, say: Callable[[str], object]) -> None:

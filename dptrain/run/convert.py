@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import json
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -25,7 +26,7 @@ from dptrain.data.keep import Spool
 from dptrain.data.kinds import UNFINISHED
 from dptrain.data.numpy_files import npy_header
 from dptrain.data.prepare import statistics
-from dptrain.data.read import read
+from dptrain.data.read import look, read
 from dptrain.data.roles import Roles
 from dptrain.data.show import Seen, added, seen
 from dptrain.data.table import Table
@@ -103,11 +104,12 @@ def convert(
     check_programs(world)
     with contextlib.ExitStack() as undo:
         with world.together():
+            key = look(inputs, Roles.of(config)).key(Roles.of(config))
             if world.rank == 0:
-                undo.callback(os.close, _taken(out))
+                undo.callback(os.close, _taken(out, key))
         told = progress if world.rank == 0 else lambda *_: None
-        spool = Spool(out / f"rows-{world.rank}", lambda rows: told(rows, 0))
-        undo.callback(spool.remove)
+        spool = Spool(out / f"rows-{world.rank}-{key}", lambda rows: told(rows, 0))
+        undo.push(spool.left)
         plan = _plan(inputs, config, spool, world)
         start = {"format": FORMAT, "rows": plan.rows, "content": content(plan.table)}
         with world.together():
@@ -158,7 +160,7 @@ def _write_parts(
         journal.close()
 
 
-def _taken(out: Path) -> int:
+def _taken(out: Path, key: str) -> int:
     """Return an open file that keeps others from writing to a directory, which may be new."""
     with writing(out, ADVICE):
         out.mkdir(parents=True, exist_ok=True)
@@ -170,8 +172,8 @@ def _taken(out: Path) -> int:
         held = lock(out / UNFINISHED)
         if held is None:
             raise InputError(f"another process converts to {out}; wait for it, or name another")
-        for path in out.glob("rows-*"):  # of one that was killed
-            path.unlink()
+        for path in {*out.glob("rows-*")} - {*out.glob(f"rows-*-{key}")}:  # read of other files
+            shutil.rmtree(path)
         return held
 
 
@@ -245,6 +247,8 @@ def _finish(out: Path, plan: Plan, done: list[Any], world: World) -> None:
     }  # fmt: skip
     with world.together():
         if world.rank == 0:
+            for path in out.glob("rows-*"):
+                shutil.rmtree(path, ignore_errors=True)
             write_whole(out / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
 
 
