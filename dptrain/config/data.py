@@ -40,14 +40,17 @@ class DataConfig(Checked):
     x: str | None = setting(None, "Array of a .npz or HDF5 file that holds the inputs.")
     y: str | None = setting(None, "And the one that holds the target.")
     one_hot: int = setting(
-        32, "Different texts in a column up to which each is an input; of more, each becomes some "
-        "numbers that are learned.", high=10**6,
-    )  # fmt: skip
+        32,
+        "Different texts in a column up to which each is an input; of more, each becomes some "
+        "numbers that are learned.",
+        high=10**6,
+    )
     task: TaskChoice = setting("auto", "What the target is; auto decides from its values.")
     scale: Scale = setting(
-        "auto", "How inputs and values to predict are scaled, by the training rows' statistics; "
+        "auto",
+        "How inputs and values to predict are scaled, by the training rows' statistics; "
         "auto is standard.",
-    )  # fmt: skip
+    )
     validation: float = setting(
         0.0, "Share of the training rows held out, chosen by seed.", low=0, high=1
     )
@@ -75,9 +78,12 @@ class ModelConfig(Checked):
     init: Init = setting("auto", "Initial weights; auto is he for relu and gelu, else glorot.")
     loss: LossChoice = setting("auto", "Loss; auto decides from the task.")
     label_smoothing: float = setting(
-        0.0, "In training take this much of each class's target for all classes alike, where the "
-        "loss is the usual one; losses of validation and test are without.", low=0, high=1,
-    )  # fmt: skip
+        0.0,
+        "In training take this much of each class's target for all classes alike, where the "
+        "loss is the usual one; losses of validation and test are without.",
+        low=0,
+        high=1,
+    )
     dtype: DType = setting("float32", "Type of parameters, activations and gradients.")
 
 

@@ -65,10 +65,11 @@ class TrainConfig(Checked):
     """How a model is trained; together with the data and the model it decides every byte."""
 
     shards: int | None = setting(
-        None, "Parts V of each minibatch, whose gradients are added in one fixed tree; more of "
+        None,
+        "Parts V of each minibatch, whose gradients are added in one fixed tree; more of "
         "them than ranks is gradient accumulation.  [default: one for each 64 examples]",
         high=MOST_SHARDS + 1,
-    )  # fmt: skip
+    )
     batch_size: int = setting(256, "Examples in a minibatch of the whole.")
     epochs: int | None = setting(
         None, "Passes over the training rows.  [default: 30; for few rows 200 to 450 steps]"
@@ -78,9 +79,11 @@ class TrainConfig(Checked):
         0, "Decides order, initial weights, dropout, held-out rows.", low=0, high=2**63
     )
     init_from: str | None = setting(
-        None, "Weights to start from, by their names: a .safetensors file, or a run's directory. "
-        "What doesn't fit, or isn't there, starts as without, and is said.", metavar="FILE",
-    )  # fmt: skip
+        None,
+        "Weights to start from, by their names: a .safetensors file, or a run's directory. "
+        "What doesn't fit, or isn't there, starts as without, and is said.",
+        metavar="FILE",
+    )
     init_sha256: str | None = setting(
         None, "What that file's SHA-256 must be, as a run notes it.", metavar="HEX"
     )
@@ -96,9 +99,11 @@ class TrainConfig(Checked):
     momentum: float = setting(0.9, "Of momentum, nesterov and lars.", low=0, high=1)
     weight_decay: float = setting(0.0, "L2 penalty; decoupled for adamw and lamb.", low=0)
     no_decay: tuple[str, ...] = setting(
-        (), "Arrays without weight decay, such as 'bias,norm*': patterns of their names "
-        "(layers.0.*) or of their kinds (weight, bias, norm).", metavar="PATTERN,...",
-    )  # fmt: skip
+        (),
+        "Arrays without weight decay, such as 'bias,norm*': patterns of their names "
+        "(layers.0.*) or of their kinds (weight, bias, norm).",
+        metavar="PATTERN,...",
+    )
     learning_rate_of: tuple[str, ...] = setting(
         (),
         "Arrays with a learning rate of their own, such as 'head.*=0.01'; it follows the schedule "
@@ -115,9 +120,12 @@ class TrainConfig(Checked):
         None, "Cut each entry of the gradient to this size.", low=0, above=True
     )
     ema: float | None = setting(
-        None, "Average the parameters over steps, such as by 0.999; validation, test and the "
-        "stored model are the average's.", low=0, high=1,
-    )  # fmt: skip
+        None,
+        "Average the parameters over steps, such as by 0.999; validation, test and the "
+        "stored model are the average's.",
+        low=0,
+        high=1,
+    )
     schedule: Schedule = setting(
         "constant",
         "Learning rate over the run; one-cycle first rises, for 0.3 of the steps, from a 25th.",
@@ -135,9 +143,10 @@ class TrainConfig(Checked):
         None, "Stop after so many epochs without a better validation loss, and keep the best."
     )
     patience_metric: str = setting(
-        "loss", "What --patience watches of the held-out rows: loss, accuracy, r2 and so on; or a "
+        "loss",
+        "What --patience watches of the held-out rows: loss, accuracy, r2 and so on; or a "
         "metric of one's own, with what is better, such as right=max.",
-    )  # fmt: skip
+    )
     reduce: Reduction = setting(
         "tree", "How gradients are added: tree (bits free of the ranks) or MPI's own allreduce."
     )
@@ -154,9 +163,10 @@ class TrainConfig(Checked):
         "Steps between two hashes of the parameters in the receipt.  [default: 4096 / batch size]",
     )
     checkpoint_every: str = setting(
-        "60 seconds", "Between two checkpoints: 500 (steps), '5 minutes', 1h or '1 epoch'.",
+        "60 seconds",
+        "Between two checkpoints: 500 (steps), '5 minutes', 1h or '1 epoch'.",
         metavar="INTERVAL",
-    )  # fmt: skip
+    )
     keep_checkpoints: int = setting(
         3, "The last checkpoints to keep; of those at an epoch's end the best stays too."
     )

@@ -104,7 +104,8 @@ def convert(
     check_programs(world)
     with contextlib.ExitStack() as undo:
         with world.together():
-            key = look(inputs, Roles.of(config)).key(Roles.of(config))
+            roles = Roles.of(config)
+            key = look(inputs, roles).key(roles)
             if world.rank == 0:
                 undo.callback(os.close, _taken(out, key))
         told = progress if world.rank == 0 else lambda *_: None

@@ -22,9 +22,12 @@ MOST_NAMED = 1000
 @click.argument("run")
 @click.argument("data", nargs=-1, metavar="[DATA]...")
 @click.option(
-    "--target", type=Name(), multiple=True, metavar="NAME",
+    "--target",
+    type=Name(),
+    multiple=True,
+    metavar="NAME",
     help="Column to compare with; repeat it for several.",
-)  # fmt: skip
+)
 @click.option(
     "--on",
     type=click.Choice(get_args(Part)),

@@ -17,9 +17,14 @@ from dptrain.words import counted
 @out_options("A .csv, .parquet or .npy file; standard output, as CSV, unless given.")
 @click.option("--probabilities", is_flag=True, help="Probabilities of the classes or labels.")
 @click.option(
-    "--id", "ids", type=Name(), multiple=True, envvar="DPTRAIN_PREDICT_ID", metavar="NAME",
+    "--id",
+    "ids",
+    type=Name(),
+    multiple=True,
+    envvar="DPTRAIN_PREDICT_ID",
+    metavar="NAME",
     help="Column to write beside predictions; unless given, those of the run.",
-)  # fmt: skip
+)
 @model_option
 @level_option
 def predict(run: str, out: str | None, force: bool, cpu_level: str | None, **asked: Any) -> None:

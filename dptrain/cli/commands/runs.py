@@ -12,9 +12,12 @@ from dptrain.cli.results import print_result
 @click.command(cls=Joint)
 @click.argument("directory", default="runs", metavar="[DIR]")
 @click.option(
-    "--sort", metavar="COLUMN", default="run", show_default=True,
+    "--sort",
+    metavar="COLUMN",
+    default="run",
+    show_default=True,
     help="The column to sort by, such as validation_loss.",
-)  # fmt: skip
+)
 @click.option("--reverse", is_flag=True, help="Largest first, or last name.")
 @json_option
 def runs(directory: str, sort: str, reverse: bool, as_json: bool) -> None:
