@@ -65,6 +65,7 @@ def test_an_interval_is_a_number_and_a_unit(text: str, expected: tuple[float, Un
         "1,5 s",
         "9" * 400 + " s",
         "9" * 400,
+        pytest.param(f"5{' ' * 10**6}!", id="blanks, of which each way to share them is tried"),
     ],
 )
 def test_what_is_no_interval_says_what_is_needed(text: str) -> None:

@@ -330,6 +330,11 @@ READ: dict[str, tuple[str, list[list[float]]]] = {
     "pipes": ("a|y\n1|p\n2|q\n", [[1], [2]]),
     "a line break in a name": ('"a\n(cm)",y\n1,p\n2,q\n', [[1], [2]]),
     "a blank first line": ("\na,y\n1,p\n2,q\n", [[1], [2]]),
+    "blank lines": ("\n \n" * 1000 + "sep=;\na;y\n1;p\n2;q\n", [[1], [2]]),
+    "many blank lines": ("\n" * 10_000 + "a,y\n1,p\n2,q\n", [[1], [2]]),
+    "blanks in a cell": (
+        "c,y\n5{0}x,p\n6{0}x,q\n5{0}x,q\n".format(" " * 10_000), [[1, 0, 0], [0, 1, 0], [1, 0, 0]]
+    ),
     "True and False": ("a,y\nTrue,p\nFalse,q\n", [[1], [0]]),
     "yes and no": ("a,y\nno,p\nYES,q\n", [[0], [1]]),
     "a number of rows without a name": (",a,y\n0,5,p\n1,6,p\n2,5,q\n", [[5], [6], [5]]),

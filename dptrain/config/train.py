@@ -32,7 +32,7 @@ SECONDS = {"s": 1, "second": 1, "min": 60, "minute": 60, "h": 3600, "hour": 3600
 
 def interval(text: str) -> tuple[float, Unit]:
     """Return what "500", "2 epochs", "10s", "5 minutes" or "1h" mean; InputError else."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([a-z]*)\s*", text)
+    match = re.fullmatch(r"(\d+(?:\.\d*)?)\s*([a-z]*)", text.strip())
     units: tuple[Unit, ...] = get_args(Unit)
     word = match[2] if match else ""
     unit = next((u for u in units if word in ("", u, u[:-1])), None)

@@ -105,7 +105,7 @@ def form(path: str, delimiter: str, header: bool) -> Form:
     while True:
         raw = _start(path, size)
         head, whole = _decoded(path, raw), len(raw) < size
-        sep = re.match(r"(?:\s*\n)*sep=([\t -!#-~])\r?\n", head)
+        sep = re.match(r"(?:\s*\n)?sep=([\t -!#-~])\r?\n", head)
         given = delimiter or (sep[1] if sep else "")
         body = head[sep.end() :] if sep else head
         mark = given or _delimiter(body, whole)

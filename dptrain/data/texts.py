@@ -207,7 +207,7 @@ def _check_doubt(asked: Asked, array: Any, gaps: Any, words: list[str], label: b
             array, wrong, f"which looks like a number with a unit: leave {unit!r} out of each cell "
             f"(and make them one unit), or the column out with --drop {asked.name!r}"
         )  # fmt: skip
-    like = [word for word in words if unit or re.match(LIKE_A_NUMBER, word)]
+    like = [word for word in words if unit or re.match(LIKE_A_NUMBER, " ".join(word.split()))]
     if (
         not like
         or 2 * len(like) < len(words)
