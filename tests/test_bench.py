@@ -8,10 +8,13 @@ import pytest
 from conftest import HERE, Start, start
 from tiny import RunningMean
 
+from dptrain import InputError
+from dptrain import world as worlds
 from dptrain.bench import measure as bench
 from dptrain.bench import results
 from dptrain.bench.measure import synthetic
 from dptrain.bench.results import PARTS, least
+from dptrain.cli.main import command
 from dptrain.config import TrainConfig
 from dptrain.config.tools import BenchConfig
 from dptrain.model.mlp import MLP
@@ -132,3 +135,11 @@ def test_bench_takes_a_file_of_settings(quick: Start, tmp_path: Path) -> None:
     (tmp_path / "b.toml").write_text("hidden = [4]\ninputs = 5\nquiet = true\n")
     found = quick("bench", "--config", "b.toml", "--json", "--batch-size", "8").json
     assert found["shapes"] == [[5, 4], [4], [4, 10], [10]]
+
+
+def test_nothing_is_made_up_that_no_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worlds, "connect", World)
+    monkeypatch.setattr(bench, "synthetic", lambda *_: pytest.fail("rows are made up"))
+    for size in ("--inputs", "--outputs"):
+        with pytest.raises(InputError, match="MB are needed beside the data"):
+            command.main(["bench", size, "2147483647"], standalone_mode=False)

@@ -31,10 +31,11 @@ def bench(as_json: bool, quiet: bool, **values: Any) -> None:
     model_config = build(ModelConfig, values)
     world = connect(config.cpu_level)
     from dptrain.bench import measure, results
-    from dptrain.run.ready import mlp_for
+    from dptrain.model.mlp import mlp
 
     with world.together():
-        model = mlp_for(measure.synthetic(settings, config.seed, 2), model_config)
+        outputs = settings.outputs
+        model = mlp(model_config, settings.task, settings.inputs, outputs, classes=outputs)
 
     def say(text: str) -> None:
         if world.rank == 0 and not quiet:
