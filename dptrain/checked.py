@@ -40,14 +40,15 @@ class Checked:
         for item in fields(self):
             value = _plain(getattr(self, item.name), item.type)
             object.__setattr__(self, item.name, value)
+            found = f"{option_name(item)} is {_shown(value)}"
             if get_origin(item.type) is Literal:
                 if value not in get_args(item.type):
-                    valid = nearest(str(value), get_args(item.type))
-                    raise InputError(f"{option_name(item)} is {value!r}; {valid}")
+                    valid = nearest(_shown(value).strip("'"), get_args(item.type))
+                    raise InputError(f"{found}; {valid}")
                 continue
             if not fits(value, item.type):
                 needed = item.type.__name__ if isinstance(item.type, type) else item.type
-                raise InputError(f"{option_name(item)} is {value!r}; give a value of type {needed}")
+                raise InputError(f"{found}; give a value of type {needed}")
             for number in value if isinstance(value, tuple) else (value,):
                 if item.metadata and isinstance(number, int | float) and item.type is not bool:
                     _check_number(option_name(item), number, item.metadata)
@@ -104,4 +105,7 @@ def _shown(value: object) -> str:
     """Return a value as a message shows it; Python refuses to write the longest numbers."""
     if isinstance(value, int) and abs(value) > 10**30:
         return f"about {'-' * (value < 0)}1e{math.log10(abs(value)):.0f}"
-    return str(value)
+    try:
+        return repr(value)
+    except ValueError:
+        return f"a {type(value).__name__}"

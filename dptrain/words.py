@@ -107,9 +107,9 @@ def install(extra: str) -> str:
     return shlex.join(["pip", "install", *packages])
 
 
-def brief(text: str) -> str:
-    """Return a name, cut where it is long."""
-    return text if len(text) <= 40 else f"{text[:36]}..."
+def brief(text: str, width: int = 40) -> str:
+    """Return a text, cut where it is long."""
+    return text if len(text) <= width else f"{text[: width - 3]}..."
 
 
 def listed(names: Sequence[str]) -> str:

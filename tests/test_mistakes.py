@@ -204,6 +204,7 @@ def test_an_npz_file_that_only_begins_like_one(
 SETTINGS = {
     "a word for a number": ("--epochs two", r"--epochs.*'two' is not a whole number"),
     "a word among layers": ("--hidden 3,x", r"--hidden.*'3,x' is not whole numbers"),
+    "digits without end": (f"--seed {'9' * 5000}", r"--seed.*: '9{36}\.\.\. is not a whole"),
     "an option without its value": ("--seed", r"--seed.*requires an argument"),
     "a learning rate that is no number": ("--learning-rate nan", r"learning-rate is nan; it must"),
     "no shards": ("--shards 0", r"shards is 0; it must be at least 1"),
@@ -224,6 +225,10 @@ SETTINGS = {
     ),
     "a missing settings file": ("--config nope.toml", r"nope\.toml: No such file"),
     "a settings file that is none": ("--config d.npz", r"d\.npz is no TOML file"),
+    "a number of 5,000 digits": (
+        "--config long.toml",
+        r"no TOML file: [^;]* 5000 digits$",
+    ),
     "an unknown option": ("--bath-size 3", r"--bath-size.*[Dd]id you mean '?--batch-size"),
     "an unknown value": ("--optimizer adma", r"optimizer is 'adma'; .*did you mean 'adam'"),
     "a seed that no file of settings holds": (
@@ -259,7 +264,8 @@ SETTINGS = {
 
 @pytest.mark.parametrize(("line", "words"), SETTINGS.values(), ids=SETTINGS)
 def test_settings_that_can_not_be(line: str, words: str, mistake: Mistake, tmp_path: Path) -> None:
-    write(tmp_path, {"d.npz": GOOD, "used/mine.txt": "mine", "bad.toml": "bath-size = 3\n"})
+    files = {"bad.toml": "bath-size = 3\n", "long.toml": f"seed = {'9' * 5000}\n"}
+    write(tmp_path, {"d.npz": GOOD, "used/mine.txt": "mine", **files})
     mistake("train", "d.npz", *line.split(), words=words)
 
 
@@ -269,6 +275,7 @@ COMMANDS = {
     r"[0-9] MB are needed beside the data": "bench --inputs 1000000 --hidden 1000000",
     r"rounds is 4": "bench --rounds 4",
     r"needs at least 2 classes": "bench --outputs 1",
+    r"--cpu-level.*'x86' is not one of .*'x86-64-v3'": "verify run --cpu-level x86",
     r"task is 'ranking'": "bench --task ranking",
     r"'none' is not a whole number": "bench --batch-size none",
     r"\.png, \.svg, \.pdf": "plot a --out a.gif",
@@ -305,7 +312,7 @@ CONFIGS = (BenchConfig, DataConfig, ExplainConfig, ModelConfig, PlotConfig, Trai
 @pytest.mark.parametrize("config", CONFIGS)
 def test_no_whole_number_is_too_large_to_be_refused(config: type[Any]) -> None:
     for item in fields(config):
-        for value in (10**400, -(10**400), 10**5000, -(10**5000)) * ("low" in item.metadata):
+        for value in (10**400, -(10**400), 10**5000, -(10**5000)):
             given = (value,) if item.type == tuple[int, ...] else value
             with pytest.raises(InputError, match=f"{option_name(item)} is "):
                 config(**{item.name: given})

@@ -12,7 +12,7 @@ from dptrain.checked import Checked, Plain, option_name
 from dptrain.cli.help import Setting, Told, shared
 from dptrain.cli.ranks import connect_as
 from dptrain.config import DataConfig, ModelConfig, ModelFile, TrainConfig
-from dptrain.words import nearest
+from dptrain.words import brief, nearest
 
 Command = Callable[..., int | None]
 Config = TypeVar("Config", bound=Checked)
@@ -32,7 +32,8 @@ class Number(click.ParamType):  # type: ignore[type-arg]
                 raise TypeError
             return self.kind(value)
         except (TypeError, ValueError):
-            self.fail(f"{value!r} is not a {'whole ' * (self.kind is int)}number", param, ctx)
+            kind = "whole number" if self.kind is int else "number"
+            self.fail(f"{brief(repr(value))} is not a {kind}", param, ctx)
 
 
 class Numbers(click.ParamType):  # type: ignore[type-arg]
@@ -52,7 +53,7 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]
                 raise TypeError
             return tuple(Number(int).convert(part, None, None) for part in parts)
         except (TypeError, click.BadParameter):
-            self.fail(f"{value!r} is not whole numbers with commas between, or none", param, ctx)
+            self.fail(f"{brief(repr(value))} is not whole numbers with commas, or none", param, ctx)
 
 
 class Name(click.types.StringParamType):

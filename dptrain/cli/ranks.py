@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+import click
+
 from dptrain.cli.help import shared
 from dptrain.config.names import CpuLevel
 from dptrain.launch import announced
@@ -21,7 +23,7 @@ NATIVE = "native"
 
 level_option = shared(
     "--cpu-level",
-    metavar=f"[{'|'.join(get_args(CpuLevel))}]",
+    type=click.Choice(get_args(CpuLevel)),
     help="Instructions to compute with.  [default: as the run]",
 )
 

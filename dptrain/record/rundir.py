@@ -147,7 +147,7 @@ def read_toml(file: BinaryIO, path: Path) -> Plain:
     try:
         return from_toml(file.read(SETTINGS + 1).removeprefix(codecs.BOM_UTF8))
     except ValueError as error:
-        raise InputError(f"{path} is no TOML file: {error}") from None
+        raise InputError(f"{path} is no TOML file: {str(error).split(';')[0]}") from None
 
 
 def read_config(directory: Path, *, local: bool = False) -> Plain:

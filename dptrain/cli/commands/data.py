@@ -14,7 +14,7 @@ from dptrain.cli.options import Joint, build, json_option, settings
 from dptrain.cli.ranks import connect
 from dptrain.cli.results import print_result
 from dptrain.config import DataConfig
-from dptrain.words import aligned
+from dptrain.words import aligned, brief
 
 _columns = settings(
     DataConfig, "target", "features", "drop", "id", "weight", "no_header", "delimiter", "decimal",
@@ -91,17 +91,12 @@ def _text(found: Plain) -> str:
             [one["name"], one["role"], holds, gaps, one.get("low", ""), mean, one.get("high", "")]
         )
     lines += [
-        *aligned([[*map(_cut, row)] for row in table]),
+        *aligned([[brief(cell, 24) for cell in row] for row in table]),
         "",
-        *aligned([[*map(_cut, row)] for row in (names, *found["first"])]),
+        *aligned([[brief(cell, 24) for cell in row] for row in (names, *found["first"])]),
     ]
     if found["balance"]:
         num = sum(found["balance"].values())
         shares = [f"{name} {count / num:.1%}" for name, count in found["balance"].items()]
         lines += ["", "target: " + ", ".join(shares)]
     return "\n".join([*lines, *([""] if found["notes"] else []), *found["notes"]])
-
-
-def _cut(cell: str) -> str:
-    """Return a cell of a table; of a long one its start."""
-    return cell if len(cell) <= 24 else f"{cell[:21]}..."

@@ -21,13 +21,10 @@ def _ranks(ctx: click.Context, param: click.Parameter, ranks: tuple[int, ...]) -
 
 
 def _launcher(ctx: click.Context, param: click.Parameter, text: str) -> list[str]:
-    try:
-        words = shlex.split(text)
-    except ValueError:
-        words = []
-    if not words:
-        raise click.BadParameter(f"{text!r}; give a command, such as mpirun", ctx, param)
-    return words
+    with contextlib.suppress(ValueError):
+        if words := shlex.split(text):
+            return words
+    raise click.BadParameter(f"{text!r}; give a command, such as mpirun", ctx, param)
 
 
 @click.command(cls=Told, context_settings={"ignore_unknown_options": True})
