@@ -76,6 +76,13 @@ def test_steps_that_the_run_has_not_are_a_mistake(replay: str, run: Path) -> Non
         check(run, replay)
 
 
+def test_a_run_that_ended_before_its_first_step_has_none_to_be_replayed(run: Path) -> None:
+    receipt = run / "receipt.jsonl"
+    receipt.write_bytes(receipt.read_bytes().splitlines(keepends=True)[0])
+    with pytest.raises(InputError, match="the receipt has no step yet"):
+        check(run, "all")
+
+
 def test_data_that_nobody_would_look_at_is_a_mistake(run: Path, made: Path) -> None:
     with pytest.raises(InputError, match="is given as data, which only --replay looks at"):
         check(run, None, made / "data.npz")

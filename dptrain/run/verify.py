@@ -104,9 +104,8 @@ def _range(text: str, last: int) -> tuple[int, int]:
         raise InputError(f"replay is {text!r}; give two steps, such as 1:{last}, or all")
     ends = int(parts[0] or 1), int(parts[1] or last)
     if not 1 <= ends[0] <= ends[1] <= last:
-        raise InputError(
-            f"replay is {text!r}; the receipt has the steps 1 to {last}, and the first comes first"
-        )
+        held = f"the steps 1 to {last}, and the first comes first" if last else "no step yet"
+        raise InputError(f"replay is {text!r}; the receipt has {held}")
     return ends
 
 
