@@ -125,6 +125,8 @@ REFUSED: dict[str, tuple[str | bytes, DataConfig, str]] = {
     "by name": ("y,stars\n" + "1,3\n2,8\n" * 9, replace(Y, target=("stars",)), "stars holds 2 "),
     "dates that may be two": ("a,y\n5/1/2013,0.5\n13/1/2013,1\n", Y, "line 2 has '5/1/2013'.*2026"),
     "dates in words": ("a,y\n5 Jan 2013,0.5\n6 May 2013,1.5\n", Y, "line 2 has '5 Jan.*--drop 'a'"),
+    "a month that is none": ("a,y\n12.31.2013,1\n1.2.2013,2\n", Y, "line 2 has '12.31.2013'.*2026"),
+    "two marks in a date": ("a,y\n2013/02-03,1\n2013/04-05,2\n", Y, "has '2013/02-03'.*2026"),
     "a day that is none": ("a,y\n2013-02-28,1\n2013-02-30,2\n", Y, "line 3 has '2013-02-30'.*2026"),
     "a zone to one": ("a,y\n2013-02-08T05:00Z,1\n2013-02-09T05:00,2\n", Y, "line 3.*each.*a zone"),
     "a word among dates": ("a,y\n2013-02-08,1\n2013-02-09,2\nlater,1\n", Y, "line 4 has 'later'"),
@@ -355,6 +357,10 @@ READ: dict[str, tuple[str, list[list[float]]]] = {
     "a gap among them": ("c,y\nu,p\n,q\nu,q\nw,p\n",
                          [[1, 0, 0, 0], [0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0]]),
     "dates": ("d,y\n2013-01-05,p\n2013-03-05,q\n", [[1, 5], [3, 1]]),
+    "dates with points or slashes": (
+        "d,y\n5.1.2013,p\n31.12.2014 23:05,q\n2015/3/07,q\n2016.04.30,q\n2017-5-6T07:08:09.5,q\n",
+        [[2013, 1, 5, 0], [2014, 12, 2, 23], [2015, 3, 5, 0], [2016, 4, 5, 0], [2017, 5, 5, 7]],
+    ),
     "hours": ("d,y\n2013-01-05T03:00:00Z,p\n2013-01-05T15:30:00Z,q\n", [[3], [15]]),
     "names that are numbers": ("0,1,y\n5,6,p\n7,8,q\n", [[5, 6], [7, 8]]),
     "marks and spaces that nobody sees": (
@@ -620,9 +626,9 @@ def test_weights_that_can_not_be_are_refused(tmp_path: Path, weight: str) -> Non
 def test_rows_to_predict_are_not_told_to_drop_what_the_model_needs(tmp_path: Path) -> None:
     data = load(tmp_path, "d,y\n2013-01-05,p\n2013-03-05,q\n")
     with pytest.raises(
-        InputError, match=r"has '5.1.2013' .*, or 2026-11-25T13:45:00, a time as a number$"
+        InputError, match=r"has '5/1/2013' .*, or 2026-11-25T13:45:00, a time as a number$"
     ):
-        as_rows(pa.table({"d": ["5.1.2013"]}), data.encoding)
+        as_rows(pa.table({"d": ["5/1/2013"]}), data.encoding)
 
 
 def test_a_separator_that_nobody_guesses_is_named(tmp_path: Path) -> None:

@@ -44,7 +44,19 @@ MANY, STORED = 5, 32
 """Different texts from which on those with a unit are no categories (three sizes may be), nor
 times; and beyond which numbers with decimals are none that somebody has stored as texts."""
 
-WRITTEN = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ]|$)"
+WRITTEN = (
+    r"^([0-9]{4}(-[0-9]+-|/[0-9]+/|\.[0-9]+\.)[0-9]{1,2}|[0-9]{1,2}\.[0-9]{1,2}\.[0-9]{4})([T ]|$)"
+)
+"""Dates that are read; with slashes and the year behind, it may be the month that comes first."""
+
+ISO = (
+    (r"^([0-9]+)\.([0-9]+)\.([0-9]{4})", r"\3-\2-\1"),
+    *((rf"^([0-9]{{4}}){m}([0-9]+){m}([0-9]+)", r"\1-0\2-0\3") for m in (r"\.", "/", "-")),
+    (r"^([0-9]{4})-0*([0-9]{2})-0*([0-9]{2})", r"\1-\2-\3"),
+    (r"(\.[0-9]{6})[0-9]+", r"\1"),
+)
+"""How these become year-month-day, step by step; decimals of a second are cut after six."""
+
 LIKE_A_DATE = (
     r"(?i)^([0-9]{4}[-/.][0-9]{1,2}[-/.][0-9]{1,2}|[0-9]{1,2}[-/.][0-9]{1,2}[-/.][0-9]{4}|"
     r"[0-9]{1,2}/[0-9]{1,2}/[0-9]{2}|[0-3][0-9][-.][01][0-9][-.][0-9]{2}|"
@@ -54,8 +66,6 @@ LIKE_A_DATE = (
 )
 TIME = r"^(-?[0-9]+ days?,? )?[0-9]{1,2}:[0-5][0-9](:[0-5][0-9]([.,][0-9]+)?)?( ?[ap]m)?$"
 ZONES = (None, "UTC")
-FINER = r"(\.[0-9]{6})[0-9]+"
-"""Decimals of a second that are cut."""
 
 
 def texts(asked: Asked, array: pa.Array) -> Column:
@@ -254,8 +264,10 @@ def written_dates(name: str, array: pa.ChunkedArray) -> Column | None:
 
 def _times(array: pa.ChunkedArray, zone: str | None) -> pa.ChunkedArray | None:
     """Return texts as points in time, without a zone or with one; None where some are none."""
+    for pattern, way in ISO:
+        array = pc.replace_substring_regex(array, pattern, way)
     with contextlib.suppress(pa.ArrowInvalid):
-        return pc.replace_substring_regex(array, FINER, r"\1").cast(pa.timestamp("us", zone))
+        return array.cast(pa.timestamp("us", zone))
     return None
 
 
