@@ -386,6 +386,7 @@ def test_a_table_is_read_as_a_person_reads_it(tmp_path: Path, case: str) -> None
     ("text", "words"),
     [
         (",a,y\n0,5,p\n1,6,p\n2,5,q\n", "left out: it counts the rows"),
+        ("theId,a,y\n7,5,p\n8,6,p\n9,5,q\n", "theId is left out: it counts .*--features"),
         ("n,a,y\nAnn,1,p\nBob,2,q\n", "n is left out: its 2 texts are all different"),
         ("c,a,y\n7,1,p\n7,2,q\n", "c is left out: it is the same in every row"),
         ('a,y\n1,p\n2,"q\n3,p\n4,q"\n5,p\n', "line 3 has a text of several lines .*'y'"),
@@ -411,6 +412,9 @@ def test_columns_are_chosen_by_name_and_pattern(tmp_path: Path) -> None:
         (DataConfig(target=("y",), id=("a1",)), ("a2", "b")),
     ):
         assert load(tmp_path, text, config).encoding.features == names
+    counted = "Id,row,a,y\n1,2,3,p\n2,4,6,q\n"
+    for config, names in ((Y, ("row", "a")), (replace(Y, features=("Id", "a")), ("Id", "a"))):
+        assert load(tmp_path, counted, config).encoding.features == names
     headless = DataConfig(target=("c4",), no_header=True)
     assert load(tmp_path, "1,2,3,p\n4,5,6,q\n", headless).encoding.features == ("c1", "c2", "c3")
 

@@ -25,6 +25,9 @@ from dptrain.words import InputError
 INDEX = re.compile(r"(Unnamed: \d+|__index_level_\d+__|)")
 """Names that a column gets which had none: the numbers of the rows, mostly."""
 
+NUMBER = re.compile(r"(?i)(.*[ _.])?(index|nr|no\.?|row|rownames)|.*id")
+"""Names of what may count the rows: of rows sorted by their target that would be the answer."""
+
 ROWS = 2**16
 """Rows of typed files and of tables in memory that are looked at together."""
 
@@ -117,7 +120,7 @@ def assembled(
     every = [one.column(line) for one in growing]
     columns, notes = [column for column, _ in every], [note for _, note in every if note]
     found, rest = columns[: len(inputs)], columns[len(inputs) :]
-    whys = [(column, _left_out(column) if roles.new else None) for column in found]
+    whys = [(column, _left_out(column, roles.features) if roles.new else None) for column in found]
     kept = tuple(column for column, why in whys if not why)
     told = [f"{c.name or 'the column without a name'} is left out: {w}" for c, w in whys if w]
     if not kept:
@@ -213,15 +216,20 @@ def _in_order(
             yield number, done.result()
 
 
-def _left_out(found: Column) -> str | None:
-    """Return why a column teaches nothing; None where it may teach something."""
+def _left_out(found: Column, asked: Sequence[str]) -> str | None:
+    """Return why a column teaches nothing; None where it may teach something, or is asked for."""
     starts = range(0, len(found), ROWS)
 
     def every(holds: Callable[[Array], bool]) -> bool:
         return all(holds(found.read(slice(start, start + ROWS))) for start in starts)
 
     first = found.read(slice(0, 1))
-    index = INDEX.fullmatch(found.name) and found.kind == "numbers" and first.shape == (1,)
+    numbers = found.kind == "numbers" and first.ndim == 1
+    if numbers and NUMBER.fullmatch(found.name) and found.name not in asked and len(found) > 1:
+        rows = (found.read(slice(start, start + ROWS)) - first - start for start in starts)
+        if all(bool((some == np.arange(len(some))).all()) for some in rows):
+            return f"it counts the rows (--features {found.name!r} takes it)"
+    index = INDEX.fullmatch(found.name) and numbers
     whole = index and every(lambda some: bool((some == np.floor(some)).all()))
     if whole and (
         found.name.startswith("__") or len(np.unique(found.read(slice(None)))) == len(found)
@@ -233,7 +241,6 @@ def _left_out(found: Column) -> str | None:
             return f"its {num:,} texts are all different"
     if len(found) > 1 and every(lambda some: bool((some == first).all())):
         return "it is the same in every row"
-    numbers = found.kind == "numbers" and first.ndim == 1
     if numbers and every(lambda some: bool(found.gaps(some).all())):
         return "it has no value in any row"
     return None
