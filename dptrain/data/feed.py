@@ -104,7 +104,7 @@ class Rows:
             return np.array([known.get(str(value), -1) for value in y.tolist()], np.intp)
         if len(classes) == 0:
             return np.full(len(y), -1)
-        found = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
+        found = classes[:-1].searchsorted(y)  # the last one for all that are larger
         return np.where(classes[found] == y, found, -1)
 
     def targets(self, examples: Any, dtype: Any) -> Array:
