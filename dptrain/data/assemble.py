@@ -228,7 +228,7 @@ def _left_out(found: Column, asked: Sequence[str]) -> str | None:
     if numbers and NUMBER.fullmatch(found.name) and found.name not in asked and len(found) > 1:
         rows = (found.read(slice(start, start + ROWS)) - first - start for start in starts)
         if all(bool((some == np.arange(len(some))).all()) for some in rows):
-            return f"it counts the rows (--features {found.name!r} takes it)"
+            return "it counts the rows (taken where --features names it)"
     index = INDEX.fullmatch(found.name) and numbers
     whole = index and every(lambda some: bool((some == np.floor(some)).all()))
     if whole and (
