@@ -154,6 +154,16 @@ def test_the_pendulums_keep_an_energy_that_is_learned(tmp_path: Path) -> None:
     assert done.json["test_r2"] > 0.8
 
 
+def test_keys_are_of_one_kind_whatever_the_process_prefers() -> None:
+    data, config = dptrain.load(config=DataConfig(scale="standard")), TrainConfig(steps=1)
+    found = []
+    for kind in ("threefry2x32", "rbg"):
+        with jax.default_prng_impl(kind):
+            trained = dptrain.fit(JaxModel(perceptron, apply_dropping), data, config)
+        found.append(trained.summary.params_sha256)
+    assert found[0] == found[1]
+
+
 def test_random_numbers_of_numpy_are_found_where_a_run_begins() -> None:
     def drops(params: Any, x: Any) -> Any:
         return apply(params, x * np.random.default_rng().random(64))

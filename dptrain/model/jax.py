@@ -73,7 +73,7 @@ class JaxModel(Adapted):
         third = [one.kind.name for one in inspect.signature(apply).parameters.values()][2:3]
         self._random = third in (["POSITIONAL_ONLY"], ["POSITIONAL_OR_KEYWORD"])
         with users_code():
-            shapes = jax.eval_shape(init, jax.random.key(0))
+            shapes = jax.eval_shape(init, _key(np.zeros(2, np.uint32)))
         leaves, self._tree = jax.tree_util.tree_flatten_with_path(shapes)
         arrays = [(jax.tree_util.keystr(k, simple=True, separator="."), a) for k, a in leaves]
         self.dtype = one_kind(dict(arrays))
@@ -86,7 +86,7 @@ class JaxModel(Adapted):
     def initial_params(self, rng: np.random.Generator) -> Floats:
         """Return what `init` makes of a key, shape [n]; see `Model`."""
         with users_code():
-            leaves = jax.tree_util.tree_leaves(self._init(jax.random.wrap_key_data(_seed(rng))))
+            leaves = jax.tree_util.tree_leaves(self._init(_key(_seed(rng))))
         return np.concatenate([np.asarray(leaf, self.dtype).ravel() for leaf in leaves])
 
     def loss_and_grad_sum(
@@ -114,7 +114,7 @@ class JaxModel(Adapted):
 
     def _total(self, params: Any, x: Any, y: Any, weights: Any, seed: Any) -> Any:
         """Return what the gradient is of; and the outputs, the losses, and what each counts."""
-        key = jax.random.wrap_key_data(seed) if self._random else None
+        key = _key(seed) if self._random else None
         outputs = self._outputs(params, x, key)
         losses, counts = self._losses(outputs, y, weights, self.label_smoothing)
         return (losses if counts is None else losses * counts).sum(), (outputs, losses, counts)
@@ -140,6 +140,11 @@ class JaxModel(Adapted):
         return None if weights is None else weights.astype(self.dtype)
 
 
+def _key(seed: Any) -> Any:
+    """Return a key of `jax.random` of its usual kind, whatever jax_default_prng_impl says."""
+    return jax.random.wrap_key_data(seed, impl="threefry2x32")
+
+
 def _seed(rng: np.random.Generator) -> NDArray[np.uint32]:
-    """Return the data of a key of `jax.random`."""
+    """Return the data of a key."""
     return np.asarray(rng.bit_generator.random_raw(1)).view(np.uint32)
