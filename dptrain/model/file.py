@@ -84,7 +84,7 @@ def build(
         made = _made(make, path, name, (inputs, outputs), file.model_arg)
     beside = {key: getattr(module, key) for key in BESIDE if getattr(module, key, None) is not None}
     for key, value in beside.items():
-        if not callable(value):
+        if not callable(value) or isinstance(value, type):
             raise InputError(f"{key} in {path} is {value!r:.200}; give a function, or leave it out")
     if label_smoothing:
         beside["label_smoothing"] = label_smoothing

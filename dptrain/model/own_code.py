@@ -89,7 +89,9 @@ def users_code() -> Iterator[None]:
     except InputError as error:
         error.local = True
         raise
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         trace = error.__traceback__
         while trace and not _is_own(trace.tb_frame.f_code.co_filename):
             trace = trace.tb_next
