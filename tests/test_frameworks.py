@@ -59,20 +59,20 @@ def build(inputs, outputs, fault=""):
 class Net(nn.Linear):
     def __init__(self, inputs, outputs, fault):
         super().__init__(inputs, outputs)
-        self.fault, self.calls = fault, 0
+        self.fault, self._calls = fault, 0
 
     def forward(self, x):
-        self.calls += self.training
+        self._calls += self.training
         z = super().forward(x)
-        late = self.fault == "late" and self.calls > 2 and os.environ["PMI_RANK"] == "1"
+        late = self.fault == "late" and self._calls > 2 and os.environ["PMI_RANK"] == "1"
         if late or self.fault == "raises":
             raise KeyError("no such letter")
-        if self.fault == "nan" and self.calls > 30:
+        if self.fault == "nan" and self._calls > 30:
             z = z * float("nan")
         if self.fault == "numpy":
             z = z + torch.from_numpy(np.random.default_rng().random(z.shape, np.float32))
         if self.fault == "own":
-            z = z + torch.rand(z.shape, generator=torch.Generator().manual_seed(self.calls))
+            z = z + torch.rand(z.shape, generator=torch.Generator().manual_seed(self._calls))
         return z[:, :9] if self.fault == "wide" else z
 """
 MEAN = (

@@ -4,6 +4,7 @@ import copy
 import importlib
 import json
 import math
+import random
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -347,11 +348,13 @@ class Odd(nn.Linear):
 
     def __init__(self, fault: str) -> None:
         super().__init__(64, 10)
-        self.fault, self.calls = fault, 0
+        self.fault, self.calls, self._calls = fault, 0, 0
         self.count: Any
         self.register_buffer("count", torch.zeros(3, dtype=torch.int64))
 
     def forward(self, x: Any) -> Any:
+        self._calls += 1  # which nothing depends on
+        self.calls += self.fault == "number"
         if self.fault == "buffer":
             self.count += 1
         if self.fault == "replaced":
@@ -396,6 +399,7 @@ def holding(name: str, buffer: Any) -> Any:
             lambda: nn.Sequential(nn.Linear(64, 10), nn.BatchNorm1d(10, momentum=None)),
             "1.running_mean is an average over all steps",
         ),
+        (lambda: Odd("number"), "changes calls as it computes; .* numbers named _... that nothing"),
         (lambda: Odd("buffer"), "changes count"),
         (lambda: Odd("replaced"), "changes count"),
         (lambda: Odd("params"), "changes weight"),
@@ -521,6 +525,7 @@ class WholeNumbers(nn.Linear):
         (lambda z, _: z.mean(0), r"shape \[10\] for 64 examples"),
         (lambda z, _: (z[:, 0], z), r"losses \(64,\) and weights \(64, 10\)"),
         (lambda z, _: z.detach()[:, 0], "does not depend on any parameter"),
+        (lambda z, _: z.detach().numpy()[:, 0], "does not depend on any parameter"),
         (lambda *_: 1.0, "the loss returns a float; return an array of real numbers"),
         (lambda z, _: (z[:, 0], z[:, 0], 1), "the loss returns a tuple; return an array"),
         (lambda z, _: (z[:, 0], 1.0), "the loss returns a float; return an array"),
@@ -558,6 +563,73 @@ def test_the_usual_losses_are_those_of_the_numpy_perceptron() -> None:
         model.check(task, 1, width, 2 if task == "classification" else 0)
         wanted = dptrain.MLP([1, width], loss=kind, dtype="float64").loss_sum(z, y, None)
         assert model.loss_sum(z, y, None)[:2] == pytest.approx(wanted[:2], rel=1e-14)
+
+
+class Draws(nn.Linear):
+    """A layer that seldom does something by a number that it draws, or is asked to."""
+
+    def __init__(self, draw: Callable[[], float], often: float = 1e-9) -> None:
+        super().__init__(64, 10)
+        self.draw, self.often = draw, often
+
+    def extra_repr(self) -> str:
+        return f"{self.draw}"
+
+    def forward(self, x: Any) -> Any:
+        return super().forward(x) * (2 if self.draw() < self.often else 1)
+
+
+@pytest.mark.parametrize("draw", [random.random, np.random.random])
+def test_a_draw_from_another_generator_is_found_though_it_seldom_decides(draw: Any) -> None:
+    data, config = dptrain.load(config=DataConfig(scale="standard")), TrainConfig(steps=1)
+    drawn = TorchModel(nn.Linear(64, 10), transform=lambda x, _: x * (1 + (draw() < 1e-9)))
+    for model in (drawn, TorchModel(Draws(draw))):
+        with pytest.raises(InputError, match="draws from Python's or NumPy's own generator"):
+            dptrain.fit(model, data, config)
+    dptrain.fit(TorchModel(Draws(lambda: float(torch.rand(())))), data, config)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+def test_a_module_is_known_by_its_settings_and_not_by_where_it_lies() -> None:
+    def mark(often: float) -> str:
+        return TorchModel(Draws(lambda: 1.0, often)).fingerprint()
+
+    assert mark(0.1) == mark(0.1) != mark(0.2)
+    script: Any = torch.jit.script
+    drops = [script(nn.Sequential(nn.Linear(3, 2), nn.Dropout(p))) for p in (0.1, 0.3)]
+    assert len({TorchModel(net).fingerprint() for net in drops}) == 2
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+def test_a_module_in_torchscript_is_trained_as_it_is_without() -> None:
+    found = []
+    for make in (torch.jit.script, lambda net: net):
+        torch.manual_seed(0)
+        net = make(nn.Sequential(nn.Linear(64, 6), nn.BatchNorm1d(6), nn.Linear(6, 10)))
+        model = TorchModel(net)
+        found.append(([*model.layout], sums(model, *digits(20, "float32"))[1].tobytes()))
+    assert found[0] == found[1]
+
+
+def test_a_gradient_that_is_meant_to_be_another_gets_a_warning(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """As of what is rounded, with the gradient of what is not."""
+    net = Ended(lambda z: z + (z.sign() - z).detach(), 10, 0.0).double()
+    data = dptrain.load(config=DataConfig(scale="standard"))
+    dptrain.fit(TorchModel(net), data, TrainConfig(steps=1))
+    assert "0 times as fast as it says; detached parts, or a back" in capfd.readouterr().err
+
+
+def test_outputs_may_have_a_gradient_in_evaluation() -> None:
+    class Slope(nn.Linear):
+        def forward(self, x: Any) -> Any:
+            with torch.enable_grad():
+                return super().forward(x)
+
+    model = TorchModel(Slope(64, 10))
+    x, _ = digits(5, "float32")
+    assert model.outputs(model.initial_params(no_rng()), x).shape == (5, 10)
 
 
 def test_a_run_is_stored_and_known_again(tmp_path: Path) -> None:

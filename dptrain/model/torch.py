@@ -2,9 +2,11 @@
 
 import contextlib
 import hashlib
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from functools import reduce
 from typing import Any, ClassVar, Unpack
 
 import numpy as np
@@ -74,9 +76,9 @@ class TorchModel(Adapted):
 
     def _param(self, name: str, array: Any) -> Param:
         """Return what an array is for; InputError for statistics without a momentum."""
-        part, shape = self.module.get_submodule(name.rpartition(".")[0]), tuple(array.shape)
+        part, shape = reduce(getattr, name.split(".")[:-1], self.module), tuple(array.shape)
         if isinstance(array, nn.Parameter):
-            kind = kind_by_name(name, type(part).__name__)
+            kind = kind_by_name(name, getattr(part, "original_name", type(part).__name__))
             return Param(name, shape, kind, fixed=not array.requires_grad)
         if getattr(part, "momentum", 0) is None:
             raise InputError(
@@ -98,7 +100,7 @@ class TorchModel(Adapted):
             targets, each = self._array(y), self._array(weights)
             losses, counts = self._losses(outputs, targets, each, self.label_smoothing)
             trained = [param for param in self._params.values() if param.requires_grad]
-            if not losses.requires_grad:
+            if not getattr(losses, "requires_grad", False):
                 raise InputError("the loss does not depend on any parameter that is trained")
             one = (losses if counts is None else losses * counts).sum()  # more load SymPy, for 1 s
             found = iter(torch.autograd.grad(one, trained, materialize_grads=True))
@@ -115,7 +117,10 @@ class TorchModel(Adapted):
         """Return a hash of how the module is built, and of what in it is never trained."""
         fixed = [param.name for param in self.layout if param.fixed]
         modes = [part.training for part in self.module.modules() if self.module.training]
-        found = hashlib.sha256(repr((self.module, fixed, modes)).encode())
+        code = [getattr(part, "code", "") for part in self.module.modules()]  # of TorchScript, FX
+        numbers = [sorted(_numbers(part)) for part in self.module.modules()]
+        built = self.module, fixed, modes, code, numbers
+        found = hashlib.sha256(re.sub(" at 0x[0-9a-f]+", "", repr(built)).encode())
         for name, buffer in self._constants.items():
             found.update(name.encode() + buffer.contiguous().numpy().tobytes())
         return found.hexdigest()
@@ -148,13 +153,14 @@ class TorchModel(Adapted):
 
     def _forward(self, params: Floats, x: Array) -> Any:
         with self._computing(params, None), torch.no_grad():
-            return self.module(self._array(x))
+            found = self.module(self._array(x))
+        return found.detach() if isinstance(found, torch.Tensor) else found
 
     def _losses_of(self, outputs: Floats, y: Array, weights: Weights) -> tuple[Any, Any]:
         with _settings(0), torch.no_grad():
             return self._losses(self._array(outputs), self._array(y), self._array(weights))
 
-    def _state(self, found: Iterable[tuple[str, Any]]) -> set[tuple[str, int, Any]]:
+    def _state(self, found: Iterable[tuple[str, Any]]) -> set[tuple[str, Any, Any]]:
         """Return which arrays these are; of those that must stay, too, if trained, how changed."""
         stay = self._params | self._constants
         return {(k, id(a), k in stay and (a.requires_grad, a._version)) for k, a in found}
@@ -167,7 +173,7 @@ class TorchModel(Adapted):
     @contextlib.contextmanager
     def _computing(self, params: Floats, seed: int | None) -> Iterator[None]:
         """Let the module have these parameters; to train, with a seed. Statistics are a copy's."""
-        modes = [(part, part.training) for part in self.module.modules()]
+        parts = [(part, part.training, _numbers(part)) for part in self.module.modules()]
         lent = [*self._arrays.values(), *self._counters]
         own = [array.data for array in lent]
         with _settings(seed or 0), users_code():
@@ -181,15 +187,24 @@ class TorchModel(Adapted):
             finally:
                 for array, data in zip(lent, own, strict=True):
                     array.data = data
-                for part, mode in modes:
+                for part, mode, _ in parts:
                     if part.training != mode:  # what is set goes a long way in PyTorch
                         part.training = mode
             found = [*self.module.named_parameters(), *self.module.named_buffers()]
-            if changed := [name for name, *_ in before ^ self._state(found)]:
+            changed = [name for name, *_ in before ^ self._state(found)]
+            changed += [name for part, _, had in parts for name, _ in had ^ _numbers(part)]
+            if changed:
                 raise InputError(
                     f"the module changes {min(changed)} as it computes; what may change are "
-                    "statistics of float32 or float64, in place, in buffers named running_..."
+                    "statistics of float32 or float64, in place, in buffers named running_..., and "
+                    "numbers named _... that nothing depends on"
                 )
+
+
+def _numbers(part: Any) -> set[tuple[str, Any]]:
+    """Return a part's public numbers and words, but for whether it trains."""
+    found = [(k, v) for k, v in vars(part).items() if type(v) in (bool, int, float, str)]
+    return {(k, v) for k, v in found if k[0] != "_" and k != "training"}
 
 
 def _check(name: str, array: Any) -> None:

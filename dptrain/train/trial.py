@@ -1,5 +1,6 @@
 """A model is tried before it is trusted: what it must keep for sums over shards to be right."""
 
+import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,6 +20,11 @@ Those that most agree with come first.
 """
 
 MOST_EXAMPLES = 64
+
+SUMS = (
+    "return sums over examples, not means; let none depend on the others beside it, nor, in "
+    "evaluation, on random numbers; and compute in float32 or float64 throughout"
+)
 
 
 class Trial:
@@ -132,8 +138,7 @@ class Trial:
             bound = views(self.model.layout, size)[name].max(initial=0)
             if part.max(initial=0) > 1e4 * self.eps * max(bound, float(size.max()) / 100):
                 raise InputError(
-                    f"the gradient of {name} over two shards is not the sum of theirs: return "
-                    "sums over examples, not means"
+                    f"the gradient of {name} over two shards is not the sum of theirs: {SUMS}"
                 )
 
     def warn_of_probabilities(self) -> None:
@@ -163,7 +168,7 @@ class Trial:
             if abs(a + b - whole) > 1e4 * self.eps * (abs(a) + abs(b) + abs(whole)):
                 raise InputError(
                     f"{what} {name} of two shards together is {whole:g}, and {a:g} and {b:g} of "
-                    "each: return sums over examples, not means"
+                    f"each: {SUMS}"
                 )
 
     def slopes(self, gradient: Floats, most: int, tolerance: float) -> None:
@@ -174,19 +179,25 @@ class Trial:
         names = [param.name for param in self.model.layout if param.kind != "statistic"]
         names = [name for name in names if np.any(parts[name]) and np.isfinite(parts[name]).all()]
         for name in sorted(names, key=lambda name: -float(np.linalg.norm(parts[name])))[:most]:
-            found = {}
+            ratios = {}
             for step, ratio in self._ratios(name, parts[name], tolerance):
-                found[step] = ratio
+                ratios[step] = ratio
                 if abs(ratio - 1) <= tolerance:
                     break
             else:
-                last = [found[step] for step in sorted(found)[:2]]
+                last = [ratios[step] for step in sorted(ratios)[:2]]
                 # where these differ, the loss bends more within the steps than can be seen through
                 if len(last) == 2 and abs(last[0] - last[1]) <= tolerance * max(1, abs(last[0])):
-                    raise InputError(
+                    found = (
                         f"the gradient of {name} is not that of the loss: along it the loss "
                         f"changes {last[0]:.3g} times as fast as it says"
                     )
+                    from dptrain.model.adapted import Adapted
+
+                    if not isinstance(self.model, Adapted):  # whose library derives the gradient
+                        raise InputError(found)
+                    warn(f"{found}; detached parts, or a backward of one's own, may mean that")
+                    return
 
     def _ratios(self, name: str, part: Floats, tolerance: float) -> Iterator[tuple[float, float]]:
         """Yield steps of several sizes, and how fast the loss changes by them over what is said.
@@ -215,16 +226,27 @@ def _as_sums(where: str, found: object) -> Sums:
     return Sums(*map(float, found))
 
 
+def _generators() -> str:
+    """Return the states of generators that no model is to draw from."""
+    return repr((random.getstate(), np.random.get_state()))  # noqa: NPY002 (only looked at)
+
+
 def try_model(model: Model, rows: Rows, num: int, seed: int, *, thoroughly: bool) -> None:
     """Raise InputError where a model does not keep what training needs, on shards of `num`.
 
     Thoroughly: for every array, and to a tenth; else for the four with the largest gradients, where
     it is off by half. Local.
     """
-    trial = Trial(model, rows, num, seed)
+    trial, before = Trial(model, rows, num, seed), _generators()
     with np.errstate(all="ignore"):  # what is not finite ends the first step by name
         trial.transforms_alike()
         gradient = trial.twice()
         trial.adds_up(gradient)
         trial.warn_of_probabilities()
+        if _generators() != before:
+            raise InputError(
+                "the model, or its transform, draws from Python's or NumPy's own generator, whose "
+                "numbers differ from rank to rank: let it draw from the one that it is given, or, "
+                "a module as it computes, by PyTorch"
+            )
         trial.slopes(gradient, *((len(model.layout), 0.1) if thoroughly else (4, 0.5)))
