@@ -503,12 +503,37 @@ def test_a_module_that_takes_no_whole_numbers_is_told_how_they_become_real() -> 
     dptrain.fit(TorchModel(WholeNumbers(64, 10)), dptrain.load(), TrainConfig(steps=1))
 
 
-@pytest.mark.parametrize("found", [3.0, {"loss": 3.0}])
+@pytest.mark.parametrize(
+    "found", [3.0, {"loss": 3.0}, {"v": None}, {"v": (1,)}, {"v": torch.ones(2)}, {"v": 10**400}]
+)
 def test_metrics_are_sums_by_names_of_their_own(found: Any) -> None:
     model = TorchModel(nn.Linear(64, 10), metrics=lambda *_: found)
     data = dptrain.load(config=DataConfig(scale="standard", validation=0.1))
     with pytest.raises(InputError, match=r"metrics returns .*; return sums by name"):
         dptrain.fit(model, data, TrainConfig(steps=1))
+
+
+def test_metrics_that_write_to_outputs_change_no_loss() -> None:
+    data = dptrain.load(config=DataConfig(scale="standard", validation=0.1))
+    torch.manual_seed(0)
+    net, found = nn.Linear(64, 10), []
+    for metrics in (lambda z, _: {"sum": z.zero_().sum()}, lambda z, _: {"sum": z.sum()}):
+        model = TorchModel(copy.deepcopy(net), metrics=metrics)
+        found.append(dptrain.fit(model, data, TrainConfig(steps=1)).history[0]["validation_loss"])
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    ("x", "words"),
+    [
+        (torch.ones(3, requires_grad=True), "x of data.0. can't be made an array: .* grad"),
+        (torch.ones(3).bfloat16(), "x of data.0. can't be made an array: .*BFloat16"),
+        ([1.0, [2.0, 3.0]], "x of data.0. can't be made an array"),
+    ],
+)
+def test_items_that_are_no_arrays_are_named(x: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        dptrain.load([(x, 0), (x, 1)])
 
 
 class WholeNumbers(nn.Linear):

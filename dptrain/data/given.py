@@ -146,7 +146,7 @@ class Items:
         pair = self._data[row]
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise InputError(f"data[{row}] is no pair of x and y, but {type(pair).__name__}")
-        return np.asarray(pair[self._part])
+        return np.asarray(as_array(pair[self._part], f"{'xy'[self._part]} of data[{row}]"))
 
     def __len__(self) -> int:
         return int(self.shape[0])

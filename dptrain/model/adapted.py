@@ -89,14 +89,15 @@ class Adapted:
 
     def _metric_sums(self, outputs: Floats, y: Array) -> dict[str, tuple[float, float]]:
         with users_code():
-            found = self.metrics(self._array(outputs), self._array(y))  # type: ignore[misc]
-            if not isinstance(found, dict) or "loss" in found:
-                raise InputError(
-                    f"metrics returns {found!r:.200}; return sums by name, as in "
-                    '{"right": 12}, none of them named loss'
-                )
-            pairs = {k: v if isinstance(v, tuple) else (v, len(y)) for k, v in found.items()}
-            return {str(name): (float(a), float(b)) for name, (a, b) in pairs.items()}
+            found = self.metrics(self._array(outputs.copy()), self._array(y))  # type: ignore[misc]
+            with contextlib.suppress(AttributeError, TypeError, ValueError, ArithmeticError):
+                pairs = {k: v if isinstance(v, tuple) else (v, len(y)) for k, v in found.items()}
+                if "loss" not in pairs:
+                    return {str(name): (float(a), float(b)) for name, (a, b) in pairs.items()}
+            raise InputError(
+                f"metrics returns {found!r:.200}; return sums by name, numbers as in "
+                '{"right": 12}, none of them named loss'
+            )
 
     def outputs(self, params: Floats, x: Array) -> Floats:
         """Return the network's outputs in evaluation, shape [m, ...]; see `Model`."""
