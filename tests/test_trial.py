@@ -1,5 +1,6 @@
 """Shows that a model of one's own is tried before it is trusted, and what is found."""
 
+import random
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -107,6 +108,16 @@ def test_models_without_a_fault_pass() -> None:
         for dtype in ("float32", "float64"):
             config: Any = dptrain.ModelConfig(hidden=hidden, dropout=dropout, dtype=dtype)
             dptrain.check_model(dptrain.mlp_for(data, config), data)
+
+
+def test_a_draw_of_another_thread_is_not_the_models() -> None:
+    class Meanwhile(Scaled):
+        def spoil(self, *args: Any) -> dptrain.Sums:
+            if self._calls == 1:
+                random.seed(0)
+            return super().spoil(*args)
+
+    dptrain.fit(Meanwhile(""), dptrain.load(), TrainConfig(steps=1))
 
 
 def test_parameters_of_another_type_are_refused() -> None:

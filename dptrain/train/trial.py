@@ -237,16 +237,20 @@ def try_model(model: Model, rows: Rows, num: int, seed: int, *, thoroughly: bool
     Thoroughly: for every array, and to a tenth; else for the four with the largest gradients, where
     it is off by half. Local.
     """
-    trial, before = Trial(model, rows, num, seed), _generators()
+    trial = Trial(model, rows, num, seed)
     with np.errstate(all="ignore"):  # what is not finite ends the first step by name
-        trial.transforms_alike()
-        gradient = trial.twice()
-        trial.adds_up(gradient)
-        trial.warn_of_probabilities()
-        if _generators() != before:
+        for _ in range(3):  # once, but that another thread may draw meanwhile
+            before = _generators()
+            trial.transforms_alike()
+            gradient = trial.twice()
+            if _generators() == before:
+                break
+        else:
             raise InputError(
                 "the model, or its transform, draws from Python's or NumPy's own generator, whose "
                 "numbers differ from rank to rank: let it draw from the one that it is given, or, "
                 "a module as it computes, by PyTorch"
             )
+        trial.adds_up(gradient)
+        trial.warn_of_probabilities()
         trial.slopes(gradient, *((len(model.layout), 0.1) if thoroughly else (4, 0.5)))
