@@ -40,6 +40,9 @@ def test_arrays_are_named_by_their_places() -> None:
         ("layers.1.weight", (32, 10), "weight"),
     ]
 
+    alone = JaxModel(lambda key: perceptron(key)["layers"][0]["weight"], lambda w, x: x @ w)
+    assert [param.name for param in alone.layout] == ["params"]  # an empty name names nothing
+
 
 def test_gradients_and_steps_are_those_of_the_numpy_perceptron() -> None:
     own, model = dptrain.MLP([64, 32, 10], dtype="float64"), JaxModel(perceptron, apply)

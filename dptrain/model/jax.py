@@ -3,6 +3,7 @@
 import inspect
 import itertools
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, ClassVar, Unpack
 
 import numpy as np
@@ -75,7 +76,8 @@ class JaxModel(Adapted):
         with users_code():
             shapes = jax.eval_shape(init, _key(np.zeros(2, np.uint32)))
         leaves, self._tree = jax.tree_util.tree_flatten_with_path(shapes)
-        arrays = [(jax.tree_util.keystr(k, simple=True, separator="."), a) for k, a in leaves]
+        name_of_place = partial(jax.tree_util.keystr, simple=True, separator=".")
+        arrays = [(name_of_place(place) or "params", array) for place, array in leaves]
         self.dtype = one_kind(dict(arrays))
         self.layout = tuple(Param(name, tuple(a.shape), kind_by_name(name)) for name, a in arrays)
         self._stops = [*itertools.accumulate(param.size for param in self.layout)]
