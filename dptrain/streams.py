@@ -3,8 +3,34 @@
 import contextlib
 import os
 import sys
+from collections.abc import Iterator
+from typing import TextIO
 
 from dptrain.words import shown
+
+KEPT: list[TextIO] = []
+"""Standard output, while a command line has it for its results."""
+
+
+@contextlib.contextmanager
+def kept_output() -> Iterator[None]:
+    """Keep standard output for a command's results, whatever a model's file does to it."""
+    KEPT.append(sys.stdout)
+    try:
+        yield
+    finally:
+        sys.stdout = KEPT.pop()
+
+
+def give_way() -> None:
+    """Have what is printed from now on, as by a model's file, stand apart from kept results."""
+    if KEPT:
+        sys.stdout = sys.stderr
+
+
+def output() -> TextIO:
+    """Return where results go."""
+    return KEPT[-1] if KEPT else sys.stdout
 
 
 def is_terminal() -> bool:

@@ -149,6 +149,22 @@ def test_what_a_models_file_imports_from_its_folder_belongs_to_it(
     assert quick("--resume", "run", *given, "--steps", "6").status == 2
 
 
+def test_what_a_file_prints_is_no_result(dptrain: Start, model: Path, tmp_path: Path) -> None:
+    """Wherever it prints, and whatever it makes of standard output."""
+    says = "print('hello')\nimport sys\n" + SOFTMAX.replace(
+        "def outputs(self, params, x):\n", "def outputs(self, params, x):\n        print('so')\n"
+    )
+    np.savez(tmp_path / "new.npz", x=np.ones((3, 64)))
+    for text in (says, says + "sys.stdout = None\nprint = str\n"):
+        model.write_text(text)
+        given = ("--model", "softmax.py:build")
+        done = dptrain("train", *given, "--steps", "2", "--out", f"run{len(text)}", "--json")
+        assert done.json["steps"] == 2
+        assert ("hello\nso\n" in done.stderr) == (text == says)
+    done = dptrain("predict", f"run{len(text)}", "new.npz", *given)
+    assert done.stdout.count("\n") == 4
+
+
 def made_of(folder: Path, *arguments: str, name: str = "own.py") -> Any:
     """Return what a file in a folder makes; it tells in `said`."""
     file = ModelFile(model=f"{folder / name}:build", model_arg=arguments)

@@ -15,6 +15,7 @@ from dptrain.cli.output import final_status, take_over
 from dptrain.cli.ranks import connect, connected, is_first
 from dptrain.launch import let_the_first_speak
 from dptrain.status import CTRL_C
+from dptrain.streams import kept_output
 from dptrain.version import __version__
 from dptrain.words import InputError, likely, shown
 
@@ -72,7 +73,9 @@ def main() -> None:
     output = take_over()
     if is_first():
         _warn_of_variables()
-        sys.exit(final_status(_run(), output))
+        with kept_output():
+            status = _run()
+        sys.exit(final_status(status, output))
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
         sys.exit(_run())
 

@@ -8,7 +8,7 @@ import click
 
 from dptrain.checked import Plain
 from dptrain.cli.ranks import is_first
-from dptrain.streams import tell
+from dptrain.streams import output, tell
 from dptrain.words import shown
 
 
@@ -17,7 +17,7 @@ def print_result(values: Plain, as_json: bool, text: Callable[[Plain], str]) -> 
     import json
 
     if is_first():
-        click.echo(json.dumps(values) if as_json else text(_shown(values)))
+        click.echo(json.dumps(values) if as_json else text(_shown(values)), output())
 
 
 def _shown(value: Any) -> Any:

@@ -20,6 +20,7 @@ from dptrain.checked import Plain
 from dptrain.config import ModelFile
 from dptrain.model import Model
 from dptrain.model.own_code import missing, one_thread, siblings, users_code
+from dptrain.streams import give_way
 from dptrain.words import InputError, nearest
 
 BESIDE = ("loss", "transform", "metrics")
@@ -155,6 +156,7 @@ def _make_room(path: Path, neighbours: list[str]) -> None:
 
 def _run(path: Path, text: bytes, digest: str, seed: int) -> ModuleType:
     """Return the module that a file is, run with its folder to import from, as a script is."""
+    give_way()
     one_thread()  # before the file can start JAX
     module = ModuleType(f"_model_{path.stem}_{digest[:16]}")
     module.__file__ = str(path.absolute())

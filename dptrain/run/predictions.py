@@ -4,7 +4,6 @@ import csv
 import importlib
 import io
 import itertools
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 from dptrain.arrays import Array
 from dptrain.data.numpy_files import npy_header
 from dptrain.record.files import write_whole
+from dptrain.streams import output
 from dptrain.words import InputError, install, shown
 
 Block = tuple[Sequence[Array], Array]
@@ -38,11 +38,12 @@ def write_predictions(
     if out is not None:
         content = WRITERS[Path(out).suffix](names, blocks, num_rows)
         return write_whole(Path(out), content, shared=True)
-    for text in _lines(names, blocks, for_people=sys.stdout.isatty()):
-        if hasattr(sys.stdout, "buffer"):
-            sys.stdout.buffer.write(text.encode())  # data: as in a file, in any locale
+    place = output()
+    for text in _lines(names, blocks, for_people=place.isatty()):
+        if hasattr(place, "buffer"):
+            place.buffer.write(text.encode())  # data: as in a file, in any locale
         else:
-            sys.stdout.write(text)
+            place.write(text)
     return None
 
 
