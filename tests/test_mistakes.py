@@ -701,6 +701,11 @@ for own, out in (
     except dptrain.InputError as error:
         if world.rank == 0:
             print(f"own: {error}", flush=True)
+try:
+    dptrain.load([([0.0], 0), ([0.0], 1), ([0.0, 1.0], 1)])
+except dptrain.InputError as error:  # every rank's
+    if world.rank == 0:
+        print(f"items: {error}", flush=True)
 for name in sys.argv[1:]:
     with other.get(name, mock.patch.object(identity, "WHOLE", 2**20)):
         os.chdir(f"{here}/odd" if odd and name == "test" else here)
@@ -728,6 +733,7 @@ def test_a_rank_with_other_data_or_versions_is_named(tmp_path: Path) -> None:
     done = start("python", "odd.py", *names, ranks=3, cwd=tmp_path, timeout=60)
     assert done.status == 0, done.stderr
     said = done.stdout.splitlines()
+    assert said.pop(3) == "items: data[2] has float64 (2,); data[0] has float64 (1,)"
     expected = [
         *[("data", "the data's SHA-256")] * 2,  # to train on, and to predict for
         *[("many", "the data's SHA-256")] * 2,
