@@ -57,7 +57,7 @@ def build(inputs, outputs, start=0.01):
     return Softmax((*inputs, outputs), start)
 
 def nothing(inputs, outputs, made=0):
-    return (None, Softmax, Layer)[made]
+    return (None, Softmax, Layer, (Layer(), print))[made]
 
 
 class Layer:  # as a module of PyTorch's is, and never made
@@ -240,6 +240,7 @@ def test_arguments_are_what_they_look_like(text: str, value: Any, tmp_path: Path
         (("--model", "softmax.py:nothing"), r"returns None; return a torch.nn.Module"),
         (("--model", "softmax.py:nothing", "--model-arg", "made=1"), "returns <class .*Softmax"),
         (("--model", "softmax.py:nothing", "--model-arg", "made=2"), "returns <class .*Layer"),
+        (("--model", "softmax.py:nothing", "--model-arg", "made=3"), r"returns \(<.*Layer object"),
         (("--model", "softmax.py:fails"), r"softmax.py, line \d+, in fails: IndexError"),
         (("--model", "softmax.py:build", "--model-arg", "width=3"), "unexpected keyword .*'width'"),
         (("--model", "softmax.py:build", "--model-arg", "3"), "give NAME=VALUE"),

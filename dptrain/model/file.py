@@ -217,7 +217,8 @@ def _adapted(made: Any, beside: Mapping[str, Any], dtype: str | None, where: str
         if dtype is not None:
             made = made.double() if dtype == "float64" else made.float()
         return TorchModel(made, **beside)
-    if isinstance(made, tuple) and len(made) == 2 and all(map(callable, made)):
+    pair = isinstance(made, tuple) and len(made) == 2 and all(map(callable, made))
+    if pair and not hasattr(made[0], "named_parameters"):  # as a module and its loss
         from dptrain.model.jax import JaxModel
 
         model: Model = JaxModel(*made, **beside)
