@@ -161,12 +161,18 @@ def never(before: Sequence[Line], now: Sequence[Line], rank: int) -> str | None:
     if gone:
         return ", ".join(map(str, (mine, *gone)))
     others = [line for line in waiting if line.number == mine.number and line.site != mine.site]
-    if others:
-        return f"{', '.join(map(str, (mine, *others)))}: {ALL_THE_SAME}"
-    return None
+    return f"{', '.join(map(str, (mine, *others)))}: {ALL_THE_SAME}" if others else None
 
 
 ALL_THE_SAME = "every rank must make the same calls, in the same order"
+
+
+def apart(calls: Sequence[str]) -> str:
+    """Return which ranks make another call than most, given each one's, however long."""
+    usual = max(calls, key=calls.count)
+    told = [f"rank {rank} is in {call}" for rank, call in enumerate(calls) if call != usual]
+    rest = f"rank {calls.index(usual)} and all others are in {usual}"
+    return f"{', '.join([*told[:8], rest])}: {ALL_THE_SAME}"
 
 
 def late(before: Sequence[Line], now: Sequence[Line], rank: int) -> str | None:

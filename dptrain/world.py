@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from dptrain.board import ALL_THE_SAME, State
+from dptrain.board import State, apart
 from dptrain.guard import GUARD
 from dptrain.launch import announced, finalized, load_mpi, starting
 from dptrain.nodes import ALONE, Nodes
 from dptrain.streams import last_words, open_streams
-from dptrain.words import InputError
+from dptrain.words import InputError, shown
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -121,9 +121,9 @@ class World:
         sleep_until(self.comm.Ibarrier())
         found = self.comm.allgather((number, place, value))
         if len({(number, place) for number, place, _ in found}) > 1:
-            found = self.comm.allgather((str(self._board.line), self.status))
-            lines, statuses = zip(*found, strict=True)
-            self._end(f"{', '.join(dict.fromkeys(lines))}: {ALL_THE_SAME}", max(statuses))
+            found = self.comm.allgather((self.title or self._calls[0], self.status))
+            calls, statuses = zip(*found, strict=True)
+            self._end(shown(apart(calls)), max(statuses))
         return [value for *_, value in found]
 
     def beat(self) -> None:

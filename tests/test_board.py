@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dptrain.board import LENGTH, Board, Line, State, late, never, steady
+from dptrain.board import LENGTH, Board, Line, State, apart, late, never, steady
 
 LINES = [
     Line(
@@ -33,6 +33,14 @@ def test_a_line_says_where_its_rank_is() -> None:
     assert where[State.INSIDE] == where[State.EXCUSED] == "rank 1 is in fit"
     assert where[State.ENDED] == "rank 1 has ended"
     assert where[State.OUTSIDE] == "rank 1 is in no call of dptrain"
+
+
+def test_who_makes_another_call_is_told_first_and_in_full() -> None:
+    assert apart(["fit", "load"]).startswith("rank 1 is in load, rank 0 and all others are in fit:")
+    long = f"train {'x' * 300} --epochs two"
+    many = apart([*["train"] * 70, long, *["train"] * 70])
+    assert many.startswith(f"rank 70 is in {long}, rank 0 and all others are in train:")
+    assert len(apart([*map(str, range(1000))])) < 400
 
 
 def test_the_first_that_claims_says_why_all_end() -> None:

@@ -433,6 +433,12 @@ def held_out(folder: Path, num_rows: int, share: float, seed: int) -> tuple[Arra
     return everything(data.train)[0][:, 0], everything(data.validation)[0][:, 0]
 
 
+@pytest.mark.parametrize("seed", [-1, 1.5, "5", [1, 2], 2**63])
+def test_rows_are_held_out_by_a_seed_that_a_run_can_have(tmp_path: Path, seed: Any) -> None:
+    with pytest.raises(InputError, match="seed is "):
+        held_out(tmp_path, 40, 0.25, seed)
+
+
 @pytest.mark.parametrize(
     ("num_rows", "share", "size"), [(40, 0.25, 10), (7, 0.3, 2), (7, 0.25, 2), (3, 0.8, 2)]
 )

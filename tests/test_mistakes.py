@@ -410,9 +410,10 @@ def test_ranks_with_different_options(
     [("0", r"batch-size is 0; it must"), ("abc", r"batch-size.*'abc' is not a whole number")],
 )
 def test_a_rank_with_an_option_that_none_can_have(value: str, words: str, tmp_path: Path) -> None:
-    write(tmp_path, {"d.npz": GOOD})
+    name = f"{'d' * 250}.npz"  # which is longer than what a board has room for
+    write(tmp_path, {name: GOOD})
     before = contents(tmp_path)
-    line = ("-n", "1", BIN / "dptrain", "train", "d.npz", "--batch-size")
+    line = ("-n", "1", BIN / "dptrain", "train", name, "--batch-size")
     check_mistake(start("mpirun", *line, "8", ":", *line, value, cwd=tmp_path), words)
     assert contents(tmp_path) == before
 

@@ -96,7 +96,7 @@ def texts(asked: Asked, array: pa.Array) -> Column:
         others = f", leave the cell empty, or the column out with --drop {asked.name!r}"
         needed += others if kind is None else ""  # a stored model needs it
         raise asked.fault(array, pc.is_in(array, pa.array(wrong, array.type)), needed)
-    if kind == "flag" or (kind is None and _is_pair(found.words)):
+    if kind == "flag" or (kind is None and {w.lower() for w in found.words} in map(set, PAIRS)):
         return _flags(asked, array, found)
     if kind is None:
         _check_doubt(asked, array, gaps, found.words, label=False)
@@ -190,11 +190,6 @@ def _words(asked: Asked, array: pa.Array, gaps: Any) -> Column:
         asked.name, "words", codes, np.frombuffer(text or b"", np.uint8),
         np.frombuffer(ends, np.int64)[1 : len(order) + 1],
     )  # fmt: skip
-
-
-def _is_pair(words: Sequence[str]) -> bool:
-    lower = {word.lower() for word in words}
-    return any(lower == {*pair} for pair in PAIRS)
 
 
 def _flags(asked: Asked, array: pa.Array, found: Column) -> Column:

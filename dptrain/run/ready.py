@@ -66,8 +66,7 @@ def load(
     InputError
         What was given is not what is needed, on any rank; every rank raises the same.
     """
-    config = config or DataConfig()
-    world = world or connect()
+    config, seed, world = config or DataConfig(), TrainConfig(seed=seed).seed, world or connect()
     check_programs(world)
     take, roles = partial(shared_rows, world.node_comm), Roles.of(config)
     rows, paths = _named(data)
@@ -105,10 +104,9 @@ def mlp_for(data: Data, config: ModelConfig | None = None) -> MLP:
     InputError
         The loss that is asked for does not fit the task.
     """
-    config, encoding = config or ModelConfig(), data.encoding
-    inputs, outputs = encoding.shift.size, encoding.outputs
-    classes = len(encoding.classes)
-    return mlp(config, encoding.task, inputs, outputs, classes, encoding.categories)
+    config, found = config or ModelConfig(), data.encoding
+    sizes = found.shift.size, found.outputs, len(found.classes)
+    return mlp(config, found.task, *sizes, found.categories)
 
 
 def model_for(
