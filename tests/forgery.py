@@ -138,8 +138,8 @@ def cover(run: Path) -> None:
     """Let the receipt's last line and the summary name the model that is there."""
     lines, content = lines_of(run), (run / rundir.MODEL).read_bytes()
     lines[-1]["model"] = hashlib.sha256(content).hexdigest()
-    tensors, about = checkpoint.read_model(run / rundir.MODEL)
     try:
+        tensors, about = checkpoint.read_model(run / rundir.MODEL)
         found = hashlib.sha256(params_in(tensors, about).data).hexdigest()
     except (InputError, TypeError, ValueError, KeyError):
         found = lines[-1]["end"]["params_sha256"]

@@ -5,6 +5,7 @@ Some of what forgery.py tries, chosen at random, and what matters most.
 
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from forgery import (
 )
 from tiny import ALONE
 
+from dptrain.record import checkpoint
 from dptrain.run.verify import verify
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -67,6 +69,21 @@ def test_each_field_of_a_summary_is_covered_by_the_receipt(made: Path, tmp_path:
         run = shutil.copytree(made, tmp_path / "forged", dirs_exist_ok=True)
         forge(run)
         assert verify(run, world=ALONE).verdict == "damaged", what
+
+
+def without(name: str) -> Callable[[dict[str, Any], object], object]:
+    return lambda arrays, _: arrays.pop(name)
+
+
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_a_checkpoint_without_its_parameters_is_damaged(ema: float | None, tmp_path: Path) -> None:
+    """Whether they, their average or those of the best epoch are gone."""
+    made = write_run(tmp_path, ema=ema)
+    last = checkpoint.path_of(Path(), checkpoint.steps_of(made)[-1])
+    for name in ("params", "best", *["ema"] * (ema is not None)):
+        run = shutil.copytree(made, tmp_path / name)
+        edit_tensors(run / last, without(name))
+        assert f"{last.name}: damaged: '{name}'" in verify(run, world=ALONE).wrong
 
 
 def about(*place: Any, value: Any) -> Forge:

@@ -141,9 +141,9 @@ def _checkpoints(run: Path, verdict: Verdict) -> Checkpoints:
         try:
             arrays, values = checkpoint.read(path)
             saved = Saved.read(values, step)
-            names = ["params", *(["best"] if saved.state.best_value < math.inf else []), "ema"]
-            digests = {name: digest(World(), arrays[name]) for name in names if name in arrays}
-            found[step] = digests, saved
+            names = ["params", *(["best"] if saved.state.best_value < math.inf else [])]
+            names += ["ema"] if "ema" in saved.run.settings else []
+            found[step] = {name: digest(World(), arrays[name]) for name in names}, saved
         except FileNotFoundError:  # by the run, which goes on
             continue
         except (OSError, ValueError, KeyError) as error:
