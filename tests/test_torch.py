@@ -444,6 +444,12 @@ def test_a_transform_keeps_to_its_generator_and_to_one_shape(transform: Any, wor
         )
 
 
+def test_what_a_transform_makes_is_tried_before_a_run_begins() -> None:
+    model = TorchModel(WholeNumbers(64, 10), transform=lambda x, _: x[:60])
+    with pytest.raises(InputError, match=r"the model's code failed: .*cannot be multiplied"):
+        dptrain.check_model(model, dptrain.load())
+
+
 def test_what_is_no_model_data_or_config_is_refused() -> None:
     model, data = TorchModel(WholeNumbers(64, 10)), dptrain.load()
     for given, words in (

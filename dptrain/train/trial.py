@@ -105,11 +105,11 @@ class Trial:
         return first[1]
 
     def transforms_alike(self) -> None:
-        """Transform some examples twice, each with the same random numbers."""
+        """Transform some examples twice, each with the same random numbers, and take them."""
         transform: Callable[..., Any] | None = getattr(self.model, "transform", None)
         if transform is None:
             return
-        keyed = generators(self.seed, Purpose.TRANSFORM, 0)
+        keyed, rows = generators(self.seed, Purpose.TRANSFORM, 0), []
         for number, row in enumerate(self.whole[0][:16]):
             found = [np.asarray(transform(row.copy(), keyed(number))) for _ in range(2)]
             if found[0].tobytes() != found[1].tobytes():
@@ -117,6 +117,9 @@ class Trial:
                     "transform, called twice with the same inputs and generator, differs from "
                     "itself: let it draw from the generator that it is given, and keep nothing"
                 )
+            rows.append(found[0])
+        if len({row.shape for row in rows}) == 1:  # else the first step says so
+            self.shard(np.stack(rows), self.whole[1][: len(rows)], self.params)
 
     def adds_up(self, gradient: Floats) -> None:
         """Compare the sums over two shards with those over all of their examples."""
