@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import threadpoolctl
 
 BIN = Path(sys.executable).parent
 HERE = Path(__file__).parent
@@ -43,10 +44,14 @@ LONG = (
 def pytest_configure(config: pytest.Config) -> None:
     """Let pytest-xdist take files in their order, not by how many tests each has.
 
-    And let an example of Hypothesis take as long as the machine wants.
+    And let an example of Hypothesis take as long as the machine wants, and the tests' own products
+    be computed by one thread each, as there are more workers than cores.
     """
     config.option.loadscopereorder = False
+    import numpy as np  # noqa: F401 (whose threads they are)
     from hypothesis import settings
+
+    threadpoolctl.threadpool_limits(1, "blas")
 
     settings.register_profile("patient", deadline=None)
     settings.load_profile("patient")

@@ -57,7 +57,8 @@ class Owners:
                 )
             return found
 
-        return list(self._threads.map(of_one, self.optimizers, self._slices))
+        each = map if len(self._slices) == 1 else self._threads.map  # who is alone waits for none
+        return list(each(of_one, self.optimizers, self._slices))
 
     def state(self) -> list[NDArray[Any]]:
         """Return the whole state of each transform."""
