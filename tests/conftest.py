@@ -34,9 +34,10 @@ PATIENT = {"MPIR_CVAR_ENABLE_HEAVY_YIELD": "1", "MPIR_CVAR_POLLS_BEFORE_YIELD": 
 os.environ.update(PATIENT)
 
 LONG = (
-    "versions", "mistakes", "ends", "nodes", "supervise", "model_file", "readme", "level", "bytes",
-    "strangers", "odd_ranks", "cli", "doctor", "examples", "plot", "bench", "faults", "resume",
-    "receipt", "torture", "recheck", "formats",
+    "ends", "mistakes", "nodes", "strangers", "supervise", "faults", "cli", "readme", "versions",
+    "plot", "resume", "bytes", "examples", "model", "odd_ranks", "tables", "doctor", "memory",
+    "optim", "recheck", "torture", "level", "data", "names", "receipt", "verify", "formats",
+    "house", "doctor_job", "explain", "bench", "model_file",
 )  # fmt: skip
 """The files of tests that take longest begin first, so that two workers end at the same time."""
 
