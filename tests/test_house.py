@@ -1,6 +1,7 @@
 """Shows that imports run one way: cli -> run -> train -> stages -> world, config; none sideways."""
 
 import ast
+import functools
 import graphlib
 import importlib.util
 import json
@@ -22,6 +23,7 @@ OTHERS = {"cli", "jobs", "supervise", "plot", "figure", "run", "train", "__init_
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
+@functools.cache
 def imports(path: Path) -> set[str]:
     """Return the modules that a file imports anywhere, those for type checking aside."""
     found = set()
@@ -153,7 +155,7 @@ def apply(patch: dict[str, list[str]], folder: Path) -> None:
 
 
 def test_a_newcomer_adds_what_is_new_by_five_lines_in_one_room(tmp_path: Path) -> None:
-    shutil.copytree(PACKAGE, tmp_path / "dptrain", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(PACKAGE, tmp_path / "dptrain")  # with what Python has compiled of it
     model, *others = patches()
     for patch in (model, *others):
         apply(patch, tmp_path)
