@@ -100,7 +100,7 @@ def data_for(world: World) -> Any:
 def stuck(times: int, world: World) -> dict[str, Any]:
     """Return how faults that stay are found; see above."""
     data, found = data_for(world), {}
-    plain = replace(CONFIG, recheck_every=None)
+    plain = replace(CONFIG, recheck_every=None, steps=20)  # enough to differ by
     right, _ = run(MLP(SIZES, activation="tanh"), data, plain, world)
     share = 2 / world.size  # of the checks in which a given rank takes part
     for kind in get_args(Kind):
@@ -134,14 +134,15 @@ def once(world: World) -> dict[str, Any]:
     order = Order(120, CONFIG.batch_size, 3, CONFIG.seed)
     batch = next(order.steps(EVERY // order.steps_per_epoch - 1, first=EVERY - 1))
     chosen = recheck.choose(batch, world)
-    right, _ = run(MLP(SIZES, activation="tanh"), data, CONFIG, world)
+    config = replace(CONFIG, steps=3 * EVERY)
+    right, _ = run(MLP(SIZES, activation="tanh"), data, config, world)
     for name in ("owner", "checker"):
         left = [world.rank == getattr(chosen, name)]
 
         def wrong(batch: Batch, left: list[bool] = left) -> bool:
             return batch.step == EVERY - 1 and left.pop() if left else False
 
-        other, said = run(Faulty("gradient", wrong, 7, 3), data, CONFIG, world)
+        other, said = run(Faulty("gradient", wrong, 7, 3), data, config, world)
         found[name] = {"same": other == right, "said": said}
     return found
 

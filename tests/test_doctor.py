@@ -98,7 +98,7 @@ import numpy as np
 from dptrain.bench.measure import synthetic
 from dptrain.config import DataConfig, ModelConfig, ModelFile, TrainConfig
 from dptrain.config.tools import BenchConfig
-from dptrain.doctor import look
+from dptrain.doctor import examine as examination, look
 from dptrain.doctor.examine import Job, examine
 from dptrain.train.needs import activation_bytes, needs
 from dptrain.train.evaluate import evaluate
@@ -107,6 +107,7 @@ from dptrain.train.control import Control
 from dptrain.train.loop import begin, train_epoch
 from dptrain.world import World, connect
 
+examination.ROUND = 0.001  # what it measures is shown elsewhere
 world = connect()
 if len(sys.argv) > 1:
     world = World(world.comm, ranks_per_node=int(sys.argv[1]))
@@ -126,6 +127,7 @@ for shards, optimizer, reduce in (
         run.reducer.params, *data.train.gather(slice(0, 1024), model), None,
         np.empty_like(run.reducer.params), lambda: np.random.default_rng(0),
     )
+    run.num_steps = 6
     train_epoch(run, Control())  # in the memory that evaluation has left
     here, reducer = world.ranks_here, run.reducer
     if reduce == "tree":

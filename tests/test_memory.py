@@ -185,10 +185,16 @@ SMALL_BATCH = TrainConfig(batch_size=16, steps=9)
 
 
 @pytest.mark.parametrize(
-    ("shards", "alone", "buffers", "near"),
-    [(1, True, 1, 0), (4, True, 4, 0), (16, True, 5, 0), (16, False, 1, 4)],
+    ("rule", "slots", "shards", "alone", "buffers", "near"),
+    [
+        ("sgd", 0, 4, True, 4, 0),
+        ("momentum", 1, 4, True, 4, 0),
+        ("adam", 2, 1, True, 1, 0),
+        ("adam", 2, 4, True, 4, 0),
+        ("adam", 2, 16, True, 5, 0),
+        ("adam", 2, 16, False, 1, 4),
+    ],
 )
-@pytest.mark.parametrize(("rule", "slots"), [("sgd", 0), ("momentum", 1), ("adam", 2)])
 def test_a_run_holds_parameters_gradient_sums_and_state_and_no_more(
     rule: Rule, slots: int, shards: int, alone: bool, buffers: int, near: int, files: Path
 ) -> None:
@@ -198,8 +204,8 @@ def test_a_run_holds_parameters_gradient_sums_and_state_and_no_more(
     """
     data = dptrain.load(files / "classification.npz")
     model, world = dptrain.mlp_for(data, LARGE), World()
-    config = replace(SMALL_BATCH, optimizer=rule, shards=shards, noise_scale=alone)
-    meter = WholeMeter(9)
+    config = replace(SMALL_BATCH, optimizer=rule, shards=shards, noise_scale=alone, steps=5)
+    meter = WholeMeter(5)
     tracemalloc.start()
     train(begin(model, data, config, world), meter)
     tracemalloc.stop()

@@ -175,10 +175,12 @@ def test_how_a_text_is_cut_into_pieces_changes_nothing(
     (tmp_path / "d.csv").write_text(text)
     found = set[Any]()
     monkeypatch.setattr(delimited, "OF_A_COLUMN", 0)
-    for size in (delimited.PIECE, 64, 9, 1):
+    sizes = (delimited.PIECE, 64, 9, 1)
+    for size in sizes:
         monkeypatch.setattr(delimited, "PIECE", size)
-        kept = [Spool(tmp_path / f"spool {size}", lambda _: None) for _ in range(2)]
-        for spool in (Pieces(), *kept):  # the last one finds what is there
+        times = 2 * (size == sizes[seed % 4])  # the last one finds what is there
+        kept = [Spool(tmp_path / "spool", lambda _: None) for _ in range(times)]
+        for spool in (Pieces(), *kept):
             try:
                 table = read_text([str(tmp_path / "d.csv")], Roles(("y",)), "d", spool)
                 shapes = table.shapes(), len(table), [c.about() for c in table.every()]
