@@ -141,7 +141,7 @@ def disturbed(out: str, what: str, when: str, rank: str, *rest: str) -> int:
         trained = dptrain.fit(model, data, config, out=Path(out), world=world)
     except dptrain.InputError as error:
         if world.rank == 0:
-            print(error)
+            print(error.status, error, flush=True)
         return error.status
     if world.rank == 0:
         print(trained.summary.stopped, trained.summary.steps)

@@ -16,7 +16,7 @@ from dptrain.order import Order
 from dptrain.run.ready import idle
 
 ROOT = Path(__file__).parent.parent
-DIGITS = ("train", "--shards", "4", "--epochs", "2", "--json", "--out", "run")
+DIGITS = ("train", "--shards", "3", "--epochs", "2", "--json", "--out", "run")
 TIMES = ("seconds", "examples_per_second")
 
 
@@ -26,17 +26,18 @@ def metrics(run: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in line.items() if key not in TIMES} for line in lines]
 
 
-def test_the_command_gives_the_same_bytes_on_1_to_6_ranks(
+def test_the_command_gives_the_same_bytes_on_1_to_4_ranks(
     dptrain: Start, quick: Start, tmp_path: Path
 ) -> None:
+    """With 3 shards, so that one of 4 ranks has none; on 5 and 6 test_nodes.py does so."""
     found = {}
-    for ranks in (None, 1, 2, 3, 6):  # on 4 and 5 test_nodes.py does so
+    for ranks in (None, 1, 2, 3, 4):
         folder = tmp_path / f"{ranks}"
         folder.mkdir()
         run = dptrain if ranks in (None, 3) else quick
         summary = run(*DIGITS, ranks=ranks, cwd=folder).json
         assert summary["ranks"] == (ranks or 1)
-        assert (summary["shards"], summary["steps"], summary["epochs"]) == (4, 30, 2)
+        assert (summary["shards"], summary["steps"], summary["epochs"]) == (3, 30, 2)
         model = (folder / "run" / "model.safetensors").read_bytes()
         found[ranks] = (summary["params_sha256"], metrics(folder / "run"), model)
     assert all(result == found[None] for result in found.values())

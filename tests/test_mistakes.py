@@ -371,13 +371,12 @@ def test_debug_shows_the_traceback_of_a_mistake(ask: Sequence[str], dptrain: Sta
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_file_that_only_one_rank_can_not_read(rank: int, tmp_path: Path) -> None:
+def test_a_file_that_only_one_rank_can_not_read(rank: int, quick: Start, tmp_path: Path) -> None:
     write(tmp_path, {"d.npz": GOOD, "other/empty": b""})
-    line = (BIN / "dptrain", "train", "d.npz")
-    parts: list[Sequence[str | Path]] = [("-n", "1", *line), ("-n", "1", *line)]
-    parts[rank] = ("-n", "1", "-wdir", tmp_path / "other", *line)
-    before = contents(tmp_path)
-    done = start("mpirun", *parts[0], ":", *parts[1], cwd=tmp_path)
+    before, folders = contents(tmp_path), [tmp_path, tmp_path]
+    folders[rank] = tmp_path / "other"
+    line = ("train", "d.npz")
+    done = quick(*line, ranks=2, cwd=folders[0], last=(line, folders[1]))
     words = rf"on rank {rank} \(host \S+\), not on all: \S*/other/d\.npz: No such file"
     check_mistake(done, words)
     assert contents(tmp_path) == before
@@ -501,12 +500,9 @@ def test_a_stored_model_and_data_that_do_not_fit(
     mistake(*case.line.split(), words=case.words)
 
 
-def test_a_regression_has_no_probabilities(
-    mistake: Mistake, dptrain: Start, tmp_path: Path
-) -> None:
+def test_a_regression_has_no_probabilities(mistake: Mistake, quick: Start, tmp_path: Path) -> None:
     write(tmp_path, {"d.npz": {"x": X, "y": X[:, 0]}})
-    done = dptrain("train", "d.npz", "--epochs", "1", "--out", "run", "--quiet")
-    assert done.status == 0
+    assert quick("train", "d.npz", "--epochs", "1", "--out", "run", "--quiet").status == 0
     mistake("predict", "run", "d.npz", "--probabilities", words=r"probabilities; use predict")
 
 

@@ -172,14 +172,12 @@ def check_one_warning(stderr: str) -> None:
 
 
 def test_where_one_rank_is_refused_memory_all_go_by_messages(fits: Lines, tmp_path: Path) -> None:
-    done = finished(3, "short", "0", cwd=tmp_path)
+    """Where no memory is shared, as in the second world, nothing is said."""
+    done = finished(3, "short", "0", "1", cwd=tmp_path)
     check_one_warning(done.stderr)
-    (line,) = lines_of(done)
-    check_one_result_each([*fits, line], "shards")
-
-
-def test_where_no_memory_is_shared_nothing_is_said(tmp_path: Path) -> None:
-    assert finished(2, "short", "1", cwd=tmp_path).stderr == ""
+    lines = lines_of(done)
+    assert [line["nodes"] for line in lines] == [[3], [1, 1, 1]]
+    check_one_result_each([*fits, *lines], "shards")
 
 
 def with_shm_of(size: str, folder: Path, way: str = "large") -> Finished:
