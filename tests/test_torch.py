@@ -529,6 +529,17 @@ def test_metrics_that_write_to_outputs_change_no_loss() -> None:
     assert found[0] == found[1]
 
 
+def test_items_that_change_are_refused() -> None:
+    class Changes(list[Any]):
+        def __getitem__(self, row: Any) -> Any:
+            return torch.rand(3), row % 2
+
+    with pytest.raises(
+        InputError, match=r"data\[0\] is another each time it is asked for; .* transf"
+    ):
+        dptrain.load(Changes(range(9)))
+
+
 @pytest.mark.parametrize(
     ("x", "words"),
     [

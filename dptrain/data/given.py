@@ -141,6 +141,12 @@ class Items:
         self._data, self._part = data, part
         first = self._one(0) if len(data) else np.empty(0)
         self.shape, self.dtype = (len(data), *first.shape), first.dtype
+        for row in range(min(len(data), 8)):
+            if self._one(row).tobytes() != self._one(row).tobytes():
+                raise InputError(
+                    f"data[{row}] is another each time it is asked for; let it stay as it is, and "
+                    "have transform(x, rng) of the model change it in training"
+                )
 
     def _one(self, row: int) -> Array:
         pair = self._data[row]
