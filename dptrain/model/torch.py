@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from functools import reduce
+from operator import is_
 from typing import Any, ClassVar, Unpack
 
 import numpy as np
@@ -118,7 +119,7 @@ class TorchModel(Adapted):
         fixed = [param.name for param in self.layout if param.fixed]
         modes = [part.training for part in self.module.modules() if self.module.training]
         code = [getattr(part, "code", "") for part in self.module.modules()]  # of TorchScript, FX
-        numbers = [sorted(_numbers(part)) for part in self.module.modules()]
+        numbers = [sorted(_numbers(vars(part))) for part in self.module.modules()]
         built = self.module, fixed, modes, code, numbers
         found = hashlib.sha256(re.sub(" at 0x[0-9a-f]+", "", repr(built)).encode())
         for name, buffer in self._constants.items():
@@ -173,7 +174,7 @@ class TorchModel(Adapted):
     @contextlib.contextmanager
     def _computing(self, params: Floats, seed: int | None) -> Iterator[None]:
         """Let the module have these parameters; to train, with a seed. Statistics are a copy's."""
-        parts = [(part, part.training, _numbers(part)) for part in self.module.modules()]
+        parts = [(part, part.training, vars(part).copy()) for part in self.module.modules()]
         lent = [*self._arrays.values(), *self._counters]
         own = [array.data for array in lent]
         with _settings(seed or 0), users_code():
@@ -192,7 +193,11 @@ class TorchModel(Adapted):
                         part.training = mode
             found = [*self.module.named_parameters(), *self.module.named_buffers()]
             changed = [name for name, *_ in before ^ self._state(found)]
-            changed += [name for part, _, had in parts for name, _ in had ^ _numbers(part)]
+            for part, _, had in parts:
+                if len(had) != len(vars(part)) or not all(
+                    map(is_, had.values(), vars(part).values())
+                ):
+                    changed += [name for name, _ in _numbers(had) ^ _numbers(vars(part))]
             if changed:
                 raise InputError(
                     f"the module changes {min(changed)} as it computes; what may change are "
@@ -201,9 +206,9 @@ class TorchModel(Adapted):
                 )
 
 
-def _numbers(part: Any) -> set[tuple[str, Any]]:
-    """Return a part's public numbers and words, but for whether it trains."""
-    found = [(k, v) for k, v in vars(part).items() if type(v) in (bool, int, float, str)]
+def _numbers(held: dict[str, Any]) -> set[tuple[str, Any]]:
+    """Return the public numbers and words that a part holds, but for whether it trains."""
+    found = [(k, v) for k, v in held.items() if type(v) in (bool, int, float, str)]
     return {(k, v) for k, v in found if k[0] != "_" and k != "training"}
 
 
