@@ -178,16 +178,18 @@ def apart(calls: Sequence[str]) -> str:
 def late(before: Sequence[Line], now: Sequence[Line], rank: int) -> str | None:
     """Return which ranks a rank waits for, from two looks at the board some seconds apart.
 
-    None where there are none, one is excused, or this rank is not among the first to wait.
+    None where there are none, or where one that is awake is excused, or waits further on. One that
+    gives no answer is at fault wherever it is: excused, or in the midst of a barrier.
     """
     mine = next(line for line in now if line.rank == rank)
-    behind = [line for line in now if line.done < mine.done]
-    if not behind or any(line.state == State.EXCUSED or line.done > mine.done for line in now):
-        return None
     alive = {line.rank: line.alive for line in before}
-    found = []
-    for line in behind:
-        awake = alive.get(line.rank) != line.alive
-        where = f"{str(line).split(' ', 2)[2]}, not at the point where the others wait"
-        found.append(f"{line.name}: {where if awake else 'no answer'}")
-    return "; ".join(found)
+    there = [line for line in now if line.state != State.ENDED]
+    asleep = [line for line in there if alive.get(line.rank) == line.alive]
+    awake = [line for line in now if line not in asleep]
+    if any(line.state == State.EXCUSED or line.done > mine.done for line in awake):
+        return None
+    found = [f"{line.name}: no answer" for line in asleep]
+    for line in (line for line in awake if line.done < mine.done):
+        where = str(line).split(" ", 2)[2]
+        found.append(f"{line.name}: {where}, not at the point where the others wait")
+    return "; ".join(found) or None

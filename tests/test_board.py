@@ -79,6 +79,13 @@ def test_late_ranks_are_named_by_those_that_wait_in_front() -> None:
     assert late(LINES, asleep, 1) == "rank 2 (process 102 on vm): no answer"
     slow_disk = [now[0], now[1]._replace(state=State.EXCUSED), behind[2]]
     assert late(LINES, slow_disk, 0) is None
+    frozen = [now[0], now[1], behind[2]._replace(state=State.EXCUSED, alive=5)]
+    assert late(LINES, frozen, 0) == "rank 2 (process 102 on vm): no answer"
+    for beats in (3, 4):  # frozen as it waits with the others, and as it went on
+        frozen = [now[0], now[1], LINES[2]._replace(beats=beats)]
+        assert late(LINES, frozen, 0) == "rank 2 (process 102 on vm): no answer"
+    ended = LINES[2]._replace(state=State.ENDED)
+    assert late([*LINES[:2], ended], [now[0], now[1], ended], 0) is None
 
 
 @given(st.lists(st.sampled_from([6, 7, 8]), min_size=2, max_size=5))
