@@ -253,14 +253,20 @@ def written_dates(name: str, array: pa.ChunkedArray) -> Column | None:
     """Return a column of texts, null for gaps, that are all dates, all with a zone or none."""
     if pc.all(pc.match_substring_regex(array, WRITTEN)).as_py() is False:
         return None
-    every = (_times(array, zone) for zone in ZONES)
+    dates = _iso(array)
+    every = (_times(dates, zone) for zone in ZONES)
     return next((typed_dates(name, times) for times in every if times is not None), None)
 
 
-def _times(array: pa.ChunkedArray, zone: str | None) -> pa.ChunkedArray | None:
-    """Return texts as points in time, without a zone or with one; None where some are none."""
+def _iso(array: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return texts that are dates as year-month-day, and others as whatever comes of them."""
     for pattern, way in ISO:
         array = pc.replace_substring_regex(array, pattern, way)
+    return array
+
+
+def _times(array: pa.ChunkedArray, zone: str | None) -> pa.ChunkedArray | None:
+    """Return what `_iso` returns as times, without a zone or with one; None where some are none."""
     with contextlib.suppress(pa.ArrowInvalid):
         return array.cast(pa.timestamp("us", zone))
     return None
@@ -274,7 +280,9 @@ def like_dates(words: Sequence[str]) -> bool:
 
 def no_dates(words: Sequence[str]) -> tuple[list[str], str]:
     """Return which of the texts that `written_dates` could not read are at fault, and why."""
-    plain, zoned = ({w for w in words if _times(pa.array([w]), zone) is not None} for zone in ZONES)
+    whole = _iso(pa.array(words, pa.string()))
+    dates = [(word, whole[place : place + 1]) for place, word in enumerate(words)]
+    plain, zoned = ({w for w, date in dates if _times(date, zone) is not None} for zone in ZONES)
     wrong = [word for word in words if word not in plain | zoned]
     if wrong:
         return wrong, "write a date as 2026-11-25, or 2026-11-25T13:45:00, a time as a number"
