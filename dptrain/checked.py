@@ -40,14 +40,14 @@ class Checked:
         for item in fields(self):
             value = _plain(getattr(self, item.name), item.type)
             object.__setattr__(self, item.name, value)
-            found = f"{option_name(item)} is {_shown(value)}"
             if get_origin(item.type) is Literal:
                 if value not in get_args(item.type):
                     valid = nearest(_shown(value).strip("'"), get_args(item.type))
-                    raise InputError(f"{found}; {valid}")
+                    raise InputError(f"{option_name(item)} is {_shown(value)}; {valid}")
                 continue
             if not fits(value, item.type):
                 needed = item.type.__name__ if isinstance(item.type, type) else item.type
+                found = f"{option_name(item)} is {_shown(value)}"
                 raise InputError(f"{found}; give a value of type {needed}")
             for number in value if isinstance(value, tuple) else (value,):
                 if item.metadata and isinstance(number, int | float) and item.type is not bool:
