@@ -25,12 +25,11 @@ from dptrain.words import InputError
 INDEX = re.compile(r"(Unnamed: \d+|__index_level_\d+__|)")
 """Names that a column gets which had none: the numbers of the rows, mostly."""
 
-NUMBER = re.compile(r"(?i)(.*[ _.])?(index|nr|no\.?|row|rownames)|.*id")
+ROW_NUMBER = re.compile(r"(?i)(.*[ _.])?(index|nr|no\.?|row|rownames)|.*id")
 """Names of what may count the rows: of rows sorted by their target that would be the answer."""
 
 ROWS = 2**16
 """Rows of typed files and of tables in memory that are looked at together."""
-
 
 TEXTS = pa.schema([("", pa.large_string())])
 
@@ -225,7 +224,8 @@ def _left_out(found: Column, asked: Sequence[str]) -> str | None:
 
     first = found.read(slice(0, 1))
     numbers = found.kind == "numbers" and first.ndim == 1
-    if numbers and NUMBER.fullmatch(found.name) and found.name not in asked and len(found) > 1:
+    named = ROW_NUMBER.fullmatch(found.name) and found.name not in asked
+    if numbers and named and len(found) > 1:
         rows = (found.read(slice(start, start + ROWS)) - first - start for start in starts)
         if all(bool((some == np.arange(len(some))).all()) for some in rows):
             return "it counts the rows (taken where --features names it)"
