@@ -1,4 +1,4 @@
-"""What people are told on standard error, whatever that is; results are printed in cli."""
+"""What people are told on standard error, whatever that is, and where results go."""
 
 import contextlib
 import os

@@ -194,10 +194,9 @@ class TorchModel(Adapted):
             found = [*self.module.named_parameters(), *self.module.named_buffers()]
             changed = [name for name, *_ in before ^ self._state(found)]
             for part, _, had in parts:
-                if len(had) != len(vars(part)) or not all(
-                    map(is_, had.values(), vars(part).values())
-                ):
-                    changed += [name for name, _ in _numbers(had) ^ _numbers(vars(part))]
+                has = vars(part)
+                if len(had) != len(has) or not all(map(is_, had.values(), has.values())):
+                    changed += [name for name, _ in _numbers(had) ^ _numbers(has)]
             if changed:
                 raise InputError(
                     f"the module changes {min(changed)} as it computes; what may change are "
