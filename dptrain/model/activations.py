@@ -24,9 +24,12 @@ ZERO = {np.dtype(dtype): np.zeros((), dtype) for dtype in get_args(DType)}
 def relu(z: Floats, slope: Floats | None) -> None:
     """max(z, 0); the slope at 0 is 0."""
     zero = ZERO[z.dtype]
-    if slope is not None:
+    if slope is None:
+        np.maximum(z, zero, out=z)
+    else:
+        slope.fill(0)
+        np.maximum(z, slope, out=z)  # of two arrays NumPy takes several entries at a time
         np.greater(z, zero, out=slope, casting="unsafe")
-    np.maximum(z, zero, out=z)
 
 
 def tanh(z: Floats, slope: Floats | None) -> None:
