@@ -171,7 +171,7 @@ class Huber(LossFunction):
 def _sum(values: Floats, weights: Weights) -> float:
     """Return the sum of all entries, each times its row's weight, added in float64."""
     if weights is None:
-        return float(np.add.reduce(values, axis=None, dtype=np.float64))
+        return float(np.add.reduce(values, None, np.float64))
     rows = values.reshape(len(values), math.prod(values.shape[1:]))  # of no row, too
     return float(np.add.reduce(np.add.reduce(rows, axis=1, dtype=np.float64) * weights))
 

@@ -4,6 +4,7 @@ An optimizer never communicates. It updates the slice it is given, entry by entr
 vector is cut cannot change a bit.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,13 @@ import numpy as np
 from dptrain.arrays import CACHED, Floats, not_finite
 from dptrain.optim.named import Part
 from dptrain.optim.rules import Step, Transform
+
+
+@functools.lru_cache(16)
+def division(divisor: float) -> tuple[np.ufunc, float]:
+    """Return what divides an array: by a power of two multiplying is the same, but faster."""
+    whole = divisor >= 1 and math.frexp(divisor)[0] == 0.5
+    return (np.multiply, 1 / divisor) if whole else (np.divide, divisor)
 
 
 class Block(NamedTuple):
@@ -118,9 +126,7 @@ class Optimizer:
         state have become; None where all are. Parameters and state are of no use then.
         """
         info, rate, doubt = Step(step + 1, norm), self.rate(step), False
-        divisor = weight_sum or 1.0  # by a power of two multiplying is the same, but faster
-        whole = divisor >= 1 and math.frexp(divisor)[0] == 0.5
-        divide, by = (np.multiply, 1 / divisor) if whole else (np.divide, divisor)
+        divide, by = division(weight_sum or 1.0)
         for block in self._in_blocks(params, gradient_sum):
             divide(block.gradient, by, out=block.update)
             doubt = block.step(block.pieces, info, rate) or doubt

@@ -22,6 +22,8 @@ def learning_rate(config: TrainConfig, steps_per_epoch: int) -> Callable[[int], 
     """
     full, least = config.learning_rate, config.min_learning_rate
     num_steps = max(1, config.num_steps(steps_per_epoch) - config.warmup)
+    if config.schedule == "constant" and config.warmup == 0:
+        return lambda _: full
 
     def falling(height: float) -> float:
         return full * height if least == 0 else least + (full - least) * height
