@@ -57,10 +57,10 @@ class Rows:
         parts = self._parts(examples)
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
-    def _parts(self, examples: Any) -> list[Array]:
+    def _parts(self, examples: Any, out: Array | None = None) -> list[Array]:
         rows = self.rows(examples)
         fields = zip(self.encoding.fields, self.table.columns, self._places, strict=True)
-        return [field.encode(column.read(rows), places) for field, column, places in fields]
+        return [field.encode(column.read(rows, out), places) for field, column, places in fields]
 
     @functools.cached_property
     def _places(self) -> list[NDArray[np.intp] | None]:
@@ -69,7 +69,7 @@ class Rows:
 
     def inputs(self, examples: Any, taker: Taker, out: Array | None = None) -> Array:
         """Return the inputs of examples as a model takes them; see `Encoding.inputs`."""
-        return self.encoding.inputs(self._parts(examples), taker, out)
+        return self.encoding.inputs(self._parts(examples, out), taker, out)
 
     def all_y(self, examples: Any) -> Array:
         """Return the raw targets [m, outputs] of examples; of names their numbers."""

@@ -68,10 +68,18 @@ class Column:
         """The number of values in a row."""
         return math.prod(self.values.shape[1:])
 
-    def read(self, rows: Any) -> Array:
-        """Return some rows, by slice or by number, in this machine's order of bytes and C's."""
+    def read(self, rows: Any, out: Array | None = None) -> Array:
+        """Return some rows, by slice or by number, in this machine's order of bytes and C's.
+
+        What is given by number may go to `out` [m, ...], where that is of its type and size.
+        """
         mapped = isinstance(self.values, np.memmap)  # which takes several times as long to index
-        found = np.asarray((np.asarray(self.values) if mapped else self.values)[rows])
+        values = np.asarray(self.values) if mapped else self.values
+        if isinstance(values, np.ndarray) and isinstance(rows, np.ndarray) and _plain(values):
+            if out is None or out.dtype != values.dtype or out.size != len(rows) * self.width:
+                return values.take(rows, axis=0)  # a fifth faster than by index
+            return values.take(rows, 0, out.reshape(len(rows), *values.shape[1:]), "clip")
+        found = np.asarray(values[rows])
         if found.flags.c_contiguous and found.dtype.isnative:
             return found
         return np.ascontiguousarray(found, found.dtype.newbyteorder("="))
@@ -94,6 +102,11 @@ class Column:
         shape = ", ".join(map(str, self.values.shape)) + "," * (len(self.values.shape) == 1)
         kind = np.dtype(self.values.dtype).name if self.kind == "numbers" else self.kind
         return f"{self.name} ({shape}) {kind}"
+
+
+def _plain(values: Array) -> bool:
+    """Return whether an array is as NumPy computes with it; of another, `take` copies all."""
+    return values.flags.c_contiguous and values.flags.aligned and values.dtype.isnative
 
 
 def in_memory(values: object) -> bool:
