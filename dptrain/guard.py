@@ -20,7 +20,8 @@ from enum import IntFlag
 from typing import NoReturn
 
 from dptrain.board import Board, Line, State, late, never, steady
-from dptrain.launch import announced, exists, launcher_processes
+from dptrain.launch import announced, launcher_processes
+from dptrain.machine import exists
 from dptrain.neighbour import Neighbour
 from dptrain.streams import last_words
 

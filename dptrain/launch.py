@@ -4,9 +4,11 @@ MPI is imported and started here, when a world is connected and not before: `--h
 """
 
 import contextlib
+import errno
 import os
 import re
 import signal
+import socket
 import stat
 import threading
 import time
@@ -207,15 +209,6 @@ def let_the_first_speak() -> None:
     time.sleep(0.5)
 
 
-def exists(process: int) -> bool:
-    """Return whether there is a process; needs no file, of which there may be too many open."""
-    try:
-        os.kill(process, 0)
-    except OSError as error:  # also where it is another user's
-        return not isinstance(error, ProcessLookupError)
-    return True
-
-
 def launcher_processes() -> list[int]:
     """Return the processes between this one and the launcher that started it, the launcher last.
 
@@ -266,9 +259,17 @@ def _watch_start(launch: Launch, over: threading.Event) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         if found:
             over.wait(launch.rank / 10)  # the first one speaks, and is then missing, too
-            if missing_ranks(launch) == missing:
-                last_words(f"{found}. Start every rank with the same command")
-            os.kill(os.getpid(), signal.SIGKILL)
+            with socket.socket(socket.AF_UNIX) as claim:
+                try:  # on Linux a name that is this process's until it ends
+                    claim.bind(f"\0dptrain start {launcher_processes()[-1:]}")
+                    spoken = False
+                except OSError as error:
+                    spoken = error.errno == errno.EADDRINUSE
+                if spoken:
+                    over.wait(LOOK)  # as the launcher ends all when this one ends
+                elif missing_ranks(launch) == missing:
+                    last_words(f"{found}. Start every rank with the same command")
+                os.kill(os.getpid(), signal.SIGKILL)
 
 
 def missing_ranks(launch: Launch) -> str | None:

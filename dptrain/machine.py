@@ -1,4 +1,4 @@
-"""What this process may use of its machine, and of the control groups that it is in."""
+"""What this process may use of its machine and its control groups, and which others there are."""
 
 import ctypes
 import os
@@ -141,3 +141,12 @@ def _file_cache(folder: Path) -> int:
     found = dict(line.split() for line in text.splitlines())
     kinds = ("inactive_file", "active_file")
     return sum(int(found.get(f"total_{kind}", found.get(kind, 0))) for kind in kinds)
+
+
+def exists(process: int) -> bool:
+    """Return whether there is a process; needs no file, of which there may be too many open."""
+    try:
+        os.kill(process, 0)
+    except OSError as error:  # also where it is another user's
+        return not isinstance(error, ProcessLookupError)
+    return True

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,7 @@ def test_a_rank_that_never_started_is_named_once(
     spoken: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """By the first one that sees it, which is gone when the next one looks again."""
+    monkeypatch.setattr(launch, "launcher_processes", lambda: [os.getpid()])
     found = iter(["rank 2", "rank 2", "rank 0, 2" if spoken else "rank 2"])
     monkeypatch.setattr(launch, "missing_ranks", lambda _: next(found))
     monkeypatch.setattr(launch, "LOOK", 0.01)
@@ -94,6 +96,31 @@ def test_a_rank_that_never_started_is_named_once(
     with pytest.raises(SystemExit):
         launch._watch_start(launch.Launch("mpirun", 1, 3), threading.Event())
     assert ("rank 2 has ended before MPI started" in capfd.readouterr().err) is not spoken
+
+
+def test_of_ranks_that_see_at_one_moment_that_one_never_started_only_one_says_so(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """None has ended yet when each looks again: on a busy machine that takes longer than to speak.
+
+    So here none ends before all have looked.
+    """
+    looked = threading.Barrier(3, timeout=10)
+
+    def end(*_: int) -> None:
+        looked.wait()
+        raise SystemExit
+
+    monkeypatch.setattr(launch, "missing_ranks", lambda _: "rank 3")
+    monkeypatch.setattr(launch, "launcher_processes", lambda: [os.getpid()])
+    monkeypatch.setattr(launch, "LOOK", 0.01)
+    monkeypatch.setattr(os, "kill", end)
+    monkeypatch.setattr(signal, "pthread_sigmask", lambda *_: None)
+    with ThreadPoolExecutor(3) as pool:
+        ranks = [launch.Launch("mpirun", rank, 4) for rank in range(3)]
+        ends = [pool.submit(launch._watch_start, each, threading.Event()) for each in ranks]
+    assert all(isinstance(each.exception(), SystemExit) for each in ends)
+    assert capfd.readouterr().err.count("rank 3 has ended before MPI started") == 1
 
 
 @pytest.mark.parametrize("ranks", SIGNALS)

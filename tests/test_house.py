@@ -70,7 +70,7 @@ def test_imports_run_one_way(path: Path) -> None:
         "train": STAGES - {"record"} | GROUND | {"train"},
         "world": {"nodes", "guard", "board", "launch", "machine", "streams", "words", "config"},
         "nodes": {"guard", "neighbour", "board"},
-        "guard": {"neighbour", "board", "launch", "streams"},
+        "guard": {"neighbour", "board", "launch", "machine", "streams"},
         "neighbour": {"board"},
         "board": set(),
         "launch": {"streams", "words", "config"},
