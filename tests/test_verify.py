@@ -83,9 +83,13 @@ def test_a_run_that_ended_before_its_first_step_has_none_to_be_replayed(run: Pat
         check(run, "all")
 
 
-def test_data_that_nobody_would_look_at_is_a_mistake(run: Path, made: Path) -> None:
-    with pytest.raises(InputError, match="is given as data, which only --replay looks at"):
+def test_what_nobody_would_look_at_is_a_mistake(run: Path, made: Path) -> None:
+    with pytest.raises(InputError, match=r"data.npz is given, which only --replay looks at"):
         check(run, None, made / "data.npz")
+    with pytest.raises(InputError, match="--model is given, which only --replay looks at"):
+        verify(run, world=ALONE, file="net.py:build")
+    with pytest.raises(InputError, match="--init-from is given, which only --replay looks at"):
+        verify(run, world=ALONE, init_from="weights.safetensors")
 
 
 def test_a_run_of_2_ranks_is_replayed_on_1_and_3(quick: Start, tmp_path: Path) -> None:

@@ -80,8 +80,10 @@ def verify(
     found = Found(Receipt())
     verdict = Verdict(str(run), world.size)
     with world.together():
-        if data and replay is None:
-            raise InputError(f"{data[0]} is given as data, which only --replay looks at")
+        of_model = {"--model": file or model, "--init-from": init_from}
+        given = [*data, *(name for name, what in of_model.items() if what is not None)]
+        if given and replay is None:
+            raise InputError(f"{given[0]} is given, which only --replay looks at: --replay all")
         if world.rank == 0:
             found = check_files(path, verdict, handed=statement is not None)
             if statement is not None and found.receipt.num_lines:
