@@ -276,6 +276,7 @@ def test_the_run_directory_is_the_one_that_was_named_or_a_new_one(
     [
         ("-n 4,0", "Invalid value for '-n': give numbers of ranks, as 4 or 4,3,2"),
         ("--pause -1", "Invalid value for '--pause'"),
+        ("--pause nan", "Invalid value for '--pause': nan is no number of seconds"),
         ("--out a --resume b", "out is a, but b goes on where it is: leave --out out"),
         ("--launcher no-such-program", "no-such-program is not in PATH"),
     ],

@@ -1,6 +1,7 @@
 """dptrain supervise."""
 
 import contextlib
+import math
 import os
 import shlex
 import time
@@ -18,6 +19,12 @@ def _ranks(ctx: click.Context, param: click.Parameter, ranks: tuple[int, ...]) -
     if min(ranks, default=0) < 1:
         raise click.BadParameter("give numbers of ranks, as 4 or 4,3,2", ctx, param)
     return ranks
+
+
+def _pause(ctx: click.Context, param: click.Parameter, seconds: float) -> float:
+    if math.isnan(seconds):
+        raise click.BadParameter("nan is no number of seconds", ctx, param)
+    return seconds
 
 
 def _launcher(ctx: click.Context, param: click.Parameter, text: str) -> list[str]:
@@ -48,6 +55,7 @@ def _launcher(ctx: click.Context, param: click.Parameter, text: str) -> list[str
 @click.option(
     "--pause",
     type=click.FloatRange(min=0),
+    callback=_pause,
     default=5.0,
     show_default=True,
     help="Seconds before a restart; doubled from one to the next, up to 300, until a start has "
