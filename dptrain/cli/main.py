@@ -21,9 +21,10 @@ from dptrain.words import InputError, likely, shown
 
 LIMITS = (
     (resource.RLIMIT_NOFILE, 64, "open {} files", "ulimit -n 64"),
-    (resource.RLIMIT_FSIZE, 2**22, "write files of {} bytes", "ulimit -f 4096"),
+    (resource.RLIMIT_FSIZE, 2**24, "write files of {} bytes", "ulimit -f 16384"),
 )
-"""What MPI needs to start: below it, ranks could not even agree that it is too little."""
+"""What MPI needs to start, with up to 15 ranks on a node: below it, ranks could not even agree that
+it is too little."""
 
 COMMANDS = sorted(path.stem for path in Path(commands.__file__).parent.glob("[!_]*.py"))
 """The module of each is imported where the command is asked for, or all are told."""
