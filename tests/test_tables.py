@@ -96,6 +96,7 @@ REFUSED: dict[str, tuple[str | bytes, DataConfig, str]] = {
     "with their error": ("a,y\n5±1,1.5\n6 +/- 2,2.5\n7(1),3\n", Y, "line 2 has '5±1'.*like a num"),
     "of two parts": ("a,y\n1+2j,1.5\n3-.5j,2.5\n", Y, r"line 2 has '1\+2j'.*like a number"),
     "of base 16": ("a,y\n0x1F,1.5\n0xa0,2.5\n", Y, "line 2 has '0x1F'.*like a number"),
+    "months and days": ("a,y\n4/25/2026,1.5\n25/4/2026,2\n", Y, "'4/25/2026'.*; is the month"),
     "months": ("a,y\n2026-05,1.5\n2026-11,2.5\n", Y, "line 2 has '2026-05'.*as 2026-11-25"),
     "weekdays too": (
         'a,y\n"Thu, 26 May 2022",1.5\n"Friday 27 May 2022",2.5\n', Y, "line 2 has 'Thu, 26 May"
@@ -123,7 +124,7 @@ REFUSED: dict[str, tuple[str | bytes, DataConfig, str]] = {
     "nothing to drop": ("a,y\n1,0\n", DataConfig(target=("y",), drop=("b",)), "no column 'b'"),
     "labels in doubt": (column(*[3, 8] * 9), Y, "--task classification or --task regression"),
     "by name": ("y,stars\n" + "1,3\n2,8\n" * 9, replace(Y, target=("stars",)), "stars holds 2 "),
-    "dates that may be two": ("a,y\n5/1/2013,0.5\n13/1/2013,1\n", Y, "line 2 has '5/1/2013'.*2026"),
+    "dates that may be two": ("a,y\n5/1/2013,0.5\n12/1/2013,1\n", Y, "line 2 has '5/1/2013'.*mon"),
     "dates in words": ("a,y\n5 Jan 2013,0.5\n6 May 2013,1.5\n", Y, "line 2 has '5 Jan.*--drop 'a'"),
     "a month that is none": ("a,y\n12.31.2013,1\n1.2.2013,2\n", Y, "line 2 has '12.31.2013'.*2026"),
     "two marks in a date": ("a,y\n2013/02-03,1\n2013/04-05,2\n", Y, "has '2013/02-03'.*2026"),
@@ -363,6 +364,14 @@ READ: dict[str, tuple[str, list[list[float]]]] = {
         "d,y\n5.1.2013,p\n31.12.2014 23:05,q\n2015/3/07,q\n2016.04.30,q\n2017-5-6T07:08:09.5,q\n",
         [[2013, 1, 5, 0], [2014, 12, 2, 23], [2015, 3, 5, 0], [2016, 4, 5, 0], [2017, 5, 5, 7]],
     ),
+    "dates with the month first": (
+        "d,y\n4/5/2013,p\n12/31/2014 23:05,q\n2015-03-07,q\n",
+        [[2013, 4, 4, 0], [2014, 12, 2, 23], [2015, 3, 5, 0]],
+    ),
+    "dates with slashes and the day first": (
+        "d,y\n4/5/2013,p\n31/12/2014,q\n,q\n7/3/2015,q\n",
+        [[2013, 5, 5, 0], [2014, 12, 2, 0], [2014, 5, 5, 1], [2015, 3, 5, 0]],
+    ),
     "hours": ("d,y\n2013-01-05T03:00:00Z,p\n2013-01-05T15:30:00Z,q\n", [[3], [15]]),
     "names that are numbers": ("0,1,y\n5,6,p\n7,8,q\n", [[5, 6], [7, 8]]),
     "marks and spaces that nobody sees": (
@@ -396,6 +405,8 @@ def test_a_table_is_read_as_a_person_reads_it(tmp_path: Path, case: str) -> None
          "target y: numbers from 52,000 to 755,000, so regression .*for 3 classes"),
         (column(*[i % 100 for i in range(1000)]), "classification of 100 classes"),
         ("a,y\n,p\n2,q\n3,q\n", "gaps, filled with the median and marked: a"),
+        ("a,y\n4/5/2026,p\n6/17/2026,q\n", "dates in a: month/day/year"),
+        ("a,y\n4/5/2026,p\n17/6/2026,q\n", "dates in a: day/month/year"),
     ],
 )  # fmt: skip
 def test_what_was_understood_is_said(tmp_path: Path, text: str, words: str) -> None:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from dptrain.arrays import Array
 from dptrain.data.cells import Asked, Fault, Piece, piece
+from dptrain.data.dates import day_first
 from dptrain.data.delimited import Job
 from dptrain.data.form import Lines, by_number
 from dptrain.data.keep import Done, Part, Pieces
@@ -75,6 +76,9 @@ class Growing:
                     f"{asked.source}: {line(self._row(lines, places))} has a text of several lines "
                     f"in column {asked.name!r}; is there a quote too many?"
                 )
+            order = day_first(coded.dictionary) if found.kind == "date" else None
+            if order is not None:
+                told = f"dates in {asked.name}: {'day/month' if order else 'month/day'}/year"
             meanings = np.asarray(found.values)
             values = Stacked(parts, [meanings[some] for some in places])
             return Column(asked.name, found.kind, values, found.text, found.ends), told

@@ -11,9 +11,13 @@ from dptrain.data.cells import typed_dates
 from dptrain.data.table import Column
 
 WRITTEN = (
-    r"^([0-9]{4}(-[0-9]+-|/[0-9]+/|\.[0-9]+\.)[0-9]{1,2}|[0-9]{1,2}\.[0-9]{1,2}\.[0-9]{4})([T ]|$)"
+    r"^([0-9]{4}(-[0-9]+-|/[0-9]+/|\.[0-9]+\.)[0-9]{1,2}|"
+    r"[0-9]{1,2}(\.[0-9]{1,2}\.|/[0-9]{1,2}/)[0-9]{4})([T ]|$)"
 )
-"""Dates that are read; with slashes and the year behind, it may be the month that comes first."""
+"""Dates that are read."""
+
+SLASHED, ABOVE_12 = r"^([0-9]+)/([0-9]+)/([0-9]{4})", "(1[3-9]|[23][0-9])"
+"""Of these dates the month or the day may come first; a day above 12 shows which."""
 
 ISO = (
     (r"^([0-9]+)\.([0-9]+)\.([0-9]{4})", r"\3-\2-\1"),
@@ -49,9 +53,20 @@ def written_dates(name: str, array: pa.ChunkedArray) -> Column | None:
 
 def _iso(array: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return texts that are dates as year-month-day, and others as whatever comes of them."""
-    for pattern, way in ISO:
+    slashed = {True: r"\3-0\2-0\1", False: r"\3-0\1-0\2", None: r"\0"}[day_first(array)]
+    for pattern, way in ((SLASHED, slashed), *ISO):
         array = pc.replace_substring_regex(array, pattern, way)
     return array
+
+
+def day_first(array: pa.Array) -> bool | None:
+    """Return whether the day stands before the month in dates with slashes and the year behind.
+
+    None where no day above 12 says so, or two say otherwise.
+    """
+    ways = rf"^{ABOVE_12}/[0-9]+/[0-9]{{4}}", rf"^[0-9]+/{ABOVE_12}/[0-9]{{4}}"
+    first, second = (bool(pc.any(pc.match_substring_regex(array, way)).as_py()) for way in ways)
+    return None if first == second else first
 
 
 def _times(array: pa.ChunkedArray, zone: str | None) -> pa.ChunkedArray | None:
@@ -74,5 +89,7 @@ def no_dates(words: Sequence[str]) -> tuple[list[str], str]:
     plain, zoned = ({w for w, date in dates if _times(date, zone) is not None} for zone in ZONES)
     wrong = [word for word in words if word not in plain | zoned]
     if wrong:
-        return wrong, "write a date as 2026-11-25, or 2026-11-25T13:45:00, a time as a number"
+        doubt = "is the month first, or the day? " * any(re.match(SLASHED, word) for word in wrong)
+        needed = "write a date as 2026-11-25, or 2026-11-25T13:45:00, a time as a number"
+        return wrong, f"{doubt}{needed}"
     return [word for word in words if word in plain], "give each time a zone, or none"
