@@ -23,8 +23,7 @@ def linear_algebra() -> list[str]:
     """
     import numpy
 
-    known = known_blas()
-    if known:
+    if known := known_blas():
         return sorted({f"{name} ({kernel})" for name, kernel in known})
     built: Any = numpy.show_config(mode="dicts")
     blas = built.get("Build Dependencies", {}).get("blas", {})

@@ -6,6 +6,7 @@ import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from types import CodeType
 from typing import Any, NamedTuple, Protocol
 
@@ -16,6 +17,7 @@ from dptrain.checked import Plain
 from dptrain.config import ModelFile, Task
 from dptrain.words import InputError, is_text
 
+getsource = cache(inspect.getsource)  # it looks through a whole file, and is asked often
 MakeGenerator = Callable[[], np.random.Generator]
 """Makes a generator of random numbers, always the same ones."""
 
@@ -153,16 +155,14 @@ def described(model: Model) -> Plain:
     """
     kind = type(model)
     found: Plain = {"class": kind.__qualname__}
-    texts: Callable[[], list[str]] | None = getattr(model, "sources", None)
-    if texts is not None:
-        found["source"] = hashlib.sha256("\n".join(texts()).encode()).hexdigest()
+    if hasattr(model, "sources"):
+        found["source"] = hashlib.sha256("\n".join(model.sources()).encode()).hexdigest()
     elif not kind.__module__.startswith("dptrain."):
         rooms = ("dptrain", "typing", "builtins")
         classes = [base for base in kind.__mro__ if base.__module__.split(".")[0] not in rooms]
         found["source"] = hashlib.sha256("\n".join(map(source_of, classes)).encode()).hexdigest()
-    ask: Callable[[], Any] | None = getattr(model, "fingerprint", None)
-    if ask is not None:
-        found["fingerprint"] = str(ask())
+    if hasattr(model, "fingerprint"):
+        found["fingerprint"] = str(model.fingerprint())
     origin: ModelFile | None = getattr(model, "origin", None)
     if origin is not None:
         found["file"] = {key: value for key, value in asdict(origin).items() if value}
@@ -193,7 +193,7 @@ def _plain(values: Mapping[str, Any]) -> Plain:
 def source_of(part: Any) -> str:
     """Return the text of a class or function, or what it was made into, as in a shell."""
     try:
-        return inspect.getsource(part)
+        return getsource(part)
     except (OSError, TypeError):
         found = sorted(vars(part).items()) if isinstance(part, type) else [("", part)]
         return repr([(name, [*_code(value)]) for name, value in found])
