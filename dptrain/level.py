@@ -200,6 +200,7 @@ def in_use() -> InUse:
     )
 
 
+@cache
 def _elementary() -> str:
     """Return a hash of what the functions give that are neither products nor exact."""
     import numpy as np
