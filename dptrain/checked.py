@@ -74,13 +74,13 @@ def _plain(value: Any, kind: Any) -> Any:
 
 def fits(value: Any, kind: Any) -> bool:
     """Return whether a value is of the type that a field says."""
-    origin = get_origin(kind)
+    plain = isinstance(kind, type)  # most are, and typing takes its time to look at one
+    origin, args = (None, ()) if plain else (get_origin(kind), get_args(kind))
     if origin in (tuple, list, dict):
         parts = value.values() if isinstance(value, dict) else value
-        wanted = get_args(kind)[origin is dict]
-        return isinstance(value, origin) and all(fits(part, wanted) for part in parts)
-    if get_args(kind):  # X | None
-        return any(fits(value, one) for one in get_args(kind))
+        return isinstance(value, origin) and all(fits(part, args[origin is dict]) for part in parts)
+    if args:  # X | None
+        return any(fits(value, one) for one in args)
     if isinstance(value, bool) or kind is bool:
         return isinstance(value, bool) and kind in (bool, Any)
     return kind is Any or isinstance(value, kind)

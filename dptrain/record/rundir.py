@@ -135,8 +135,7 @@ def _write_name(name: str) -> str:
 
 def _read_name(name: str) -> str:
     """Return a name as `_write_name` was given it; ValueError where there is another NUL in it."""
-    digits = re.compile("\0([89a-f][0-9a-f])")
-    found = digits.sub(lambda byte: chr(0xDC00 + int(byte[1], 16)), name)
+    found = re.sub("\0([89a-f][0-9a-f])", lambda byte: chr(0xDC00 + int(byte[1], 16)), name)
     if "\0" in found:
         raise ValueError("a text has a NUL in it")
     return found
