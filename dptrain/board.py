@@ -172,7 +172,12 @@ def apart(calls: Sequence[str]) -> str:
     usual = max(calls, key=calls.count)
     told = [f"rank {rank} is in {call}" for rank, call in enumerate(calls) if call != usual]
     rest = f"rank {calls.index(usual)} and all others are in {usual}"
-    return f"{', '.join([*told[:8], rest])}: {ALL_THE_SAME}"
+    return f"{', '.join([*some(told), rest])}: {ALL_THE_SAME}"
+
+
+def some(told: list[str]) -> list[str]:
+    """Return the first of what is told of ranks, and of how many more it could be."""
+    return told[:8] + [f"{len(told) - 8} more ranks likewise"] * (len(told) > 8)
 
 
 def late(before: Sequence[Line], now: Sequence[Line], rank: int) -> str | None:
@@ -192,4 +197,4 @@ def late(before: Sequence[Line], now: Sequence[Line], rank: int) -> str | None:
     for line in (line for line in awake if line.done < mine.done):
         where = str(line).split(" ", 2)[2]
         found.append(f"{line.name}: {where}, not at the point where the others wait")
-    return "; ".join(found) or None
+    return "; ".join(some(found)) or None
