@@ -1,6 +1,7 @@
 """Data-parallel minibatch training on CPUs with MPI: the same bytes on any number of processes."""
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from dptrain.words import InputError as InputError
     from dptrain.world import World as World
     from dptrain.world import connect as connect
+
+os.environ.setdefault("MKL_CBWR", "AUTO")  # else its products depend on where arrays lie in memory
 
 _HOMES = {
     "dptrain.arrays": ("Param", "Sums"),

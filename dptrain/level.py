@@ -7,6 +7,7 @@ powers and, in float64, exponentials.
 import hashlib
 import math
 import os
+import platform
 import sys
 import warnings
 from collections.abc import Sequence
@@ -118,10 +119,7 @@ def fused_libm() -> bool | None:
 
     None where the C library has one libm for every CPU.
     """
-    try:
-        if not (os.confstr("CS_GNU_LIBC_VERSION") or "").startswith("glibc"):
-            return None
-    except (AttributeError, ValueError):
+    if platform.libc_ver()[0] != "glibc":
         return None
     used = cpu_features(active=True)
     if used is None:

@@ -20,6 +20,7 @@ import dptrain
 from dptrain import DataConfig, InputError, ModelConfig, TrainConfig
 from dptrain.config import Rule
 from dptrain.data.encode import Flat
+from dptrain.level import NATIVE
 
 torch = pytest.importorskip("torch", reason="torch is not here: make test-frameworks")
 import safetensors.torch  # noqa: E402
@@ -149,6 +150,19 @@ def test_terms_and_the_weights_of_their_examples_multiply() -> None:
     assert weight_sum == 3.5
     assert loss_sum == pytest.approx((x @ row) @ (y * weights))
     np.testing.assert_allclose(gradient, [*(y * weights) @ x, 0, 0, 0], rtol=1e-15)
+
+
+def test_products_do_not_depend_on_where_arrays_lie() -> None:
+    rng, room = np.random.default_rng(0), np.zeros(15 * 64 + 64, np.float32)
+    x, weight = (rng.standard_normal(shape).astype(np.float32) for shape in ((15, 64), (8, 64)))
+    found = set()
+    for place in range(16):
+        here = room[place:][: x.size].reshape(x.shape)
+        here[...] = x
+        found.add(
+            functional.linear(torch.from_numpy(here), torch.from_numpy(weight)).numpy().tobytes()
+        )
+    assert len(found) == 1
 
 
 def test_a_transform_gets_random_numbers_by_the_seed_the_epoch_and_the_example() -> None:
@@ -680,6 +694,7 @@ def test_a_run_is_stored_and_known_again(tmp_path: Path) -> None:
     trained = dptrain.fit(TorchModel(perceptron()), data, TrainConfig(steps=3), out=run)
     first = json.loads((run / "receipt.jsonl").read_text().splitlines()[0])
     assert str(torch.__version__) in str(first)
+    assert first["settings"]["cpu-level"] == NATIVE  # which a replay from the command line takes
     x = data.test.raw_x(slice(0, 50)) if data.test else None
     found = dptrain.load_trained(run, TorchModel(perceptron()))
     np.testing.assert_array_equal(found.outputs(x), trained.outputs(x))

@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from dptrain.checked import Plain
 from dptrain.data.feed import Rows, blocks
 from dptrain.data.table import Table
-from dptrain.level import LEVELS, NATIVE, highest, in_use, one_level
+from dptrain.level import LEVELS, MKL, NATIVE, highest, in_use, one_level
 from dptrain.model import described, is_own
 from dptrain.record.receipt import differences, places
 from dptrain.record.rundir import FREE
@@ -131,8 +132,8 @@ def leaf(table: Table, start: int, content: bytes) -> bytes:
 def identity(run: Training) -> Identity:
     """Return what decides the bytes of a run, the same on every rank.
 
-    Free of the number of ranks, but for `--reduce allreduce`. Collective: every rank must call
-    this.
+    Free of the number of ranks, but for `--reduce allreduce`. Where a library computes, MKL's
+    products are of a level only if told so. Collective: every rank must call this.
     """
     tables = {"train": run.data.train} | ({} if run.data.test is None else {"test": run.data.test})
     ask: Callable[[], list[str]] | None = getattr(run.model, "software", None)
@@ -140,7 +141,8 @@ def identity(run: Training) -> Identity:
     own = linear_algebra(), ask() if ask else [], [used.text], [used.libm], [cpu()]
     kinds = zip(*run.world.allgather(own), strict=True)
     blas, libraries, levels, libm, cpus = (sorted({*itertools.chain(*kind)}) for kind in kinds)
-    level = levels[0] if len(levels) == 1 and levels[0] in LEVELS else NATIVE
+    kept = ask is None or run.world.first(lambda: os.environ.get("MKL_CBWR") == MKL)
+    level = levels[0] if kept and len(levels) == 1 and levels[0] in LEVELS else NATIVE
     return Identity(
         dptrain=__version__,
         numpy=np.__version__,
