@@ -165,6 +165,16 @@ def test_products_do_not_depend_on_where_arrays_lie() -> None:
     assert len(found) == 1
 
 
+def test_real_numbers_of_a_transform_become_the_models_type() -> None:
+    data = dptrain.load((np.arange(60.0).reshape(20, 3), np.arange(20) % 2))
+
+    def noisy(x: Any, rng: np.random.Generator) -> Any:
+        return x + rng.standard_normal(x.shape)  # float64
+
+    trained = dptrain.fit(TorchModel(nn.Linear(3, 2), transform=noisy), data, TrainConfig(steps=2))
+    assert trained.params.dtype == np.float32
+
+
 def test_a_transform_gets_random_numbers_by_the_seed_the_epoch_and_the_example() -> None:
     seen: list[tuple[bytes, float]] = []
 

@@ -36,7 +36,7 @@ class Adapted:
         usual one unless given.
     transform
         Takes the inputs of an example of training and a generator keyed by (seed, epoch, example);
-        returns them changed.
+        returns them changed; real numbers become the parameters' type.
     metrics
         Takes outputs and targets, and returns sums over these examples by name, which in the end
         are divided by the number of examples; or pairs, of a sum and of what it is divided by.
@@ -44,8 +44,9 @@ class Adapted:
         Of the usual loss for classes, in training: how much of a target all classes share.
     """
 
+    dtype: np.dtype[Any]
     library: ClassVar[Any]
-    """Has `broadcast_to`, `arange` and `logaddexp`."""
+    """Has `ones_like`, `arange` and `logaddexp`."""
 
     log_softmax: ClassVar[Any]
     """Takes outputs [m, classes] and the axis."""
@@ -85,7 +86,7 @@ class Adapted:
             found = np.asarray(self._transform(x, rng))  # type: ignore[misc]
         if found.dtype.kind not in "biuf":
             raise InputError(f"transform returns {found.dtype}; return an array of numbers")
-        return found
+        return found.astype(self.dtype) if found.dtype.kind == "f" else found
 
     def _metric_sums(self, outputs: Floats, y: Array) -> dict[str, tuple[float, float]]:
         with users_code():
@@ -174,8 +175,7 @@ class Adapted:
             counts = self._constant(counts.reshape(losses.shape), losses)
         if weights is not None:
             column = self._constant(weights.reshape(-1, 1), losses)
-            each = self.library.broadcast_to(column, losses.shape)
-            counts = each if counts is None else counts * each
+            counts = column * (self.library.ones_like(losses) if counts is None else counts)
         return losses, counts
 
     def _find_losses(self, outputs: Any, targets: Any) -> tuple[Any, Any]:

@@ -29,9 +29,6 @@ BESIDE = ("loss", "transform", "metrics")
 _NEIGHBOURS: set[str] = set()
 """The files that models of this process may have imported from their folders."""
 
-LITERALS = {"True": True, "False": False, "None": None}
-"""What Python calls what JSON calls true, false and null."""
-
 
 @dataclass(frozen=True)
 class Origin(ModelFile):
@@ -194,7 +191,7 @@ def _arguments(texts: tuple[str, ...]) -> Plain:
 
     True, False and None also as Python has them.
     """
-    found = Plain()
+    found, of_python = Plain(), {"True": "true", "False": "false", "None": "null"}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name.isidentifier():
@@ -202,7 +199,7 @@ def _arguments(texts: tuple[str, ...]) -> Plain:
         if name in found:
             raise InputError(f"model-arg gives {name} twice; give each once")
         try:
-            found[name] = LITERALS[value] if value in LITERALS else json.loads(value)
+            found[name] = json.loads(of_python.get(value, value))
         except (ValueError, RecursionError):
             found[name] = value
     return found
