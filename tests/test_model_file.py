@@ -257,6 +257,8 @@ def test_arguments_are_what_they_look_like(text: str, value: Any, tmp_path: Path
         (("--model-arg", "width=3"), "there is no --model"),
         (("--config", "named.toml"), "named.toml sets model; .* never says what is run"),
         (("--model", "torchless.py:build"), r"torch can't be imported .*pip install 'torch>="),
+        (("--model", "late.py:build"), r"jax can't be imported .*pip install 'jax>="),
+        (("--model", "part.py:build"), "in <module>: ImportError.* name one beside the package"),
         (("--model", "wrong.py:build"), "wrong.py, line 1.*SyntaxError|SyntaxError"),
     ],
 )
@@ -272,7 +274,12 @@ def test_mistakes_end_with_one_message(
     (folder / "kind.py").write_text(f"{SOFTMAX}\nloss = dict\n")
     os.mkfifo(folder / "pipe.py")
     (folder / "torchless.py").write_text("import sys\nsys.modules['torch'] = None\nimport torch\n")
-    run = dptrain if "torchless.py:build" in options else quick  # for it is without torch then
+    late = "    import sys\n    sys.modules['jax'] = None\n    import jax\n"
+    (folder / "late.py").write_text(f"def build(inputs, outputs):\n{late}")
+    quietly = "import warnings\nwith warnings.catch_warnings(action='ignore'):\n    "
+    (folder / "part.py").write_text(f"{quietly}from .softmax import build\n")
+    without = {"torchless.py:build", "late.py:build"} & {*options}  # a library, for its process
+    run = dptrain if without else quick
     done = run(*options, "--out", "run", ranks=2)
     assert done.status == 2
     assert len(done.stderr.splitlines()) == 1

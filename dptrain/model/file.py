@@ -19,7 +19,7 @@ import numpy as np
 from dptrain.checked import Plain
 from dptrain.config import ModelFile
 from dptrain.model import Model
-from dptrain.model.own_code import missing, one_thread, siblings, users_code
+from dptrain.model.own_code import one_thread, siblings, users_code
 from dptrain.streams import give_way
 from dptrain.words import InputError, nearest
 
@@ -158,12 +158,7 @@ def _run(path: Path, text: bytes, digest: str, seed: int) -> ModuleType:
     module = ModuleType(f"_model_{path.stem}_{digest[:16]}")
     module.__file__ = str(path.absolute())
     sys.modules[module.__name__] = module
-    try:
-        exec(compile(text, module.__file__, "exec"), vars(module))  # noqa: S102 (asked for)
-    except ModuleNotFoundError as error:
-        if error.name in ("torch", "jax"):
-            raise missing(error.name, error) from None
-        raise
+    exec(compile(text, module.__file__, "exec"), vars(module))  # noqa: S102 (asked for)
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 (those that a model may draw from)
     if "torch" in sys.modules:

@@ -92,6 +92,8 @@ def users_code() -> Iterator[None]:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
+        if isinstance(error, ModuleNotFoundError) and error.name in ("torch", "jax"):
+            raise missing(error.name, error) from None
         trace = error.__traceback__
         while trace and not _is_own(trace.tb_frame.f_code.co_filename):
             trace = trace.tb_next
@@ -101,6 +103,8 @@ def users_code() -> Iterator[None]:
         text = re.sub(r"(?s)Traceback \(most.*?\n(?=\S)", "", text)  # of a callback in JAX
         text = re.split("-{20}|Exception raised from", text)[0]  # what libraries add in C++
         text = f"the model's code failed: {where}{' '.join(text.split())}"
+        if "no known parent package" in text:
+            text += ": the file is run by itself; name one beside the package, which imports that"
         raise InputError(text, local=True) from error.with_traceback(trace)
 
 
