@@ -119,6 +119,37 @@ def test_a_run_with_a_file_is_known_again_by_every_command(
         assert f"by a file with {digest}: it has changed since" in done.stderr
 
 
+WIDE = f"""{SOFTMAX}
+class Wide(Softmax):
+    def loss_and_grad_sum(self, params, x, y, weights, out, rng):
+        outputs = self.outputs(params, x)
+        np.matmul(x.T, outputs - np.tile(y, 2), out=out.reshape(self.shape))
+        return self.loss_sum(outputs, y, weights)
+
+    def loss_sum(self, outputs, y, weights):
+        losses = ((outputs - np.tile(y, 2)) ** 2).sum(axis=1) / 2
+        return dptrain.Sums(float(losses.sum()), float(len(y)))
+
+def wide(inputs, outputs):
+    return Wide((*inputs, 2 * outputs), 0.01)
+"""
+
+
+def test_each_output_has_a_column_where_there_are_more_than_targets(
+    quick: Start, tmp_path: Path
+) -> None:
+    """As of a language model, which has scores for each letter of a row."""
+    (tmp_path / "wide.py").write_text(WIDE)
+    x = np.arange(120.0).reshape(40, 3) / 120
+    np.savez(tmp_path / "data.npz", x=x, y=x[:, :2] + 0.5)
+    np.savez(tmp_path / "new.npz", x=x)
+    given, how = ("--model", "wide.py:wide"), ("--scale", "none", "--steps", "2", "--out", "run")
+    quick("train", "data.npz", *given, *how, "--task", "regression", "--json").json  # noqa: B018
+    lines = quick("predict", "run", "new.npz", *given, ranks=2).stdout.splitlines()
+    assert lines[0] == ",".join(f"prediction_{number}" for number in range(4))
+    assert {line.count(",") for line in lines} == {3}
+
+
 def test_what_a_models_file_imports_from_its_folder_belongs_to_it(
     quick: Start, model: Path, tmp_path: Path
 ) -> None:

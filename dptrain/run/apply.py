@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def evaluate_run(
     if len(encoding.classes):
         result["classes"] = encoding.classes.tolist()
     elif encoding.outputs > 1:
-        result |= {"targets": _names(encoding)} | each
+        result |= {"targets": _names(encoding, encoding.outputs)} | each
     return result if scores is None else result | scores.result(world, len(rows), rows.num_blocks)
 
 
@@ -138,7 +139,6 @@ def predict_run(
     with world.together():
         found = replace(test or table, targets=())
         rows = Rows(trained.encoding.adapt(found), trained.encoding)
-        names = [*(c.name for c in rows.table.ids), *_columns(trained, probabilities)]
     check_same(trained, rows, world)
     with world.together():
         meaning = trained.chances if probabilities else trained.predictions
@@ -148,7 +148,10 @@ def predict_run(
     with world.together():
         try:
             if world.rank == 0:
-                write_predictions(out, names, blocks, len(rows))
+                first = next(blocks)
+                columns = _columns(trained, probabilities, first[1][0].size)
+                names = [*(column.name for column in rows.table.ids), *columns]
+                write_predictions(out, names, chain([first], blocks), len(rows))
         finally:
             for _ in blocks:  # also where they can't be written: the other ranks wait to send them
                 pass
@@ -182,17 +185,17 @@ def check_same(trained: Trained, rows: Rows, world: World) -> None:
         check_equal(world, own)
 
 
-def _columns(trained: Trained, probabilities: bool) -> list[str]:
+def _columns(trained: Trained, probabilities: bool, width: int) -> list[str]:
     if probabilities and trained.encoding.task == "classification":
         return [f"probability_{name}" for name in trained.encoding.classes.tolist()]
     stem = "probability" if probabilities else "prediction"
-    names = _names(trained.encoding)
+    names = _names(trained.encoding, width)
     return [stem] if len(names) == 1 else [f"{stem}_{name}" for name in names]
 
 
-def _names(encoding: Encoding) -> list[str]:
-    """Return what the outputs are called: as a table's columns, or by their numbers."""
-    numbers = [*map(str, range(encoding.outputs))]
+def _names(encoding: Encoding, width: int) -> list[str]:
+    """Return what so many outputs are called: as a table's columns, or by their numbers."""
+    numbers = [*map(str, range(width))]
     return [*encoding.targets] if len(encoding.targets) == len(numbers) else numbers
 
 
