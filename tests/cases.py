@@ -2,7 +2,8 @@
 
     mpirun -n 5 python cases.py fits 0 2      0: the real nodes; 2: two ranks a node, pretended
 
-One start of MPI for many runs. Several cases in one start: fits,sums.
+One start of MPI for many runs. Several cases in one start: fits,sums. Of fewer ranks, and others
+for these: fits 5:0 5:2 and sums 3:0.
 """
 
 import contextlib
@@ -69,16 +70,24 @@ class RoundRobin(MPI.Intracomm):
 
 def worlds(names: list[str]) -> Iterator[tuple[str, World]]:
     """Make the worlds that are asked for, one after the other."""
-    for name in names:
-        if name == "turn":
-            yield name, World(RoundRobin(MPI.COMM_WORLD.Dup()))
+    everyone = MPI.COMM_WORLD
+    for asked in names:
+        size, _, name = asked.rpartition(":")
+        among = everyone.rank < int(size or everyone.size)
+        comm = everyone.Split(0 if among else MPI.UNDEFINED) if size else everyone
+        if not among:
+            pass
+        elif name == "turn":
+            yield name, World(RoundRobin(comm.Dup()))
         elif name == "turn2":
-            yield name, World(RoundRobin(MPI.COMM_WORLD.Dup()), ranks_per_node=2)
+            yield name, World(RoundRobin(comm.Dup()), ranks_per_node=2)
         elif name == "reversed":
-            comm = MPI.COMM_WORLD.Split(0, key=-MPI.COMM_WORLD.rank)
-            yield name, World(comm, ranks_per_node=2)
+            yield name, World(comm.Split(0, key=-comm.rank), ranks_per_node=2)
         else:
-            yield name, World(MPI.COMM_WORLD, ranks_per_node=int(name) or None)
+            yield name, World(comm, ranks_per_node=int(name) or None)
+        done = everyone.Ibarrier()
+        while not done.Test():  # what waits in MPI keeps a core busy
+            time.sleep(0.01)
 
 
 def say(world: World, /, **found: Any) -> None:
@@ -561,5 +570,7 @@ if __name__ == "__main__":
     # every run looks for the BLAS four times, and each takes 2 ms
     vars(threadpoolctl)["threadpool_info"] = functools.cache(threadpoolctl.threadpool_info)
     dptrain.connect()  # from here on one rank's failed assertion ends them all
-    for way in sys.argv[1].split(","):
-        WAYS[way](sys.argv[2:])
+    for part in " ".join(sys.argv[1:]).split(" and "):
+        ways, *worlds_asked = part.split()
+        for way in ways.split(","):
+            WAYS[way](worlds_asked)
