@@ -816,3 +816,15 @@ def test_the_model_that_contributing_shows_is_trained(tmp_path: Path, quick: Sta
     apply(patches()[0], tmp_path)
     line = ["--model", "line.py:build", "--scale", "standard", "--steps", "2"]
     assert quick("train", *line, "--json", cwd=tmp_path).json["num_params"] == 64 * 10 + 10
+
+
+@pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="PyTorch has no MKL here")
+def test_products_before_what_has_them_alike_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = "import torch; torch.ones(8, 8) @ torch.ones(8, 8)"
+    then = "import dptrain; dptrain.TorchModel(torch.nn.Linear(3, 2))"
+    done = start("python", "-c", f"{first}; {then}", cwd=tmp_path, env={"MKL_CBWR": ""})
+    assert "warning: PyTorch has multiplied before dptrain was imported" in done.stderr
+    TorchModel(nn.Linear(3, 2))
+    assert capsys.readouterr().err == ""

@@ -1,6 +1,7 @@
 """A PyTorch module as a model: its arrays lie in the flat vector, its gradient takes one copy."""
 
 import contextlib
+import ctypes
 import hashlib
 import re
 import sys
@@ -13,14 +14,19 @@ from typing import Any, ClassVar, Unpack
 import numpy as np
 
 from dptrain.arrays import Array, Floats, Param, Sums, Weights, kind_by_name
+from dptrain.launch import announced
 from dptrain.model import MakeGenerator
 from dptrain.model.adapted import Adapted, Beside, one_kind, sums
 from dptrain.model.own_code import library, users_code
+from dptrain.streams import warn
 from dptrain.threads import threads_here
 from dptrain.words import InputError
 
 torch = library("torch")
 nn = torch.nn
+
+MKL_FREE = 1
+"""What MKL says it keeps to where nobody has asked: nothing (MKL_CBWR_BRANCH_OFF)."""
 
 LOCK = threading.RLock()
 """PyTorch's settings are the process's: they are lent to one call at a time, so that it repeats."""
@@ -58,6 +64,7 @@ class TorchModel(Adapted):
         super().__init__(loss, **beside)
         if not isinstance(module, nn.Module):
             raise InputError(f"the model is {module!r:.200}; give a torch.nn.Module, such as net()")
+        _check_mkl()
         self.module = module
         self._params = dict(module.named_parameters())  # those that are tied once
         buffers = dict(module.named_buffers())
@@ -209,6 +216,18 @@ def _numbers(held: dict[str, Any]) -> set[tuple[str, Any]]:
     """Return the public numbers and words that a part holds, but for whether it trains."""
     found = [(k, v) for k, v in held.items() if type(v) in (bool, int, float, str)]
     return {(k, v) for k, v in found if k[0] != "_" and k != "training"}
+
+
+def _check_mkl() -> None:
+    """Warn, on the first rank, where MKL has begun without what dptrain's import asks of it."""
+    with contextlib.suppress(AttributeError, OSError):  # there may be no MKL
+        asked = ctypes.CDLL(torch._C.__file__).mkl_serv_cbwr_get(-1)
+        launch = announced()
+        if asked == MKL_FREE and (launch is None or launch.rank == 0):
+            warn(
+                "PyTorch has multiplied before dptrain was imported, so that bits may depend on "
+                "where arrays lie in memory: import dptrain first, or set MKL_CBWR=AUTO"
+            )
 
 
 def _check(name: str, array: Any) -> None:
