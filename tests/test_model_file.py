@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from conftest import Start
 
+import dptrain
 from dptrain import InputError
 from dptrain.config import ModelFile
 from dptrain.model import described
@@ -148,6 +149,47 @@ def test_each_output_has_a_column_where_there_are_more_than_targets(
     lines = quick("predict", "run", "new.npz", *given, ranks=2).stdout.splitlines()
     assert lines[0] == ",".join(f"prediction_{number}" for number in range(4))
     assert {line.count(",") for line in lines} == {3}
+
+
+OTHER = f"""{SOFTMAX}
+class Other(Softmax):
+    def loss_and_grad_sum(self, params, x, y, weights, out, rng):
+        outputs = self.outputs(params, x)
+        np.matmul(x.T, outputs - y.reshape(len(y), -1)[:, :1], out=out.reshape(self.shape))
+        return self.loss_sum(outputs, y, weights)
+
+    def loss_sum(self, outputs, y, weights):
+        losses = ((outputs - y.reshape(len(y), -1)[:, :1]) ** 2).sum(axis=1) / 2
+        return dptrain.Sums(float(losses.sum()), float(len(y)))
+
+    def probabilities(self, outputs):
+        return outputs
+
+def other(inputs, outputs):
+    return Other((*inputs, outputs + 2), 0.01)
+"""
+
+
+@pytest.mark.parametrize("task", ["classification", "multilabel", "regression"])
+def test_outputs_that_only_a_loss_of_ones_own_understands_are_given_as_they_are(
+    task: str, quick: Start, tmp_path: Path
+) -> None:
+    """They are no scores of classes or labels, and no values of targets on their scale."""
+    (tmp_path / "other.py").write_text(OTHER)
+    x = np.arange(120.0).reshape(40, 3) / 120
+    y = {"classification": np.arange(40) % 3, "regression": 100 * x[:, :2]}
+    np.savez(tmp_path / "data.npz", x=x, y=y.get(task, (x > 0.5).astype(int)))
+    given = ("--model", "other.py:other")
+    told = ("--task", task, "--validation", "0.2", "--steps", "2", "--out", "run", "--quiet")
+    quick("train", "data.npz", *given, *told, "--json").json  # noqa: B018
+    quick("predict", "run", "data.npz", *given, "--out", "p.npy", ranks=2)
+    trained = dptrain.load_trained(tmp_path / "run", file=f"{tmp_path}/other.py:other")
+    np.testing.assert_array_equal(np.load(tmp_path / "p.npy"), trained.outputs(x))
+    found = quick("evaluate", "run", "data.npz", *given, "--json", ranks=2).json
+    assert not {"accuracy", "rmse", "f1_macro", "confusion"} & {*found}
+    refused = quick("predict", "run", "data.npz", *given, "--probabilities")
+    assert refused.status == 2
+    assert "use predict" in refused.stderr
 
 
 def test_what_a_models_file_imports_from_its_folder_belongs_to_it(

@@ -24,7 +24,7 @@ from dptrain.run.outcome import Summary
 from dptrain.run.rows import as_rows
 from dptrain.streams import warn
 from dptrain.threads import blas_threads
-from dptrain.train.evaluate import predicted_classes
+from dptrain.train.evaluate import fits, predicted_classes
 from dptrain.train.state import Metrics
 from dptrain.version import __version__
 from dptrain.words import InputError, counted, is_text
@@ -60,6 +60,8 @@ class Trained:
         `x` are raw rows [m, features], or what NumPy makes into an array [m, ...], as in training:
         scaling belongs to the model. A frame, a mapping of columns or a list of mappings has its
         columns in any order; a single row [features], or a mapping of its cells, is one of m = 1.
+        Outputs that are not one a class, label or value are returned as they are [m, outputs]: what
+        they mean is known to a loss of one's own alone.
         Local: any rank may call it, and any threads at once.
 
         Raises
@@ -107,6 +109,8 @@ class Trained:
 
     def predictions(self, outputs: Array) -> Array:
         """Return what outputs [m, outputs] mean: see `predict`."""
+        if not fits(outputs.shape[1], self.encoding.scores, self.encoding.task):
+            return outputs
         if self.encoding.task == "classification":
             return self.encoding.classes[predicted_classes(outputs)]
         if self.encoding.task == "multilabel":
@@ -119,6 +123,11 @@ class Trained:
         ask: Callable[[Array], Array] | None = getattr(self.model, "probabilities", None)
         if self.encoding.task == "regression" or ask is None:
             raise InputError("this task, or this model, has no probabilities; use predict")
+        if not fits(outputs.shape[1], self.encoding.scores, self.encoding.task):
+            raise InputError(
+                f"the model gives {outputs.shape[1]} outputs for {self.encoding.scores} classes or "
+                "labels, which are no probabilities; use predict, which gives them as they are"
+            )
         found = ask(outputs)
         if self.encoding.task == "classification" and found.shape[1] == 1:
             return np.hstack([1 - found, found])

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dptrain.arrays import Array, Floats
 from dptrain.config import Task
+from dptrain.data.encode import Encoding
 from dptrain.data.feed import Rows
 from dptrain.guard import Ask
 from dptrain.model import Model
@@ -62,7 +63,7 @@ def evaluate(
             values = outputs.reshape(len(x), -1)
             pairs = ask(outputs, y) if ask else {}
             names.add(tuple(pairs))
-            found = [] if ask else _sums(task, values, y, center)
+            found = [] if ask else _sums(rows.encoding, values, y, center)
             found += [number for pair in pairs.values() for number in pair]
             seen(values, y)
             own.append([*model.loss_sum(outputs, y, None)[:2], *found])
@@ -110,7 +111,7 @@ def check_measured(model: Model, params: Floats, rows: Rows, name: str) -> None:
     ask: MetricSums | None = getattr(model, "metric_sums", None)
     if ask is None:
         center = np.zeros(rows.encoding.outputs)
-        sums = _sums(rows.encoding.task, outputs.reshape(1, -1), y, center)
+        sums = _sums(rows.encoding, outputs.reshape(1, -1), y, center)
         names = [*_metrics(np.ones(len(sums)), rows)] if sums else []
     else:
         names = [*ask(outputs, y)]
@@ -118,16 +119,13 @@ def check_measured(model: Model, params: Floats, rows: Rows, name: str) -> None:
         raise InputError(f"patience-metric is {name!r}; {nearest(name, ['loss', *names])}")
 
 
-def _sums(task: Task, values: Floats, y: Array, center: Array) -> list[Any]:
-    """Return the sums over examples that the metrics of a task are made of.
-
-    None of outputs that a loss of one's own takes, where they are not as many as the targets.
-    """
-    if task == "classification":
-        return [np.sum(predicted_classes(values) == y)]
-    if values.size != y.size:
+def _sums(encoding: Encoding, values: Floats, y: Array, center: Array) -> list[Any]:
+    """Return the sums over examples that the metrics of a task are made of; see `fits`."""
+    if not fits(values.shape[1], encoding.scores, encoding.task):
         return []
-    if task == "multilabel":
+    if encoding.task == "classification":
+        return [np.sum(predicted_classes(values) == y)]
+    if encoding.task == "multilabel":
         right = (values > 0) == y.reshape(values.shape)
         return [np.sum(right.all(axis=1)), np.sum(right)]
     target = y.reshape(values.shape).astype(np.float64)
@@ -170,3 +168,12 @@ def predicted_classes(values: Floats) -> NDArray[np.intp]:
         return (values[:, 0] > 0).astype(np.intp)
     best: NDArray[np.intp] = values.argmax(axis=1)
     return best
+
+
+def fits(outputs: int, scores: int, task: Task) -> bool:
+    """Return whether so many outputs are what a task has so many of: classes, labels or values.
+
+    Of two classes it can be one output. With a loss of one's own there may be others, which only
+    that understands.
+    """
+    return outputs == scores or (outputs == 1 and scores == 2 and task == "classification")

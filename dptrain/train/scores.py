@@ -9,7 +9,7 @@ from dptrain.arrays import Array, Floats
 from dptrain.checked import Plain
 from dptrain.config import Task
 from dptrain.reduce.sums import gather_at, total, total_count
-from dptrain.train.evaluate import predicted_classes
+from dptrain.train.evaluate import fits, predicted_classes
 from dptrain.words import InputError
 from dptrain.world import World
 
@@ -44,12 +44,16 @@ class Scores:
         self._confusion = np.zeros(table, np.int64) if num_classes <= MOST_CLASSES else None
         self._first = int(task == "classification" and num_classes == 2)  # one score says it all
         self._keeps = num_rows * (num_classes - self._first) <= MOST_SCORES
+        self._fit = True
         self._losses: list[float] = []
         self._scores: list[Array] = []
         self._labels: list[Array] = []
 
     def add(self, values: Floats, y: Array) -> None:
         """Count a block of outputs [m, outputs], whose classes are y [m] or labels y [m, ...]."""
+        self._fit = fits(values.shape[1], self._counts.shape[1], self._task)
+        if not self._fit:
+            return
         try:
             scores = self._chances(values.astype(np.float64))
             inside = scores.min() >= 0 and scores.max() <= 1
@@ -86,8 +90,11 @@ class Scores:
         `log_loss`; `f1_each`, of each class or label, None where none is it or was taken for it,
         and their mean `f1_macro`; `roc_auc` of two classes, else `roc_auc_each`, one against the
         rest, None where all or none are it, and their mean `roc_auc_macro`; `confusion`, whose row
-        i counts what class i was taken for. Collective: every rank must call this.
+        i counts what class i was taken for. Nothing where outputs are not a score each. Collective:
+        every rank must call this.
         """
+        if not all(world.allgather(self._fit)):
+            return Plain()
         counts, found = total_count(world, self._counts), Plain()
         loss = total(world, np.array(self._losses, np.float64), num_blocks) / num_rows
         if np.isfinite(loss):
