@@ -155,14 +155,16 @@ def described(model: Model) -> Plain:
     """
     kind = type(model)
     found: Plain = {"class": kind.__qualname__}
-    if hasattr(model, "sources"):
-        found["source"] = hashlib.sha256("\n".join(model.sources()).encode()).hexdigest()
+    texts: Callable[[], list[str]] | None = getattr(model, "sources", None)
+    if texts is not None:
+        found["source"] = hashlib.sha256("\n".join(texts()).encode()).hexdigest()
     elif not kind.__module__.startswith("dptrain."):
         rooms = ("dptrain", "typing", "builtins")
         classes = [base for base in kind.__mro__ if base.__module__.split(".")[0] not in rooms]
         found["source"] = hashlib.sha256("\n".join(map(source_of, classes)).encode()).hexdigest()
-    if hasattr(model, "fingerprint"):
-        found["fingerprint"] = str(model.fingerprint())
+    ask: Callable[[], Any] | None = getattr(model, "fingerprint", None)
+    if ask is not None:
+        found["fingerprint"] = str(ask())
     origin: ModelFile | None = getattr(model, "origin", None)
     if origin is not None:
         found["file"] = {key: value for key, value in asdict(origin).items() if value}
