@@ -407,6 +407,7 @@ def test_a_table_is_read_as_a_person_reads_it(tmp_path: Path, case: str) -> None
         ("a,y\n,p\n2,q\n3,q\n", "gaps, filled with the median and marked: a"),
         ("a,y\n4/5/2026,p\n6/17/2026,q\n", "dates in a: month/day/year"),
         ("a,y\n4/5/2026,p\n17/6/2026,q\n", "dates in a: day/month/year"),
+        ("y, a\np, 4/5/2026\nq, 17/6/2026\n", "dates in a: day/month/year"),
     ],
 )  # fmt: skip
 def test_what_was_understood_is_said(tmp_path: Path, text: str, words: str) -> None:

@@ -18,7 +18,7 @@ from dptrain.data.delimited import Job
 from dptrain.data.form import Lines, by_number
 from dptrain.data.keep import Done, Part, Pieces
 from dptrain.data.roles import Picked, Roles
-from dptrain.data.table import Column, Stacked, Table
+from dptrain.data.table import BLANK, Column, Stacked, Table
 from dptrain.data.texts import texts
 from dptrain.machine import usable_cores
 from dptrain.words import InputError
@@ -76,7 +76,8 @@ class Growing:
                     f"{asked.source}: {line(self._row(lines, places))} has a text of several lines "
                     f"in column {asked.name!r}; is there a quote too many?"
                 )
-            order = day_first(coded.dictionary) if found.kind == "date" else None
+            written = pc.utf8_trim(coded.dictionary, BLANK)  # as `texts` takes them
+            order = day_first(written) if found.kind == "date" else None
             if order is not None:
                 told = f"dates in {asked.name}: {'day/month' if order else 'month/day'}/year"
             meanings = np.asarray(found.values)
