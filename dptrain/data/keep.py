@@ -7,6 +7,7 @@ import mmap
 import pickle
 import shutil
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -148,9 +149,14 @@ class Spool(Pieces):
         return _found(path, checked=0)
 
 
+_READING = threading.Lock()
+"""NumPy has Python parse an array's header, at which threads of Python 3.11 disturb each other."""
+
+
 def _found(path: Path, checked: int) -> Done:
     """Return the rows of a file; InputError where it is not whole, by checksums up to a size."""
-    arrays, parts = read_npz(str(path), checked), list[Part]()
+    with _READING:
+        arrays, parts = read_npz(str(path), checked), list[Part]()
     rows = int(arrays.pop("rows")[0])
     for name, array in arrays.items():
         kind: Any = name.partition(" ")[2]
