@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import Start
 from numpy.typing import NDArray
 
 from dptrain.cli.commands.evaluate import _evaluation_text
@@ -216,3 +218,14 @@ def test_a_person_sees_a_line_for_each_class() -> None:
         "no ROC-AUC of so many rows and classes",
         "no table of so many classes: 2,000",
     ]
+
+
+def test_ranks_without_rows_have_no_say_in_labels(quick: Start, tmp_path: Path) -> None:
+    x = np.arange(120.0).reshape(40, 3) / 120
+    np.savez(tmp_path / "data.npz", x=x, y=(x > [0.3, 0.5, 0.7]) * 1)
+    small = ("--hidden", "4", "--steps", "2")
+    quick("train", "data.npz", *small, "--out", "run", "--json").json  # noqa: B018
+    alone = quick("evaluate", "run", "data.npz", "--json").json
+    assert len(alone["roc_auc_each"]) == 3
+    for ranks in (2, 3):
+        assert quick("evaluate", "run", "data.npz", "--json", ranks=ranks).json == alone

@@ -18,7 +18,7 @@ from dptrain.record.rundir import FREE
 from dptrain.run.check import Found, Verdict, check_files
 from dptrain.run.config import Identity, RunConfig, told
 from dptrain.run.identity import NOTED, identity
-from dptrain.run.ready import load, model_for
+from dptrain.run.ready import check_fits, load, model_for
 from dptrain.run.replay import Replay, check_unchanged, go_to
 from dptrain.run.statement import compare
 from dptrain.run.weights import with_weights
@@ -170,6 +170,7 @@ def _made(
     with world.together():
         kind = before.settings.get("dtype")
         model = model or model_for(data, origin, was.model, was.train.seed, kind)
+        check_fits(model, data)  # by which it learns what its usual loss is
     return model, data, was.train
 
 

@@ -123,7 +123,7 @@ class Scores:
             if self._task == "classification":
                 is_it = labels == column + self._first
             else:
-                is_it = labels.reshape(scores.shape)[:, column]
+                is_it = labels.reshape(scores.shape)[:, column] == 1  # a rank may have no row
             all_scores = gather_at(world, scores[:, column], root)
             all_truth = gather_at(world, is_it, root)
             if world.rank == root:
