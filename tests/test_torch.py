@@ -722,6 +722,19 @@ def test_a_run_is_stored_and_known_again(tmp_path: Path) -> None:
     assert ModelConfig().dtype == "float32"
 
 
+@pytest.mark.parametrize("task", ["regression", "multilabel"])
+def test_a_run_with_the_usual_loss_is_replayed_by_a_model_made_anew(
+    task: Any, tmp_path: Path
+) -> None:
+    """Which learns what is usual from the data, as it does where it trains."""
+    x = np.arange(120.0).reshape(40, 3) / 120
+    np.savez(tmp_path / "data.npz", x=x, y=(x > 0.5) * 1.0)
+    data = dptrain.load(tmp_path / "data.npz", DataConfig(task=task, scale="none"))
+    net, run = nn.Linear(3, 3), tmp_path / "run"
+    dptrain.fit(TorchModel(net), data, TrainConfig(steps=4), out=run)
+    assert dptrain.verify(run, "all", model=TorchModel(net)).verdict == "identical"
+
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 sys.path.append(str(EXAMPLES))
 
