@@ -18,9 +18,10 @@ from test_house import apply, patches
 
 import dptrain
 from dptrain import DataConfig, InputError, ModelConfig, TrainConfig
-from dptrain.config import Rule
+from dptrain.config import ModelFile, Rule
 from dptrain.data.encode import Flat
 from dptrain.level import NATIVE
+from dptrain.model.file import build
 
 torch = pytest.importorskip("torch", reason="torch is not here: make test-frameworks")
 import safetensors.torch  # noqa: E402
@@ -733,6 +734,45 @@ def test_a_run_with_the_usual_loss_is_replayed_by_a_model_made_anew(
     net, run = nn.Linear(3, 3), tmp_path / "run"
     dptrain.fit(TorchModel(net), data, TrainConfig(steps=4), out=run)
     assert dptrain.verify(run, "all", model=TorchModel(net)).verdict == "identical"
+
+
+ASKS = """
+import torch
+from torch import nn
+
+SEEN = [torch.get_num_threads()]
+
+def build(inputs, outputs):
+    SEEN.append(torch.get_num_threads())
+    net = nn.Linear(inputs[0], outputs)
+    nn.init.orthogonal_(net.weight)
+    return net
+
+def transform(x, rng):
+    SEEN.append(torch.get_num_threads())
+    return x
+
+def metrics(outputs, targets):
+    SEEN.append(torch.get_num_threads())
+    return {"drawn": torch.rand(()) * len(targets)}
+"""
+
+
+def test_all_code_of_a_models_file_has_the_threads_of_a_run(tmp_path: Path) -> None:
+    """As their number decides bits, such as those of nn.init.orthogonal_; and draws by a seed."""
+    (tmp_path / "asks.py").write_text(ASKS)
+    torch.set_num_threads(2)
+    data = dptrain.load(config=DataConfig(scale="standard", validation=0.1))
+    drawn = set()
+    for _ in range(2):
+        before = torch.random.get_rng_state()
+        model: Any = build(ModelFile(model=f"{tmp_path}/asks.py:build"), (64,), 10, seed=0)
+        found = dptrain.fit(model, data, TrainConfig(steps=1))
+        drawn.add((found.summary.params_sha256, found.history[0]["validation_drawn"]))
+        assert {*model.metrics.__globals__["SEEN"]} == {1}
+        assert torch.get_num_threads() == 2
+        assert torch.random.get_rng_state().equal(before)
+    assert len(drawn) == 1
 
 
 EXAMPLES = Path(__file__).parent.parent / "examples"

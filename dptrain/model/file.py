@@ -8,8 +8,9 @@ import inspect
 import json
 import random
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,6 +22,7 @@ from dptrain.config import ModelFile
 from dptrain.model import Model
 from dptrain.model.own_code import one_thread, siblings, users_code
 from dptrain.streams import give_way
+from dptrain.threads import blas_threads, threads_here
 from dptrain.words import InputError, nearest
 
 BESIDE = ("loss", "transform", "metrics")
@@ -72,8 +74,9 @@ def build(
             f"{changed}, which {path} imports, is not what it was when the run's model was made; "
             "give the files that it was"
         )
-    _make_room(Path(path), [line.split()[0] for line in beside_it])
-    with contextlib.chdir("."):  # back from where it may go
+    near = [line.split()[0] for line in beside_it]
+    _make_room(Path(path), near)
+    with contextlib.chdir("."), _alike(text, Path(path), near):  # back from where it may go
         module = _run(Path(path), text, digest, seed)
         make = getattr(module, name, None)
         if not callable(make):
@@ -84,8 +87,7 @@ def build(
     for key, value in beside.items():
         if not callable(value) or isinstance(value, type):
             raise InputError(f"{key} in {path} is {value!r:.200}; give a function, or leave it out")
-    if label_smoothing:
-        beside["label_smoothing"] = label_smoothing
+    beside |= {"label_smoothing": label_smoothing} if label_smoothing else {}
     model = _adapted(made, beside, dtype, f"{path}:{name}")
     model.origin = Origin(name, file.model_arg, digest, seed, beside_it)  # type: ignore[attr-defined]
     return model
@@ -149,6 +151,19 @@ def _make_room(path: Path, neighbours: list[str]) -> None:
                 f"that name that has been imported already, {known!r:.200}: rename the file"
             )
         _NEIGHBOURS.add(str(folder / neighbour))
+
+
+@contextlib.contextmanager
+def _alike(text: bytes, path: Path, neighbours: list[str]) -> Iterator[None]:
+    """Compute with the threads of a run, whose number decides the bits of what is made."""
+    texts = [text, *((path.parent / name).read_bytes() for name in neighbours)]
+    with contextlib.ExitStack() as opened:
+        opened.enter_context(blas_threads(threads_here(), brief=True))
+        if any(b"torch" in one for one in texts) and find_spec("torch") is not None:
+            from dptrain.model.torch import settings
+
+            opened.enter_context(settings(0))
+        yield
 
 
 def _run(path: Path, text: bytes, digest: str, seed: int) -> ModuleType:

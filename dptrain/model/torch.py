@@ -39,7 +39,8 @@ class TorchModel(Adapted):
     arrays of the flat vector, under its own names. They start as they are in the module, which
     itself is left as it was, and stay so where `requires_grad` is False. Batch normalisation takes
     its statistics from a shard: with shards of few examples group or layer normalisation does
-    better. Threads may call it, one after the other.
+    better. Threads may call it, one after the other. How many compute as a module is made decides
+    bits of some values, as of `nn.init.orthogonal_`: say torch.set_num_threads(1) before.
 
     Parameters
     ----------
@@ -164,8 +165,16 @@ class TorchModel(Adapted):
             found = self.module(self._array(x))
         return found.detach() if isinstance(found, torch.Tensor) else found
 
+    def _transformed(self, x: Array, rng: np.random.Generator) -> Array:
+        with _threads():
+            return super()._transformed(x, rng)
+
+    def _metric_sums(self, outputs: Floats, y: Array) -> dict[str, tuple[float, float]]:
+        with settings(0):
+            return super()._metric_sums(outputs, y)
+
     def _losses_of(self, outputs: Floats, y: Array, weights: Weights) -> tuple[Any, Any]:
-        with _settings(0), torch.no_grad():
+        with settings(0), torch.no_grad():
             return self._losses(self._array(outputs), self._array(y), self._array(weights))
 
     def _state(self, found: Iterable[tuple[str, Any]]) -> set[tuple[str, Any, Any]]:
@@ -184,7 +193,7 @@ class TorchModel(Adapted):
         parts = [(part, part.training, vars(part).copy()) for part in self.module.modules()]
         lent = [*self._arrays.values(), *self._counters]
         own = [array.data for array in lent]
-        with _settings(seed or 0), users_code():
+        with settings(seed or 0), users_code():
             if self.module.training != (seed is not None):
                 self.module.train(seed is not None)
             for number, array in enumerate([*self._views(params), *self._counters]):
@@ -245,12 +254,23 @@ def _check(name: str, array: Any) -> None:
 
 
 @contextlib.contextmanager
-def _settings(seed: int) -> Iterator[None]:
-    """Compute with the run's threads, the same way each time; then all is as it was."""
-    with LOCK, torch.random.fork_rng(devices=[]):
-        threads, debug = torch.get_num_threads(), torch.get_deterministic_debug_mode()
-        fill = torch.utils.deterministic.fill_uninitialized_memory
+def _threads() -> Iterator[None]:
+    """Compute with the run's threads, as their number decides bits; then with those before."""
+    with LOCK:
+        threads = torch.get_num_threads()
         torch.set_num_threads(threads_here())
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
+
+@contextlib.contextmanager
+def settings(seed: int) -> Iterator[None]:
+    """Compute as a run does, the same way each time; then all is as it was."""
+    with _threads(), torch.random.fork_rng(devices=[]):
+        debug = torch.get_deterministic_debug_mode()
+        fill = torch.utils.deterministic.fill_uninitialized_memory
         torch.set_deterministic_debug_mode("error")
         if "torch._inductor" in sys.modules:  # else that would be imported here, for 2 s
             torch.use_deterministic_algorithms(True)
@@ -259,6 +279,5 @@ def _settings(seed: int) -> Iterator[None]:
         try:
             yield
         finally:
-            torch.set_num_threads(threads)
             torch.set_deterministic_debug_mode(debug)
             torch.utils.deterministic.fill_uninitialized_memory = fill
