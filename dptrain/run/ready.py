@@ -129,12 +129,13 @@ def model_for(
 def check_model(model: Model, data: Data, *, seed: int = 0) -> None:
     """Check that a model keeps what training needs of it, on the first examples of some data.
 
-    That its sums over two shards are those over all of their examples; that it returns the same
-    bits when called twice; that it writes each entry of the gradient, and nothing to the
-    parameters; and that along each array's gradient the loss changes as fast as that says, to a
-    tenth. Not asked are arrays whose gradient is 0, and, of a model with statistics or with random
-    numbers, the sum of the gradients. `fit` begins with less: it takes the four arrays with the
-    largest gradients, and half for a tenth. Local: any rank may call it.
+    That its sums over two shards, one of a single example, are those over all, and where the data
+    has weights, that these count; that it returns the same bits when called twice; that it writes
+    each entry of the gradient, and nothing to the parameters; and that along each array's gradient
+    the loss changes as fast as that says, to a tenth; where that is 0, a change gets a warning. Not
+    asked, of a model with statistics or with random numbers, is the sum of the gradients. `fit`
+    begins with less: it takes the four arrays with the largest gradients, and a third for a tenth.
+    Local: any rank may call it.
 
     Parameters
     ----------

@@ -1,12 +1,14 @@
 """A model is tried before it is trusted: what it must keep for sums over shards to be right."""
 
+import contextlib
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from dptrain.arrays import Array, Floats, Sums, name_of, num_params, views
+from dptrain.arrays import Array, Floats, Sums, Weights, name_of, num_params, views
 from dptrain.data.feed import Rows
 from dptrain.keys import Purpose, generator, generators
 from dptrain.model import Model
@@ -22,9 +24,20 @@ Those that most agree with come first.
 MOST_EXAMPLES = 64
 
 SUMS = (
+    "two shards together",
+    "each",
     "return sums over examples, not means; let none depend on the others beside it, nor, in "
-    "evaluation, on random numbers; and compute in float32 or float64 throughout"
+    "evaluation, on random numbers; and compute in float32 or float64 throughout",
 )
+WEIGHTS = (
+    "examples that count 3",
+    "every other one, where the rest count 0",
+    "let what an example adds to loss, weight and gradient be times what it counts",
+)
+"""Whose sums are compared, with those of which parts of it, and what to do where they differ."""
+
+Made = tuple[Sums, Floats]
+"""A shard's sums, and its gradient; that is empty where none was computed."""
 
 
 class Trial:
@@ -37,6 +50,7 @@ class Trial:
         self.model, self.seed = model, seed
         num = max(1, min(num, MOST_EXAMPLES, len(rows) // 2))
         self.whole = rows.gather(slice(0, 2 * num), model)
+        self.weighed = rows.weights(slice(0, 1)) is not None
         x, y = self.whole
         self.halves = (x[:num], y[:num]), (x[num:], y[num:])
         params, again = (model.initial_params(generator(seed, Purpose.PARAMS)) for _ in range(2))
@@ -52,16 +66,13 @@ class Trial:
         self.eps = float(np.finfo(kind).eps)
 
     def shard(
-        self, x: Array, y: Array, params: Floats, fill: float = 0.0, key: int = 0
-    ) -> tuple[Sums, Floats]:
-        """Return a shard's sums, and its gradient in a buffer that held `fill`."""
+        self, x: Array, y: Array, params: Floats, fill: float = 0.0, key: int = 0, w: Weights = None
+    ) -> Made:
+        """Return what is made of a shard with weights w, in a buffer that held `fill`."""
         out = np.full(len(params), fill, params.dtype)
-
-        def rng() -> np.random.Generator:
-            return generator(self.seed, Purpose.DROPOUT, 0, 0, key)
-
+        rng = partial(generator, self.seed, Purpose.DROPOUT, 0, 0, key)
         try:
-            sums = self.model.loss_and_grad_sum(params, x.copy(), y.copy(), None, out, rng)
+            sums = self.model.loss_and_grad_sum(params, x.copy(), y.copy(), w, out, rng)
         except ValueError as error:
             if "read-only" in str(error):
                 raise InputError(
@@ -75,8 +86,8 @@ class Trial:
             raise
         return _as_sums("loss_and_grad_sum", sums), out
 
-    def twice(self) -> Floats:
-        """Compute a shard twice, from other buffers, and return its gradient."""
+    def twice(self) -> Made:
+        """Compute a shard twice, from other buffers, and return what is made of it."""
         params = self.params.copy()
         params.flags.writeable = False
         first = self.shard(*self.halves[0], params, fill=3.0)
@@ -102,7 +113,7 @@ class Trial:
                 "a random number that is not from the generator it is given, what an earlier call "
                 "left, or a gradient that is added to and not written"
             )
-        return first[1]
+        return first
 
     def transforms_alike(self) -> None:
         """Transform some examples twice, each with the same random numbers, and take them."""
@@ -121,28 +132,31 @@ class Trial:
         if len({row.shape for row in rows}) == 1:  # else the first step says so
             self.shard(np.stack(rows), self.whole[1][: len(rows)], self.params)
 
-    def adds_up(self, gradient: Floats) -> None:
-        """Compare the sums over two shards with those over all of their examples."""
+    def adds_up(self, made: Made) -> None:
+        """Compare the sums over two shards with those over all of their examples.
+
+        `made` is what is made of the first half, whose examples are also weighed where the data's
+        are. Of two shards whose gradients are computed one is a single example, as may be.
+        """
         scored = []
         for x, y in (*self.halves, self.whole):
             outputs = self.model.outputs(self.params, x.copy())
-            scored.append(_as_sums("loss_sum", self.model.loss_sum(outputs, y, None)))
-        self._compare("loss_sum's", *scored)
-        other = self.shard(*self.halves[0], self.params, key=1)
-        draws = other[1].tobytes() != gradient.tobytes()
-        if draws or any(param.kind == "statistic" for param in self.model.layout):
+            sums = _as_sums("loss_sum", self.model.loss_sum(outputs, y, None))
+            scored.append((sums, self.params[:0]))
+        self._compare("loss_sum's", scored, SUMS)
+        half = self.halves[0]
+        if self.weighed:
+            other = np.resize([0.0, 3.0], len(half[1]))
+            parts = [self.shard(*half, self.params, w=w) for w in (other, 3 - other)]
+            thrice = Sums(*(3 * number for number in made[0])), 3 * made[1]
+            self._compare("loss_and_grad_sum's", [*parts, thrice], WEIGHTS)
+        x, y = half if len(half[1]) > 1 else self.whole
+        draws = self.shard(*half, self.params, key=1)[1].tobytes() != made[1].tobytes()
+        if draws or len(y) < 2 or any(param.kind == "statistic" for param in self.model.layout):
             return  # other numbers for another shard, and statistics of each
-        trained = [self.shard(*part, self.params) for part in (*self.halves, self.whole)]
-        self._compare("loss_and_grad_sum's", *(sums for sums, _ in trained))
-        first, second, whole = (out for _, out in trained)
-        error = np.abs(first + second - whole)
-        size = np.abs(first) + np.abs(second) + np.abs(whole)
-        for name, part in views(self.model.layout, error).items():
-            bound = views(self.model.layout, size)[name].max(initial=0)
-            if part.max(initial=0) > 1e4 * self.eps * max(bound, float(size.max()) / 100):
-                raise InputError(
-                    f"the gradient of {name} over two shards is not the sum of theirs: {SUMS}"
-                )
+        shards = (x[:1], y[:1]), (x[1:], y[1:]), (x, y)
+        parts = [self.shard(*part, self.params) for part in shards]
+        self._compare("loss_and_grad_sum's", parts, SUMS)
 
     def warn_of_probabilities(self) -> None:
         """Warn where a loss that takes scores is given probabilities.
@@ -165,66 +179,90 @@ class Trial:
             "more: leave the softmax or the sigmoid at the model's end out, or give a loss"
         )
 
-    def _compare(self, what: str, *sums: Sums) -> None:
+    def _compare(self, what: str, made: Sequence[Made], told: tuple[str, str, str]) -> None:
         """Raise InputError where the third of some sums is not the first two together."""
+        (whose, parts, advice), (sums, gradients) = told, zip(*made, strict=True)
         for name, (a, b, whole) in zip(("loss", "weight"), zip(*sums, strict=True), strict=False):
             if abs(a + b - whole) > 1e4 * self.eps * (abs(a) + abs(b) + abs(whole)):
                 raise InputError(
-                    f"{what} {name} of two shards together is {whole:g}, and {a:g} and {b:g} of "
-                    f"each: {SUMS}"
+                    f"{what} {name} of {whose} is {whole:g}, and {a:g} and {b:g} of {parts}: "
+                    f"{advice}"
+                )
+        first, second, whole = gradients
+        error = np.abs(first + second - whole)
+        size = np.abs(first) + np.abs(second) + np.abs(whole)
+        for name, part in views(self.model.layout, error).items() if len(error) else ():
+            bound = views(self.model.layout, size)[name].max(initial=0)
+            if part.max(initial=0) > 1e4 * self.eps * max(bound, float(size.max()) / 100):
+                raise InputError(
+                    f"the gradient of {name} of {whose} is not the sum of those of {parts}: "
+                    f"{advice}"
                 )
 
-    def slopes(self, gradient: Floats, most: int, tolerance: float) -> None:
-        """Compare, for so many arrays, the gradient with how the loss changes along it."""
-        if not np.any(gradient):
+    def slopes(self, made: Made, most: int, tolerance: float) -> None:
+        """Compare, for so many arrays, the gradient with how the loss changes along it.
+
+        Those that start as zeros are drawn here, or units behind them would stand at their kinks.
+        """
+        if not np.any(made[1]):
             warn("the gradient of the first examples is 0: does the loss depend on the parameters?")
-        parts = views(self.model.layout, gradient)
-        names = [param.name for param in self.model.layout if param.kind != "statistic"]
-        names = [name for name in names if np.any(parts[name]) and np.isfinite(parts[name]).all()]
-        for name in sorted(names, key=lambda name: -float(np.linalg.norm(parts[name])))[:most]:
-            ratios = {}
-            for step, ratio in self._ratios(name, parts[name], tolerance):
-                ratios[step] = ratio
-                if abs(ratio - 1) <= tolerance:
+        layout, at = self.model.layout, self.params.copy()
+        rng = generator(self.seed, Purpose.PARAMS)
+        trained = [p for p in layout if p.kind != "statistic" and not getattr(p, "fixed", False)]
+        arrays = {p.name: views(layout, at)[p.name] for p in trained if p.size}
+        for array in arrays.values():
+            if not array.any():
+                array[...] = 0.1 * rng.standard_normal(array.shape)
+        (loss, *_), slopes = self.shard(*self.halves[0], at)
+        parts = views(layout, slopes.astype(np.float64))
+        norms = {name: float(np.linalg.norm(parts[name])) for name in arrays}
+        names = [name for name in arrays if np.isfinite(norms[name])]
+        for name in sorted(names, key=lambda name: -norms[name])[:most]:
+            said, found = norms[name], dict[float, tuple[float, float]]()
+            along = parts[name] / said if said else rng.standard_normal(parts[name].shape)
+            for step in STEPS:
+                length = step * (float(np.linalg.norm(arrays[name])) + 0.01)
+                up, down = (self._moved(at, name, sign * length * along) for sign in (1, -1))
+                noise = 100 * self.eps * max(abs(up), abs(down))
+                if max(abs(up - down), 2 * length * said) <= noise / tolerance:
+                    continue  # it can't be told from rounding
+                if abs((up - down) / 2 / length - said) <= tolerance * said:
                     break
+                found[step] = (up - loss) / length, (loss - down) / length
             else:
-                last = [ratios[step] for step in sorted(ratios)[:2]]
-                # where these differ, the loss bends more within the steps than can be seen through
-                if len(last) == 2 and abs(last[0] - last[1]) <= tolerance * max(1, abs(last[0])):
-                    found = (
-                        f"the gradient of {name} is not that of the loss: along it the loss "
-                        f"changes {last[0]:.3g} times as fast as it says"
-                    )
-                    if not hasattr(self.model, "library"):  # which derives the gradient
-                        raise InputError(found)
-                    warn(f"{found}; detached parts, or a backward of one's own, may mean that")
+                last = [slope for step in sorted(found)[:2] for slope in found[step]]
+                # where these differ, the loss bends more within a step than can be seen through
+                if len(last) > 2 and np.ptp(last) <= 0.1 * max(said, *map(abs, last)):
+                    self._tell(name, sum(last[:2]) / 2, said)
                     return
 
-    def _ratios(self, name: str, part: Floats, tolerance: float) -> Iterator[tuple[float, float]]:
-        """Yield steps of several sizes, and how fast the loss changes by them over what is said.
+    def _moved(self, at: Floats, name: str, move: Floats) -> float:
+        """Return the loss where one of the arrays is elsewhere."""
+        params = at.copy()
+        views(self.model.layout, params)[name][...] += move
+        return self.shard(*self.halves[0], params)[0].loss
 
-        None whose change can't be told from rounding.
-        """
-        norm = float(np.linalg.norm(part.astype(np.float64)))
-        size = float(np.linalg.norm(views(self.model.layout, self.params)[name])) + 0.01
-        for step in STEPS:
-            losses = []
-            for sign in (1, -1):
-                moved = self.params.copy()
-                views(self.model.layout, moved)[name][...] += sign * step * size * part / norm
-                losses.append(self.shard(*self.halves[0], moved)[0].loss)
-            change, noise = 2 * step * size * norm, 100 * self.eps * max(map(abs, losses))
-            if change > noise / tolerance:
-                yield step, (losses[0] - losses[1]) / change
+    def _tell(self, name: str, slope: float, said: float) -> None:
+        """Say that the loss changes otherwise along an array than its gradient says."""
+        found = f"the gradient of {name} is 0, and the loss changes with it"
+        if said:
+            found = (
+                f"the gradient of {name} is not that of the loss: along it the loss changes "
+                f"{slope / said:.3g} times as fast as it says"
+            )
+            if not hasattr(self.model, "library"):  # which derives the gradient
+                raise InputError(found)
+        warn(f"{found}; detached parts, or a backward of one's own, may mean that")
 
 
 def _as_sums(where: str, found: object) -> Sums:
-    if not isinstance(found, Sums):
-        raise InputError(
-            f"{where} returns {type(found).__name__}; return dptrain.Sums(loss, weight), or with a "
-            "third number: what the examples weigh that are said rightly"
-        )
-    return Sums(*map(float, found))
+    with contextlib.suppress(TypeError, ValueError):
+        if isinstance(found, Sums) and found.weight >= 0:
+            return Sums(*map(float, found))
+    raise InputError(
+        f"{where} returns {found!r:.200}; return dptrain.Sums(loss, weight), numbers and none of "
+        "less than 0 for a weight, or with a third: what the examples weigh that are said rightly"
+    )
 
 
 def _generators() -> str:
@@ -236,14 +274,14 @@ def try_model(model: Model, rows: Rows, num: int, seed: int, *, thoroughly: bool
     """Raise InputError where a model does not keep what training needs, on shards of `num`.
 
     Thoroughly: for every array, and to a tenth; else for the four with the largest gradients, where
-    it is off by half. Local.
+    it is off by a third. Local.
     """
     trial = Trial(model, rows, num, seed)
     with np.errstate(all="ignore"):  # what is not finite ends the first step by name
         for _ in range(3):  # once, but that another thread may draw meanwhile
             before = _generators()
             trial.transforms_alike()
-            gradient = trial.twice()
+            made = trial.twice()
             if _generators() == before:
                 break
         else:
@@ -252,6 +290,6 @@ def try_model(model: Model, rows: Rows, num: int, seed: int, *, thoroughly: bool
                 "numbers differ from rank to rank: let it draw from the one that it is given, or, "
                 "a module as it computes, by PyTorch"
             )
-        trial.adds_up(gradient)
+        trial.adds_up(made)
         trial.warn_of_probabilities()
-        trial.slopes(gradient, *((len(model.layout), 0.1) if thoroughly else (4, 0.5)))
+        trial.slopes(made, *((len(model.layout), 0.1) if thoroughly else (4, 1 / 3)))
