@@ -736,6 +736,16 @@ def test_a_run_with_the_usual_loss_is_replayed_by_a_model_made_anew(
     assert dptrain.verify(run, "all", model=TorchModel(net)).verdict == "identical"
 
 
+def test_a_model_is_for_one_task() -> None:
+    """Or what it came to would mean something else, and JAX has compiled the loss of that."""
+    x, model = np.arange(60.0).reshape(20, 3), TorchModel(nn.Linear(3, 3).double())
+    values, classes = (dptrain.load((x, y)) for y in (x + 0.5, np.arange(20) % 3))
+    dptrain.fit(model, values, TrainConfig(steps=1))
+    dptrain.fit(model, values, TrainConfig(steps=1))
+    with pytest.raises(InputError, match="is one for regression, and this is classification: make"):
+        dptrain.fit(model, classes, TrainConfig(steps=1))
+
+
 ASKS = """
 import torch
 from torch import nn

@@ -47,7 +47,6 @@ class Adapted:
     dtype: np.dtype[Any]
     library: ClassVar[Any]
     """Has `ones_like`, `arange` and `logaddexp`."""
-
     log_softmax: ClassVar[Any]
     """Takes outputs [m, classes] and the axis."""
 
@@ -79,6 +78,8 @@ class Adapted:
 
     def check(self, task: Task, inputs: int, outputs: int, classes: int) -> None:  # noqa: ARG002
         """Learn what the usual loss is, and how many outputs it takes; see `Model`."""
+        if self._width is not None and task != self._task:  # JAX has compiled that
+            raise InputError(f"the model is one for {self._task}, and this is {task}: make another")
         self._task, self._width = task, classes or outputs
 
     def _transformed(self, x: Array, rng: np.random.Generator) -> Array:
@@ -273,8 +274,7 @@ def check_rows(found: Any, num: int) -> None:
     if shape is None or tuple(shape[:1]) != (num,):
         what = kind_of(found) if shape is None else f"shape {list(shape)}"
         raise InputError(
-            f"the network returns {what} for {num} examples; give an array [m, ...], a "
-            "row for each example"
+            f"the network returns {what} for {num} examples; give an array [m, ...], a row each"
         )
     if kind_of(found) not in ("float32", "float64", "complex64", "complex128"):
         raise InputError(f"the network returns {kind_of(found)}; give float32 or float64")
