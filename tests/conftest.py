@@ -227,7 +227,9 @@ def mistake(quick: Start, tmp_path: Path) -> Mistake:
 
     def check(*args: str | Path, words: str, **options: Any) -> None:
         before = contents(tmp_path)
-        check_mistake(quick(*args, ranks=3, **options), words)
+        done = quick(*args, ranks=3, **options)
+        check_mistake(done, words)
+        assert "not on all" not in done.stderr  # it is the mistake of all three
         assert contents(tmp_path) == before
 
     return check

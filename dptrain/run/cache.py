@@ -14,7 +14,7 @@ from typing import Any
 from dptrain.config import DataConfig
 from dptrain.data.converted import is_converted
 from dptrain.data.kinds import tables_of
-from dptrain.data.read import TABLES, look, read
+from dptrain.data.read import TABLES, Files, look, read
 from dptrain.data.roles import Roles
 from dptrain.data.table import Table
 from dptrain.reduce.memory import shared_rows
@@ -39,7 +39,9 @@ def read_large(
     damaged, that is said, and the files are read. Collective: every rank must call this.
     """
     take = partial(shared_rows, world.node_comm)
-    place = world.first(lambda: _place(data, config))
+    with world.together():  # each rank looks: who lacks a file, is named
+        files = _files(data, config)
+    place = world.first(lambda: _place(files, config))
     if place is None:
         return read(data, roles, world, take)
     folder, size = place
@@ -62,7 +64,7 @@ def read_large(
         say(f"{why}; so the tables are read without being kept")
         return read(data, roles, world, take)
     with world.together():
-        if world.rank == 0 and _place(data, config) != place:
+        if world.rank == 0 and _place(_files(data, config), config) != place:
             raise InputError("the data has changed while it was read; start again once it is whole")
     with suppress(OSError):  # where it can only be read
         os.utime(folder)
@@ -70,12 +72,16 @@ def read_large(
     return replace(found, source=look(data, roles).source), None
 
 
-def _place(data: Any, config: DataConfig) -> tuple[Path, int] | None:
+def _files(data: Any, config: DataConfig) -> Files | None:
+    """Return the files that rows come from; None where they come from elsewhere."""
+    by_name = isinstance(data, tuple) and all(isinstance(name, str) for name in data)
+    return look(data, Roles.of(config)) if by_name else None
+
+
+def _place(found: Files | None, config: DataConfig) -> tuple[Path, int] | None:
     """Return where a large table is kept, and its size, read or not; None for all else."""
-    if not isinstance(data, tuple) or not all(isinstance(name, str) for name in data):
+    if found is None:
         return None
-    roles = Roles.of(config)
-    found = look(data, roles)
     size = sum(about[2] for about in found.identity)
     if found.kinds[0] == "parquet":
         size = max(size, tables_of(found.source).unpacked(found.paths))
@@ -84,7 +90,7 @@ def _place(data: Any, config: DataConfig) -> tuple[Path, int] | None:
     root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
     if root.startswith("~"):  # this user has no home
         return None
-    return Path(root).absolute() / "dptrain" / found.key(roles), size
+    return Path(root).absolute() / "dptrain" / found.key(Roles.of(config)), size
 
 
 def _make_room(new: Path, size: int, say: Callable[[str], object]) -> None:
