@@ -17,6 +17,9 @@ from dptrain.checked import Plain
 from dptrain.config import ModelFile, Task
 from dptrain.words import InputError, is_text
 
+NOTED = ("__firstlineno__", "__static_attributes__")
+"""What Python, from 3.13 on, notes of a class's text: its line, and names in any order."""
+
 getsource = cache(inspect.getsource)  # it looks through a whole file, and is asked often
 MakeGenerator = Callable[[], np.random.Generator]
 """Makes a generator of random numbers, always the same ones."""
@@ -194,11 +197,13 @@ def _plain(values: Mapping[str, Any]) -> Plain:
 
 def source_of(part: Any) -> str:
     """Return the text of a class or function, or what it was made into, as in a shell."""
-    try:
-        return getsource(part)
-    except (OSError, TypeError):
-        found = sorted(vars(part).items()) if isinstance(part, type) else [("", part)]
-        return repr([(name, [*_code(value)]) for name, value in found])
+    with contextlib.suppress(OSError, TypeError):
+        text = getsource(part)
+        # of a class from a shell Python 3.13 takes what has its line in the file that was started
+        if not isinstance(part, type) or f"class {part.__name__}" in text:
+            return text
+    found = sorted(vars(part).items()) if isinstance(part, type) else [("", part)]
+    return repr([(name, [*_code(value)]) for name, value in found if name not in NOTED])
 
 
 def _code(value: Any) -> Iterator[Any]:
