@@ -371,3 +371,19 @@ def test_no_part_of_a_directory_is_left_out_in_silence(
         dptrain.load(tmp_path, DataConfig(target=("y",)), world=ALONE)
     with pytest.raises(InputError, match="'' names no file"):
         dptrain.load("", DataConfig(target=("y",)), world=ALONE)
+
+
+def pairs(*labels: Any) -> Any:
+    """Return an object that hands out pairs of a row's number and its label."""
+    return [(float(row), label) for row, label in enumerate(labels)]
+
+
+def test_labels_that_an_object_hands_out_are_whole_whatever_the_first_one_is() -> None:
+    """A longer name is not cut, and a larger number none that fits."""
+    data = dptrain.load(pairs("p", "pear", "plum", "p"), world=ALONE)
+    assert data.encoding.classes.tolist() == ["p", "pear", "plum"]
+    for first, later in (np.int8(1), 300), (np.uint8(1), np.int16(-1)):
+        with pytest.raises(InputError, match=r"data\[1\] has int.*; data\[0\] has u?int8"):
+            dptrain.load(pairs(first, later), world=ALONE)
+    wide = dptrain.load([(np.float32(0), 0), (np.float64(1.5), 1)], world=ALONE)
+    assert wide.train.raw_x(slice(None)).tolist() == [[0], [1.5]]

@@ -140,7 +140,8 @@ class Items:
     def __init__(self, data: Any, part: int) -> None:
         self._data, self._part = data, part
         first = self._one(0) if len(data) else np.empty(0)
-        self.shape, self.dtype = (len(data), *first.shape), first.dtype
+        kind = np.dtype(object) if first.dtype.kind == "U" else first.dtype  # others may be longer
+        self.shape, self.dtype = (len(data), *first.shape), kind
         for row in range(min(len(data), 8)):
             if self._one(row).tobytes() != self._one(row).tobytes():
                 raise InputError(
@@ -160,12 +161,13 @@ class Items:
     def __getitem__(self, rows: Any) -> Array:
         numbers = np.arange(len(self))[rows]
         found = np.empty((len(numbers), *self.shape[1:]), self.dtype)
+        way: Any = "same_kind" if self.dtype.kind in "fc" else "safe"  # of others a part is lost
         for place, row in enumerate(numbers.tolist()):
             one = self._one(row)
-            if one.shape != self.shape[1:] or not np.can_cast(one.dtype, self.dtype, "same_kind"):
+            if one.shape != self.shape[1:] or not np.can_cast(one.dtype, self.dtype, way):
                 raise InputError(
                     f"data[{row}] has {one.dtype} {one.shape}; data[0] has {self.dtype} "
                     f"{self.shape[1:]}"
                 )
-            found[place] = one
+            found[place] = one[()]
         return found
