@@ -17,6 +17,9 @@ import dptrain
 from dptrain import DataConfig, InputError
 from dptrain.config import Scale
 from dptrain.data.assemble import ROWS
+from dptrain.data.given import given as table_of
+from dptrain.data.roles import Roles
+from dptrain.data.show import look
 from dptrain.run.convert import convert
 from dptrain.run.rows import as_rows
 
@@ -387,3 +390,18 @@ def test_labels_that_an_object_hands_out_are_whole_whatever_the_first_one_is() -
             dptrain.load(pairs(first, later), world=ALONE)
     wide = dptrain.load([(np.float32(0), 0), (np.float64(1.5), 1)], world=ALONE)
     assert wide.train.raw_x(slice(None)).tolist() == [[0], [1.5]]
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_too_large_to_be_added_are_looked_at_all_the_same() -> None:
+    """As are those too large for what a model computes with: its loss says so."""
+    signs = np.where(np.arange(3000) // 1024 % 2 == 0, 1.0, -1.0)
+    once = np.where(np.arange(3000) % 1024 == 0, 1.0, 0.0)
+    for values in signs, np.abs(signs), once, np.resize([1.0, -1.0], 3000):
+        table = table_of((values[:, None] * 1e308, signs), Roles())
+        seen = look(table, ALONE)["columns"][0]
+        assert (seen["gaps"], seen["high"]) == (0, "1e+308")
+        assert seen["mean"] is None or seen["mean"] == values.mean()
+    data = dptrain.load((1e50 * np.eye(4), np.arange(4) % 2), DataConfig(scale="none"), world=ALONE)
+    with pytest.raises(InputError, match="the loss of step 1"):
+        dptrain.fit(dptrain.mlp_for(data), data, dptrain.TrainConfig(epochs=1), world=ALONE)

@@ -217,17 +217,14 @@ class Feed:
             if following is not None:
                 for stack in stacks:
                     rows, _ = following.shards(stack)
-                    self._read[rows.tobytes()] = thread.submit(self._quietly, rows)
+                    self._read[rows.tobytes()] = thread.submit(self._three, rows)
             yield now
             now = following
 
-    def _quietly(self, examples: NDArray[np.intp]) -> tuple[Array, Array, Weights]:
-        with np.errstate(all="ignore"):  # which is each thread's own
-            return self._three(examples)
-
     def _three(self, examples: Any, out: Array | None = None) -> tuple[Array, Array, Weights]:
         """Return inputs, targets and weights of examples, encoded anew."""
-        return *self._rows.gather(examples, self._taker, out), self._rows.weights(examples)
+        with np.errstate(all="ignore"):  # which is each thread's own; the loss says what is wrong
+            return *self._rows.gather(examples, self._taker, out), self._rows.weights(examples)
 
     def _room(self, first: Array, take: Take) -> Array:
         """Return an array for what is like `first`, which is of one row, of all rows."""

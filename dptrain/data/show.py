@@ -1,5 +1,7 @@
 """What people are told of data: what is in it, and what was understood before it teaches."""
 
+import contextlib
+import itertools
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -41,9 +43,10 @@ class Seen:
     def mean(self) -> float | None:
         """The mean of the entries that are no gap."""
         known = self.entries - self.gaps - self.infinite
-        return self.sum / known if known else None
+        return self.sum / known if known and math.isfinite(self.sum) else None
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def seen(column: Column, values: Array) -> Seen:
     """Return what is seen in some rows, as `column.read` returned them."""
     if values.dtype.kind == "f" and values.size:
@@ -63,9 +66,12 @@ def added(parts: Sequence[Seen]) -> Seen:
     """Return what was seen in all parts; the sum is exact, so in any order."""
     lows = [part.low for part in parts if part.low is not None]
     highs = [part.high for part in parts if part.high is not None]
+    whole = math.nan
+    with contextlib.suppress(OverflowError, ValueError):
+        whole = math.fsum(part.sum for part in parts)
     return Seen(
         sum(part.entries for part in parts), sum(part.gaps for part in parts),
-        sum(part.infinite for part in parts), math.fsum(part.sum for part in parts),
+        sum(part.infinite for part in parts), whole,
         min(lows, default=None), max(highs, default=None),
     )  # fmt: skip
 
