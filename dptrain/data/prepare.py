@@ -76,10 +76,11 @@ def prepare(
     check_rows(Rows(table, plain), world, labels_alone=True)
     shift, spread = _scale(Rows(table, plain, train), config.scale, world, total)
     encoding = replace(plain, shift=shift, factor=_factor(shift, spread))
+    still = never_changes(shift, spread)
     if answer.task == "regression" and config.scale != "none":
         rows = Rows(table, encoding, train)
         mean, deviation = statistics("y", rows.all_y, rows, "standard", world, total)
-        factor = _factor(mean, deviation)
+        factor, still = _factor(mean, deviation), np.append(still, never_changes(mean, deviation))
         encoding = replace(encoding, target_shift=mean, target_factor=factor)
     if test is not None:
         with world.together():
@@ -90,7 +91,7 @@ def prepare(
         training,
         None if validation is None else Rows(table, encoding, validation),
         None if test is None else Rows(test, encoding),
-        told=(*understood(table, fields, answer, never_changes(shift, spread)), *told),
+        told=(*understood(table, fields, answer, still), *told),
     )
 
 

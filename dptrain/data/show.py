@@ -41,7 +41,7 @@ class Seen:
 
     @property
     def mean(self) -> float | None:
-        """The mean of the entries that are no gap."""
+        """The mean of the entries that are no gap; None where no float is as large as their sum."""
         known = self.entries - self.gaps - self.infinite
         return self.sum / known if known and math.isfinite(self.sum) else None
 
@@ -188,7 +188,7 @@ def understood(
 ) -> list[str]:
     """Return what was understood, for people: three to ten lines.
 
-    `still` are the inputs [width] that are the same in every row to train on.
+    `still` are the inputs, and perhaps the targets, that are the same in every row to train on.
     """
     width = sum(field.width for field in fields)
     rows = f"{table.source}: {counted(len(table), 'row')}, {counted(width, 'input')}"
@@ -207,12 +207,11 @@ def understood(
             lines.append(f"gaps, filled with the median and marked: {_named(gaps)}")
     else:
         lines.append(f"x: {table.columns[0].about().partition(' ')[2]}")
-        if still.all():
-            lines.append("x is the same in every row, so nothing can be learned from it")
-        elif still.any():
-            places = listed([*map(str, np.flatnonzero(still))])
-            some = f"{still.sum():,} of {width:,} numbers of x"
-            lines.append(f"the same in every row: {some} ({places}, counted from 0)")
+    every: list[Field | Column] = [*fields, *table.targets]
+    names = [f"{c.name}[{k}]" if c.width > 1 else c.name for c in every for k in range(c.width)]
+    if still.any():
+        same = _named([*itertools.compress(names, still)])
+        lines.append(f"nothing to learn from what is the same in every row, or nearly: {same}")
     lines += table.notes[:4]
     if len(table.notes) > 4:
         lines.append(f"{len(table.notes) - 4} more columns are left out")
@@ -230,4 +229,4 @@ def _of_field(field: Field) -> str:
 
 
 def _named(names: list[str]) -> str:
-    return listed([brief(shown(name)) for name in names])
+    return listed([brief(shown(name)) or "the column without a name" for name in names])
