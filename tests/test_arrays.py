@@ -298,6 +298,20 @@ def test_names_of_classes_may_be_any_texts(tmp_path: Path) -> None:
         assert dptrain.load(data, world=ALONE).encoding.classes.tolist() == ["p", "q"]
 
 
+def test_links_of_hdf5_are_followed_where_they_lead_to_something(tmp_path: Path) -> None:
+    """As a directory's are; of an array that is not there nothing is known."""
+    with h5py.File(tmp_path / "o.h5", "w") as other, h5py.File(tmp_path / "d.h5", "w") as file:
+        other["rows"] = np.arange(12.0).reshape(6, 2)
+        file["run/label"] = np.arange(6) % 2
+        file["x"] = h5py.ExternalLink("o.h5", "/rows")
+        file["y"] = h5py.SoftLink("/run/label")
+        file["gone"], file["lost"] = h5py.SoftLink("/none"), h5py.ExternalLink("none.h5", "/x")
+    data = dptrain.load(tmp_path / "d.h5", world=ALONE)
+    assert data.train.raw_x(slice(None)).tolist() == np.arange(12.0).reshape(6, 2).tolist()
+    with pytest.raises(InputError, match="holds run/label, x, y; lost is not among them"):
+        dptrain.load(tmp_path / "d.h5", DataConfig(x="lost"), world=ALONE)
+
+
 @pytest.mark.parametrize("chunks", [(700, 2), None])
 def test_rows_of_hdf5_that_nobody_wrote_are_refused(
     tmp_path: Path, chunks: tuple[int, int] | None
@@ -329,7 +343,10 @@ def test_rows_of_hdf5_that_are_in_other_files_or_stand_for_others_are_refused(
         file.create_dataset("e", (6, 2), "f4", external=external)
         file["s"], file["g"] = np.zeros((6, 2), "i2"), np.where(np.eye(6), -9999.0, 1)
         file["s"].attrs["scale_factor"], file["g"].attrs["_FillValue"] = 0.5, [-9999.0]
-    for name, words in (("s", "has a scale_factor"), ("g", "has gaps, written as -9999")):
+        file["m"] = file["g"][:]
+        file["m"].attrs["missing_value"] = -9999.0
+    gaps = "has gaps, written as -9999"
+    for name, words in (("s", "has a scale_factor"), ("g", gaps), ("m", gaps)):
         with pytest.raises(InputError, match=f"/{name} {words}"):
             dptrain.load(tmp_path / "d.h5", DataConfig(x=name, y="y"), world=ALONE)
     for name in "ve":

@@ -57,7 +57,8 @@ class Dataset:
                 f"{data.name} has {len(self):,} rows, not all of which were written: cut it to "
                 "those that were (resize), or write the others"
             )
-        return np.ravel(data.attrs.get("_FillValue", ()))
+        named = [data.attrs[n] for n in ("_FillValue", "missing_value") if n in data.attrs]
+        return np.concatenate([*map(np.ravel, named)]) if named else np.empty(0)
 
     def _read(self, rows: Any) -> Any:
         """Return rows in any order; of close ones all between, as a list is slow to look up."""
@@ -80,7 +81,8 @@ def read_hdf5(path: str) -> dict[str, Any]:
         raise InputError(f"{what}: {install('hdf5')}") from None
     found: dict[str, Any] = {}
 
-    def visit(name: str, item: Any) -> None:
+    def visit(name: str, _: object) -> None:
+        item = file.get(name)  # nothing where a link leads to nothing
         if isinstance(item, h5py.Dataset) and item.shape:
             text = h5py.check_string_dtype(item.dtype) is not None
             if text or item.dtype.kind in "biuf":
@@ -88,7 +90,7 @@ def read_hdf5(path: str) -> dict[str, Any]:
 
     try:
         file = h5py.File(Path(path), "r")
-        file.visititems(visit)
+        file.visititems_links(visit)
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, UnicodeError) as error:
         raise InputError(f"{path} can't be read: {error}", local=True) from None
     if not found:
