@@ -107,6 +107,14 @@ REFUSED: dict[str, tuple[str | bytes, DataConfig, str]] = {
         "line 2 has '0:30' in column 'a'; .*a time as a number",
     ),
     "a label in doubt": ("a,y\n1,p\n2,?\n3,q\n", Y, r"line 3 has '\?' in column 'y'; each row"),
+    "a gap of a database": ("a,y\n1,p\n2,\\N\n3,q\n", Y, r"line 3 has '\\\\N' in column"),
+    "a fault of a sheet": ("a,y\n1,p\n2,#REF!\n3,q\n", Y, "line 3 has '#REF!' in column"),
+    "a mark among labels": ("a,y\n1,p\n2,-\n3,q\n", Y, "line 3 has '-' .*each row needs a target"),
+    "a mark among numbers": ("a,y\n1,1.5\n-,2.5\n", Y, "line 3 has '-' .*: write a number, l"),
+    "a name too few": ("a,y\nr1,1,0\nr2,2,1\n", Y, "line 2 has 3 cells; .*, or name each"),
+    "two names in one": (
+        "a,b,y\n1,2,0\n", replace(Y, features=("a,b",)), "no column 'a,b'.*; name each column by it"
+    ),
     "a title": ("Results of May\n\na,y\n1,0\n2,1\n", Y, "first line is 'Results of May'.*above"),
     "columns of a width": ("a   y\n1   0\n2   1\n", Y, "first line is 'a   y'.*--delimiter"),
     "a word among numbers": ("a,y\n1,1.5\n2,2.5\nred,1\n", Y, "line 4 has 'red' in column 'a'"),
@@ -299,6 +307,7 @@ def test_numbers_within_names_are_categories(tmp_path: Path, cells: Sequence[str
         (["0", "one", "0"], Y, ["0", "one"]),
         (["2013-01-05", "2013-02-05"], LABELS, ["2013-01-05", "2013-02-05"]),
         (["p", "p\u200b", "\ufeffq"], Y, ["p", "q"]),
+        (["+", "-", "+"], Y, ["+", "-"]),
         ([i % 100 for i in range(1000)], Y, [*range(100)]),
     ],
     ids=str,
@@ -373,6 +382,11 @@ READ: dict[str, tuple[str, list[list[float]]]] = {
         [[2013, 5, 5, 0], [2014, 12, 2, 0], [2014, 5, 5, 1], [2015, 3, 5, 0]],
     ),
     "hours": ("d,y\n2013-01-05T03:00:00Z,p\n2013-01-05T15:30:00Z,q\n", [[3], [15]]),
+    "columns without names": ("a,,y,,\n1,,p,,\n2,,q,,\n", [[1], [2]]),
+    "gaps of databases and of sheets": (
+        "a,y\n1,p\n\\N,q\n4,q\n(NULL),p\n#DIV/0!,p\n",
+        [[1, 0], [2.5, 1], [4, 0], [2.5, 1], [2.5, 1]],
+    ),
     "names that are numbers": ("0,1,y\n5,6,p\n7,8,q\n", [[5, 6], [7, 8]]),
     "marks and spaces that nobody sees": (
         "\ufeff\ufeffsep=;\n\u200ba\u00a0;y\n1\u200b;p\n2;\u2060q\ufeff\n3;q\n", [[1], [2], [3]],
@@ -695,3 +709,18 @@ def test_a_reader_that_cannot_be_loaded_says_why(
     monkeypatch.delattr("dptrain.data.arrow")
     with pytest.raises(InputError, match=r"pyarrow reads \(import of dptrain.data.arrow halted"):
         load(tmp_path, column(1, 2))
+
+
+def test_several_targets_may_be_yes_or_no_as_numbers_are_in_typed_files(tmp_path: Path) -> None:
+    """In files of other rows each may be one of both alone."""
+    names = ("y1", "y2", "y3")
+    text = "a,y1,y2,y3\n1,yes,True,1\n2,No,False,1\n3,no,True,0\n"
+    (tmp_path / "t.csv").write_text("a,y1,y2,y3\n2,yes,False,1\n")
+    config = DataConfig(target=names, test_data=(str(tmp_path / "t.csv"),))
+    data = load(tmp_path, text, config)
+    assert data.encoding.task == "multilabel"
+    assert data.train.raw_y(slice(None)).tolist() == [[1, 1, 1], [0, 0, 1], [0, 1, 0]]
+    assert data.test
+    assert data.test.raw_y(slice(None)).tolist() == [[1, 0, 1]]
+    with pytest.raises(InputError, match="y2 holds names; of several targets each must be numbers"):
+        load(tmp_path, text.replace("False", "Maybe"), DataConfig(target=names))

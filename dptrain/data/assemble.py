@@ -112,8 +112,8 @@ def assembled(
     """
     of = partial(Asked, source, written=lines is not None, decimal=roles.decimal)
     inputs = [of(name, roles.kinds.get(name)) for name in names.features]
-    label = partial(of, label=True, kind=roles.label_kind, as_written=roles.as_written)
-    targets = [label(name, typed=name in typed) for name in names.targets]
+    label = partial(of, label=True, several=len(names.targets) > 1, as_written=roles.as_written)
+    targets = [label(name, roles.label_kind, typed=name in typed) for name in names.targets]
     others = [*map(of, names.weights), *(of(name, "words") for name in names.ids)]
     growing = [Growing(one, spool) for one in (*inputs, *targets, *others)]
     line = lines or by_number

@@ -28,6 +28,8 @@ class Asked:
     """What it must be, as the training rows were; None to find out."""
     label: bool = False
     """Whether it is to be predicted: then it has no gaps."""
+    several: bool = False
+    """Whether it is one of several that are, each a number, or yes or no."""
     as_written: bool = False
     """Whether labels are taken as texts wherever a number would lose how they are written."""
     written: bool = False

@@ -16,7 +16,7 @@ from dptrain.data.cells import Mistaken
 from dptrain.data.form import NUMBER, Form, no_text, no_utf8, open_text
 from dptrain.data.table import GAPS
 from dptrain.data.texts import in_thousands
-from dptrain.words import InputError
+from dptrain.words import InputError, counted
 
 PIECE, LONGEST = 2**22, 2**26
 """Bytes that are parsed at a time: by one thread of several, and at most, for one row's sake."""
@@ -218,9 +218,10 @@ def _fault(form: Form, why: str) -> InputError:
             if len(row) != len(form.names):
                 if any("\n" in cell for cell in row):
                     return _quote(form, line)
+                way = ": put texts in quotes, or name each column" * (len(row) > len(form.names))
                 return InputError(
-                    f"{form.path}: line {line} has {len(row)} cells; the "
-                    f"{'header' if form.header else 'first row'} has {len(form.names)}"
+                    f"{form.path}: line {line} has {counted(len(row), 'cell')}; the "
+                    f"{'header' if form.header else 'first row'} has {len(form.names)}{way}"
                 )
     except (OSError, EOFError, csv.Error) as error:
         return InputError(f"{form.path} can't be read: {error}", local=True)

@@ -120,6 +120,8 @@ class Roles:
             else:
                 fits = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
             if not fits:
-                raise InputError(f"{source} has no column {pattern!r}; {nearest(pattern, names)}")
+                each = "; name each column by itself" * ({*pattern.split(",")} <= known)
+                valid = nearest(pattern, names)
+                raise InputError(f"{source} has no column {pattern!r}; {valid}{each}")
             found |= dict.fromkeys(fits)
         return list(found)

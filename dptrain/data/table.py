@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 from dptrain.arrays import Array
 from dptrain.words import InputError
 
-GAPS = ("", "na", "n/a", "#n/a", "nan", "null", "none", "<na>", "nat")
-"""What stands, in letters of any size, where a table has no value."""
+GAPS = (
+    "", "na", "n/a", "#n/a", "#na", "nan", "-nan", "null", "(null)", r"\n", "none", "<na>", "nat",
+    "#div/0!", "#name?", "#null!", "#num!", "#ref!", "#value!",
+)  # fmt: skip
+"""What stands, in letters of any size, where a table has no value; also in databases and sheets."""
 
 BLANK = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "\u200b\u200c\u200d\u200e\u200f"
 BLANK += "\u2060\ufeff"

@@ -96,20 +96,29 @@ def _labels(asked: Asked, array: pa.Array) -> Column:
     found = _parsed(asked, array, no_gaps) if parsed else None
     if found is not None:
         return found
+    found = _words(asked, array, no_gaps)
+    if asked.several and any({word.lower() for word in found.words} <= {*pair} for pair in PAIRS):
+        return Column(asked.name, "numbers", _flags(asked, array, found).values)
     if kind == "numbers":
         wrong = pc.invert(pc.match_substring_regex(array, _number(asked)))
         raise asked.fault(array, wrong, "give a number")
-    found = _words(asked, array, no_gaps)
     if not as_written:
-        if "?" in found.words:
-            raise asked.fault(array, pc.equal(array, "?"), f"{NO_LABEL}; or --task classification")
-        if like_dates(found.words):
-            raise asked.fault(
-                array, pc.match_substring_regex(array, LIKE_A_DATE), "is it a date? Write it as a "
-                "number (of days, say); or are all of them labels: --task classification"
-            )  # fmt: skip
-        _check_doubt(asked, array, no_gaps, found.words, label=True)
+        _check_labels(asked, array, found.words, no_gaps)
     return found
+
+
+def _check_labels(asked: Asked, array: pa.Array, words: list[str], no_gaps: Any) -> None:
+    """Raise Fault where labels may stand for none, for dates, or for numbers."""
+    marks = [word for word in words if not any(map(str.isalnum, word))]
+    if "?" in marks or 0 < len(marks) < len(words):
+        wrong = pc.is_in(array, pa.array(marks, array.type))
+        raise asked.fault(array, wrong, f"{NO_LABEL}; or --task classification")
+    if like_dates(words):
+        raise asked.fault(
+            array, pc.match_substring_regex(array, LIKE_A_DATE), "is it a date? Write it as a "
+            "number (of days, say); or are all of them labels: --task classification"
+        )  # fmt: skip
+    _check_doubt(asked, array, no_gaps, words, label=True)
 
 
 def _any(array: pa.Array, pattern: str) -> bool:
@@ -199,7 +208,8 @@ def _check_doubt(asked: Asked, array: Any, gaps: Any, words: list[str], label: b
     wrong, way = pc.is_in(array, pa.array(like, array.type)), "store it as one"
     if asked.written:
         wrong = pc.invert(pc.or_(pc.match_substring_regex(array, _number(asked)), gaps))
-        way = f"write it as 1200{asked.decimal or '.'}5"
+        number = array[pc.index(wrong, True).as_py()].as_py() in like
+        way = f"write it as 1200{asked.decimal or '.'}5" if number else "write a number"
     if label:
         told = f"is it a number? {way.capitalize()}; or are all of them labels"
         raise asked.fault(array, wrong, f"{told}: --task classification")
