@@ -1,5 +1,6 @@
 """Tables as people have them: what is understood, what is refused, with the line at fault."""
 
+import bz2
 import csv
 import errno
 import gc
@@ -724,3 +725,12 @@ def test_several_targets_may_be_yes_or_no_as_numbers_are_in_typed_files(tmp_path
     assert data.test.raw_y(slice(None)).tolist() == [[1, 0, 1]]
     with pytest.raises(InputError, match="y2 holds names; of several targets each must be numbers"):
         load(tmp_path, text.replace("False", "Maybe"), DataConfig(target=names))
+
+
+def test_text_may_be_packed_by_bzip2_and_other_files_not_at_all(tmp_path: Path) -> None:
+    data = load(tmp_path, bz2.compress(b"a,y\n" + b"1,p\n2,q\n" * 99), name="d.csv.bz2")
+    assert len(data.train) == 198
+    np.save(tmp_path / "x.npy", np.eye(3))
+    packed = gzip.compress((tmp_path / "x.npy").read_bytes())
+    with pytest.raises(InputError, match=r"x.npy.gz is a packed .npy file, .*: unpack it"):
+        load(tmp_path, packed, name="x.npy.gz")

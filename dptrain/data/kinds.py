@@ -3,6 +3,7 @@
 import glob
 import gzip
 import os
+import re
 import stat
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,34 +34,25 @@ NAMES |= {kind: kind for kind in ("xlsx", "json", "jsonl")}  # nothing reads the
 UNFINISHED = "unfinished.jsonl"
 """What is done so far, a line a part, while `dptrain data convert` makes a directory."""
 
-PACKED = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd"}
-
-UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+PACKED = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd", ".bz2": b"BZh"}
 
 
 def expanded(name: str) -> list[str]:
     """Return the files that a name, a directory's name or a pattern stands for, sorted."""
-    if not name:
-        raise InputError(f"'' names no file; {NEEDED}")
+    if not name or re.search("[\0\ud800-\udc7f]", name):
+        raise InputError(f"{name!r} names no file; {NEEDED}")
     try:
         _check_no_other(name)
+        files, why = [name], ""
         if Path(name).is_dir():
-            files = [str(path) for path in _inside(Path(name))]
-            if not files:
-                raise InputError(f"{name} is a directory without files; {NEEDED}", local=True)
-            return files
-        if any(letter in name for letter in "*?[") and not Path(name).exists():
-            files = sorted(glob.glob(name))  # noqa: PTH207 (a pattern with its folder)
-            if not files:
-                raise InputError(f"{name}: no file fits the pattern", local=True)
-            return files
-    except InputError:
-        raise
-    except ValueError as error:
-        raise InputError(f"{name!r} names no file: {error}") from None
+            files, why = [str(path) for path in _inside(Path(name))], "is a directory without files"
+        elif any(letter in name for letter in "*?[") and not Path(name).exists():
+            files, why = sorted(glob.glob(name)), "is a pattern that no file fits"  # noqa: PTH207
     except OSError as error:
         raise InputError(f"{name}: {error.strerror}", local=True) from None
-    return [name]
+    if not files:
+        raise InputError(f"{name} {why}; {NEEDED}", local=True)
+    return files
 
 
 def _check_no_other(name: str) -> None:
@@ -111,19 +103,18 @@ def kind_of(path: str) -> tuple[str, bool]:
     start = _start(path)
     if not start:
         raise InputError(f"{path} is empty; {NEEDED}")
-    name, packed = path.lower(), False
+    name, packed = path.lower(), ""
     for ending, magic in PACKED.items():
         if start.startswith(magic):
-            packed, name = True, name.removesuffix(ending)
+            packed, name = ending, name.removesuffix(ending)
             start = _unpacked_start(path, ending)
         elif name.endswith(ending):
             raise InputError(
                 f"{path} is named {ending} but begins with {start[:12]!r}, as no such file does; "
                 "give each file its own ending"
             )
-    found = next((kind for kind, magic in MAGIC.items() if start.startswith(magic)), "text")
-    if is_idx(start):
-        found = "idx"
+    found = "idx" if is_idx(start) else "text"
+    found = next((kind for kind, magic in MAGIC.items() if start.startswith(magic)), found)
     suffix = Path(name).suffix
     named = NAMES.get(suffix.lstrip("."), "")
     if named and found == "text" and b"\0" in start:  # an Arrow stream, or what is damaged
@@ -136,9 +127,11 @@ def kind_of(path: str) -> tuple[str, bool]:
             f"{path} is named {suffix} but begins with {start[:12]!r}, as a {like} file does; "
             f"{NEEDED} under its own name"
         )
-    if found == "text" and b"\0" in start and start[:2] not in UTF_16:
+    if found == "text" and b"\0" in start and start[:2] not in (b"\xff\xfe", b"\xfe\xff"):
         raise InputError(f"{path} is binary; {NEEDED}")
-    return found, packed
+    if packed and found != "text" and (packed, found) != (".gz", "idx"):
+        raise InputError(f"{path} is a packed .{found} file, and only text may be: unpack it")
+    return found, bool(packed)
 
 
 def _start(path: str) -> bytes:
@@ -153,10 +146,6 @@ def _start(path: str) -> bytes:
             return file.read(64)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}", local=True) from None
-    except InputError:
-        raise
-    except ValueError as error:
-        raise InputError(f"{path!r} names no file: {error}") from None
 
 
 def _unpacked_start(path: str, ending: str) -> bytes:
