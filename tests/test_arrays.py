@@ -427,3 +427,23 @@ def test_numbers_too_large_to_be_added_are_looked_at_all_the_same() -> None:
     data = dptrain.load((1e50 * np.eye(4), np.arange(4) % 2), DataConfig(scale="none"), world=ALONE)
     with pytest.raises(InputError, match="the loss of step 1"):
         dptrain.fit(dptrain.mlp_for(data), data, dptrain.TrainConfig(epochs=1), world=ALONE)
+
+
+def test_what_was_trained_on_can_be_predicted_on_as_it_was_given(tmp_path: Path) -> None:
+    """Arrays with named parts, and a column of pandas for a model of arrays; a number is none."""
+    rows = np.array(
+        [(n / 2, n % 3, n % 2) for n in range(24)], [("a", "f8"), ("b", "i4"), ("y", "i4")]
+    )
+    np.savez(tmp_path / "d.npz", seed=5, a=rows["a"], b=rows["b"], y=rows["y"])
+    config = dptrain.TrainConfig(epochs=1)
+    for source in rows, tmp_path / "d.npz":
+        data = dptrain.load(source, Y, world=ALONE)
+        assert data.encoding.features == ("a", "b")
+        trained = dptrain.fit(dptrain.mlp_for(data), data, config, world=ALONE)
+        found = trained.outputs(np.stack([rows["a"], rows["b"]], 1))
+        assert trained.outputs(rows).tolist() == found.tolist()
+        assert trained.outputs(rows[["b", "a"]][3]).tolist() == trained.outputs(rows[3:4]).tolist()
+    numbers = Series(dict(enumerate(rows["a"])))
+    data = dptrain.load((numbers, rows["y"]), world=ALONE)
+    trained = dptrain.fit(dptrain.mlp_for(data), data, config, world=ALONE)
+    assert trained.outputs(numbers).tolist() == trained.outputs(rows["a"]).tolist()

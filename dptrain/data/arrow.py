@@ -201,7 +201,7 @@ def from_frame(frame: Any, roles: Roles, source: str, beside: Mapping[str, Any] 
 
 def from_arrays(arrays: Mapping[str, Any], roles: Roles, source: str) -> Table:
     """Return named arrays of equal length as a table's columns."""
-    names = roles.pick(list(arrays), source)
+    names = roles.pick([name for name, values in arrays.items() if values.shape], source)
     columns = {}
     for name in names.every:
         try:

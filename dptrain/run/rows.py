@@ -22,7 +22,7 @@ def as_rows(x: Any, encoding: Encoding) -> Rows:
     Raises InputError where they are none that fit.
     """
     source = "the rows to predict"
-    x = _as_columns(x)
+    x = _as_columns(x) if encoding.named else x
     if encoding.named and (hasattr(x, "__arrow_c_stream__") or isinstance(x, Mapping)):
         table = given(x, Roles(kinds=encoding.kinds), source)
         return Rows(encoding.adapt(table), encoding)
@@ -46,6 +46,8 @@ def _as_columns(x: Any) -> Any:
     """Return a row that is a mapping, or a list of such rows, as a mapping of columns."""
     if getattr(x, "ndim", 0) == 1 and hasattr(x, "to_dict"):  # a row of a frame
         x = x.to_dict()
+    if parts := getattr(getattr(x, "dtype", None), "names", None):
+        return {name: np.atleast_1d(x[name]) for name in parts}
     if isinstance(x, Mapping) and x and all(np.ndim(value) == 0 for value in x.values()):
         return {name: [value] for name, value in x.items()}
     if isinstance(x, (list, tuple)) and x and all(isinstance(row, Mapping) for row in x):
