@@ -734,3 +734,9 @@ def test_text_may_be_packed_by_bzip2_and_other_files_not_at_all(tmp_path: Path) 
     packed = gzip.compress((tmp_path / "x.npy").read_bytes())
     with pytest.raises(InputError, match=r"x.npy.gz is a packed .npy file, .*: unpack it"):
         load(tmp_path, packed, name="x.npy.gz")
+
+
+def test_test_rows_are_not_taken_for_the_data() -> None:
+    rows = {"a": np.arange(9.0), "y": np.arange(9) / 4}
+    with pytest.raises(InputError, match="the test data has no column 'a'"):
+        dptrain.load(rows, Y, test={"y": rows["y"]}, world=ALONE)

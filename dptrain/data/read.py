@@ -57,7 +57,7 @@ def read(
     by_name = isinstance(data, (tuple, list)) and all(isinstance(name, str) for name in data)
     with world.together():
         if not by_name:
-            return given(data, roles), None
+            return given(data, roles, "the data" if roles.new else "the test data"), None
         found = look(data, roles)
     everyone = world.allgather(found.identity)
     alike = all(len({everyone[rank] for rank in ranks}) == 1 for ranks in world.nodes)
