@@ -19,8 +19,8 @@ from dptrain.words import InputError, install, shown
 Block = tuple[Sequence[Array], Array]
 """What some rows are called by, columns [m] of texts; and their predictions [m] or [m, columns]."""
 
-GROUP = 2**16
-"""Rows, at least, in a part of a Parquet file that is read at once."""
+GROUP = 2**6
+"""Blocks in a part of a Parquet file that is read at once."""
 
 
 def check_name(out: str) -> None:
@@ -101,9 +101,10 @@ def _as_parquet(names: Sequence[str], blocks: Iterator[Block], _: int) -> Iterat
     """Yield a Parquet file, a column for each of the names."""
     pa, parquet = _parquet()
     out, writer = _Pieces(), None
-    for ids, values in _groups(blocks):
-        columns = [*ids, *values.reshape(len(values), -1).T]
-        arrays = [pa.array(c.astype(object) if c.dtype.kind == "U" else c) for c in columns]
+    while group := [*itertools.islice(blocks, GROUP)]:
+        columns = ([*ids, *values.reshape(len(values), -1).T] for ids, values in group)
+        whole = map(np.concatenate, zip(*columns, strict=True))
+        arrays = [pa.array(c.astype(object) if c.dtype.kind == "U" else c) for c in whole]
         table = pa.table(arrays, names=[*names])
         writer = writer or parquet.ParquetWriter(out, table.schema)
         writer.write_table(table)
@@ -111,23 +112,6 @@ def _as_parquet(names: Sequence[str], blocks: Iterator[Block], _: int) -> Iterat
     if writer is not None:
         writer.close()
     yield out.taken()
-
-
-def _groups(blocks: Iterator[Block]) -> Iterator[Block]:
-    """Yield blocks put together, until there are enough rows for a part of a Parquet file."""
-    held: list[Block] = []
-    for block in blocks:
-        held.append(block)
-        if sum(len(values) for _, values in held) >= GROUP:
-            yield _together(held)
-            held = []
-    if held:
-        yield _together(held)
-
-
-def _together(blocks: Sequence[Block]) -> Block:
-    ids = [np.concatenate(parts) for parts in zip(*(ids for ids, _ in blocks), strict=True)]
-    return ids, np.concatenate([values for _, values in blocks])
 
 
 def _parquet() -> tuple[Any, Any]:
