@@ -1,7 +1,7 @@
 """Shows that loss and metrics are those that plain NumPy finds on all rows at once."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -145,12 +145,16 @@ def test_each_block_is_seen_once() -> None:
     assert np.array_equal(y, CLASSES)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("constant", [7, 0.1, 200_000.1])
-def test_where_a_target_never_changes_there_is_no_r2(constant: float) -> None:
-    values = VALUES.copy()
-    values[:, 1] = constant
-    found = found_for(rows_of("regression", OUTPUTS, values))
-    assert found.keys() == {"loss", "rmse", "mae"}
+def test_where_a_target_never_changes_there_is_no_r2(constant: float, dtype: Any) -> None:
+    """As in a single row; a model computes with what it is rounded to."""
+    values, model = VALUES.copy(), Passing()
+    values[:, 1], model.dtype = constant, np.dtype(dtype)
+    rows = rows_of("regression", OUTPUTS, values)
+    for some in rows, replace(rows, chosen=np.array([3])):
+        found = evaluate(model, np.zeros(1), some, ALONE)
+        assert found.keys() == {"loss", "rmse", "mae"}
 
 
 def test_a_loss_that_is_not_finite_is_said() -> None:

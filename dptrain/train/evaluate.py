@@ -52,7 +52,7 @@ def evaluate(
     """
     task = rows.encoding.task
     ask: MetricSums | None = getattr(model, "metric_sums", None)
-    center = _target_mean(rows, world) if task == "regression" and not ask else np.zeros(0)
+    center = _target_mean(rows, model, world) if task == "regression" and not ask else np.zeros(0)
     own, names = list[list[Any]](), set[tuple[str, ...]]()
     with world.together():
         for block in rows.blocks(world):
@@ -153,10 +153,10 @@ def _metrics(sums: Array, rows: Rows, each: dict[str, Any] | None = None) -> dic
     return metrics | ({"r2": float(explained.mean())} if np.isfinite(explained).all() else {})
 
 
-def _target_mean(rows: Rows, world: World) -> Array:
-    """Return the mean target [outputs] over all rows, exact where it never changes. Collective."""
-    first = rows.targets(slice(0, 1), np.float64)
-    own = [(rows.targets(block, np.float64) - first).sum(axis=0) for block in rows.blocks(world)]
+def _target_mean(rows: Rows, model: Model, world: World) -> Array:
+    """Return the mean target [outputs] as a model takes it, exact where one stays. Collective."""
+    first = rows.targets(slice(0, 1), model.dtype).astype(np.float64)
+    own = [(rows.targets(block, model.dtype) - first).sum(axis=0) for block in rows.blocks(world)]
     sums = np.array(own, np.float64).reshape(-1, rows.encoding.outputs)
     mean: Array = first[0] + total(world, sums, rows.num_blocks) / len(rows)
     return mean
