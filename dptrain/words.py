@@ -93,7 +93,7 @@ def nearest(found: str, valid: Iterable[str]) -> str:
     names = list(valid)
     close = likely(found, names)
     hint = f"; did you mean {close!r}?" if close else ""
-    shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+    shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "") or "none"
     return f"valid: {shown}{hint}"
 
 

@@ -268,6 +268,18 @@ def test_two_models_of_one_process_import_each_its_own(tmp_path: Path) -> None:
     assert made_of(tmp_path / "b").said == "another"
 
 
+def test_an_import_is_what_its_file_holds_however_old_that_is(tmp_path: Path) -> None:
+    """Python knows compiled files by a time and a length, which copies keep."""
+    near = tmp_path / "nearby_two.py"
+    (tmp_path / "own.py").write_text(
+        f"from nearby_two import said\n{SOFTMAX}\ndef build(inputs, outputs):{SAID}"
+    )
+    for said in "ab":
+        near.write_text(f"said = '{said}'\n")
+        os.utime(near, (10**9, 10**9))
+        assert made_of(tmp_path).said == said
+
+
 def test_a_file_may_draw_random_numbers_and_go_elsewhere(tmp_path: Path) -> None:
     """The same numbers each time; and whoever names files is where they were before."""
     begins = f"import os, random\n{SOFTMAX}\nos.chdir('/')\ndef build(inputs, outputs):"
@@ -304,7 +316,7 @@ def test_arguments_are_what_they_look_like(text: str, value: Any, tmp_path: Path
         (("--model", "softmax.py:biuld"), "has no function 'biuld'; valid: .*mean 'build'"),
         (("--model", "softmax"), "give FILE.py:FUNCTION"),
         (("--model", "none.py:build"), "none.py can't be read"),
-        (("--model", "pipe.py:build"), "pipe.py has no function 'build'"),
+        (("--model", "pipe.py:build"), "pipe.py has no function 'build'; valid: none"),
         (("--model", "softmax.py:other"), "no signature found for builtin type <class 'dict'>"),
         (("--model", "leaves.py:build"), "leaves.py, line 3, in <module>: SystemExit: 0$"),
         (("--model", "quits.py:build"), "quits.py, line 1, in <module>: GeneratorExit$"),

@@ -10,7 +10,7 @@ import random
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.util import find_spec
+from importlib.util import cache_from_source, find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -150,6 +150,8 @@ def _make_room(path: Path, neighbours: list[str]) -> None:
                 f"{path} imports {name}, and there is {neighbour} beside it, but also a module of "
                 f"that name that has been imported already, {known!r:.200}: rename the file"
             )
+        with contextlib.suppress(OSError):  # what was compiled of a file as old and as long
+            Path(cache_from_source(str(folder / neighbour))).unlink()
         _NEIGHBOURS.add(str(folder / neighbour))
 
 
