@@ -186,7 +186,7 @@ def changes(stored: Identity, now: Identity, *, force: bool) -> Plain:
     if "num_params" in found and alike:
         raise InputError(
             f"the model has {now.num_params} parameters; that of the run {stored.num_params}: "
-            "another DATA?"
+            "another DATA, or another model?"
         )
     told_of = (each for name in found for each in places(old.get(name), new.get(name), name))
     others = "; ".join(f"{place} is {here}, was {there}" for place, there, here in told_of)
