@@ -176,6 +176,13 @@ def test_real_numbers_of_a_transform_become_the_models_type() -> None:
     assert trained.params.dtype == np.float32
 
 
+def test_a_transform_of_uneven_shapes_is_found_where_a_run_begins() -> None:
+    data = dptrain.load((np.arange(60.0).reshape(20, 3), np.arange(20) % 2))
+    model = TorchModel(nn.Linear(3, 2), transform=lambda x, rng: x[: rng.integers(2, 4)])
+    with pytest.raises(InputError, match=r"rows of shape \(2,\) and of \(3,\); return one shape"):
+        dptrain.check_model(model, data)
+
+
 def test_a_transform_gets_random_numbers_by_the_seed_the_epoch_and_the_example() -> None:
     seen: list[tuple[bytes, float]] = []
 

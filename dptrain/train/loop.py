@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from dptrain.arrays import Floats, Sums, name_of, not_finite, num_params
+from dptrain.arrays import Array, Floats, Sums, name_of, not_finite, num_params
 from dptrain.config import TrainConfig
 from dptrain.data.feed import Feed
 from dptrain.data.prepare import Data
@@ -188,15 +188,19 @@ def shard_loss_and_grad_sum(run: Training, batch: Batch, shard: int, out: Floats
     if transform is not None:
         keyed = generators(batch.seed, Purpose.TRANSFORM, batch.epoch)
         numbered = zip(x, examples.tolist(), strict=True)
-        rows = [transform(row, keyed(number)) for row, number in numbered]
-        shapes = sorted({np.shape(row) for row in rows})
-        if len(shapes) > 1:
-            raise InputError(
-                f"transform returns rows of shape {shapes[0]} and of {shapes[1]}; return one shape"
-            )
-        x = np.stack(rows)
+        x = stacked([transform(row, keyed(number)) for row, number in numbered])
     params, rng = run.reducer.params, partial(batch.rng, shard)
     return run.model.loss_and_grad_sum(params, x, y, weights, out, rng)
+
+
+def stacked(rows: Sequence[Array]) -> Array:
+    """Return inputs that were transformed as one array; InputError where their shapes differ."""
+    shapes = sorted({np.shape(row) for row in rows})
+    if len(shapes) > 1:
+        raise InputError(
+            f"transform returns rows of shape {shapes[0]} and of {shapes[1]}; return one shape"
+        )
+    return np.stack(rows)
 
 
 def tell_of_step(run: Training, loss: float, sinks: Sequence[Sink]) -> None:

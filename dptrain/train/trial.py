@@ -13,6 +13,7 @@ from dptrain.data.feed import Rows
 from dptrain.keys import Purpose, generator, generators
 from dptrain.model import Model
 from dptrain.streams import warn
+from dptrain.train.loop import stacked
 from dptrain.words import InputError
 
 STEPS = 1e-2, 1e-3, 1e-1, 1e-4, 1e-5
@@ -129,8 +130,7 @@ class Trial:
                     "itself: let it draw from the generator that it is given, and keep nothing"
                 )
             rows.append(found[0])
-        if len({row.shape for row in rows}) == 1:  # else the first step says so
-            self.shard(np.stack(rows), self.whole[1][: len(rows)], self.params)
+        self.shard(stacked(rows), self.whole[1][: len(rows)], self.params)
 
     def adds_up(self, made: Made) -> None:
         """Compare the sums over two shards with those over all of their examples.
