@@ -97,6 +97,12 @@ REFUSED: dict[str, tuple[str | bytes, DataConfig, str]] = {
     "with their error": ("a,y\n5±1,1.5\n6 +/- 2,2.5\n7(1),3\n", Y, "line 2 has '5±1'.*like a num"),
     "of two parts": ("a,y\n1+2j,1.5\n3-.5j,2.5\n", Y, r"line 2 has '1\+2j'.*like a number"),
     "of base 16": ("a,y\n0x1F,1.5\n0xa0,2.5\n", Y, "line 2 has '0x1F'.*like a number"),
+    "days and times in one": (
+        "a,y\n20260525T0630,1.5\n20260525T063100Z,2.5\n", Y, "has '20260525T0630' .* as 2026-11-25"
+    ),
+    "columns between many blanks": (
+        "a   b y\n1  2  p\n3   4 q\n", replace(Y, delimiter=" "), "two columns named ''"
+    ),
     "months and days": ("a,y\n4/25/2026,1.5\n25/4/2026,2\n", Y, "'4/25/2026'.*; is the month"),
     "months": ("a,y\n2026-05,1.5\n2026-11,2.5\n", Y, "line 2 has '2026-05'.*as 2026-11-25"),
     "weekdays too": (

@@ -218,10 +218,11 @@ def _fault(form: Form, why: str) -> InputError:
             if len(row) != len(form.names):
                 if any("\n" in cell for cell in row):
                     return _quote(form, line)
-                way = ": put texts in quotes, or name each column" * (len(row) > len(form.names))
+                way = ": put texts in quotes, right behind the delimiter, or name each column"
                 return InputError(
                     f"{form.path}: line {line} has {counted(len(row), 'cell')}; the "
-                    f"{'header' if form.header else 'first row'} has {len(form.names)}{way}"
+                    f"{'header' if form.header else 'first row'} has {len(form.names)}"
+                    f"{way * (len(row) > len(form.names))}"
                 )
     except (OSError, EOFError, csv.Error) as error:
         return InputError(f"{form.path} can't be read: {error}", local=True)

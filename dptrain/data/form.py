@@ -121,7 +121,7 @@ def form(path: str, delimiter: str, header: bool) -> Form:
     before = len(raw) - len(_unmarked(raw)) + (len(head[: sep.end()].encode()) if sep else 0)
     if header:
         cells, before = [name.strip(BLANK) for name in names], before + len(body[:used].encode())
-        if cells.count("") > 1:
+        if cells.count("") > 1 and mark != " ":
             cells = [cell or f"Unnamed: {place}" for place, cell in enumerate(cells)]
     else:
         cells = [f"c{n}" for n in range(1, len(names) + 1)]
