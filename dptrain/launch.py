@@ -45,8 +45,9 @@ LAUNCHERS |= {"orted", "slurmstepd"}
 LOCAL = (
     ("MPI_LOCALNRANKS", "PMI_RANK"),
     ("OMPI_COMM_WORLD_LOCAL_SIZE", "OMPI_COMM_WORLD_RANK"),
+    ("SLURM_STEP_TASKS_PER_NODE", "SLURM_PROCID"),
 )
-"""Variables that say how many ranks the launcher starts on a node, and which one a process is."""
+"""Variables: how many ranks a node has (Slurm's, of all nodes: 3(x2),1), and which one this is."""
 
 
 class Launch(NamedTuple):
@@ -265,10 +266,10 @@ def _watch_start(launch: Launch, over: threading.Event) -> None:
                     spoken = False
                 except OSError as error:
                     spoken = error.errno == errno.EADDRINUSE
-                if spoken:
-                    over.wait(LOOK)  # as the launcher ends all when this one ends
-                elif missing_ranks(launch) == missing:
+                if not spoken and missing_ranks(launch) == missing:
                     last_words(f"{found}. Start every rank with the same command")
+                # until others have found the name taken: srun does not end them with this one
+                over.wait(LOOK if spoken else 2 * LOOK + launch.size / 10)
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -280,20 +281,20 @@ def missing_ranks(launch: Launch) -> str | None:
     import psutil
 
     for size, rank in LOCAL:
-        num = os.environ.get(size, "")
-        if rank not in os.environ or not num.isdigit():
-            continue
-        with contextlib.suppress(psutil.Error, OSError, KeyError, ValueError, StopIteration):
+        with contextlib.suppress(psutil.Error, OSError, LookupError, ValueError, StopIteration):
+            each = re.findall(r"(\d+)(?:\(x(\d+)\))?", os.environ[size])
+            nums = [int(here) for here, times in each for _ in range(int(times or 1))]
+            num = nums[int(os.environ["SLURM_NODEID"]) if len(nums) > 1 else 0]
             launcher = next(p for p in psutil.Process().parents() if p.name() in LAUNCHERS)
             there = {
                 int(process.environ()[rank])
                 for process in launcher.children()
                 if process.status() != psutil.STATUS_ZOMBIE
             }
-            if int(num) == launch.size:
+            if num == launch.size:
                 missing = sorted({*range(launch.size)} - there)
                 return f"rank {', '.join(map(str, missing))}" if missing else None
-            left = int(num) - len(there)
+            left = num - len(there)
             beside = ", ".join(map(str, sorted(there)))
             return f"a rank on {os.uname().nodename}, beside {beside}," if left > 0 else None
     return None

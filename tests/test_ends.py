@@ -123,6 +123,26 @@ def test_of_ranks_that_see_at_one_moment_that_one_never_started_only_one_says_so
     assert capfd.readouterr().err.count("rank 3 has ended before MPI started") == 1
 
 
+@pytest.mark.parametrize(
+    ("a_node", "size", "words"),
+    [("4", 4, "rank 1"), ("3(x2),4", 10, f"a rank on {os.uname().nodename}, beside 0, 2, 3,")],
+)
+def test_a_rank_that_slurm_has_started_and_that_has_ended_is_missed(
+    a_node: str, size: int, words: str, tmp_path: Path
+) -> None:
+    """Here by a shell of slurmstepd's name."""
+    (tmp_path / "slurmstepd").symlink_to("/bin/bash")
+    look = f"from dptrain.launch import *; print(missing_ranks(Launch('srun', 3, {size})))"
+    lines = f"""
+    for rank in 0 2; do SLURM_PROCID=$rank sleep 60 & done
+    SLURM_PROCID=3 {BIN}/python -c "{look}"
+    kill $(jobs -p)"""
+    env = {**os.environ, "SLURM_STEP_TASKS_PER_NODE": a_node, "SLURM_NODEID": "2"}
+    for command, expected in ((lines, words), (lines.replace("0 2", "0 1 2"), "None")):
+        line = [tmp_path / "slurmstepd", "-c", command]
+        assert subprocess.check_output(line, env=env, text=True) == f"{expected}\n"
+
+
 @pytest.mark.parametrize("ranks", SIGNALS)
 def test_a_signal_saves_the_run_which_goes_on_with_the_same_bytes(
     ranks: int | None, tmp_path: Path, whole: Path, quick: Start
