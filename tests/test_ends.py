@@ -139,7 +139,7 @@ def test_a_rank_that_slurm_has_started_and_that_has_ended_is_missed(
     kill $(jobs -p)"""
     env = {**os.environ, "SLURM_STEP_TASKS_PER_NODE": a_node, "SLURM_NODEID": "2"}
     for command, expected in ((lines, words), (lines.replace("0 2", "0 1 2"), "None")):
-        line = [tmp_path / "slurmstepd", "-c", command]
+        line: list[str | Path] = [tmp_path / "slurmstepd", "-c", command]
         assert subprocess.check_output(line, env=env, text=True) == f"{expected}\n"
 
 
