@@ -339,6 +339,7 @@ def test_arguments_are_what_they_look_like(text: str, value: Any, tmp_path: Path
             ("--model", "softmax.py:build", "--label-smoothing", "0.1"),
             "build makes has its own loss",
         ),
+        (("--model", "beside.py:build"), "transform is given; what .* has its own .*: leave that"),
         (("--model-arg", "width=3"), "there is no --model"),
         (("--config", "named.toml"), "named.toml sets model; .* never says what is run"),
         (("--model", "torchless.py:build"), r"torch can't be imported .*pip install 'torch>="),
@@ -357,6 +358,7 @@ def test_mistakes_end_with_one_message(
     (folder / "loss.py").write_text(f"{SOFTMAX}\nloss = 'mse'\n")
     (folder / "quits.py").write_text("raise GeneratorExit\n")
     (folder / "kind.py").write_text(f"{SOFTMAX}\nloss = dict\n")
+    (folder / "beside.py").write_text(f"{SOFTMAX}\ndef transform(x, rng):\n    return -x\n")
     os.mkfifo(folder / "pipe.py")
     (folder / "torchless.py").write_text("import sys\nsys.modules['torch'] = None\nimport torch\n")
     late = "    import sys\n    sys.modules['jax'] = None\n    import jax\n"

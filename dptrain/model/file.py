@@ -233,8 +233,12 @@ def _adapted(made: Any, beside: Mapping[str, Any], dtype: str | None, where: str
         model: Model = JaxModel(*made, **beside)
     elif made_one and callable(getattr(made, "loss_and_grad_sum", None)):
         model = made
-        if "label_smoothing" in beside:
-            raise InputError(f"label-smoothing is given; what {where} makes has its own loss")
+        if beside:
+            given = ", ".join(beside).replace("_", "-")
+            raise InputError(
+                f"{given} is given; what {where} makes has its own loss, transform and metrics: "
+                "leave that out, or name it otherwise"
+            )
     else:
         raise InputError(
             f"{where} returns {made!r:.200}; return a torch.nn.Module, a pair of JAX functions "
