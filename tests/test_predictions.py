@@ -105,6 +105,19 @@ def test_rows_are_called_as_they_are_in_the_table(quick: Start, tmp_path: Path) 
     assert np.load(tmp_path / "p.npy").tolist() == [name for _, name in rows]
 
 
+def test_a_column_none_of_whose_texts_is_known_is_told(quick: Start, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    rows = [f"{'abc'[n % 3]},{'xyz'[n % 3]},{n % 3}" for n in range(60)]
+    (tmp_path / "t.csv").write_text("\n".join(["a,b,y", *rows]))
+    (tmp_path / "new.csv").write_text("a,b,y\nA,z,0\nB,new,1\n")
+    assert quick("train", "t.csv", "--target", "y", "--steps", "2", "--out", "run").status == 0
+    for command in ("predict", "evaluate"):
+        assert quick(command, "run", "t.csv").stderr == ""
+        said = quick(command, "run", "new.csv", ranks=2).stderr
+        assert said.count("warning") == 1
+        assert "new.csv: no text of column 'a', such as 'A', was in the training rows" in said
+
+
 def test_several_targets_are_told_of_one_by_one_and_by_their_names(
     quick: Start, tmp_path: Path
 ) -> None:

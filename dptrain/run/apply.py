@@ -27,10 +27,11 @@ from dptrain.run.identity import check_equal, check_programs, content, fingerpri
 from dptrain.run.predictions import write_predictions
 from dptrain.run.ready import load
 from dptrain.run.trained import Trained, load_trained
+from dptrain.streams import warn
 from dptrain.threads import blas_threads
 from dptrain.train.evaluate import evaluate
 from dptrain.train.scores import Scores
-from dptrain.words import InputError
+from dptrain.words import InputError, brief
 from dptrain.world import World, collective
 
 
@@ -178,7 +179,17 @@ def roles_of(encoding: Encoding, stored: DataConfig, target: tuple[str, ...]) ->
 
 
 def check_same(trained: Trained, rows: Rows, world: World) -> None:
-    """Raise InputError where ranks have read another model, or other rows. Collective."""
+    """Raise InputError where ranks have read another model, or other rows. Collective.
+
+    Warns of a column none of whose texts the model has seen, as it says nothing to it.
+    """
+    for field, column in zip(rows.encoding.fields, rows.table.columns, strict=True):
+        texts = column.words if field.kind == "words" and world.rank == 0 else []
+        if texts and {*texts}.isdisjoint(field.words):
+            warn(
+                f"{rows.table.source}: no text of column {field.name!r}, such as "
+                f"{brief(texts[0])!r}, was in the training rows: is it the same column?"
+            )
     check_programs(world)
     if world.size > 1:
         own = {"the model's SHA-256": trained.sha256(), "the data's SHA-256": content(rows.table)}
