@@ -375,6 +375,12 @@ def test_numbers_of_an_array_that_never_change_are_told_of(tmp_path: Path, scale
     assert f"{NOTHING}x" in told
 
 
+def test_a_name_that_no_file_can_have_is_refused() -> None:
+    for name in ("a\0b.csv", "a\ud800.csv", "a\udc7f.csv", "a\udd00.csv", "\udfff*"):
+        with pytest.raises(InputError, match="names no file; give a CSV"):
+            dptrain.load(name, world=ALONE)
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [

@@ -39,7 +39,7 @@ PACKED = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd", ".bz2": b"BZh"}
 
 def expanded(name: str) -> list[str]:
     """Return the files that a name, a directory's name or a pattern stands for, sorted."""
-    if not name or re.search("[\0\ud800-\udc7f]", name):
+    if not name or re.search("[\0\ud800-\udc7f\udd00-\udfff]", name):
         raise InputError(f"{name!r} names no file; {NEEDED}")
     try:
         _check_no_other(name)
