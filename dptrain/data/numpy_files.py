@@ -80,8 +80,7 @@ def _member(
         shape, fortran, dtype = _header(file, info.file_size)
         start = file.tell()
         if not isinstance(path, str) or info.compress_type != zipfile.ZIP_STORED:
-            if too_little_memory(info.file_size) is not None:
-                raise MemoryError
+            _check_memory(info.file_size)
             data: Array = np.empty(math.prod(shape), dtype)
             _fill(file, data.view(np.uint8).data)
             return data.reshape(shape, order="F" if fortran else "C")
@@ -153,6 +152,12 @@ def _fill(file: Any, out: memoryview) -> None:
         pass
 
 
+def _check_memory(needed: int) -> None:
+    """Raise MemoryError where so much can't be unpacked here."""
+    if too_little_memory(needed) is not None:
+        raise MemoryError
+
+
 def is_idx(start: bytes) -> bool:
     """Return whether a file begins as an IDX file does."""
     return start[:2] == b"\0\0" and len(start) > 3 and start[2] in IDX_TYPES and start[3] > 0
@@ -179,8 +184,7 @@ def read_idx(path: str) -> Array:
             return _mapped(path, offset, shape, False, dtype)
         if needed > 1100 * os.fstat(plain.fileno()).st_size:  # no more can be packed
             raise ValueError(f"it says that it holds {needed:,} bytes: it is damaged")
-        if too_little_memory(needed) is not None:
-            raise MemoryError
+        _check_memory(needed)
         array = np.empty(shape, dtype)
         _fill(file, array.reshape(-1).view(np.uint8).data)
         return array
