@@ -207,9 +207,9 @@ def understood(
             lines.append(f"gaps, filled with the median and marked: {_named(gaps)}")
     else:
         lines.append(f"x: {table.columns[0].about().partition(' ')[2]}")
-    every: list[Field | Column] = [*fields, *table.targets]
-    names = [f"{c.name}[{k}]" if c.width > 1 else c.name for c in every for k in range(c.width)]
     if still.any():
+        every: list[Field | Column] = [*fields, *table.targets]
+        names = [f"{c.name}[{k}]" if c.width > 1 else c.name for c in every for k in range(c.width)]
         same = _named([*itertools.compress(names, still)])
         lines.append(f"nothing to learn from what is the same in every row, or nearly: {same}")
     lines += table.notes[:4]
