@@ -258,11 +258,17 @@ def _threads() -> Iterator[None]:
     """Compute with the run's threads, as their number decides bits; then with those before."""
     with LOCK:
         threads = torch.get_num_threads()
-        torch.set_num_threads(threads_here())
+        _set_threads(threads_here())
         try:
             yield
         finally:
-            torch.set_num_threads(threads)
+            _set_threads(threads)
+
+
+def _set_threads(number: int) -> None:
+    """Set how many compute, where it is another number: to ask is quick, and a transform asks."""
+    if torch.get_num_threads() != number:
+        torch.set_num_threads(number)
 
 
 @contextlib.contextmanager
