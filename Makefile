@@ -3,6 +3,7 @@
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
+unexport PYTHONDONTWRITEBYTECODE # what is imported is compiled once
 
 run: .venv/run
 	$(BIN)/mpirun -n 4 $(BIN)/dptrain
@@ -22,11 +23,11 @@ test-frameworks: .venv/frameworks
 	touch $@
 
 .venv/test: pyproject.toml | .venv/bin/python
-	$(BIN)/pip install --quiet --editable '.[mpi,test]'
+	$(BIN)/pip install --quiet --no-compile --editable '.[mpi,test]' # most modules are never imported
 	touch $@ .venv/run
 
 .venv/frameworks: .venv/test
-	$(BIN)/pip install --quiet '$(TORCH)' --editable '.[mpi,test,jax]'
+	$(BIN)/pip install --quiet --no-compile '$(TORCH)' --editable '.[mpi,test,jax]'
 	touch $@
 
 .venv/bin/python:
