@@ -21,7 +21,9 @@ from dptrain.words import InputError, install
 OUR_ROOMS = ("torch", "jax", "jaxlib", "numpy", "dptrain", "builtins", "functools")
 """Libraries whose source says nothing of a model: the receipt names their versions."""
 
-PYTHONS = str(Path(os.__file__).parent)
+PLACES = "<", f"{Path(os.__file__).parent}{os.sep}", f"{Path(__file__).parents[1]}{os.sep}"
+"""Where what Python and dptrain are made of is from: a person's folder may be called dptrain."""
+
 MEMORY = {-3: 2**30, -1: 2**31 - 1, -2: 2**26}
 """What glibc's mallopt is told as M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_TOP_PAD."""
 
@@ -110,8 +112,8 @@ def users_code() -> Iterator[None]:
 
 def _is_own(file: str) -> bool:
     """Return whether a file is neither a library's, nor Python's, nor of dptrain."""
-    libraries = {"site-packages", "dist-packages", Path(__file__).parents[1].name}
-    return not libraries & {*Path(file).parts} and not file.startswith(("<", PYTHONS))
+    libraries = {"site-packages", "dist-packages"}
+    return not libraries & {*Path(file).parts} and not file.startswith(PLACES)
 
 
 def one_thread() -> bool:
