@@ -162,7 +162,7 @@ def _alike(text: bytes, path: Path, neighbours: list[str]) -> Iterator[None]:
     with contextlib.ExitStack() as opened:
         opened.enter_context(blas_threads(threads_here(), brief=True))
         if any(b"torch" in one for one in texts) and find_spec("torch") is not None:
-            from dptrain.model.torch import settings
+            from dptrain.model.torch_settings import settings
 
             opened.enter_context(settings(0))
         yield

@@ -1,11 +1,8 @@
 """A PyTorch module as a model: its arrays lie in the flat vector, its gradient takes one copy."""
 
 import contextlib
-import ctypes
 import hashlib
 import re
-import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from functools import reduce
 from operator import is_
@@ -14,22 +11,13 @@ from typing import Any, ClassVar, Unpack
 import numpy as np
 
 from dptrain.arrays import Array, Floats, Param, Sums, Weights, kind_by_name
-from dptrain.launch import announced
 from dptrain.model import MakeGenerator
 from dptrain.model.adapted import Adapted, Beside, one_kind, sums
-from dptrain.model.own_code import library, users_code
-from dptrain.streams import warn
-from dptrain.threads import threads_here
+from dptrain.model.own_code import users_code
+from dptrain.model.torch_settings import check_mkl, settings, threads, torch
 from dptrain.words import InputError
 
-torch = library("torch")
 nn = torch.nn
-
-MKL_FREE = 1
-"""What MKL says it keeps to where nobody has asked: nothing (MKL_CBWR_BRANCH_OFF)."""
-
-LOCK = threading.RLock()
-"""PyTorch's settings are the process's: they are lent to one call at a time, so that it repeats."""
 
 
 class TorchModel(Adapted):
@@ -65,7 +53,7 @@ class TorchModel(Adapted):
         super().__init__(loss, **beside)
         if not isinstance(module, nn.Module):
             raise InputError(f"the model is {module!r:.200}; give a torch.nn.Module, such as net()")
-        _check_mkl()
+        check_mkl()
         self.module = module
         self._params = dict(module.named_parameters())  # those that are tied once
         buffers = dict(module.named_buffers())
@@ -166,7 +154,7 @@ class TorchModel(Adapted):
         return found.detach() if isinstance(found, torch.Tensor) else found
 
     def _transformed(self, x: Array, rng: np.random.Generator) -> Array:
-        with _threads():
+        with threads():
             return super()._transformed(x, rng)
 
     def _metric_sums(self, outputs: Floats, y: Array) -> dict[str, tuple[float, float]]:
@@ -227,18 +215,6 @@ def _numbers(held: dict[str, Any]) -> set[tuple[str, Any]]:
     return {(k, v) for k, v in found if k[0] != "_" and k != "training"}
 
 
-def _check_mkl() -> None:
-    """Warn, on the first rank, where MKL has begun without what dptrain's import asks of it."""
-    with contextlib.suppress(AttributeError, OSError):  # there may be no MKL
-        asked = ctypes.CDLL(torch._C.__file__).mkl_serv_cbwr_get(-1)
-        launch = announced()
-        if asked == MKL_FREE and (launch is None or launch.rank == 0):
-            warn(
-                "PyTorch has multiplied before dptrain was imported, so that bits may depend on "
-                "where arrays lie in memory: import dptrain first, or set MKL_CBWR=AUTO"
-            )
-
-
 def _check(name: str, array: Any) -> None:
     """Raise InputError for an array that has no values here that NumPy knows."""
     if nn.parameter.is_lazy(array):
@@ -251,39 +227,3 @@ def _check(name: str, array: Any) -> None:
         raise InputError(
             f"{name} can't be stored: {error}; give a plain tensor, as by {name}.float()"
         ) from None
-
-
-@contextlib.contextmanager
-def _threads() -> Iterator[None]:
-    """Compute with the run's threads, as their number decides bits; then with those before."""
-    with LOCK:
-        threads = torch.get_num_threads()
-        _set_threads(threads_here())
-        try:
-            yield
-        finally:
-            _set_threads(threads)
-
-
-def _set_threads(number: int) -> None:
-    """Set how many compute, where it is another number: to ask is quick, and a transform asks."""
-    if torch.get_num_threads() != number:
-        torch.set_num_threads(number)
-
-
-@contextlib.contextmanager
-def settings(seed: int) -> Iterator[None]:
-    """Compute as a run does, the same way each time; then all is as it was."""
-    with _threads(), torch.random.fork_rng(devices=[]):
-        debug = torch.get_deterministic_debug_mode()
-        fill = torch.utils.deterministic.fill_uninitialized_memory
-        torch.set_deterministic_debug_mode("error")
-        if "torch._inductor" in sys.modules:  # else that would be imported here, for 2 s
-            torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = False
-        torch.default_generator.manual_seed(seed)
-        try:
-            yield
-        finally:
-            torch.set_deterministic_debug_mode(debug)
-            torch.utils.deterministic.fill_uninitialized_memory = fill
