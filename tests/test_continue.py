@@ -40,6 +40,8 @@ def test_a_start_that_failed_at_once_or_lost_its_settings_is_no_hindrance(
     second = quick(*RUN, "--continue", "--steps", "4", "--json").json
     assert (first["steps"], second["steps"]) == (3, 4)
     assert (run / "config.toml").exists()
+    assert "examples a second" in quick(*RUN, "--continue", "--steps", "5").stdout
+    assert "examples a second" not in quick(*RUN, "--continue", "--steps", "5").stdout
 
 
 @pytest.mark.parametrize(

@@ -139,9 +139,10 @@ def _training_text(summary: Plain) -> str:
     go_on = f"dptrain train --resume {quoted(summary['run'])}" if later else ""
     rows = [(name, measures(summary, f"{name}_")) for name in ("train", "validation", "test")]
     work = f"{counted(summary['steps'], 'step')}, {counted(summary['epochs'], 'epoch')}"
-    pace = f"{summary['examples_per_second']:,.0f} examples a second"
+    fast = summary["examples_per_second"]  # 0 where all had been done before
+    pace = f"; {fast:,.0f} examples a second" if fast else ""
     rows += [
-        ("work", f"{work} in {summary['seconds']:.2f} s; {pace}"),
+        ("work", f"{work} in {summary['seconds']:.2f} s{pace}"),
         ("stopped", summary["stopped"] or ""),
         ("go on", go_on),
         ("trouble", summary["trouble"] or ""),
