@@ -35,14 +35,14 @@ def output() -> TextIO:
 
 def is_terminal() -> bool:
     """Return whether somebody watches standard error; nobody does where it is closed, or None."""
-    with contextlib.suppress(AttributeError, ValueError):
+    with contextlib.suppress(Exception):  # it may be anything that somebody put there
         return sys.stderr.isatty()
     return False
 
 
 def put(line: str) -> None:
     """Print a line on standard error; that nobody can read it is no reason to end a run."""
-    with contextlib.suppress(AttributeError, OSError, ValueError):
+    with contextlib.suppress(Exception):
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
 

@@ -1,5 +1,6 @@
 """Shows that the command line is what people expect: help, settings, output, files, Ctrl-C."""
 
+import io
 import json
 import os
 import pty
@@ -20,7 +21,7 @@ import dptrain as dptrain_package
 from dptrain import load_trained
 from dptrain.cli.commands.evaluate import evaluate
 from dptrain.cli.commands.train import train
-from dptrain.record.progress import Lines, fitted
+from dptrain.record.progress import Bar, Lines, fitted, progress
 
 QUICK = ("--steps", "3", "--json")
 WRITTEN = {"config.toml", "metrics.jsonl", "seconds.json", "receipt.jsonl"}
@@ -230,6 +231,20 @@ def test_progress_is_a_bar_on_a_terminal(tmp_path: Path) -> None:
     assert shown.count("train loss") == 3  # a line an epoch stays
     assert "epoch 3" in shown
     assert b"sha256" in done.stdout
+
+
+def test_a_terminal_that_goes_away_ends_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal, theirs = pty.openpty()
+    stderr = io.TextIOWrapper(io.FileIO(theirs, "w", closefd=False), write_through=True)
+    monkeypatch.setattr(sys, "stderr", stderr)
+    bar = progress(2, 0, quiet=False)
+    assert isinstance(bar, Bar)
+    os.close(terminal)
+    bar.step(1, 0.5)
+    bar.metrics({"epoch": 1, "step": 2, "train_loss": 0.5})
+    bar.warn("no room")
+    bar.close()
+    os.close(theirs)
 
 
 def in_shell(script: str, folder: Path, **env: str) -> subprocess.CompletedProcess[bytes]:

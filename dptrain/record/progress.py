@@ -1,5 +1,6 @@
 """How a run shows itself while it goes on: a bar where people watch, plain lines elsewhere."""
 
+import contextlib
 import math
 import time
 from collections.abc import Mapping
@@ -121,14 +122,16 @@ class Bar(Lines):
         self.bar.update(self.task, completed=step)
 
     def _print(self, line: str) -> None:
-        self.bar.console.print(line, markup=False, highlight=False)
+        with contextlib.suppress(Exception):  # the terminal is gone: see `streams.put`
+            self.bar.console.print(line, markup=False, highlight=False)
 
     def warn(self, text: str) -> None:
         """Above the bar."""
-        self.bar.console.print(f"dptrain: warning: {shown(text)}", markup=False, highlight=False)
+        self._print(f"dptrain: warning: {shown(text)}")
 
     def close(self) -> None:
-        self.bar.stop()
+        with contextlib.suppress(Exception):
+            self.bar.stop()
 
 
 def progress(num_steps: int, first: int, *, quiet: bool) -> Silence:
