@@ -118,8 +118,6 @@ class Job:
         try:
             self._child = subprocess.Popen(
                 command,
-                # handed on as options
-                env={name: value for name, value in os.environ.items() if name not in HANDED_ON},
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
                 preexec_fn=_end_with_parent if sys.platform == "linux" else None,
@@ -144,9 +142,6 @@ class Job:
 DEAF = 0.5
 """Seconds in which a launcher may lose a signal, as it has yet to start what it would pass it to.
 Measured: MPICH's mpirun lost 119 of 150 that came in its first 0.02 s."""
-
-HANDED_ON = ("DPTRAIN_OUT", "DPTRAIN_RESUME", "DPTRAIN_CONFIG")
-"""Variables that a start gets as options."""
 
 
 def supervise(what: Supervision) -> int:

@@ -275,6 +275,8 @@ def test_the_run_directory_is_the_one_that_was_named_or_a_new_one(
     ("line", "needed"),
     [
         ("-n 4,0", "Invalid value for '-n': give numbers of ranks, as 4 or 4,3,2"),
+        ("-n 1000000", "Invalid value for '-n': give numbers of ranks, as 4 or 4,3,2"),
+        ("-- c.npz --out=a", "--out stands behind --, where supervise looks no more: move it up"),
         ("--pause -1", "Invalid value for '--pause'"),
         ("--pause nan", "Invalid value for '--pause': nan is no number of seconds"),
         ("--out a --resume b", "out is a, but b goes on where it is: leave --out out"),
@@ -286,6 +288,13 @@ def test_mistakes_are_said(line: str, needed: str, supervise: Supervise) -> None
     assert done.status == 2
     assert needed in done.stderr
     assert done.stderr.startswith("dptrain: ")
+
+
+def test_a_launcher_starts_no_supervise_of_each_rank(supervise: Supervise) -> None:
+    """Each would start ranks of its own."""
+    done = supervise("-n 2", env={**ENV, "PMI_RANK": "0", "PMI_SIZE": "2"})
+    said = "dptrain: supervise starts the ranks itself: start it once, without a launcher\n"
+    assert done == Finished(2, "", said)
 
 
 def test_a_missing_dptrain_is_said(supervise: Supervise, launcher: Launcher) -> None:

@@ -120,8 +120,7 @@ def _parquet() -> tuple[Any, Any]:
         return importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
     except ImportError:
         raise InputError(
-            f"a .parquet file needs pyarrow: {install('tables')}, or write .csv",
-            local=True,
+            f"a .parquet file needs pyarrow: {install('tables')}, or write .csv", local=True
         ) from None
 
 

@@ -12,11 +12,15 @@ import click
 
 from dptrain.cli.help import Told, shared
 from dptrain.cli.options import Numbers, set_in
+from dptrain.launch import announced
 from dptrain.words import InputError
+
+MOST = 10**6
+"""Ranks: launchers have been seen to take all memory for more, deaf to signals."""
 
 
 def _ranks(ctx: click.Context, param: click.Parameter, ranks: tuple[int, ...]) -> tuple[int, ...]:
-    if min(ranks, default=0) < 1:
+    if not 0 < min(ranks, default=0) <= max(ranks) < MOST:
         raise click.BadParameter("give numbers of ranks, as 4 or 4,3,2", ctx, param)
     return ranks
 
@@ -88,6 +92,12 @@ def supervise(
     from dptrain.supervise import Supervision
     from dptrain.supervise import supervise as start
 
+    launch = announced()
+    if launch and launch.size > 1:
+        raise InputError("supervise starts the ranks itself: start it once, without a launcher")
+    for word in train:
+        if (name := word.partition("=")[0]) in ("--out", "--resume", "--config"):
+            raise InputError(f"{name} stands behind --, where supervise looks no more: move it up")
     if out and resume:
         raise InputError(f"out is {out}, but {resume} goes on where it is: leave --out out")
     new = f"runs/{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
