@@ -38,8 +38,8 @@ START = 600.0
 LOOK = 1.0
 """Seconds between two looks at the other ranks while it does."""
 
-LAUNCHERS = {"mpiexec", "mpiexec.hydra", "mpirun", "hydra_pmi_proxy", "prterun", "prted", "orterun"}
-LAUNCHERS |= {"orted", "slurmstepd"}
+LAUNCHERS = {"mpiexec", "mpiexec.hydra", "mpirun", "hydra_pmi_proxy", "prterun", "prted", "orterun",
+             "orted", "slurmstepd"}  # fmt: skip
 """Names of processes that start and end ranks."""
 
 LOCAL = (
@@ -99,8 +99,7 @@ def _import_mpi() -> Any:
     """
     import mpi4py
 
-    mpi4py.rc.initialize = False
-    mpi4py.rc.finalize = True
+    mpi4py.rc(initialize=False, finalize=True)
     from mpi4py import MPI
 
     return MPI
@@ -136,7 +135,7 @@ def misfit(launch: Launch, library: str, environ: Mapping[str, str] = os.environ
 def load_mpi(launch: Launch | None) -> Any:
     """Import and start MPI; None where this machine has no MPI library.
 
-    Raises InputError where the launcher announces more ranks than MPI has.
+    Raises InputError where the launcher announces more ranks than MPI has, or has it no more.
     """
     if is_inherited(os.environ):  # else MPI would look for the launcher's socket, and end
         for name in [name for name in os.environ if name.startswith("PMI_")]:
@@ -146,9 +145,8 @@ def load_mpi(launch: Launch | None) -> Any:
             mpi = _import_mpi()
         except (ImportError, RuntimeError) as error:  # no libmpi: mpi4py raises RuntimeError
             if launch and launch.size > 1:
-                raise _mismatch(
-                    launch, f"there is no MPI library here ({' '.join(str(error).split())})"
-                ) from None
+                why = " ".join(str(error).split())
+                raise _mismatch(launch, f"there is no MPI library here ({why})") from None
             return None
         found = str(library())
         if not mpi.Is_initialized():
@@ -156,6 +154,10 @@ def load_mpi(launch: Launch | None) -> Any:
             if launch and trouble and (launch.size > 1 or trouble != ALONE):  # one is no harm
                 raise _mismatch(launch, f"the MPI library is {found}", trouble)
             _start(mpi)
+    if mpi.Is_finalized():
+        if launch and launch.size > 1:
+            raise InputError("this program has ended MPI: call dptrain before MPI.Finalize()")
+        return None
     if launch and launch.size > mpi.COMM_WORLD.size:
         raise _mismatch(launch, f"the MPI library ({found}) sees {mpi.COMM_WORLD.size}")
     return mpi
@@ -252,9 +254,7 @@ def _watch_start(launch: Launch, over: threading.Event) -> None:
         if missing and missing == before:
             found = f"{missing} has ended before MPI started, and the others would wait for ever"
         elif time.monotonic() - begin > START:
-            found = (
-                f"MPI has not started within {START:g} s: some of {launch.size} ranks are missing"
-            )
+            found = f"MPI has not started in {START:g} s: some of {launch.size} ranks are missing"
         before = missing
         if signal.sigpending():  # this process was asked to end
             os.kill(os.getpid(), signal.SIGKILL)

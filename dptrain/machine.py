@@ -1,5 +1,6 @@
 """What this process may use of its machine and its control groups, and which others there are."""
 
+import contextlib
 import ctypes
 import os
 import re
@@ -9,6 +10,9 @@ from functools import cache
 from pathlib import Path
 
 CPUS = os.cpu_count() or 1
+
+MORE_SHARED = "mount -o remount,size=... /dev/shm, or docker run --shm-size=..."
+"""What to do where there is too little memory that processes can share."""
 
 FEW = 2**20
 """Bytes that are always there: where they weren't, Python itself could not go on."""
@@ -63,6 +67,20 @@ def too_little_memory(needed: int) -> int | None:
     except (OSError, ValueError):
         return None
     return free if needed > free else None
+
+
+def room_to_start() -> str | None:
+    """Return what to say where MPI may find too little shared memory to start, and die of a signal.
+
+    MPICH's 2 ranks need 2.5 MB there, 6 need 8.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        found = os.statvfs("/dev/shm")  # noqa: S108 (looked at, not written)
+        free, ranks = found.f_bavail * found.f_frsize, int(os.environ.get("MPI_LOCALNRANKS", 2))
+        if free < ranks * 2**20:
+            where = f"{os.uname().nodename} has {free / 1e6:.1f} MB free in /dev/shm"
+            return f"{where}: MPI may die of a signal for it. More: {MORE_SHARED}"
+    return None
 
 
 def quota() -> float | None:

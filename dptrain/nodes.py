@@ -2,6 +2,7 @@
 
 import functools
 import os
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dptrain.board import LENGTH, Board
@@ -87,3 +88,13 @@ def _made() -> int:
                 shared.Free()
 
     return MPI.Comm.Create_keyval(delete_fn=free)
+
+
+def sleep_until(arrival: Any) -> None:
+    """Wait, asleep, until all ranks have come where they wait for each other.
+
+    MPI would take a core to wait, which those that are waited for may need.
+    """
+    start = time.perf_counter()
+    while not arrival.Test():
+        time.sleep(min((time.perf_counter() - start) / 8, 0.01))

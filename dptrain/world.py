@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from dptrain.board import State, apart
 from dptrain.guard import GUARD
 from dptrain.launch import announced, finalized, load_mpi, starting
-from dptrain.nodes import ALONE, Nodes
-from dptrain.streams import last_words, open_streams
+from dptrain.machine import room_to_start
+from dptrain.nodes import ALONE, Nodes, sleep_until
+from dptrain.streams import last_words, open_streams, warn
 from dptrain.words import InputError, shown
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_CONNECTING = threading.RLock()
 
 
 def cut(n: int, parts: int, part: int) -> range:
@@ -220,7 +223,6 @@ def _site() -> str:
     return f"{name}.{frame.f_code.co_qualname}" if name.startswith("dptrain.") else ""
 
 
-@functools.cache
 def connect() -> World:
     """Start MPI where there is one and return the world of all ranks, the same at every call.
 
@@ -233,8 +235,17 @@ def connect() -> World:
     InputError
         The launcher announces more ranks than MPI has.
     """
+    with _CONNECTING:  # the world of two threads that ask at once is the first one's
+        return joined()
+
+
+@functools.cache
+def joined() -> World:
+    """Return the world of all ranks, made at the first call: see `connect`."""
     open_streams()
     launch = announced()
+    if launch and launch.rank == 0 and launch.size > 1 and (scarce := room_to_start()):
+        warn(scarce)
     with starting(launch):
         mpi = load_mpi(launch)
     if mpi is None or mpi.COMM_WORLD.size == 1 or _rank() != os.getpid():
@@ -265,7 +276,7 @@ def connect() -> World:
     return world
 
 
-os.register_at_fork(after_in_child=connect.cache_clear)
+os.register_at_fork(after_in_child=joined.cache_clear)
 
 
 @functools.cache
@@ -284,13 +295,3 @@ def collective(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
 
     return called
-
-
-def sleep_until(arrival: Any) -> None:
-    """Wait, asleep, until all ranks have come where they wait for each other.
-
-    MPI would take a core to wait, which those that are waited for may need.
-    """
-    start = time.perf_counter()
-    while not arrival.Test():
-        time.sleep(min((time.perf_counter() - start) / 8, 0.01))

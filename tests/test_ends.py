@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from conftest import BIN, Finished, Start, start, wait_until
 from disturb import STEP
 
 import dptrain
-from dptrain import guard, launch, streams
+from dptrain import guard, launch, machine, streams, world
 from dptrain.guard import GUARD, Ask
 from dptrain.run import resume
 from dptrain.run.trained import Trained
@@ -348,6 +349,36 @@ together.predict([[0.0] * 64])
     assert (done.status, done.stderr) == (0, "")
 
 
+def test_the_world_of_threads_that_connect_at_once_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two would be made of messages that mix."""
+    world.joined.cache_clear()
+    monkeypatch.setattr(world, "load_mpi", lambda _: time.sleep(0.05))
+    with ThreadPoolExecutor(4) as threads:
+        found = [threads.submit(dptrain.connect) for _ in range(4)]
+    assert len({id(each.result()) for each in found}) == 1
+
+
+def test_who_has_ended_mpi_before_there_was_a_world_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """MPI itself would end the process where it is asked for anything; one process needs none."""
+    over = SimpleNamespace(
+        Get_library_version=lambda: "MPICH", Is_initialized=lambda: True, Is_finalized=lambda: True
+    )
+    monkeypatch.setattr(launch, "_import_mpi", lambda: over)
+    assert launch.load_mpi(None) is None
+    with pytest.raises(dptrain.InputError, match=r"call dptrain before MPI\.Finalize"):
+        launch.load_mpi(launch.Launch("mpiexec", 0, 2))
+
+
+def test_too_little_shared_memory_to_start_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=500, f_frsize=4096))
+    monkeypatch.setenv("MPI_LOCALNRANKS", "1")
+    assert machine.room_to_start() is None
+    monkeypatch.setenv("MPI_LOCALNRANKS", "2")
+    assert "has 2.0 MB free in /dev/shm: MPI may die of a signal" in str(machine.room_to_start())
+
+
 class OfTheWeb(Exception):  # noqa: N818 (as others call theirs)
     """Such as urllib's, whose status is a server's."""
 
@@ -374,14 +405,21 @@ def test_a_rank_that_fails_never_ends_with_status_0(
     assert found == [status]
 
 
-@pytest.mark.parametrize("how", ["None", "closed", "no stream", "not there"])
+class Odd(io.StringIO):
+    """A stream of somebody's own, with a fault."""
+
+    def write(self, text: str) -> int:
+        raise RuntimeError(text)
+
+
+@pytest.mark.parametrize("how", ["None", "closed", "no stream", "bytes", "odd", "not there"])
 def test_standard_error_may_be_anything(
     how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A warning ends no run, and neither does progress; what ends the process is still said."""
     closed = io.StringIO()
     closed.close()
-    found = {"None": None, "closed": closed, "no stream": "x"}
+    found = {"None": None, "closed": closed, "no stream": "x", "bytes": io.BytesIO(), "odd": Odd()}
     if how in found:
         monkeypatch.setattr(sys, "stderr", found[how])
     else:

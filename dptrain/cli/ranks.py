@@ -86,7 +86,7 @@ def _import_numpy() -> None:
 def connected() -> "World | None":
     """Return the ranks where they are connected, which they are not where nobody has asked."""
     worlds = sys.modules.get("dptrain.world")
-    if worlds is None or not worlds.connect.cache_info().currsize:
+    if worlds is None or not worlds.joined.cache_info().currsize:
         return None
     found: World = worlds.connect()
     return found

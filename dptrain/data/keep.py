@@ -20,8 +20,8 @@ from dptrain.arrays import Array
 from dptrain.data.numpy_files import read_npz
 from dptrain.data.table import Kind, Rowwise, Stacked, in_memory
 from dptrain.machine import too_little_memory
+from dptrain.nodes import sleep_until
 from dptrain.words import InputError
-from dptrain.world import sleep_until
 
 ROOM = 2**23
 """Bytes of memory that are taken at once."""

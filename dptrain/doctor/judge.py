@@ -9,7 +9,7 @@ from dptrain.doctor.look import Facts, Unknown
 from dptrain.doctor.place import Place
 from dptrain.launch import RIGHT_LAUNCHER, Launch, misfit
 from dptrain.level import one_level
-from dptrain.machine import crowded
+from dptrain.machine import MORE_SHARED, crowded
 from dptrain.train.needs import Needs
 from dptrain.words import counted, install
 
@@ -189,8 +189,7 @@ def _enough_shared(case: Case) -> Finding:
     needed = {ranks: case.needs.shared[ranks] for ranks in sharing}
     found, enough = _tightest(case, "shared memory", needed, "needed, {} free in /dev/shm of")
     slower = ": gradients would go by messages, which is slower"
-    advice = "mount -o remount,size=... /dev/shm, or docker run --shm-size=..."
-    return _unless(enough, found, slower, advice)
+    return _unless(enough, found, slower, MORE_SHARED)
 
 
 def _memory(case: Case) -> Finding:

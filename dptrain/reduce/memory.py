@@ -61,9 +61,7 @@ class NodeMemory:
             self._buffer = memoryview(self._shared)
             self._window = MPI.Win.Allocate_shared(0, 1, comm=comm)  # for its fences alone
             self._window.Lock_all()
-        self._flags = self._buffer[:flags].cast(
-            "q"
-        )  # each rank's arrivals and bits, a cache line each
+        self._flags = self._buffer[:flags].cast("q")  # of each rank a line: arrivals and bits
         self._mine = self._rank * self.ALIGNMENT // 8
         others = (rank for rank in range(self._size) if rank != self._rank)
         self._others = [rank * self.ALIGNMENT // 8 for rank in others]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from dptrain.arrays import CACHED, Floats, Sums
+from dptrain.machine import MORE_SHARED
 from dptrain.reduce.layout import areas, holding, shared_bytes
 from dptrain.reduce.memory import SHM, NodeMemory, free_bytes
 from dptrain.reduce.sums import NUM_SUMS, Columns, columns
@@ -167,9 +168,6 @@ def take_memory(
     for memory in taken:
         memory.free()
     if world.rank == 0:
-        tell(
-            f"gradients go by messages, which is slower: {faults[0]}. More: "
-            "mount -o remount,size=... /dev/shm, or docker run --shm-size=..."
-        )
+        tell(f"gradients go by messages, which is slower: {faults[0]}. More: {MORE_SHARED}")
     alone = [range(rank, rank + 1) for rank in range(world.size)]
     return alone, [NodeMemory(None, num_bytes) for num_bytes in bytes_of(alone[world.rank])]
