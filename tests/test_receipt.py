@@ -110,7 +110,7 @@ def test_a_chain_is_read_as_what_it_says(tmp_path: Path) -> None:
         run = found.run_before(step)
         assert (run["shards"], run["settings"]) == (shards, {"seed": 0, "epochs": epochs})
     assert receipt.head_at(tmp_path, 3) == head_of(lines[2])
-    with pytest.raises(InputError, match="has too few lines: line 10 is not there"):
+    with pytest.raises(InputError, match="line 10 is not there; put it back whole, or begin anew"):
         receipt.head_at(tmp_path, 10)
 
 

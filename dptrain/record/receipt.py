@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dptrain.checked import Plain
 from dptrain.record.files import lines_of, read_object
 from dptrain.record.rundir import RECEIPT
-from dptrain.words import InputError
+from dptrain.words import InputError, quoted
 
 _HASH = '"([0-9a-f]{64})"'
 _STEP = re.compile(
@@ -176,7 +176,10 @@ def head_at(run: Path, num_lines: int) -> str:
     path = run / RECEIPT
     line = next(itertools.islice(lines_of(path), num_lines - 1, None), None)
     if line is None:
-        raise InputError(f"{path} has too few lines: line {num_lines} is not there")
+        found = f"{path} has too few lines: line {num_lines} is not there"
+        raise InputError(
+            f"{found}; put it back whole, or begin anew with --init-from {quoted(run)}"
+        )
     return head_of(line)
 
 
