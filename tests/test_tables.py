@@ -59,6 +59,14 @@ REFUSED: dict[str, tuple[str | bytes, DataConfig, str]] = {
     "money": ('a,y\n1,"$1,200.00"\n2,"$900.00"\n', Y, r"line 2 has '\$1,200.00'.*is it a number"),
     "thousands": ('a,y\n1,"1,200"\n2,"1,900"\n', Y, r"line 2 has '1,200'"),
     "thousands with a point": ("a;y\n1.200;1.5\n900;2\n15.000;3\n", Y, "line 2 has '1.200'.*betw"),
+    "thousands far behind": (
+        "a,y\n" + "".join(f"{n},{n}.5\n" for n in range(300)) + "1.200,1\n", Y,
+        "line 302 has '1.200' in column 'a'.*thousands"
+    ),
+    "to predict, far behind": (
+        "a,y\n" + "".join(f"{n}.5,{n}\n" for n in range(300)) + "1,1.000\n", Y,
+        "line 302 has '1.000' in column 'y'.*thousands"
+    ),
     "to predict": ("a;y\n1;900\n2;1.200\n3;15.000\n", Y, "line 3 has '1.200'.*--decimal \\."),
     "a point beside commas": (
         "a;y\n1.200;1\n900,5;2\n", replace(Y, decimal=","), "line 2 has '1.200'.*as 1200,5"

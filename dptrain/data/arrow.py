@@ -52,11 +52,11 @@ def read_text(paths: Sequence[str], roles: Roles, source: str, kept: Pieces) -> 
         typed &= begin_with_numbers(one, sorted(typed))
     mistakes = 0
     while True:
-        parsers = [Parser(one, names.every, typed, labels) for one in forms]
+        parsers = [Parser(one, names.every, typed) for one in forms]
         jobs = ((number, job) for number, one in enumerate(parsers) for job in one.jobs())
         lines = Lines(forms, [0] * len(forms))
         try:
-            return assembled(jobs, names, roles, source, kept, lines, typed & labels)
+            return assembled(jobs, names, roles, source, kept, lines, typed)
         except Mistaken as error:
             mistakes += 1
             typed = typed - {str(error)} if mistakes < MISTAKES else set()

@@ -108,12 +108,12 @@ def assembled(
     """Return what the columns hold of the rows that jobs return, each with its file's number.
 
     The values stay in the pieces that are kept; `share` makes arrays of those in memory.
-    `lines` are those of files of text, of which the targets in `typed` are believed to be numbers.
+    `lines` are those of files of text, of which the columns in `typed` are believed to be numbers.
     """
-    of = partial(Asked, source, written=lines is not None, decimal=roles.decimal)
+    of = partial(Asked, source, written=lines is not None, decimal=roles.decimal, typed=typed)
     inputs = [of(name, roles.kinds.get(name)) for name in names.features]
     label = partial(of, label=True, several=len(names.targets) > 1, as_written=roles.as_written)
-    targets = [label(name, roles.label_kind, typed=name in typed) for name in names.targets]
+    targets = [label(name, roles.label_kind) for name in names.targets]
     others = [*map(of, names.weights), *(of(name, "words") for name in names.ids)]
     growing = [Growing(one, spool) for one in (*inputs, *targets, *others)]
     line = lines or by_number

@@ -1,6 +1,7 @@
 """What the cells of a table's column are by their type; what texts mean is asked elsewhere."""
 
 import contextlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -8,11 +9,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dptrain.data.table import NO_DATE, Column, Kind
+from dptrain.data.table import GAPS, NO_DATE, Column, Kind
 from dptrain.words import InputError
 
 TYPED = r"^[-+]?(0|[1-9][0-9]{0,17}|[0-9]+[eE][-+]?[0-9]+)$"
 """Numbers without a point that are no codes."""
+
+EMPTY = [*{form for gap in GAPS for form in (gap, gap.upper(), gap.capitalize())}, "NaN", "NaT"]
+"""How gaps among numbers are written mostly; where otherwise, they are read as texts."""
+
+THOUSANDS = r"^[-+]?[1-9][0-9]{0,2}[.,][0-9]{3}$"
 
 TEXTS = pa.binary(), pa.large_binary(), pa.binary_view(), pa.string_view()
 """What is read as texts, as strings are."""
@@ -36,8 +42,8 @@ class Asked:
     """Whether it is a text file's, whose numbers are texts too."""
     decimal: str = ""
     """What stands before decimals: a point or a comma; nothing where that is to be found."""
-    typed: bool = False
-    """Whether it is believed to hold numbers, of which none would lose how it is written."""
+    typed: Collection[str] = ()
+    """Columns of a text file that are believed to hold numbers."""
 
     def fault(self, array: Any, mask: Any, needed: str) -> "Fault":
         """Return what is wrong with the first cell of a mask."""
@@ -87,7 +93,7 @@ def piece(asked: Asked, array: pa.ChunkedArray) -> Piece:
     if kinds.is_dictionary(cells.type):
         return cells
     if kinds.is_string(cells.type) or kinds.is_large_string(cells.type):
-        return _as_typed(asked, cells) if asked.typed else cells.dictionary_encode()
+        return _as_typed(asked, cells) if asked.name in asked.typed else cells.dictionary_encode()
     if asked.kind == "words" or kinds.is_null(cells.type):
         return _as_words(asked, cells)
     plain = kinds.is_integer(cells.type) or kinds.is_floating(cells.type)
@@ -157,7 +163,19 @@ def to_numpy(cells: pa.Array) -> Any:
 
 
 def _as_typed(asked: Asked, cells: pa.Array) -> Column:
-    """Return texts as the numbers that they are believed to be, none of which is a code."""
+    """Return texts as the numbers that they are believed to be; of labels none is a code.
+
+    Raises Mistaken where they are none, or a point may stand behind thousands.
+    """
+    if not asked.decimal and in_thousands(cells):
+        raise Mistaken(asked.name)
+    if not asked.label:
+        with contextlib.suppress(pa.ArrowInvalid):
+            return Column(asked.name, "numbers", cells.cast(pa.float64()).to_numpy())
+        known = pc.if_else(pc.is_in(cells, pa.array(EMPTY)), pa.scalar(None, cells.type), cells)
+        with contextlib.suppress(pa.ArrowInvalid):
+            return Column(asked.name, "numbers", to_numpy(known.cast(pa.float64())))
+        raise Mistaken(asked.name)
     with contextlib.suppress(pa.ArrowInvalid):
         whole = cells.cast(pa.int64())
         if whole.cast(cells.type).equals(cells) and pc.max(pc.utf8_length(cells)).as_py() < 19:
@@ -206,3 +224,21 @@ def typed_dates(name: str, array: pa.ChunkedArray) -> Column:
 def all_fit(array: pa.Array, pattern: str) -> bool:
     """Return whether all texts but the gaps fit a pattern."""
     return bool(pc.all(pc.match_substring_regex(array, pattern)).as_py())
+
+
+def in_thousands(array: pa.Array) -> bool:
+    """Return whether points may stand behind thousands, as in 1.200, 900 and 15.000.
+
+    That is where some numbers have none, and the others three digits behind it, zeros at their ends
+    included: those that a program wrote have one each, or no such zeros.
+    """
+    marked = pc.match_substring(array, ".")
+    if not 0 < (marked.true_count or 0) < len(array) - array.null_count:
+        return False
+    points = array.filter(marked)
+    return all(all_fit(some, THOUSANDS) for some in (points[:9], points)) and any_fits(points, "0$")
+
+
+def any_fits(array: pa.Array, pattern: str) -> bool:
+    """Return whether some text fits a pattern."""
+    return bool(pc.any(pc.match_substring_regex(array, pattern)).as_py())

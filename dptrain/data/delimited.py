@@ -12,10 +12,8 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
-from dptrain.data.cells import Mistaken
+from dptrain.data.cells import EMPTY
 from dptrain.data.form import NUMBER, Form, no_text, no_utf8, open_text
-from dptrain.data.table import GAPS
-from dptrain.data.texts import in_thousands
 from dptrain.words import InputError, counted
 
 PIECE, LONGEST = 2**22, 2**26
@@ -26,9 +24,6 @@ OF_A_COLUMN = 2**12
 
 LOOKED_AT = 20_000
 """Cells by which it is guessed what is read as numbers."""
-
-EMPTY = [*{form for gap in GAPS for form in (gap, gap.upper(), gap.capitalize())}, "NaN", "NaT"]
-"""How gaps among numbers are written mostly; where otherwise, they are read as texts."""
 
 TEXT: pa.DataType = pa.dictionary(pa.int32(), pa.string())
 NOT_ALIKE = "its rows don't have the same number of cells"
@@ -46,32 +41,24 @@ Job = Callable[[], pa.Table]
 class Parser:
     """How the rows of one file are parsed.
 
-    The wanted columns become texts, each of which is kept once, but those of `typed`: numbers as
-    far as each of their cells is one or empty. Of `labels` among them the texts are left.
+    The wanted columns become texts, each of which is kept once, but in those of `typed`.
     """
 
-    def __init__(
-        self, form: Form, wanted: Sequence[str], typed: Collection[str], labels: Collection[str]
-    ) -> None:
+    def __init__(self, form: Form, wanted: Sequence[str], typed: Collection[str]) -> None:
         self.form = form
         self._names = [str(number) for number in range(len(form.names))]
         places = dict(zip(form.names, self._names, strict=True))
-        self._types = {
-            places[name]: TEXT if name not in typed
-            else pa.string() if name in labels else pa.float64()
-            for name in wanted
-        }  # fmt: skip
+        self._types = {places[name]: pa.string() if name in typed else TEXT for name in wanted}
         self._convert = arrow_csv.ConvertOptions(
-            column_types=self._types, include_columns=[*self._types], null_values=EMPTY,
-            strings_can_be_null=False,
-        )  # fmt: skip
+            column_types=self._types, include_columns=[*self._types], strings_can_be_null=False
+        )
         self._cut = arrow_csv.ParseOptions(delimiter=form.delimiter, newlines_in_values=True)
 
     def jobs(self) -> Iterator[Job]:
         """Yield what parses the rows, piece after piece.
 
         Raises InputError where a row has more or fewer cells than the first, a quote is never
-        closed, or text is no UTF-8; a job too, or `Mistaken`.
+        closed, or text is no UTF-8; a job too.
         """
         size = max(PIECE, OF_A_COLUMN * len(self._names))
         try:
@@ -108,12 +95,10 @@ class Parser:
     def _one_by_one(self, start: bytes, file: Any) -> Iterator[Job]:
         """Yield the rows of all that is left, where only pyarrow knows where a row ends.
 
-        The first column must be texts, of which the last one says that no quote is open.
+        The first column's last text says that no quote is open.
         """
-        if self._types.get("0", TEXT) != TEXT:
-            raise Mistaken(self.form.names[0])
         convert = self._convert
-        convert.column_types = self._types | {"0": TEXT}
+        convert.column_types = {"0": TEXT} | self._types
         convert.include_columns = [*dict.fromkeys(["0", *self._types])]
         read = arrow_csv.ReadOptions(column_names=self._names, block_size=LONGEST)
         source, last = pa.PythonFile(_Rest(start, file, self.form), "r"), None
@@ -126,21 +111,16 @@ class Parser:
             raise self._mistake(error) from None
         if last is None or last["0"][len(last) - 1].as_py() != end_of(self.form):
             raise _fault(self.form, NOT_ALIKE)
-        rows = last.slice(0, len(last) - 1)
-        for place, name in enumerate(rows.column_names):  # nothing of that row is left
-            if rows[name].type == TEXT:
-                rows = rows.set_column(place, name, rows[name].cast(pa.string()))
+        texts = pa.schema([(name, pa.string()) for name in last.column_names])
+        rows = last.slice(0, len(last) - 1).cast(texts)  # nothing of that row is left
         yield partial(self._named, rows)
 
     def _named(self, table: pa.Table) -> pa.Table:
         """Return columns under their own names."""
         return table.rename_columns([self.form.names[int(name)] for name in table.column_names])
 
-    def _mistake(self, error: pa.ArrowInvalid) -> Exception:
+    def _mistake(self, error: pa.ArrowInvalid) -> InputError:
         """Return what pyarrow means."""
-        wrong = re.search(r"column #(\d+): .*conversion error to double", str(error))
-        if wrong is not None and self._types.get(wrong[1]) == pa.float64():
-            return Mistaken(self.form.names[int(wrong[1])])
         uneven = re.match(r"CSV parse error: (Row #\d+: )?Expected \d+ columns, got", str(error))
         return _fault(self.form, NOT_ALIKE if uneven else str(error))
 
@@ -196,14 +176,10 @@ def begin_with_numbers(form: Form, names: Sequence[str]) -> set[str]:
     except (OSError, EOFError, csv.Error):
         return set()
     cells = dict(zip(form.names, zip(*rows, strict=False), strict=False))
-    known = {
-        name: [cell for cell in cells.get(name, ("no",)) if cell not in EMPTY] for name in names
-    }
     return {
         name
-        for name, held in known.items()
-        if all(re.match(NUMBER, cell) for cell in held)
-        and not in_thousands(pa.array(held, pa.string()))
+        for name in names
+        if all(cell in EMPTY or re.match(NUMBER, cell) for cell in cells.get(name, ("no",)))
     }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dptrain.data.cells import NO_LABEL, Asked, all_fit, to_numpy
+from dptrain.data.cells import NO_LABEL, THOUSANDS, Asked, all_fit, any_fits, in_thousands, to_numpy
 from dptrain.data.dates import LIKE_A_DATE, MANY, like_dates, no_dates, written_dates
 from dptrain.data.form import NUMBER
 from dptrain.data.table import BLANK, GAPS, Column
@@ -19,7 +19,6 @@ PAIRS = (("false", "true"), ("no", "yes"), ("n", "y"), ("f", "t"), ("off", "on")
 
 COMMA_NUMBER = NUMBER.replace(r"\.", ",")
 WHOLE = r"^-?[0-9]+$"
-THOUSANDS = r"^[-+]?[1-9][0-9]{0,2}[.,][0-9]{3}$"
 CODE = r"^[-+]?(0[0-9]+|[0-9]{19,})$"
 """Digits that a number would not keep."""
 
@@ -86,11 +85,11 @@ def _labels(asked: Asked, array: pa.Array) -> Column:
     if kind == "words":
         return _words(asked, array, no_gaps)
     if kind is None and numbers and asked.written:
-        lost = not all_fit(array, PLAIN) if as_written else _any(array, CODE)
+        lost = not all_fit(array, PLAIN) if as_written else any_fits(array, CODE)
         if lost:
             return _words(asked, array, no_gaps)
     parsed = asked.written or kind is not None
-    if parsed and numbers and all_fit(array, WHOLE) and not _any(array, CODE):
+    if parsed and numbers and all_fit(array, WHOLE) and not any_fits(array, CODE):
         return Column(asked.name, "numbers", array.cast(pa.int64()).to_numpy())
     parsed = parsed and not (as_written and kind is None)
     found = _parsed(asked, array, no_gaps) if parsed else None
@@ -121,10 +120,6 @@ def _check_labels(asked: Asked, array: pa.Array, words: list[str], no_gaps: Any)
     _check_doubt(asked, array, no_gaps, words, label=True)
 
 
-def _any(array: pa.Array, pattern: str) -> bool:
-    return bool(pc.any(pc.match_substring_regex(array, pattern)).as_py())
-
-
 def _number(asked: Asked) -> str:
     """Return how numbers are written, as far as that was said."""
     return COMMA_NUMBER if asked.decimal == "," else NUMBER
@@ -135,7 +130,7 @@ def _parsed(asked: Asked, array: pa.Array, gaps: Any) -> Column | None:
     array = pc.if_else(gaps, pa.scalar(None, array.type), array)
     commas = asked.decimal == ","
     if not asked.decimal:
-        commas = _any(array, r"^[-+]?[0-9]+,[0-9]+$") and all_fit(array, COMMA_NUMBER)
+        commas = any_fits(array, r"^[-+]?[0-9]+,[0-9]+$") and all_fit(array, COMMA_NUMBER)
         mark = "," if commas else "."
         marked = pc.match_substring(array, mark)
         if all_fit(array.filter(marked), THOUSANDS) if commas else in_thousands(array):
@@ -149,17 +144,6 @@ def _parsed(asked: Asked, array: pa.Array, gaps: Any) -> Column | None:
     except pa.ArrowInvalid:
         return None
     return Column(asked.name, "numbers", to_numpy(values))
-
-
-def in_thousands(array: pa.Array) -> bool:
-    """Return whether points may stand behind thousands, as in 1.200, 900 and 15.000.
-
-    That is where some numbers have none, and the others three digits behind it, zeros at their ends
-    included: those that a program wrote have one each, or no such zeros.
-    """
-    points = array.filter(pc.match_substring(array, "."))
-    some = 0 < len(points) < len(array) - array.null_count
-    return some and all_fit(points, THOUSANDS) and _any(points, "0$")
 
 
 def _words(asked: Asked, array: pa.Array, gaps: Any) -> Column:
