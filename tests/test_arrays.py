@@ -167,6 +167,12 @@ def test_two_arrays_in_one_are_not_read_as_one(tmp_path: Path) -> None:
         file["rows"] = np.zeros(3, [("a", "f4"), ("y", "f4")])
     with pytest.raises(InputError, match="no array of numbers or texts; store each column"):
         dptrain.load(tmp_path / "d.h5", Y, world=ALONE)
+    with h5py.File(tmp_path / "e.h5", "w") as file:
+        file["a"], file["y"], file["z"] = np.eye(3)[0], [0.5, 1.5, 2.5], np.ones(3) * 1j
+    with pytest.raises(InputError, match=r"z can't be a column: .*; leave it out with --drop z"):
+        dptrain.load(tmp_path / "e.h5", Y, world=ALONE)
+    data = dptrain.load(tmp_path / "e.h5", replace(Y, drop=("z",)), world=ALONE)
+    assert data.encoding.features == ("a",)
     told = dptrain.load((np.arange(12) % 5, np.arange(24).reshape(12, 2)), world=ALONE).told
     assert "y has 2 numbers a row, x 1: should x be given first?" in told
 
@@ -186,6 +192,9 @@ TYPED: dict[str, tuple[Any, str | list[list[float]]]] = {
     "lists of uneven lengths": (pa.array([[1.0], [3.0, 4.0]]), "holds list<.*lists of as many"),
     "no list": (pa.array([[1.0], None]), "holds list<"),
     "bytes that are no text": (pa.array([b"a", b"\xff"]), "holds binary"),
+    "tensors": (
+        pa.FixedShapeTensorArray.from_numpy_ndarray(np.zeros((2, 2, 2))), "holds extension<.*tensor"
+    ),
     "intervals": (pa.array([(1, 2, 3)] * 2, pa.month_day_nano_interval()), "holds month_day"),
     "years that none has": (pa.array([FAR, FAR + 9], pa.timestamp("s")), "holds timestamp"),
     "bytes of another kind": (pa.array([b"a", b"b"], pa.binary_view()), [[1], [2]]),
@@ -227,6 +236,7 @@ def test_lists_are_as_long_in_every_piece_and_in_the_rows_to_predict() -> None:
     model = dptrain.mlp_for(data)
     trained = dptrain.fit(model, data, dptrain.TrainConfig(steps=1), world=ALONE)
     assert trained.predict(pa.table({"v": rows[:3], "w": range(3)})).shape == (3,)
+    assert trained.predict({"v": [1.0, 2.0], "w": 3}).shape == (1,)
     with pytest.raises(InputError, match="'v' holds 3 a row; the training rows have 2"):
         trained.predict(pa.table({"v": [[1.0, 2.0, 3.0]], "w": [1]}))
     with pytest.raises(InputError, match="'v' holds 1 a row; the training rows have 2"):
@@ -254,8 +264,10 @@ def test_the_largest_whole_numbers_are_told_apart() -> None:
     x = np.ones((27, 1))
     floats, whole = np.array([1e19, 2e19, 3e19] * 9), np.array([2**64 - 1, 2**63, 3] * 9, np.uint64)
     assert dptrain.load((x, floats), world=ALONE).encoding.task == "regression"
+    lost = np.array([2.0**53, 2.0**53 + 1, 3] * 9)
+    assert dptrain.load((x, lost), world=ALONE).encoding.task == "regression"
     classes = DataConfig(task="classification")
-    with pytest.raises(InputError, match=r"label 1e\+19 in row 0; give a whole number up to"):
+    with pytest.raises(InputError, match=r"label 1e\+19 in row 0; give a whole number below"):
         dptrain.load((x, floats), classes, world=ALONE)
     with pytest.raises(InputError, match="3, 9223372036854775808, 18446744073709551615"):
         dptrain.load((x, whole), world=ALONE)
@@ -296,6 +308,18 @@ def test_names_of_classes_may_be_any_texts(tmp_path: Path) -> None:
         file["x"], file["y"] = x, names.astype(h5py.string_dtype())
     for data in (tmp_path / "d.h5", (x, names)):
         assert dptrain.load(data, world=ALONE).encoding.classes.tolist() == ["p", "q"]
+
+
+def test_what_a_frame_has_for_none_is_a_gap() -> None:
+    class Frame:
+        def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+            raise OverflowError("int too large")  # as pandas says
+
+    cells = np.array(["p", np.nan, "q"] * 4, object)
+    data = dptrain.load({"a": cells, "y": np.arange(12) % 2}, Y, world=ALONE)
+    assert data.encoding.fields[0].words == ("p", "q", None)
+    with pytest.raises(InputError, match="data can't be read: int too large"):
+        dptrain.load(Frame(), Y, world=ALONE)
 
 
 def test_links_of_hdf5_are_followed_where_they_lead_to_something(tmp_path: Path) -> None:

@@ -123,6 +123,8 @@ def _as_whole(
             value = pa.scalar(held[name]).cast(schema.field(name).type)
             rows = rows.append_column(name, pa.repeat(value, len(rows)))
         rows = rows.select(schema.names).replace_schema_metadata(None)
+        if rows.schema.equals(schema):
+            return rows
         return pa.concat_tables([schema.empty_table(), rows], promote_options="permissive")
 
 
@@ -133,7 +135,7 @@ def _readable(path: str) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+    except (pa.ArrowException, OSError, ValueError, MemoryError, NotImplementedError) as error:
         why = str(error).split("\n")[0]
         raise InputError(f"{path} can't be read: {why}", local=True) from None
 
@@ -193,7 +195,7 @@ def from_frame(frame: Any, roles: Roles, source: str, beside: Mapping[str, Any] 
             rows = np.asarray(values).reshape(len(values), -1)
             column = _as_arrow(rows[:, 0] if rows.shape[1] == 1 else rows)
             table, roles = table.append_column(name, column), replace(roles, target=(name,))
-    except (pa.ArrowException, TypeError, ValueError) as error:
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         why = "; ".join(map(str, error.args))  # of which pandas gives several
         raise InputError(f"{source} can't be read: {why}") from None
     return _in_memory(table, roles.pick(table.column_names, source), roles, source)
@@ -207,7 +209,8 @@ def from_arrays(arrays: Mapping[str, Any], roles: Roles, source: str) -> Table:
         try:
             columns[name] = _as_arrow(np.asarray(arrays[name][:]))
         except (pa.ArrowException, TypeError, ValueError, IndexError) as error:
-            raise InputError(f"{source}: {name} can't be a column: {error}") from None
+            out = f"; leave it out with --drop {quoted(name)}" * (name in names.features)
+            raise InputError(f"{source}: {name} can't be a column: {error}{out}") from None
     lengths = {name: len(values) for name, values in columns.items()}
     if len({*lengths.values()}) > 1:
         raise InputError(
@@ -224,7 +227,7 @@ def _as_arrow(values: Any) -> Any:
     if values.dtype.kind in "mM":
         values = values.astype(f"{values.dtype.kind}8[us]")
     if values.ndim == 1:
-        return pa.array(values)
+        return pa.array(values, from_pandas=values.dtype.kind == "O")  # NaN, too, is a gap
     flat = values.reshape(len(values), -1)
     return pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), flat.shape[1])
 

@@ -86,7 +86,7 @@ def check_labels(rows: Rows, block: slice) -> None:
     elif task == "classification" and len(classes):
         wrong, needed = rows.labels(block) < 0, "one of the training rows' labels"
     elif task == "classification" and y.dtype.kind == "f":
-        wrong, needed = ~is_whole(y), "a whole number up to 2**53; or is it --task regression?"
+        wrong, needed = ~is_whole(y), "a whole number below 2**53; or is it --task regression?"
     else:
         return
     if wrong.any():

@@ -45,9 +45,9 @@ class Dataset:
                 f"{data.name} is in other files; give those that hold its rows, or copy it to one "
                 "that does: copy['x'] = file['x'][:]"
             )
-        if {"scale_factor", "add_offset"} & {*data.attrs}:
+        if {"scale_factor", "add_offset", "_Unsigned"} & {*data.attrs}:
             raise ValueError(
-                f"{data.name} has a scale_factor or add_offset; store what it stands for"
+                f"{data.name} has a scale_factor, add_offset or _Unsigned; store what it stands for"
             )
         if data.chunks:
             chunks = zip(self.shape, data.chunks, strict=True)
@@ -73,7 +73,7 @@ class Dataset:
 
 
 def read_hdf5(path: str) -> dict[str, Any]:
-    """Return what a HDF5 file holds, by name: arrays of numbers and of texts."""
+    """Return the arrays of a HDF5 file by name, of any type: those not asked for do no harm."""
     try:
         import h5py
     except ImportError as error:
@@ -84,16 +84,14 @@ def read_hdf5(path: str) -> dict[str, Any]:
     def visit(name: str, _: object) -> None:
         item = file.get(name)  # nothing where a link leads to nothing
         if isinstance(item, h5py.Dataset) and item.shape:
-            text = h5py.check_string_dtype(item.dtype) is not None
-            if text or item.dtype.kind in "biuf":
-                found[name] = Dataset(item, text=text)
+            found[name] = Dataset(item, text=h5py.check_string_dtype(item.dtype) is not None)
 
     try:
         file = h5py.File(Path(path), "r")
         file.visititems_links(visit)
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, UnicodeError) as error:
         raise InputError(f"{path} can't be read: {error}", local=True) from None
-    if not found:
+    if not any(one.dtype.kind in "biufO" for one in found.values()):
         raise InputError(
             f"{path} holds no array of numbers or texts; store each column of a table as one of "
             "its own, or the table as Parquet"

@@ -181,7 +181,7 @@ def _different(rows: Rows, world: World) -> Array | None:
 def is_whole(values: Array) -> NDArray[np.bool_]:
     """Return which floats are whole numbers, none of which stands for its neighbours, too."""
     values = values.astype(np.float64)
-    whole: NDArray[np.bool_] = (values == np.floor(values)) & (np.abs(values) <= 2**53)
+    whole: NDArray[np.bool_] = (values == np.floor(values)) & (np.abs(values) < 2**53)
     return whole
 
 

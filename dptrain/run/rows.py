@@ -48,7 +48,7 @@ def _as_columns(x: Any) -> Any:
         x = x.to_dict()
     if parts := getattr(getattr(x, "dtype", None), "names", None):
         return {name: np.atleast_1d(x[name]) for name in parts}
-    if isinstance(x, Mapping) and x and all(np.ndim(value) == 0 for value in x.values()):
+    if isinstance(x, Mapping) and x and any(np.ndim(value) == 0 for value in x.values()):
         return {name: [value] for name, value in x.items()}
     if isinstance(x, (list, tuple)) and x and all(isinstance(row, Mapping) for row in x):
         if any(row.keys() != x[0].keys() for row in x):
