@@ -48,6 +48,9 @@ def is_text(name: str) -> bool:
     return not re.search("[\ud800-\udfff]", name)
 
 
+SEVERAL = "it is several files in one, of which only one would be read: give each by itself"
+
+
 class InputError(ValueError):
     """A person's mistake: says what was found, what was needed and what to do.
 

@@ -1,5 +1,7 @@
 """Arrays, typed columns and directories: what each holds is read, or refused with the reason."""
 
+import gzip
+import io
 import os
 import zipfile
 from collections.abc import Callable, Mapping
@@ -320,6 +322,36 @@ def test_what_a_frame_has_for_none_is_a_gap() -> None:
     assert data.encoding.fields[0].words == ("p", "q", None)
     with pytest.raises(InputError, match="data can't be read: int too large"):
         dptrain.load(Frame(), Y, world=ALONE)
+
+
+def stored(kind: str, number: int) -> bytes:
+    """Return a file's bytes."""
+    x, y, file = np.arange(9) + number, np.arange(9) % 2, io.BytesIO()
+    rows = pa.table({"a": x, "y": y})
+    if kind == "idx.gz":
+        return gzip.compress(b"\0\0\x08\1\0\0\0\x09" + bytes(9))
+    if kind == "npz":
+        np.savez(file, x=x, y=y)
+    elif kind == "parquet":
+        pa.parquet.write_table(rows, file)
+    else:
+        with (pa.ipc.new_file if kind == "arrow" else pa.ipc.new_stream)(file, rows.schema) as to:
+            to.write_table(rows, 4)
+    return bytes(file.getbuffer())
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow", "ipc", "npz", "idx.gz"])
+def test_several_files_in_one_are_refused(tmp_path: Path, kind: str) -> None:
+    """Only one of them would be read, as its rows' places are counted from an end."""
+    names = [tmp_path / f"{n}.{kind}" for n in range(2 if kind == "idx.gz" else 1)]
+    for name in names:
+        name.write_bytes(stored(kind, 0))
+    config = Y if kind in ("parquet", "arrow", "ipc") else DataConfig()
+    if kind != "idx.gz":
+        assert len(dptrain.load(names, config, world=ALONE).train) == 9
+    names[0].write_bytes(stored(kind, 0) + stored(kind, 100))
+    with pytest.raises(InputError, match="it is several files in one, of which only one would"):
+        dptrain.load(names, config, world=ALONE)
 
 
 def test_links_of_hdf5_are_followed_where_they_lead_to_something(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from dptrain.data.keep import Pieces, share
 from dptrain.data.roles import Picked, Roles
 from dptrain.data.table import Table
 from dptrain.data.texts import PLAIN
-from dptrain.words import InputError, brief, quoted
+from dptrain.words import SEVERAL, InputError, brief, quoted
 
 MISTAKES = 8
 """How often the rows are read anew for one column that holds no numbers after all."""
@@ -158,15 +158,41 @@ def _opened(
     with as_text(path) as name:
         if magic.startswith(b"PAR1"):
             packed = parquet.ParquetFile(name)
+            _check_alone(name, _rows_end(packed.metadata), b"PAR1PAR1")
             return packed.schema_arrow, packed.iter_batches(ROWS, columns=names and [*names])
         if magic.startswith(b"FEA1"):
             table = feather.read_table(name, columns=names and [*names], memory_map=True)
             return table.schema, table.to_batches()
-        if magic.startswith(b"ARROW1"):
-            reader = pa.ipc.open_file(pa.memory_map(name))
+        source, start = pa.memory_map(name), 8 * magic.startswith(b"ARROW1")
+        source.seek(start)
+        with contextlib.suppress(pa.ArrowException):  # which whoever reads the rows says
+            for _ in pa.ipc.MessageReader.open_stream(source):
+                pass
+            _check_alone(name, source.tell(), b"ARROW1ARROW1" if start else b"\xff")
+        if start:
+            reader = pa.ipc.open_file(source)
             return reader.schema, map(reader.get_batch, range(reader.num_record_batches))
-        stream = pa.ipc.open_stream(pa.OSFile(name))
+        source.seek(0)
+        stream = pa.ipc.open_stream(source)
     return stream.schema, stream
+
+
+def _rows_end(about: Any) -> int:
+    """Return where the rows of a Parquet file end, in front of its footer."""
+    last = about.num_row_groups - 1
+    parts = [about.row_group(last).column(n) for n in range(about.num_columns) if last >= 0]
+    starts = [one.dictionary_page_offset or one.data_page_offset for one in parts]
+    return max(
+        (a + one.total_compressed_size for a, one in zip(starts, parts, strict=True)), default=4
+    )
+
+
+def _check_alone(name: str, end: int, mark: bytes) -> None:
+    """Raise ValueError where a mark of another file stands behind the rows of this one."""
+    with Path(name).open("rb") as file:
+        file.seek(end)
+        if mark in file.read():
+            raise ValueError(SEVERAL)
 
 
 def _picked(found: Mapping[str, Sequence[str]], roles: Roles, source: str) -> Picked:

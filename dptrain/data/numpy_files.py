@@ -17,7 +17,7 @@ import numpy as np
 
 from dptrain.arrays import Array
 from dptrain.machine import too_little_memory
-from dptrain.words import InputError
+from dptrain.words import SEVERAL, InputError
 
 CHECKED = 2**26
 """Bytes of a plain member of a .npz file up to which its checksum is compared: 0.1 s."""
@@ -67,6 +67,8 @@ def read_npz(path: str | IO[bytes], checked: int = CHECKED) -> dict[str, Array]:
             raise ValueError("it holds no array: if it is a zip file of something else, unpack it")
         if len({info.filename for info in members}) < len(members):
             raise ValueError("it holds two arrays of one name")
+        if min(info.header_offset for info in archive.infolist()):
+            raise ValueError(SEVERAL)
         return {
             one.filename.removesuffix(".npy"): _member(archive, one, path, checked)
             for one in members
@@ -148,8 +150,8 @@ def _fill(file: Any, out: memoryview) -> None:
         done += found
     if done < len(out):
         raise EOFError(f"it ends after {done:,} of {len(out):,} bytes")
-    while file.read(2**20):
-        pass
+    if file.read(1):
+        raise ValueError(SEVERAL)
 
 
 def _check_memory(needed: int) -> None:
