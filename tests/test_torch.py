@@ -277,6 +277,32 @@ def test_what_requires_no_gradient_stays_as_it_is(rule: Rule) -> None:
     assert TorchModel(net).fingerprint() != TorchModel(net.requires_grad_(True)).fingerprint()
 
 
+class Kept(nn.Sequential):
+    """Has a normalisation whose statistics it keeps, as people do who train a network further."""
+
+    def train(self, mode: bool = True) -> Any:
+        super().train(mode)
+        self[1].eval()
+        return self
+
+
+def test_what_train_of_ones_own_keeps_in_evaluation_stays_there() -> None:
+    """Of the module itself or of one within it, beside parts that a person has set so."""
+    data = dptrain.load(config=DataConfig(scale="standard"))
+    for within in (False, True):
+        torch.manual_seed(0)
+        kept = Kept(nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Dropout(), nn.Linear(8, 10))
+        kept[2].eval()
+        model = TorchModel(nn.Sequential(kept) if within else kept)
+        trained = dptrain.fit(model, data, TrainConfig(steps=2))
+        kept[2] = nn.Identity()
+        again = dptrain.fit(TorchModel(kept), data, TrainConfig(steps=2))
+        found = dptrain.arrays.views(model.layout, trained.params)
+        assert not any(found[name].any() for name in found if name.endswith("running_mean"))
+        assert np.array_equal(trained.params, again.params)
+        assert kept[1].training
+
+
 def test_the_module_is_left_as_it_was() -> None:
     net = perceptron()
     assert net.training

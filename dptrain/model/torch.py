@@ -70,6 +70,8 @@ class TorchModel(Adapted):
             _check(name, array)
         self.dtype = one_kind(self._arrays, ": module.float() or module.double()")
         self.layout = tuple(self._param(name, array) for name, array in self._arrays.items())
+        trains = (getattr(part.train, "__func__", None) for part in module.modules())
+        self._sets_modes = any(train is not nn.Module.train for train in trains)
 
     def _param(self, name: str, array: Any) -> Param:
         """Return what an array is for; InputError for statistics without a momentum."""
@@ -182,8 +184,11 @@ class TorchModel(Adapted):
         lent = [*self._arrays.values(), *self._counters]
         own = [array.data for array in lent]
         with settings(seed or 0), users_code():
-            if self.module.training != (seed is not None):
-                self.module.train(seed is not None)
+            training, trains = self.module.training, seed is not None
+            if training != trains or self._sets_modes:
+                self.module.train(trains)
+                for part, mode, _ in parts:
+                    part.training &= mode or not training  # what was in evaluation stays there
             for number, array in enumerate([*self._views(params), *self._counters]):
                 lent[number].data = array if number < len(self._params) else array.clone()
             before = self._state(self._held.items())
