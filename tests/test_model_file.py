@@ -320,8 +320,6 @@ def test_arguments_are_what_they_look_like(text: str, value: Any, tmp_path: Path
         (("--model", "softmax.py:other"), "no signature found for builtin type <class 'dict'>"),
         (("--model", "leaves.py:build"), "leaves.py, line 3, in <module>: SystemExit: 0$"),
         (("--model", "dptrain/quits.py:build"), "quits.py, line 1, in <module>: GeneratorExit$"),
-        (("--model", "loss.py:build"), "loss in loss.py is 'mse'; give a function, or leave"),
-        (("--model", "kind.py:build"), "loss in kind.py is <class 'dict'>; give a function"),
         (("--model", "softmax.py:nothing"), r"returns None; return a torch.nn.Module"),
         (("--model", "softmax.py:nothing", "--model-arg", "made=1"), "returns <class .*Softmax"),
         (("--model", "softmax.py:nothing", "--model-arg", "made=2"), "returns <class .*Layer"),
@@ -355,10 +353,8 @@ def test_mistakes_end_with_one_message(
     (folder / "named.toml").write_text('model = "softmax.py:build"\n')
     (folder / "wrong.py").write_text("def build(:\n")
     (folder / "leaves.py").write_text("import sys\n\nsys.exit(0)\n")
-    (folder / "loss.py").write_text(f"{SOFTMAX}\nloss = 'mse'\n")
     (folder / "dptrain").mkdir()  # as a clone is called
     (folder / "dptrain" / "quits.py").write_text("raise GeneratorExit\n")
-    (folder / "kind.py").write_text(f"{SOFTMAX}\nloss = dict\n")
     (folder / "beside.py").write_text(f"{SOFTMAX}\ndef transform(x, rng):\n    return -x\n")
     os.mkfifo(folder / "pipe.py")
     (folder / "torchless.py").write_text("import sys\nsys.modules['torch'] = None\nimport torch\n")

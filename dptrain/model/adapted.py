@@ -65,6 +65,9 @@ class Adapted:
                 "that smooth them"
             )
         self.loss, self.metrics, self._transform = loss, metrics, transform
+        for name, given in {"loss": loss, "transform": transform, "metrics": metrics}.items():
+            if given is not None and (not callable(given) or isinstance(given, type)):
+                raise InputError(f"{name} is {given!r:.200}; give a function, or leave it out")
         self._keywords: dict[str, str] = {}
         with contextlib.suppress(TypeError, ValueError):  # no loss, or one in C that doesn't say
             if "reduction" in inspect.signature(loss).parameters:  # type: ignore[arg-type]
@@ -195,7 +198,18 @@ class Adapted:
                     f"the loss returns {kind_of(part)}; return an array of real numbers, float32 "
                     "or float64, one an example, or a pair: these, and how much each counts"
                 )
-        check_losses(tuple(losses.shape), len(targets))
+        shape, num = tuple(losses.shape), len(targets)
+        if not shape and num > 1:
+            raise InputError(
+                f"the loss returns one number for {num} examples; return one an example: shards of "
+                "several sizes, and minibatches on several ranks, are only added up rightly where "
+                'nothing has been divided before. In PyTorch give it reduction="none"'
+            )
+        if shape and (shape[0] == 0 or shape[0] % num):
+            raise InputError(
+                f"the loss returns shape {list(shape)} for {num} examples; return one number, or a "
+                "row of terms, for each"
+            )
         if counts is not None and tuple(counts.shape) != tuple(losses.shape):
             raise InputError(
                 f"the loss returns losses {tuple(losses.shape)} and weights "
@@ -283,18 +297,3 @@ def check_rows(found: Any, num: int) -> None:
 def kind_of(found: Any) -> str:
     """Return what something is called: the type of an array's numbers, or its own."""
     return str(getattr(found, "dtype", f"a {type(found).__name__}")).removeprefix("torch.")
-
-
-def check_losses(shape: tuple[int, ...], num_examples: int) -> None:
-    """Raise InputError where a loss returned no number for each of so many examples."""
-    if not shape and num_examples > 1:
-        raise InputError(
-            f"the loss returns one number for {num_examples} examples; return one an example: "
-            "shards of several sizes, and minibatches on several ranks, are only added up rightly "
-            'where nothing has been divided before. In PyTorch give it reduction="none"'
-        )
-    if shape and (shape[0] == 0 or shape[0] % num_examples):
-        raise InputError(
-            f"the loss returns shape {list(shape)} for {num_examples} examples; return one "
-            "number, or a row of terms, for each"
-        )

@@ -84,9 +84,6 @@ def build(
             raise InputError(f"{path} has no function {name!r}; {nearest(name, own)}")
         made = _made(make, path, name, (inputs, outputs), file.model_arg)
     beside = {key: getattr(module, key) for key in BESIDE if getattr(module, key, None) is not None}
-    for key, value in beside.items():
-        if not callable(value) or isinstance(value, type):
-            raise InputError(f"{key} in {path} is {value!r:.200}; give a function, or leave it out")
     beside |= {"label_smoothing": label_smoothing} if label_smoothing else {}
     model = _adapted(made, beside, dtype, f"{path}:{name}")
     model.origin = Origin(name, file.model_arg, digest, seed, beside_it)  # type: ignore[attr-defined]

@@ -56,6 +56,9 @@ class TorchModel(Adapted):
         check_mkl()
         self.module = module
         self._params = dict(module.named_parameters())  # those that are tied once
+        for name, param in getattr(loss, "named_parameters", tuple)():
+            if param.requires_grad and id(param) not in map(id, self._params.values()):
+                raise InputError(f"the loss has {name} to be trained; let the module have that")
         buffers = dict(module.named_buffers())
         self._held = self._params | buffers
         self._arrays = self._params | {
