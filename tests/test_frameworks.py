@@ -54,6 +54,7 @@ from torch.nn import functional
 def build(inputs, outputs, fault=""):
     net = Net(inputs[0], outputs, fault)
     fault == "large" and torch.empty(99999999999999999999)
+    fault == "seed" and net.weight.data.fill_(float(os.environ["PMI_RANK"]))
     return net.half() if fault == "half" else net.to("meta") if fault == "meta" else net
 
 class Net(nn.Linear):
@@ -93,7 +94,8 @@ METRICS = BAD + "def metrics(outputs, targets): return {}['right']"
         ("half", "weight is float16; give float32 for all arrays, or float64: module.float"),
         ("meta", r"weight is on meta; bring it to the CPU: module.cpu\(\)"),
         ("large", r"in build: TypeError: .* unpacking long long$"),
-        ("raises", r"bad.py, line 24, in forward: KeyError: 'no such letter'"),
+        ("seed", r"initial parameters is \w+ on rank 1 and \w+ on rank 0; seed on every rank what"),
+        ("raises", r"bad.py, line 25, in forward: KeyError: 'no such letter'"),
         ("wide", r"outputs have shape \[64, 9\]; return \[m, 10\], a score for each class"),
         ("nan", r"loss of step \d+ \(epoch 1\), shard \d is nan, as is .*, first in weight: stop"),
         ("numpy", "differs from itself in the gradient of weight: a random number that is not"),
@@ -117,7 +119,7 @@ def test_a_rank_that_fails_shows_the_traceback_of_its_file_alone(tmp_path: Path)
     assert done.status == 2
     shown = [line for line in done.stderr.splitlines() if line.startswith((" ", "Tr", "Key"))]
     assert shown[0] == "Traceback (most recent call last):"
-    assert 'bad.py", line 24, in forward' in shown[1]
+    assert 'bad.py", line 25, in forward' in shown[1]
     assert len(shown) <= 5
     assert shown[-1] == "KeyError: 'no such letter'"
     first = next(line for line in done.stderr.splitlines() if "ends the run" in line)

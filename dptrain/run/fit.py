@@ -180,7 +180,8 @@ def _try(model: Model, data: Data, config: TrainConfig, world: World) -> None:
             raise
         first = model.initial_params(generator(config.seed, Purpose.PARAMS))
     found = hashlib.sha256(np.ascontiguousarray(first).tobytes()).hexdigest()
-    check_equal(world, {"the SHA-256 of the model's initial parameters": found})
+    told, seeded = "the SHA-256 of the model's initial parameters", "torch.manual_seed(0)"
+    check_equal(world, {told: found}, f"seed on every rank what draws them, as by {seeded}")
 
 
 def _say(lines: Iterable[str | None], world: World) -> None:

@@ -57,10 +57,10 @@ def content(table: Table | None) -> str | None:
     return digest.hexdigest()
 
 
-def check_equal(world: World, own: Mapping[str, Any]) -> None:
+def check_equal(world: World, own: Mapping[str, Any], needed: str = "") -> None:
     """Raise InputError, on every rank, where some ranks have something else than the others.
 
-    Names what, and which ranks. Collective: every rank must call this.
+    Names what, and which ranks, and what is `needed`. Collective: every rank must call this.
     """
     everyone = world.allgather(dict(own))
     with world.together():
@@ -70,10 +70,8 @@ def check_equal(world: World, own: Mapping[str, Any]) -> None:
                 kinds.setdefault(str(found.get(name)), []).append(str(rank))
             told = [f"{k} on rank{'s' * (len(r) > 1)} {listed(r)}" for k, r in kinds.items()]
             if len(kinds) > 1:
-                raise InputError(
-                    f"{name} is {' and '.join(told[::-1])}; start all ranks with the same settings "
-                    "and files"
-                )
+                same = needed or "start all ranks with the same settings and files"
+                raise InputError(f"{name} is {' and '.join(told[::-1])}; {same}")
 
 
 def check_programs(world: World) -> None:
