@@ -93,7 +93,7 @@ def test_labels_are_smoothed_in_training_as_pytorch_does_it(pair: tuple[Any, Any
     assert found.loss == pytest.approx(float(expected), rel=1e-13)
     assert model.loss_sum(outputs, y, None) == plain.loss_sum(outputs, y, None)
     assert model.spec() != plain.spec()
-    with pytest.raises(InputError, match="and the model has a loss of its own: have that smooth"):
+    with pytest.raises(InputError, match="have the given loss smooth"):
         TorchModel(perceptron(), functional.cross_entropy, label_smoothing=0.2)
     model.check("regression", 64, 10, 0)
     with pytest.raises(InputError, match="it needs a score for each class, and this is regression"):

@@ -60,10 +60,7 @@ class Adapted:
         keep_memory()
         self.label_smoothing = ModelConfig(label_smoothing=label_smoothing).label_smoothing
         if loss is not None and label_smoothing:
-            raise InputError(
-                f"label-smoothing is {label_smoothing}, and the model has a loss of its own: have "
-                "that smooth them"
-            )
+            raise InputError(f"label-smoothing is {label_smoothing}; have the given loss smooth")
         self.loss, self.metrics, self._transform = loss, metrics, transform
         for name, given in {"loss": loss, "transform": transform, "metrics": metrics}.items():
             if given is not None and (not callable(given) or isinstance(given, type)):
