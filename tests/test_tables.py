@@ -158,6 +158,11 @@ REFUSED: dict[str, tuple[str | bytes, DataConfig, str]] = {
     "no row counts": ("a,w,y\n1,0,1.5\n2,0,2.5\n", replace(Y, weight="w"), "'w'.*add up to 0"),
     "two weights": ("a,w1,w2,y\n1,1,1,0\n2,2,2,1\n", replace(Y, weight="w*"), "'w.' is 2 columns"),
     "a target as weight": ("a,y\n1,1.5\n2,2.5\n", replace(Y, weight="y"), "'y' is the target"),
+    "a target dropped": ("a,y\n1,1.5\n2,2.5\n", replace(Y, drop=("[xy]",)), "'y' is asked for as"),
+    "an id as input": (
+        "a,b,y\n1,2,1.5\n2,3,2.5\n", replace(Y, features=("a", "b"), id=("a",)),
+        "'a' is asked for as two things",
+    ),
     "an array of a table": ("a,y\n1,1.5\n2,2.5\n", replace(Y, x="a"), "x is given, but .*npz"),
     "nothing that differs": ("a,y\n1,1.5\n1,2.5\n", Y, "no input.*a is left out: it is the same"),
     "UTF-32": ("a,y\n1,p\n2,q\n".encode("utf-32"), Y, "is UTF-32"),

@@ -105,7 +105,14 @@ class Roles:
         if self.kinds:
             features = self._match(tuple(self.kinds), names, source)
         else:
-            others = {*targets, *weight, *ids, *self._match(self.drop, names, source)}
+            dropped = {*self._match(self.drop, names, source)}
+            others = {*targets, *weight, *ids, *dropped}
+            both = {*self.features} & others | dropped & {*targets, *weight}
+            if both:
+                raise InputError(
+                    f"{min(both)!r} is asked for as two things of target, features, drop, id and "
+                    "weight that exclude each other; leave it out of one"
+                )
             chosen = self._match(self.features, names, source) if self.features else names
             features = [name for name in chosen if name not in others]
         return Picked(tuple(features), tuple(targets), tuple(weight), tuple(ids))
