@@ -842,7 +842,8 @@ def test_launcher_and_library_of_two_environments(
 ) -> None:
     words = rf"announces {ranks} ranks, but the MPI library is"
     line = [f"{launcher}/mpirun", "-n", str(ranks), f"{library}/dptrain", *command]
-    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True)
+    env = {name: value for name, value in os.environ.items() if name != "DPTRAIN_OTHER_MPI"}
+    done = subprocess.run(line, cwd=tmp_path, env=env, capture_output=True, text=True)
     check_mistake(Finished(done.returncode, done.stdout, done.stderr), words)
     assert contents(tmp_path) == {}
 
