@@ -244,7 +244,7 @@ def in_tensors(run: Path, name: str, after: Forge) -> Iterator[tuple[str, Forge]
         def flip(run: Path, array: str = array) -> None:
             def edit(arrays: dict[str, Any], _: object) -> None:
                 arrays[array] = arrays[array].copy()
-                arrays[array].view(np.uint8).reshape(-1)[-2] ^= 1
+                arrays[array].reshape(-1).view(np.uint8)[-2] ^= 1
 
             edit_tensors(run / name, edit)
             after(run)

@@ -15,7 +15,7 @@ import dptrain
 from dptrain import InputError
 from dptrain.config import ModelFile
 from dptrain.model import described
-from dptrain.model.file import build
+from dptrain.model.file import build, of_run
 
 SOFTMAX = '''
 """Softmax regression."""
@@ -278,6 +278,17 @@ def test_an_import_is_what_its_file_holds_however_old_that_is(tmp_path: Path) ->
         near.write_text(f"said = '{said}'\n")
         os.utime(near, (10**9, 10**9))
         assert made_of(tmp_path).said == said
+
+
+@pytest.mark.parametrize(
+    "odd", [{"more": 1}, {"model_arg": 5}, {"siblings": [5]}, {"siblings": [" "]}, {"seed": "1"}]
+)
+def test_a_run_that_says_odd_things_of_its_models_file_is_refused(odd: dict[str, Any]) -> None:
+    stored = {"file": {"model": "build", "model_sha256": 64 * "0", "seed": 1}}
+    assert of_run("net.py:build", stored, "a run").seed == 1
+    for file in (stored["file"] | odd, 5):
+        with pytest.raises(InputError):
+            of_run("net.py:build", {"file": file}, "a run")
 
 
 def test_a_file_may_draw_random_numbers_and_go_elsewhere(tmp_path: Path) -> None:

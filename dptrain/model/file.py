@@ -94,12 +94,15 @@ def of_run(named: str | None, stored: Any, where: str) -> Origin:
     """Return the file that a person names for a run whose model a file has made.
 
     `stored` is what `described` returned of that model, perhaps a stranger's. Raises InputError
-    where no file is named, or another function; ValueError where it is no such model.
+    where no file is named, or another function, or where it is no such model.
     """
-    lists = {key: tuple(stored["file"].get(key, ())) for key in ("model_arg", "siblings")}
-    if not all(isinstance(one, str) and one.strip() for one in lists["siblings"]):
-        raise ValueError("the files that the model's file imports have no names")
-    made = Origin(**{**stored["file"], **lists})
+    try:
+        lists = {key: tuple(stored["file"].get(key, ())) for key in ("model_arg", "siblings")}
+        if not all(one.strip() for one in lists["siblings"]):
+            raise TypeError("a file without a name")
+        made = Origin(**{**stored["file"], **lists})
+    except (AttributeError, TypeError) as error:
+        raise InputError(f"{where} does not say which file made its model ({error!r})") from None
     if named is None:
         raise InputError(
             f"{where} has a model that {made.model} in a file of one's own makes: name it with "
