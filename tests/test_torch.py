@@ -577,6 +577,17 @@ def test_metrics_are_sums_by_names_of_their_own(found: Any) -> None:
         dptrain.fit(model, data, TrainConfig(steps=1))
 
 
+@pytest.mark.parametrize("pair", [False, True])
+def test_metrics_that_are_means_are_refused(pair: bool) -> None:
+    def metrics(z: Any, y: Any) -> Any:
+        found = (z.argmax(1) == y).float().mean()
+        return {"right": (found, 1) if pair else found}
+
+    model = TorchModel(nn.Linear(64, 10), metrics=metrics)
+    with pytest.raises(InputError, match=r"metrics' right, .* of two shards .* return sums"):
+        dptrain.fit(model, dptrain.load(config=DataConfig(scale="standard")), TrainConfig(steps=1))
+
+
 def test_metrics_that_write_to_outputs_change_no_loss() -> None:
     data = dptrain.load(config=DataConfig(scale="standard", validation=0.1))
     torch.manual_seed(0)

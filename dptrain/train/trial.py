@@ -139,11 +139,16 @@ class Trial:
         are. Of two shards whose gradients are computed one is a single example, as may be.
         """
         scored = []
+        measured, ask = list[dict[str, Any]](), getattr(self.model, "metric_sums", None)
         for x, y in (*self.halves, self.whole):
             outputs = self.model.outputs(self.params, x.copy())
             sums = _as_sums("loss_sum", self.model.loss_sum(outputs, y, None))
             scored.append((sums, self.params[:0]))
+            measured.append(ask(outputs, y) if ask else {})
         self._compare("loss_sum's", scored, SUMS)
+        for name in measured[0] if len({tuple(each) for each in measured}) == 1 else ():
+            pairs = [(Sums(*each[name]), self.params[:0]) for each in measured]
+            self._compare(f"metrics' {name}, its", pairs, SUMS)
         half = self.halves[0]
         if self.weighed:
             other = np.resize([0.0, 3.0], len(half[1]))
