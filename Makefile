@@ -23,11 +23,11 @@ test-frameworks: .venv/frameworks
 	touch $@
 
 .venv/test: pyproject.toml | .venv/bin/python
-	$(BIN)/pip install --quiet --no-compile --editable '.[mpi,test]' # most modules are never imported
+	$(BIN)/pip install --quiet --editable '.[mpi,test]'
 	touch $@ .venv/run
 
 .venv/frameworks: .venv/test
-	$(BIN)/pip install --quiet --no-compile '$(TORCH)' --editable '.[mpi,test,jax]'
+	$(BIN)/pip install --quiet --no-compile '$(TORCH)' --editable '.[mpi,test,jax]' # most is never imported
 	touch $@
 
 .venv/bin/python:
