@@ -1,6 +1,7 @@
 """Shows that a PyTorch module is trained as NumPy's models are: sums, bits, and what is refused."""
 
 import copy
+import functools
 import importlib
 import json
 import math
@@ -21,6 +22,7 @@ from dptrain import DataConfig, InputError, ModelConfig, TrainConfig
 from dptrain.config import ModelFile, Rule
 from dptrain.data.encode import Flat
 from dptrain.level import NATIVE
+from dptrain.model import described
 from dptrain.model.file import build
 
 torch = pytest.importorskip("torch", reason="torch is not here: make test-frameworks")
@@ -712,6 +714,23 @@ def test_a_module_is_known_by_its_settings_and_not_by_where_it_lies() -> None:
     script: Any = torch.jit.script
     drops = [script(nn.Sequential(nn.Linear(3, 2), nn.Dropout(p))) for p in (0.1, 0.3)]
     assert len({TorchModel(net).fingerprint() for net in drops}) == 2
+
+
+def test_settings_of_a_loss_belong_to_the_model() -> None:
+    entropy = functional.cross_entropy
+
+    def made(number: float) -> list[dict[str, Any]]:
+        losses = (
+            functools.partial(entropy, label_smoothing=number),
+            nn.CrossEntropyLoss(label_smoothing=number),
+            nn.CrossEntropyLoss(weight=torch.tensor([number, 1.0])),
+        )
+        return [described(TorchModel(perceptron(), loss)) for loss in losses]
+
+    one, same, other = made(0.1), made(0.1), made(0.2)
+    assert one == same
+    assert all(a != b for a, b in zip(one, other, strict=True))
+    assert described(TorchModel(perceptron(), entropy))["spec"] == {"loss": "cross_entropy"}
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")

@@ -144,10 +144,13 @@ def missing(library: str, error: ImportError) -> InputError:
 
 
 def name_of(function: Any) -> str | None:
-    """Return what a function is called, None for none."""
+    """Return what a function is called, of a partial with the settings in it; None for none."""
     if function is None:
         return None
-    function = getattr(function, "func", function)
+    if isinstance(function, functools.partial):
+        held = dict(enumerate(function.args)) | function.keywords
+        plain = {k: v for k, v in held.items() if isinstance(v, (bool, int, float, str))}
+        return f"{name_of(function.func)}({', '.join(f'{k}={v!r}' for k, v in plain.items())})"
     return str(getattr(function, "__qualname__", None) or type(function).__qualname__)
 
 

@@ -120,10 +120,12 @@ class TorchModel(Adapted):
         fixed = [param.name for param in self.layout if param.fixed]
         modes = [part.training for part in self.module.modules() if self.module.training]
         code = [getattr(part, "code", "") for part in self.module.modules()]  # of TorchScript, FX
-        numbers = [sorted(_numbers(vars(part))) for part in self.module.modules()]
+        loss = self.loss if isinstance(self.loss, nn.Module) else nn.Identity()
+        parts = [*self.module.modules(), *loss.modules()]
+        numbers = [sorted(_numbers(vars(part))) for part in parts]
         built = self.module, fixed, modes, code, numbers
         found = hashlib.sha256(re.sub(" at 0x[0-9a-f]+", "", repr(built)).encode())
-        for name, buffer in self._constants.items():
+        for name, buffer in [*self._constants.items(), *loss.named_buffers()]:
             found.update(name.encode() + buffer.contiguous().numpy().tobytes())
         return found.hexdigest()
 
