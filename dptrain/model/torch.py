@@ -56,7 +56,8 @@ class TorchModel(Adapted):
         check_mkl()
         self.module = module
         self._params = dict(module.named_parameters())  # those that are tied once
-        for name, param in getattr(loss, "named_parameters", tuple)():
+        self._loss_module = loss if isinstance(loss, nn.Module) else nn.Identity()
+        for name, param in self._loss_module.named_parameters():
             if param.requires_grad and id(param) not in map(id, self._params.values()):
                 raise InputError(f"the loss has {name} to be trained; let the module have that")
         buffers = dict(module.named_buffers())
@@ -120,12 +121,11 @@ class TorchModel(Adapted):
         fixed = [param.name for param in self.layout if param.fixed]
         modes = [part.training for part in self.module.modules() if self.module.training]
         code = [getattr(part, "code", "") for part in self.module.modules()]  # of TorchScript, FX
-        loss = self.loss if isinstance(self.loss, nn.Module) else nn.Identity()
-        parts = [*self.module.modules(), *loss.modules()]
+        parts = [*self.module.modules(), *self._loss_module.modules()]
         numbers = [sorted(_numbers(vars(part))) for part in parts]
         built = self.module, fixed, modes, code, numbers
         found = hashlib.sha256(re.sub(" at 0x[0-9a-f]+", "", repr(built)).encode())
-        for name, buffer in [*self._constants.items(), *loss.named_buffers()]:
+        for name, buffer in [*self._constants.items(), *self._loss_module.named_buffers()]:
             found.update(name.encode() + buffer.contiguous().numpy().tobytes())
         return found.hexdigest()
 
