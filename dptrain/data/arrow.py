@@ -151,30 +151,38 @@ def _opened(
 ) -> tuple[pa.Schema, Iterable[pa.RecordBatch]]:
     """Return what columns a Parquet or Arrow file or stream has, and its rows.
 
-    Where only `names` are asked for, rows may lack the others.
+    Where only `names` are asked for, rows may lack the others, and it was looked at before.
     """
     with Path(path).open("rb") as file:
         magic = file.read(6)
     with as_text(path) as name:
         if magic.startswith(b"PAR1"):
             packed = parquet.ParquetFile(name)
-            _check_alone(name, _rows_end(packed.metadata), b"PAR1PAR1")
+            if names is None:
+                _check_alone(name, _rows_end(packed.metadata), b"PAR1PAR1")
             return packed.schema_arrow, packed.iter_batches(ROWS, columns=names and [*names])
         if magic.startswith(b"FEA1"):
             table = feather.read_table(name, columns=names and [*names], memory_map=True)
             return table.schema, table.to_batches()
         source, start = pa.memory_map(name), 8 * magic.startswith(b"ARROW1")
-        source.seek(start)
-        with contextlib.suppress(pa.ArrowException):  # which whoever reads the rows says
-            for _ in pa.ipc.MessageReader.open_stream(source):
-                pass
-            _check_alone(name, source.tell(), b"ARROW1ARROW1" if start else b"\xff")
+        if names is None:
+            with contextlib.suppress(pa.ArrowException):  # which whoever reads the rows says
+                end = _messages_end(source, start)
+                _check_alone(name, end, b"ARROW1ARROW1" if start else b"\xff")
+        source.seek(0)
         if start:
             reader = pa.ipc.open_file(source)
             return reader.schema, map(reader.get_batch, range(reader.num_record_batches))
-        source.seek(0)
         stream = pa.ipc.open_stream(source)
     return stream.schema, stream
+
+
+def _messages_end(source: Any, start: int) -> int:
+    """Return where the rows of an Arrow file or stream end, none of which is read."""
+    source.seek(start)
+    for _ in pa.ipc.MessageReader.open_stream(source):
+        pass
+    return int(source.tell())
 
 
 def _rows_end(about: Any) -> int:
