@@ -19,6 +19,7 @@ EMPTY = [*{form for gap in GAPS for form in (gap, gap.upper(), gap.capitalize())
 """How gaps among numbers are written mostly; where otherwise, they are read as texts."""
 
 THOUSANDS = r"^[-+]?[1-9][0-9]{0,2}[.,][0-9]{3}$"
+"""Numbers whose mark may stand behind thousands."""
 
 TEXTS = pa.binary(), pa.large_binary(), pa.binary_view(), pa.string_view()
 """What is read as texts, as strings are."""
@@ -235,7 +236,7 @@ def in_thousands(array: pa.Array) -> bool:
     marked = pc.match_substring(array, ".")
     if not 0 < (marked.true_count or 0) < len(array) - array.null_count:
         return False
-    points = array.filter(marked)
+    points = array.filter(marked)  # a few of them mostly tell that none does
     return all(all_fit(some, THOUSANDS) for some in (points[:9], points)) and any_fits(points, "0$")
 
 

@@ -41,7 +41,7 @@ Job = Callable[[], pa.Table]
 class Parser:
     """How the rows of one file are parsed.
 
-    The wanted columns become texts, each of which is kept once, but in those of `typed`.
+    The wanted columns become texts, each of which is kept once, but not in those of `typed`.
     """
 
     def __init__(self, form: Form, wanted: Sequence[str], typed: Collection[str]) -> None:
