@@ -1,8 +1,10 @@
 """Everything random is keyed by (seed, purpose, numbers), so that no rank's past can change it."""
 
+import itertools
 import math
 from collections.abc import Callable
 from enum import IntEnum
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -61,7 +63,12 @@ standard deviations, and with 6 no longer; for 10 numbers with 8 rounds, and wit
 720 orders of 6 numbers are equally frequent from 16 on."""
 
 
-def draw_below(below: Any, words: Words, key: np.uint64) -> Words:
+LISTED = 4096
+"""Numbers on a side of a `Permutation` up to which a round's draws are all made before, and looked
+up: a number of an order then takes half as long (measured)."""
+
+
+def draw_below(below: Any, key: np.uint64, words: Words) -> Words:
     """Return for each word a random number under `below`, up to 2**32, decided by the key."""
     mixed = words ^ key
     mixed *= FIRST
@@ -71,6 +78,11 @@ def draw_below(below: Any, words: Words, key: np.uint64) -> Words:
     mixed *= below
     mixed >>= HALF
     return mixed
+
+
+def listed(draws: Words, words: Words) -> Words:
+    """Return for each word what is drawn for it, given the draws for 0, 1 and so on."""
+    return draws.take(words.view(np.intp), mode="clip")
 
 
 class Permutation:
@@ -90,9 +102,12 @@ class Permutation:
     def __init__(self, num: int, seed: int, purpose: Purpose, *numbers: int) -> None:
         self._num = num
         left = math.isqrt(max(num, 1) - 1) + 1
-        self._sides = np.uint64(left), np.uint64(-(-max(num, 1) // left))
-        rounds = ROUNDS[num >= FEW]
-        self._keys: Words = generator(seed, purpose, *numbers).bit_generator.random_raw(rounds)
+        self._sides = a, b = np.uint64(left), np.uint64(-(-max(num, 1) // left))
+        keys = generator(seed, purpose, *numbers).bit_generator.random_raw(ROUNDS[num >= FEW])
+        self._draws = [partial(draw_below, *each) for each in zip(itertools.cycle((a, b)), keys)]
+        if left <= LISTED:
+            words = np.arange(left, dtype=np.uint64)
+            self._draws = [partial(listed, draw(words)) for draw in self._draws]
 
     def __len__(self) -> int:
         return self._num
@@ -104,14 +119,15 @@ class Permutation:
         found = self._once(np.asarray(positions).astype(np.uint64))
         while (beyond := found >= self._num).any():
             found[beyond] = self._once(found[beyond])
-        return found.astype(np.intp)
+        return found.view(np.intp)
 
     def _once(self, values: Words) -> Words:
         """Return the network's value for each of some below a * b."""
         a, b = self._sides
-        left, right = np.divmod(values, b)
-        for key in self._keys:
-            left += draw_below(a, right, key)
+        left = values // b
+        right = values - left * b
+        for draw in self._draws:
+            left += draw(right)
             np.minimum(left, left - a, out=left)  # modulo a: below 0, words are the largest
             left, right, a, b = right, left, b, a
         return left * b + right

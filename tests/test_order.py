@@ -1,6 +1,7 @@
 """Shows that minibatches partition the epoch, shards the minibatch, and ranks the shards."""
 
 import functools
+import itertools
 import tracemalloc
 from typing import Any, get_args
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from dptrain import order
 from dptrain.config.names import Shuffle
 from dptrain.data.split import HeldOut, Kept
-from dptrain.keys import Permutation, Purpose, generator
+from dptrain.keys import Permutation, Purpose, draw_below, generator
 from dptrain.order import Blocks, Order
 from dptrain.world import World, cut
 
@@ -172,11 +173,13 @@ def streams(rounds: int) -> NDArray[np.uint64]:
 
 def orders(num: int, positions: list[int], rounds: int) -> NDArray[np.intp]:
     """Return what stands at some positions in the first epochs, [epochs, positions]."""
-    found = Permutation(num, 0, Purpose.ORDER, 0)
-    words = streams(16)[: rounds or len(found._keys)]
-    assert np.array_equal(words[:, 0, 0], found._keys[: len(words)])
-    found._keys = words  # all epochs at once; no number goes through again
-    return found[np.tile(positions, (words.shape[1], 1))]
+    whole = Permutation(num, 0, Purpose.ORDER, 0)
+    of_first, words = whole[positions], streams(16)[: rounds or len(whole._draws)]
+    draws = zip(itertools.cycle(whole._sides), words)
+    whole._draws = [functools.partial(draw_below, *each) for each in draws]
+    found = whole[np.tile(positions, (words.shape[1], 1))]  # no number goes through again
+    assert rounds or np.array_equal(found[0], of_first)
+    return found
 
 
 def oddest(num: int, rounds: int = 0) -> float:

@@ -46,7 +46,7 @@ class HeldOut:
     def draws(self, stretches: NDArray[np.intp]) -> NDArray[np.intp]:
         """Return which row of each stretch is held out, counted from its first."""
         below = (self.length + (stretches < self.num_longer)).astype(np.uint64)
-        return draw_below(below, stretches.astype(np.uint64), self._key).astype(np.intp)
+        return draw_below(below, self._key, stretches.astype(np.uint64)).astype(np.intp)
 
 
 class Kept:
