@@ -1,6 +1,7 @@
 """What arrays are called in every room, and how one vector holds those that have names."""
 
 import bisect
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -95,6 +96,14 @@ def name_of(layout: Layout, entry: int) -> str:
     """Return the name of the array that an entry of the flat vector belongs to."""
     stops = list(itertools.accumulate(param.size for param in layout))
     return layout[bisect.bisect_right(stops, entry)].name
+
+
+@functools.lru_cache(1024)
+def scalar(value: float, dtype: Any) -> Array:
+    """Return a number as an array without axes, kept: NumPy converts a plain one in every call."""
+    kept = np.array(value or 0.0, dtype)  # of -0.0, which is found as 0.0, too
+    kept.flags.writeable = False
+    return kept
 
 
 def not_finite(values: Array) -> int | None:

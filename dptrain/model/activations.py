@@ -11,19 +11,16 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.arrays import Floats
-from dptrain.config import Activation, DType, ModelConfig
+from dptrain.arrays import Floats, scalar
+from dptrain.config import Activation, ModelConfig
 
 PIECE = 4096
 """Entries that a function with several steps works on at a time."""
 
-ZERO = {np.dtype(dtype): np.zeros((), dtype) for dtype in get_args(DType)}
-"""Costs less than a plain 0, which NumPy converts each time."""
-
 
 def relu(z: Floats, slope: Floats | None) -> None:
     """max(z, 0); the slope at 0 is 0."""
-    zero = ZERO[z.dtype]
+    zero = scalar(0, z.dtype)
     if slope is None:
         np.maximum(z, zero, out=z)
     else:

@@ -12,16 +12,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dptrain.arrays import CACHED, Floats, not_finite
+from dptrain.arrays import CACHED, Array, Floats, not_finite, scalar
 from dptrain.optim.named import Part
 from dptrain.optim.rules import Step, Transform
 
 
 @functools.lru_cache(16)
-def division(divisor: float) -> tuple[np.ufunc, float]:
+def division(divisor: float, dtype: Any) -> tuple[np.ufunc, Array]:
     """Return what divides an array: by a power of two multiplying is the same, but faster."""
     whole = divisor >= 1 and math.frexp(divisor)[0] == 0.5
-    return (np.multiply, 1 / divisor) if whole else (np.divide, divisor)
+    return np.multiply if whole else np.divide, scalar(1 / divisor if whole else divisor, dtype)
 
 
 class Block(NamedTuple):
@@ -47,7 +47,7 @@ class Block(NamedTuple):
         values, update, doubt = self.params, self.update, False
         for transform, state in pieces:
             transform.apply(update, values, state, self.work, info)
-        np.multiply(update, rate * self.part.treatment.factor, out=update)
+        np.multiply(update, scalar(rate * self.part.treatment.factor, update.dtype), out=update)
         np.subtract(values, update, out=values)
         for row in self.watched:  # finite only where both are: one look at what is in cache
             doubt = doubt or not math.isfinite(values.dot(row))
@@ -126,7 +126,7 @@ class Optimizer:
         state have become; None where all are. Parameters and state are of no use then.
         """
         info, rate, doubt = Step(step + 1, norm), self.rate(step), False
-        divide, by = division(weight_sum or 1.0)
+        divide, by = division(weight_sum or 1.0, self.dtype)
         for block in self._in_blocks(params, gradient_sum):
             divide(block.gradient, by, out=block.update)
             doubt = block.step(block.pieces, info, rate) or doubt

@@ -6,7 +6,7 @@ from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
-from dptrain.arrays import Floats
+from dptrain.arrays import Floats, scalar
 from dptrain.config import Rule, TrainConfig
 
 
@@ -91,7 +91,7 @@ class Momentum(Transform):
 
     def apply(self, update: Floats, params: Floats, state: Floats, work: Floats, at: Step) -> None:
         velocity = np.add(update, state[0], out=work if self.nesterov else update)
-        np.multiply(velocity, self.momentum, out=state[0])
+        np.multiply(velocity, scalar(self.momentum, update.dtype), out=state[0])
         if self.nesterov:
             update += state[0]
 
