@@ -80,7 +80,7 @@ def test_a_name_says_what_is_written() -> None:
 
 def test_without_pyarrow_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(InputError, match=r"pip install 'pyarrow>=16.0', or write \.csv"):
+    with pytest.raises(InputError, match=r"pip install 'pyarrow>=18.0', or write \.csv"):
         check_name("p.parquet")
 
 

@@ -20,6 +20,7 @@ LINT = {"mypy", "ruff"}
 """Only the newest are of use: what they find differs from version to version."""
 
 CORE = (
+    "test_arrays.py::test_a_typed_column_is_read_or_refused_by_its_type",
     "test_bytes.py::test_mapped_files_give_the_bytes_of_an_archive",
     "test_cli.py::test_help_needs_neither_mpi_nor_numpy",
     "test_cli.py::test_an_option_goes_before_a_variable_before_a_file_before_the_default",
@@ -29,7 +30,7 @@ CORE = (
     "test_resume.py::test_other_settings_are_refused",
     "test_verify.py::test_a_run_as_it_was_written_is_whole_and_identical",
 )
-"""What is run with the lowest versions: options, bytes on 1 and 2 ranks, a run's files."""
+"""What is run with the lowest versions: options, bytes on 1 and 2 ranks, data, a run's files."""
 
 
 def lowest() -> dict[str, str]:
