@@ -52,21 +52,26 @@ _HOMES = {
     "dptrain.world": ("World", "connect"),
 }
 
-__all__ = sorted(name for names in _HOMES.values() for name in names)
-
 _LIBRARIES = {"TorchModel": "torch", "JaxModel": "jax"}
 
 
-def __dir__() -> list[str]:
-    """Return the public names, but for those whose library is not there; help() shows them."""
+def _there() -> list[str]:
+    """Return the public names, but for those whose library is not there."""
     from importlib.util import find_spec
 
     absent = {name for name, library in _LIBRARIES.items() if find_spec(library) is None}
-    return sorted({*(name for name in globals() if name[:2] == "__"), *__all__} - absent)
+    return sorted({name for names in _HOMES.values() for name in names} - absent)
+
+
+def __dir__() -> list[str]:
+    """Return what help() shows."""
+    return sorted({*(name for name in globals() if name[:2] == "__"), *_there()})
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used, so that `dptrain --help` needs no NumPy."""
+    if name == "__all__":  # of `from dptrain import *`
+        return _there()
     for home, names in _HOMES.items():
         if name in names:
             return getattr(importlib.import_module(home), name)
