@@ -29,7 +29,8 @@ def option_name(item: "Field[Any]") -> str:
 class Checked:
     """Validates a frozen dataclass where it is built, so that no invalid settings can exist.
 
-    Numbers of NumPy and lists become plain numbers and tuples, as settings are stored and compared.
+    Numbers of NumPy and lists become plain numbers and tuples, as settings are stored and compared;
+    where there may be several, one by itself is a tuple of it.
     """
 
     def by_option(self) -> Plain:
@@ -39,6 +40,8 @@ class Checked:
     def __post_init__(self) -> None:
         for item in fields(self):
             value = _plain(getattr(self, item.name), item.type)
+            if get_origin(item.type) is tuple and fits((value,), item.type):
+                value = (value,)
             object.__setattr__(self, item.name, value)
             if get_origin(item.type) is Literal:
                 if value not in get_args(item.type):

@@ -132,7 +132,7 @@ def test_a_model_of_ones_own_is_measured_too(found: dict[str, Any]) -> None:
 
 
 def test_bench_takes_a_file_of_settings(quick: Start, tmp_path: Path) -> None:
-    (tmp_path / "b.toml").write_text("hidden = [4]\ninputs = 5\nquiet = true\n")
+    (tmp_path / "b.toml").write_text("hidden = 4\ninputs = 5\nquiet = true\n")
     found = quick("bench", "--config", "b.toml", "--json", "--batch-size", "8").json
     assert found["shapes"] == [[5, 4], [4], [4, 10], [10]]
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dptrain.arrays import Floats, num_params
-from dptrain.config import Activation, DType, Init, Loss, ModelConfig, TrainConfig
+from dptrain.config import Activation, DataConfig, DType, Init, Loss, ModelConfig, TrainConfig
 from dptrain.keys import Purpose, generator
 from dptrain.model import Model, described
 from dptrain.model import load as models
@@ -735,6 +735,12 @@ def test_numbers_of_another_kind_are_refused_as_before(name: str, value: Any, wo
         TrainConfig(**{name: value})
     with pytest.raises(InputError, match=r"hidden is .*; give a value of type tuple\[int"):
         ModelConfig(hidden=[[3]])  # type: ignore[arg-type]
+
+
+def test_one_by_itself_is_one_of_several() -> None:
+    one, several = DataConfig(target="y"), DataConfig(target=("y",))  # type: ignore[arg-type]
+    assert one == several
+    assert ModelConfig(hidden=np.int64(32)).hidden == (32,)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("sizes", [[], [3], [3, 0, 2], [3, -1]])

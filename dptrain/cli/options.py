@@ -44,8 +44,10 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[int, ...]:
-        """Return the numbers from text, or from a list in a file or a default."""
-        parts = value.split(",") if isinstance(value, str) else value
+        """Return the numbers from text, or from a number or list in a file or a default."""
+        parts = [value] if isinstance(value, int) else value
+        if isinstance(value, str):
+            parts = value.split(",")
         if parts in (["none"], [""]):
             return ()
         try:
