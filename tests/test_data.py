@@ -468,6 +468,13 @@ def test_validation_rows_are_chosen_by_the_seed(tmp_path: Path) -> None:
     assert set(first) != set(range(30, 40))
 
 
+def test_a_split_by_another_seed_than_the_run_s_is_refused() -> None:
+    data = dptrain.load(config=DataConfig(validation=0.2))
+    model = dptrain.mlp_for(data, ModelConfig(hidden=(3,)))
+    with pytest.raises(InputError, match=r"with seed 0; .* has 3: load the data with seed=3"):
+        dptrain.fit(model, data, TrainConfig(seed=3, steps=1))
+
+
 # Labels
 
 

@@ -74,7 +74,7 @@ def test_a_name_says_what_is_written() -> None:
     for name in ("p.txt", "p", "p.csv.gz"):
         with pytest.raises(InputError, match=r"to a \.csv, \.parquet or \.npy file"):
             check_name(name)
-    for name in ("p.csv", "p.npy"):
+    for name in ("p.csv", "p.NPY"):
         check_name(name)
 
 
@@ -101,8 +101,8 @@ def test_rows_are_called_as_they_are_in_the_table(quick: Start, tmp_path: Path) 
     (tmp_path / "e.csv").write_text("b,a\n1,2\n")  # without: as the run says, where they are there
     assert quick("predict", "run", "e.csv").stdout == "prediction\nyes\n"
     assert quick("predict", "run", "e.csv", "--id", "b").stdout == "b,prediction\n1,yes\n"
-    quick("predict", "run", "d.csv", "--out", "p.npy")
-    assert np.load(tmp_path / "p.npy").tolist() == [name for _, name in rows]
+    quick("predict", "run", "d.csv", "--out", "p.NPY")
+    assert np.load(tmp_path / "p.NPY").tolist() == [name for _, name in rows]
 
 
 def test_a_column_none_of_whose_texts_is_known_is_told(quick: Start, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from dptrain.record import receipt, rundir
 from dptrain.reduce.memory import shared_rows
 from dptrain.run.config import RunConfig
 from dptrain.run.identity import check_equal, check_programs, content, fingerprint
-from dptrain.run.predictions import write_predictions
+from dptrain.run.predictions import suffix, write_predictions
 from dptrain.run.ready import load
 from dptrain.run.trained import Trained, load_trained
 from dptrain.streams import warn
@@ -161,7 +161,7 @@ def predict_run(
 
 def _roles(run: str, encoding: Encoding, ids: Sequence[str], out: str | None) -> Roles:
     """Return what the files' columns are for; InputError where `out` can't hold those named."""
-    stored, alone = DataConfig(), Path(out or "").suffix == ".npy"
+    stored, alone = DataConfig(), suffix(out or "") == ".npy"
     with contextlib.suppress(InputError):  # the run's settings are lost
         stored = RunConfig.read(rundir.read_config(Path(run), local=True)).data
     if alone and ids:

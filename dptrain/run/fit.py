@@ -205,7 +205,10 @@ def _check(model: Model, data: Data, config: TrainConfig) -> None:
             "give --validation, such as 0.1"
         )
     if data.validation is not None and data.seed != config.seed:
-        raise InputError(f"the data was split with seed {data.seed}; training has {config.seed}")
+        raise InputError(
+            f"the data was split with seed {data.seed}; training has {config.seed}: load the data "
+            f"with seed={config.seed}"
+        )
     if config.noise_scale and min(config.num_shards, config.batch_size) < 2:
         raise InputError(
             "noise-scale compares the gradients of shards: it needs --shards 2 or more, and a "

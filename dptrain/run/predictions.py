@@ -23,11 +23,16 @@ GROUP = 2**6
 """Blocks in a part of a Parquet file that is read at once."""
 
 
+def suffix(out: str) -> str:
+    """Return the end of a file's name, by which it is known what is written there."""
+    return Path(out).suffix.lower()
+
+
 def check_name(out: str) -> None:
     """Raise InputError where nothing is written to a file of that name, or can't be here."""
-    if Path(out).suffix not in WRITERS:
+    if suffix(out) not in WRITERS:
         raise InputError(f"out is {out}; predictions are written to a {SUFFIXES} file")
-    if Path(out).suffix == ".parquet":
+    if suffix(out) == ".parquet":
         _parquet()
 
 
@@ -36,7 +41,7 @@ def write_predictions(
 ) -> None:
     """Write blocks of predictions, `num_rows` rows in all, to a file or as CSV to stdout."""
     if out is not None:
-        content = WRITERS[Path(out).suffix](names, blocks, num_rows)
+        content = WRITERS[suffix(out)](names, blocks, num_rows)
         return write_whole(Path(out), content, shared=True)
     place = output()
     for text in _lines(names, blocks, for_people=place.isatty()):
