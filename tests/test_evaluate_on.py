@@ -63,6 +63,9 @@ def test_data_that_has_moved_is_taken_and_other_data_refused(run: Path, quick: S
     moved = (run.parent / "d.csv").rename(run.parent / "moved.csv")
     here = quick("evaluate", "run", moved.name, "--on", "validation", "--json").json
     assert here["loss"] == there["loss"]
+    words = r"/d\.csv is not there any more; if the run's data has moved, name its files: DATA"
+    for line in ("evaluate run --on train", "verify run --replay all", "train --resume run"):
+        check_mistake(quick(*line.split(), ranks=3), words)
     write_table(run.parent / "other.csv", seed=1)
     for part in ("train", "validation"):
         done = quick("evaluate", "run", "other.csv", "--on", part, ranks=3)

@@ -1,7 +1,9 @@
 """What a run stores of itself, as values that read themselves: settings, identity, checkpoint."""
 
+import glob
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -20,6 +22,16 @@ from dptrain.words import InputError
 C = TypeVar("C", bound=Checked)
 
 
+def check_there(files: Sequence[str]) -> None:
+    """Raise InputError where a run's own file is gone, on a rank that misses it."""
+    for name in files:
+        if not os.path.lexists(name) and not glob.has_magic(name):
+            raise InputError(
+                f"{name} is not there any more; if the run's data has moved, name its files: DATA",
+                local=True,
+            )
+
+
 class RunConfig(NamedTuple):
     """What a run was told: its files, and the settings of data, training and model."""
 
@@ -31,11 +43,14 @@ class RunConfig(NamedTuple):
     """Which a model of one's own has no use for."""
 
     def named_files(self) -> tuple[str, ...]:
-        """Return the files that the run was trained on; InputError where it was on none."""
+        """Return the files that the run was trained on; InputError where it was on none, or where
+        they are gone.
+        """
         if self.files == (FROM_PYTHON,):
             raise InputError(
                 "the run was trained on what Python gave it, not on files: name the DATA"
             )
+        check_there(self.files)
         return self.files
 
     @classmethod

@@ -105,11 +105,15 @@ def train(
     file, dtype = build(ModelFile, values), given_dtype(click.get_current_context(), values)
     world = connect(config.cpu_level)
     from dptrain.record import rundir
+    from dptrain.run.config import check_there
     from dptrain.run.fit import fit
     from dptrain.run.ready import load, model_for
 
     begun = world.first(lambda: _begun(out, resume, go_on, force))
     name = Path(data[0]).stem if data else "digits"
+    with world.together():
+        if resume:
+            check_there(data)
     loaded = load(data, data_config, seed=config.seed, world=world)
     with world.together():
         model = model_for(loaded, file, model_config, config.seed, dtype)
