@@ -106,7 +106,8 @@ class TorchModel(Adapted):
             if not getattr(losses, "requires_grad", False):
                 raise InputError("the loss does not depend on any parameter that is trained")
             one = (losses if counts is None else losses * counts).sum()  # more load SymPy, for 1 s
-            found = iter(torch.autograd.grad(one, trained, materialize_grads=True))
+            grads = torch.autograd.grad(one, trained, materialize_grads=True)
+            found = (grad.detach() for grad in grads)  # PyTorch 2.6 asks for those of its zeros
             total = sums(losses.detach(), counts, self._right_sum(outputs.detach(), y, weights))
             for array, part in zip(self._arrays.values(), self._views(out), strict=True):
                 if not isinstance(array, nn.Parameter):
