@@ -20,6 +20,7 @@ import jax.numpy as jnp  # isort: skip
 from jax_models import apply, apply_dropping, initial
 
 jax.config.update("jax_enable_x64", True)
+enable_x64: Any = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
 
 
 def no_rng() -> np.random.Generator:
@@ -99,7 +100,7 @@ def test_what_does_not_fit_is_refused() -> None:
         JaxModel(perceptron, 3)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"test_jax.py, line \d+, in <lambda>: AttributeError"):
         JaxModel(lambda rng: rng.standard_normal(3), apply)
-    with jax.enable_x64(False):
+    with enable_x64(False):
         number = JaxModel(lambda _: {"scale": 1.0, "weight": jnp.ones((64, 10))}, apply)
         assert number.initial_params(np.random.default_rng(0)).dtype == number.dtype == np.float32
     with pytest.raises(InputError, match=r"one number for 64 examples; .* one an example"):
@@ -126,6 +127,8 @@ def test_jax_that_has_computed_with_threads_is_refused(tmp_path: Path) -> None:
 def test_xla_has_one_thread_to_compute_with(tmp_path: Path) -> None:
     if not Path("/proc/self/task").exists():
         pytest.skip("needs /proc")
+    if not hasattr(jax, "enable_x64"):
+        pytest.skip("of this version's threads none has a name")
     text = (
         "from dptrain import JaxModel; import pathlib, jax.numpy as jnp\n"
         "jnp.exp(jnp.ones((900, 900)) @ jnp.ones((900, 900))).block_until_ready()\n"
@@ -174,3 +177,62 @@ def test_random_numbers_of_numpy_are_found_where_a_run_begins() -> None:
     data = dptrain.load(config=DataConfig(scale="standard"))
     with pytest.raises(InputError, match=r"differs from itself in the gradient of layers\.0"):
         dptrain.fit(JaxModel(perceptron, drops), data, TrainConfig(steps=1))
+
+
+def test_64_bits_are_those_of_where_the_model_was_made() -> None:
+    """Also in threads that never asked for them, and with metrics of one's own."""
+    rows = np.random.default_rng(0).standard_normal((40, 64))
+
+    def sums(outputs: Any, targets: Any) -> dict[str, Any]:
+        return {"all": jnp.sum(jnp.asarray(outputs)) + 0 * targets[0]}
+
+    model = JaxModel(perceptron, apply, metrics=sums)
+    start = model.initial_params(no_rng())
+    wanted = model.outputs(start, rows)
+    with enable_x64(False):
+        found = model.outputs(start, rows)
+        gradient = np.empty_like(start)
+        model.loss_and_grad_sum(start, rows, np.arange(40) % 10, None, gradient, no_rng)
+        whole = model.metric_sums(wanted, np.arange(40))["all"][0]  # type: ignore[misc]
+        np.testing.assert_array_equal(model.initial_params(no_rng()), start)
+    assert found.dtype == np.float64
+    np.testing.assert_array_equal(found, wanted)
+    assert whole == pytest.approx(wanted.sum(), rel=1e-14)
+    own, layers = dptrain.MLP([64, 32, 10], dtype="float64"), np.split(start, model._stops[:-1])
+    turned = np.concatenate([layers[n] for n in (1, 0, 3, 2)])
+    exact = np.empty_like(turned)
+    own.loss_and_grad_sum(turned, rows, np.arange(40) % 10, None, exact, no_rng)
+    exact = np.concatenate([np.split(exact, [2048, 2080, 2400])[n] for n in (1, 0, 3, 2)])
+    np.testing.assert_allclose(gradient, exact, rtol=0, atol=1e-12)
+
+
+def test_what_jax_is_set_to_belongs_to_the_model(tmp_path: Path) -> None:
+    """Draws depend on it in float32, too: a run went on with others, without a word."""
+    run, data = tmp_path / "run", dptrain.load(config=DataConfig(scale="standard"))
+
+    def made() -> JaxModel:
+        return JaxModel(lambda key: initial(key, "float32"), apply_dropping)
+
+    dptrain.fit(made(), data, TrainConfig(steps=2), out=run)
+    with enable_x64(False), pytest.raises(InputError, match=r"jax_enable_x64 is .*, was True"):
+        dptrain.fit(made(), data, TrainConfig(steps=4), out=run, resume=True)
+    with enable_x64(False):
+        verdict = dptrain.verify(run, "1:2", model=made())
+    assert any("jax_enable_x64" in note for note in verdict.notes)
+    assert dptrain.verify(run, "1:2", model=made()).verdict == "identical"
+
+
+def test_whole_numbers_that_jax_would_cut_are_refused() -> None:
+    x, y = np.arange(80).reshape(40, 2) + 2**32, np.arange(40) % 2
+    data = dptrain.load((x, y), DataConfig(scale="none"))
+
+    def large(params: Any, x: Any) -> Any:
+        return (x > 2**31).astype("float32") @ params
+
+    def fit() -> None:
+        weight = jnp.ones((2, 2), "float32")
+        dptrain.fit(JaxModel(lambda _: weight, large), data, TrainConfig(steps=1))
+
+    fit()
+    with enable_x64(False), pytest.raises(InputError, match=r"data have 4294967\d+, .* 32 bits"):
+        fit()

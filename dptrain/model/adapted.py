@@ -4,7 +4,7 @@ import contextlib
 import inspect
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypedDict
 
 import numpy as np
@@ -49,6 +49,10 @@ class Adapted:
     """Has `ones_like`, `arange` and `logaddexp`."""
     log_softmax: ClassVar[Any]
     """Takes outputs [m, classes] and the axis."""
+    _calling: Callable[..., contextlib.AbstractContextManager[None]] = staticmethod(users_code)
+    """In it a person's code is called."""
+    settings: Plain = Plain()
+    """The library's, as it is set otherwise than usual."""
 
     def __init__(
         self,
@@ -83,14 +87,14 @@ class Adapted:
         self._task, self._width = task, classes or outputs
 
     def _transformed(self, x: Array, rng: np.random.Generator) -> Array:
-        with users_code():
+        with self._calling():
             found = np.asarray(self._transform(x, rng))  # type: ignore[misc]
         if found.dtype.kind not in "biuf":
             raise InputError(f"transform returns {found.dtype}; return an array of numbers")
         return found.astype(self.dtype) if found.dtype.kind == "f" else found
 
     def _metric_sums(self, outputs: Floats, y: Array) -> dict[str, tuple[float, float]]:
-        with users_code():
+        with self._calling():
             found = self.metrics(self._array(outputs.copy()), self._array(y))  # type: ignore[misc]
             with contextlib.suppress(AttributeError, TypeError, ValueError, ArithmeticError):
                 pairs = {k: v if isinstance(v, tuple) else (v, len(y)) for k, v in found.items()}
@@ -103,14 +107,14 @@ class Adapted:
 
     def outputs(self, params: Floats, x: Array) -> Floats:
         """Return the network's outputs in evaluation, shape [m, ...]; see `Model`."""
-        with users_code():
+        with self._calling():
             found = self._forward(params, x)
             check_rows(found, len(x))
             return np.array(np.asarray(found))  # of JAX's they can't be written to
 
     def loss_sum(self, outputs: Floats, y: Array, weights: Weights) -> Sums:
         """Return the sums of what has these outputs; see `Model`."""
-        with users_code():
+        with self._calling():
             return sums(*self._losses_of(outputs, y, weights))
 
     def probabilities(self, outputs: Floats) -> Floats:
@@ -142,27 +146,23 @@ class Adapted:
     def spec(self) -> Plain:
         """Return what settings the model has, as plain values."""
         smoothing = {"label_smoothing": self.label_smoothing} if self.label_smoothing else {}
-        return {"loss": name_of(self.loss), **smoothing}
+        return {"loss": name_of(self.loss), **smoothing, **self.settings}
 
     def _array(self, array: Array | None) -> Any:
         """Return an array of NumPy as the library's."""
         return array
 
-    def _parts(self) -> Iterable[Any]:
+    def _parts(self) -> Any:
         """Return the classes and functions that the network is made of."""
-        raise NotImplementedError
 
     def _forward(self, params: Floats, x: Array) -> Any:
         """Return the network's outputs in evaluation, as the library's."""
-        raise NotImplementedError
 
-    def _losses_of(self, outputs: Floats, y: Array, weights: Weights) -> tuple[Any, Any]:
+    def _losses_of(self, outputs: Floats, y: Array, weights: Weights) -> Any:
         """Return what `_losses` makes of arrays of NumPy."""
-        raise NotImplementedError
 
     def _constant(self, array: Any, like: Any) -> Any:
         """Return an array of the type of another, and no function of any parameter."""
-        raise NotImplementedError
 
     def _losses(
         self, outputs: Any, targets: Any, weights: Any, smoothing: float = 0.0

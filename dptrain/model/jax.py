@@ -1,8 +1,9 @@
 """A pair of JAX functions as a model: their parameters are ravelled into the flat vector."""
 
+import contextlib
 import inspect
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, ClassVar, Unpack
 
@@ -26,6 +27,9 @@ TOO_LATE = not ASKED and library("jax._src.xla_bridge").backends_are_initialized
 
 jax.config.update("jax_platforms", "cpu")
 
+BITS = {"jax_enable_x64": False, "jax_threefry_partitionable": True, "jax_disable_jit": False}
+"""JAX's settings that decide bits, as they are where nobody has set them."""
+
 
 class JaxModel(Adapted):
     """Two functions in JAX that keep the `Model` protocol.
@@ -38,7 +42,7 @@ class JaxModel(Adapted):
     ----------
     init
         Takes a key of `jax.random` and returns parameters: arrays in dicts, lists and so on, all of
-        them float32, or all float64 (which needs jax_enable_x64).
+        them float32, or all float64 (which needs jax_enable_x64 where the model is made).
     apply
         Takes parameters and inputs [m, ...] and returns outputs [m, ...]. A third argument, if it
         has one, is a key for dropout and the like in training, None else.
@@ -71,6 +75,7 @@ class JaxModel(Adapted):
             if not callable(function):
                 raise InputError(f"{function!r:.200} is no function; give two: init(key), apply")
         self._init, self._apply = init, apply
+        self.settings = {k: v for k in BITS if (v := getattr(jax.config, k)) != BITS[k]}
         third = [one.kind.name for one in inspect.signature(apply).parameters.values()][2:3]
         self._random = third in (["POSITIONAL_ONLY"], ["POSITIONAL_OR_KEYWORD"])
         with users_code():
@@ -87,7 +92,7 @@ class JaxModel(Adapted):
 
     def initial_params(self, rng: np.random.Generator) -> Floats:
         """Return what `init` makes of a key, shape [n]; see `Model`."""
-        with users_code():
+        with self._calling():
             leaves = jax.tree_util.tree_leaves(self._init(_key(_seed(rng))))
         return np.concatenate([np.asarray(leaf, self.dtype).ravel() for leaf in leaves])
 
@@ -96,9 +101,9 @@ class JaxModel(Adapted):
     ) -> Sums:
         """Return a shard's sums, and write the gradient's to `out`; see `Model`."""
         seed = _seed(rng()) if self._random else np.zeros(2, np.uint32)
-        with users_code():
+        with self._calling():
             (_, (outputs, losses, counts)), gradient = self._gradient(
-                params, x, y, self._weights(weights), seed
+                params, self._array(x), self._array(y), weights, seed
             )
             out[:] = gradient
         return sums(losses, counts, self._right_sum(outputs, y, weights))
@@ -111,6 +116,24 @@ class JaxModel(Adapted):
         """Return JAX's version and that of its compiler."""
         return [f"jax {jax.__version__}", f"jaxlib {jax.lib.__version__}"]
 
+    @contextlib.contextmanager
+    def _calling(self) -> Iterator[None]:
+        enable = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
+        with users_code(), enable("jax_enable_x64" in self.settings):
+            yield
+
+    def _array(self, array: Array | None) -> Any:
+        """Return an array; InputError for whole numbers that JAX would cut to 32 bits."""
+        wide = "jax_enable_x64" in self.settings
+        if array is not None and array.dtype in (np.int64, np.uint64) and not wide:
+            cut = array[array != array.astype(f"{array.dtype.kind}4")]
+            if cut.size:
+                raise InputError(
+                    f"the data have {cut[0]}, and JAX computes with 32 bits: set jax_enable_x64 "
+                    "before the model is made, as by JAX_ENABLE_X64=1"
+                )
+        return array
+
     def _parts(self) -> Iterable[Any]:
         return self._init, self._apply
 
@@ -122,11 +145,10 @@ class JaxModel(Adapted):
         return (losses if counts is None else losses * counts).sum(), (outputs, losses, counts)
 
     def _forward(self, params: Floats, x: Array) -> Any:
-        return self._evaluate(params, x)
+        return self._evaluate(params, self._array(x))
 
-    def _losses_of(self, outputs: Floats, y: Array, weights: Weights) -> tuple[Any, Any]:
-        found: tuple[Any, Any] = self._judge(outputs, y, self._weights(weights))
-        return found
+    def _losses_of(self, outputs: Floats, y: Array, weights: Weights) -> Any:
+        return self._judge(outputs, self._array(y), weights)
 
     def _outputs(self, params: Any, x: Any, key: Any = None) -> Any:
         """Return what `apply` makes of a flat vector and inputs, a row for each."""
@@ -137,9 +159,6 @@ class JaxModel(Adapted):
 
     def _constant(self, array: Any, like: Any) -> Any:
         return jax.lax.stop_gradient(array.astype(like.dtype))
-
-    def _weights(self, weights: Weights) -> Any:
-        return None if weights is None else weights.astype(self.dtype)
 
 
 def _key(seed: Any) -> Any:

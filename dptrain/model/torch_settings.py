@@ -36,18 +36,14 @@ def check_mkl() -> None:
 def threads() -> Iterator[None]:
     """Compute with the run's threads, as their number decides bits; then with those before."""
     with LOCK:
-        before = torch.get_num_threads()
-        _set_threads(threads_here())
+        before, own = torch.get_num_threads(), threads_here()
+        if before != own:  # to ask is quick, and a transform asks
+            torch.set_num_threads(own)
         try:
             yield
         finally:
-            _set_threads(before)
-
-
-def _set_threads(number: int) -> None:
-    """Set how many compute, where it is another number: to ask is quick, and a transform asks."""
-    if torch.get_num_threads() != number:
-        torch.set_num_threads(number)
+            if torch.get_num_threads() != before:
+                torch.set_num_threads(before)
 
 
 @contextlib.contextmanager
