@@ -16,7 +16,7 @@ from dptrain.guard import GUARD, Ask
 from dptrain.level import in_use
 from dptrain.optim.schedule import OF_LENGTH
 from dptrain.record import checkpoint
-from dptrain.record.receipt import head_of
+from dptrain.record.receipt import head_at, head_of
 from dptrain.record.rundir import as_json
 from dptrain.run import identity
 from dptrain.run.check import Difference, Verdict
@@ -289,6 +289,23 @@ def test_before_an_epoch_has_ended_no_parameters_are_the_best(made: Path, tmp_pa
     found = check(run)
     assert (found.verdict, found.wrong) == ("whole", [])
     assert len(found.fine) == 1 + NUM_STEPS + 2
+
+
+def test_line_ends_that_were_changed_on_the_way_are_said(run: Path) -> None:
+    """As git's core.autocrlf changes them where a run is kept in a repository."""
+    for name in ("summary.json", "receipt.jsonl"):
+        path = run / name
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+        assert "git's core.autocrlf" in check(run).wrong[0], name
+    with pytest.raises(InputError, match=r"git's core.autocrlf.*; put it back whole"):
+        head_at(run, 3)
+
+
+def test_other_rows_say_what_a_replay_needs(run: Path, made: Path, tmp_path: Path) -> None:
+    content = dict(np.load(made / "data.npz"))
+    np.savez(tmp_path / "order.npz", x=content["x"][::-1], y=content["y"][::-1])
+    found = check(run, ":", tmp_path / "order.npz")
+    assert found.wrong[0].endswith("; a replay needs the run's rows and columns, in their order")
 
 
 def test_data_of_another_width_is_said_before_there_is_memory_for_it(

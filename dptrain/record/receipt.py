@@ -18,6 +18,7 @@ from dptrain.record.files import lines_of, read_object
 from dptrain.record.rundir import RECEIPT
 from dptrain.words import InputError, quoted
 
+OTHERWISE = "not as dptrain writes it: git's core.autocrlf, for one, changes the ends of lines"
 _HASH = '"([0-9a-f]{64})"'
 _STEP = re.compile(
     rf'{{"step": (\d+), "rows": {_HASH}, "loss": "([^"]+)", '
@@ -131,13 +132,12 @@ class Receipt:
         values = read_object(line)
         previous = values.pop("previous")
         if encode(values, previous) != line:
-            raise ValueError("it is not as dptrain writes it")
+            raise ValueError(OTHERWISE)
         if self.num_lines == 0:
             self.first = self.run = {**values, "settings": {**values["settings"]}}
-            return None, previous
-        if type(values["step"]) is not int or values["step"] != self.num_steps:
+        elif type(values["step"]) is not int or values["step"] != self.num_steps:
             raise ValueError(f"it is of step {values['step']}, after {self.num_steps}")
-        if values.keys() == {"step", "end", "model"}:
+        elif values.keys() == {"step", "end", "model"}:
             self.end = End(values["step"], {**values["end"]}, values["model"])
         elif values.keys() == {"step", "changed"}:
             self.run = merged(self.run, values["changed"])
@@ -171,15 +171,14 @@ def first_line(run: Path) -> Receipt | None:
 def head_at(run: Path, num_lines: int) -> str:
     """Return the hash of a run's line, by its number from 1: all that going on with it needs.
 
-    Raises InputError where there are fewer.
+    Raises InputError where there are fewer, or their ends were changed.
     """
     path = run / RECEIPT
     line = next(itertools.islice(lines_of(path), num_lines - 1, None), None)
-    if line is None:
-        found = f"{path} has too few lines: line {num_lines} is not there"
-        raise InputError(
-            f"{found}; put it back whole, or begin anew with --init-from {quoted(run)}"
-        )
+    if line is None or line.endswith(b"\r"):
+        found = f"is {OTHERWISE}" if line else f"has too few lines: line {num_lines} is not there"
+        mend = f"put it back whole, or begin anew with --init-from {quoted(run)}"
+        raise InputError(f"{path} {found}; {mend}")
     return head_of(line)
 
 

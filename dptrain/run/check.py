@@ -289,7 +289,7 @@ def _stored_end(
             text = file.read()
         summary = read_object(text)
         if rundir.as_json(summary) != text:  # such as a name that stands there twice
-            raise ValueError("it is not as dptrain writes it")
+            raise ValueError(receipt.OTHERWISE)
         head = [summary.pop(name) for name in (*UNCOVERED, "receipt_sha256")][-1]
         end = End(summary["steps"], summary, model.file)
     except (OSError, ValueError, KeyError) as error:

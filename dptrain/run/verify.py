@@ -30,6 +30,8 @@ from dptrain.world import World, collective, connect
 MACHINE = ("dptrain", "numpy", "blas", "libraries", "cpu_level", "libm", "ranks")
 """What of a run's identity says where it was computed: elsewhere bits may differ, or not."""
 
+OWN_ROWS = "; a replay needs the run's rows and columns, in their order"
+
 
 @collective
 def verify(
@@ -187,7 +189,7 @@ def _comparable(before: Identity, now: Identity, verdict: Verdict) -> bool:
             if name in machine:
                 verdict.notes.append(f"{text}: bits may differ by it")
             else:
-                verdict.wrong.append(text)
+                verdict.wrong.append(text + OWN_ROWS * (name == "data"))
     if settings:
         verdict.wrong.append(f"settings that no run has: {', '.join(settings)}")
     if settings or found.keys() - {*machine, *NOTED}:
