@@ -95,9 +95,9 @@ def _product(left: Floats, right: Floats, rows: slice, into: Floats) -> None:
 def near_rows(width: int, dtype: Any) -> int:
     """Return how many rows [width] of a gradient are near enough to each other to be done at once.
 
-    In forty-eights, as kernels of products go by twelves or sixteens.
+    In sixteens, as kernels of products go.
     """
-    return max(48, int(NEAR // (np.dtype(dtype).itemsize * width)) // 48 * 48)
+    return max(16, int(NEAR // (np.dtype(dtype).itemsize * width)) // 16 * 16)
 
 
 @functools.lru_cache(1024)
