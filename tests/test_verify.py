@@ -20,6 +20,7 @@ from dptrain.record.receipt import head_at, head_of
 from dptrain.record.rundir import as_json
 from dptrain.run import identity
 from dptrain.run.check import Difference, Verdict
+from dptrain.run.ready import load
 from dptrain.run.verify import verify
 from dptrain.train.state import State
 from dptrain.words import InputError
@@ -84,12 +85,20 @@ def test_a_run_that_ended_before_its_first_step_has_none_to_be_replayed(run: Pat
 
 
 def test_what_nobody_would_look_at_is_a_mistake(run: Path, made: Path) -> None:
-    with pytest.raises(InputError, match=r"data.npz is given, which only --replay looks at"):
+    with pytest.raises(InputError, match="DATA is given, which only --replay looks at"):
         check(run, None, made / "data.npz")
     with pytest.raises(InputError, match="--model is given, which only --replay looks at"):
         verify(run, world=ALONE, file="net.py:build")
     with pytest.raises(InputError, match="--init-from is given, which only --replay looks at"):
         verify(run, world=ALONE, init_from="weights.safetensors")
+
+
+def test_a_run_on_what_python_gave_is_replayed_on_it(run: Path, made: Path) -> None:
+    with np.load(made / "data.npz") as held:
+        arrays = held["x"], held["y"]
+    assert verify(run, "all", arrays, world=ALONE).verdict == "identical"
+    with pytest.raises(InputError, match="data is of type Data; give files, arrays"):
+        verify(run, "all", load(arrays, world=ALONE), world=ALONE)
 
 
 def test_a_run_of_2_ranks_is_replayed_on_1_and_3(quick: Start, tmp_path: Path) -> None:

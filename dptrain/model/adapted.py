@@ -154,12 +154,15 @@ class Adapted:
 
     def _parts(self) -> Any:
         """Return the classes and functions that the network is made of."""
+        raise NotImplementedError
 
     def _forward(self, params: Floats, x: Array) -> Any:
         """Return the network's outputs in evaluation, as the library's."""
+        raise NotImplementedError
 
     def _losses_of(self, outputs: Floats, y: Array, weights: Weights) -> Any:
         """Return what `_losses` makes of arrays of NumPy."""
+        raise NotImplementedError
 
     def _constant(self, array: Any, like: Any) -> Any:
         """Return an array of the type of another, and no function of any parameter."""

@@ -1,9 +1,9 @@
 """Checks what a run says it did: its receipt and its files, and steps by doing them once more."""
 
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +37,7 @@ OWN_ROWS = "; a replay needs the run's rows and columns, in their order"
 def verify(
     run: str | Path,
     replay: str | None = None,
-    data: Sequence[str] = (),
+    data: Any = (),
     *,
     statement: str | Path | None = None,
     model: Model | None = None,
@@ -56,7 +56,8 @@ def verify(
         Steps to do once more, such as "100:200", counted from 1, of which either may be left out;
         or "all". They start from the newest checkpoint before them.
     data
-        Where the run's data is now; where it was, unless given.
+        Where the run's data is now, or what it was made of, as for `load`; where it was, unless
+        given.
     statement
         A file with what `dptrain receipt` has stated, to be compared, on rank 0. Then of the run
         only receipt and model need to be there: what could not be checked is noted.
@@ -81,9 +82,10 @@ def verify(
     world, path = world or connect(), Path(run)
     found = Found(Receipt())
     verdict = Verdict(str(run), world.size)
+    rows = None if isinstance(data, (tuple, list)) and not data else data
     with world.together():
-        of_model = {"--model": file or model, "--init-from": init_from}
-        given = [*data, *(name for name, what in of_model.items() if what is not None)]
+        asked = {"DATA": rows, "--model": file or model, "--init-from": init_from}
+        given = [name for name, what in asked.items() if what is not None]
         if given and replay is None:
             raise InputError(f"{given[0]} is given, which only --replay looks at: --replay all")
         if world.rank == 0:
@@ -97,7 +99,7 @@ def verify(
     shared: tuple[Verdict, Found] = world.broadcast((verdict, found))
     verdict, found = shared
     if verdict.replayed is not None:
-        _replay(path, found, verdict, data, (model, file, init_from), quiet, world)
+        _replay(path, found, verdict, rows, (model, file, init_from), quiet, world)
     return verdict
 
 
@@ -117,7 +119,7 @@ def _replay(
     path: Path,
     found: Found,
     verdict: Verdict,
-    paths: Sequence[str],
+    rows: Any,
     given: tuple[Model | None, str | None, str | None],
     quiet: bool,
     world: World,
@@ -127,7 +129,7 @@ def _replay(
     first, last = verdict.replayed
     with world.together():
         before = told(found.receipt, first)
-    model, data, config = _made(before, path, paths, given[:2], world)
+    model, data, config = _made(before, path, rows, given[:2], world)
     own = num_params(model.layout)
     if own != before.num_params:  # before there is memory for them
         verdict.wrong.append(f"the model has {own} parameters; the run had {before.num_params}")
@@ -153,7 +155,7 @@ def _replay(
 def _made(
     before: Identity,
     path: Path,
-    paths: Sequence[str],
+    rows: Any,
     given: tuple[Model | None, str | None],
     world: World,
 ) -> tuple[Model, Data, TrainConfig]:
@@ -167,7 +169,7 @@ def _made(
         own = model is None and "file" in before.model
         origin = of_run(file, before.model, str(path)) if own else ModelFile()
         was = RunConfig.read(before.settings)
-        files = paths or was.named_files()
+        files = was.named_files() if rows is None else rows
     data = load(files, was.data, seed=was.train.seed, world=world)
     with world.together():
         kind = before.settings.get("dtype")
