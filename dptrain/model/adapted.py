@@ -4,7 +4,7 @@ import contextlib
 import inspect
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, TypedDict
 
 import numpy as np
@@ -152,7 +152,7 @@ class Adapted:
         """Return an array of NumPy as the library's."""
         return array
 
-    def _parts(self) -> Any:
+    def _parts(self) -> Iterable[Any]:
         """Return the classes and functions that the network is made of."""
         raise NotImplementedError
 
@@ -166,6 +166,7 @@ class Adapted:
 
     def _constant(self, array: Any, like: Any) -> Any:
         """Return an array of the type of another, and no function of any parameter."""
+        raise NotImplementedError
 
     def _losses(
         self, outputs: Any, targets: Any, weights: Any, smoothing: float = 0.0

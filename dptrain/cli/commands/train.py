@@ -111,8 +111,8 @@ def train(
 
     begun = world.first(lambda: _begun(out, resume, go_on, force))
     name = Path(data[0]).stem if data else "digits"
-    with world.together():
-        if resume:
+    if resume:
+        with world.together():
             check_there(data)
     loaded = load(data, data_config, seed=config.seed, world=world)
     with world.together():
