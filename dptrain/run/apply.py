@@ -90,7 +90,7 @@ def _own_rows(run: str, settings: RunConfig, paths: Sequence[str], on: Part, wor
         files = tuple(paths) or settings.named_files()
         begun = receipt.first_line(Path(run))
     data = load(files, settings.data, seed=settings.train.seed, world=world)
-    found = f"{data.train.table.shapes()}: {fingerprint(data.train, world)}"
+    found = fingerprint(data.train, world)
     with world.together():
         if begun and found != begun.first["data"]["train"]:
             raise InputError(f"{data.train.table.source} is not what {run} was trained on")
@@ -190,7 +190,7 @@ def check_same(trained: Trained, rows: Rows, world: World) -> None:
                 f"{rows.table.source}: no text of column {field.name!r}, such as "
                 f"{brief(texts[0])!r}, was in the training rows: is it the same column?"
             )
-    check_programs(world)
+    check_programs(world, trained.model)
     if world.size > 1:
         own = {"the model's SHA-256": trained.sha256(), "the data's SHA-256": content(rows.table)}
         check_equal(world, own)

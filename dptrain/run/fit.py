@@ -25,7 +25,7 @@ from dptrain.run.ready import check_fits, check_given, crowding, goes_on, idle, 
 from dptrain.run.sinks import sinks
 from dptrain.run.trained import Trained, end_of
 from dptrain.run.weights import Weights, with_weights
-from dptrain.streams import tell, warn
+from dptrain.streams import tell
 from dptrain.threads import blas_threads
 from dptrain.train.evaluate import Interrupted, check_measured, evaluate
 from dptrain.train.loop import begin, given_back, train
@@ -88,12 +88,12 @@ def fit(
     check_given(model, data, config, on_epoch)
     config = (config or TrainConfig()).settled(len(data.train))
     world = world or connect()
-    check_programs(world)
+    check_programs(world, model)
     with world.together():
         config, weights = with_weights(config, model)
     own = compared(model, data, config, world, "a function" * callable(out) or str(out))
     _say(() if quiet else [crowding(config.threads, world)], world)
-    warn_of_machines(world, warn)
+    warn_of_machines(world, model)
     with blas_threads(config.threads), GUARD.hearing(config.stall_timeout):
         if own and not resume:
             _try(model, data, config, world)

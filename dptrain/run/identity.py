@@ -13,11 +13,12 @@ from dptrain.checked import Plain
 from dptrain.data.feed import Rows, blocks
 from dptrain.data.table import Table
 from dptrain.level import LEVELS, MKL, NATIVE, highest, in_use, one_level
-from dptrain.model import described, is_own
+from dptrain.model import Model, described, is_own
 from dptrain.record.receipt import differences, places
 from dptrain.record.rundir import FREE
 from dptrain.reduce.digest import HASHED, root
 from dptrain.run.config import Identity, settings
+from dptrain.streams import warn
 from dptrain.train.state import Training
 from dptrain.version import __version__, cpu, known_blas, linear_algebra
 from dptrain.words import InputError, listed
@@ -63,63 +64,72 @@ def check_equal(world: World, own: Mapping[str, Any], needed: str = "") -> None:
     Names what, and which ranks, and what is `needed`. Collective: every rank must call this.
     """
     everyone = world.allgather(dict(own))
-    with world.together():
-        for name in dict.fromkeys(name for found in everyone for name in found):
-            kinds: dict[str, list[str]] = {}
-            for rank, found in enumerate(everyone):
-                kinds.setdefault(str(found.get(name)), []).append(str(rank))
-            told = [f"{k} on rank{'s' * (len(r) > 1)} {listed(r)}" for k, r in kinds.items()]
-            if len(kinds) > 1:
-                same = needed or "start all ranks with the same settings and files"
-                raise InputError(f"{name} is {' and '.join(told[::-1])}; {same}")
+    for name in dict.fromkeys(name for found in everyone for name in found):
+        kinds: dict[str, list[str]] = {}
+        for rank, found in enumerate(everyone):
+            kinds.setdefault(str(found.get(name)), []).append(str(rank))
+        told = [f"{k} on rank{'s' * (len(r) > 1)} {listed(r)}" for k, r in kinds.items()]
+        if len(kinds) > 1:
+            same = needed or "start all ranks with the same settings and files"
+            raise InputError(f"{name} is {' and '.join(told[::-1])}; {same}", everywhere=True)
 
 
-def check_programs(world: World) -> None:
+def libraries_of(model: Model | None) -> list[str]:
+    """Return what a model says it computes with: each name, version and, in brackets, how."""
+    ask: Callable[[], list[str]] = getattr(model, "software", list)
+    return ask()
+
+
+def check_programs(world: World, model: Model | None = None) -> None:
     """Raise InputError where ranks have other versions of what computes; names which.
 
     Before anything else is exchanged, as another version may exchange something else. Collective.
     """
     if world.size > 1:
         versions = {"dptrain": __version__, "NumPy": np.__version__}
+        for text in libraries_of(model):
+            name, _, versions[name] = text.partition(" (")[0].partition(" ")
         check_equal(world, versions | {"BLAS": sorted({name for name, _ in known_blas()})})
 
 
-def warn_of_machines(world: World, warn: Callable[[str], None]) -> None:
+def warn_of_machines(world: World, model: Model) -> None:
     """Say, once, where nodes compute at other levels, and where the BLAS is not known.
 
     Collective: every rank must call this.
     """
-    everyone = world.allgather((socket.gethostname(), in_use(), highest()))
+    used = in_use()
+    own = socket.gethostname(), ", ".join([used.text, *libraries_of(model)]), used, highest()
+    hosts, kinds, every, tops = zip(*world.allgather(own), strict=True)
     if world.rank > 0:
         return
-    if not all(used.kernels for _, used, _ in everyone):
+    if not all(used.kernels for used in every):
         warn(
             f"NumPy's BLAS ({', '.join(linear_algebra())}) is none that threadpoolctl knows: "
             "--threads can't set its threads, and the last bits may depend on their number"
         )
-    kinds: dict[str, dict[str, None]] = {}
-    for host, used, _ in everyone:
-        kinds.setdefault(used.text, {})[host] = None
-    told = ", ".join(f"{listed([*hosts])} with {kind}" for kind, hosts in kinds.items())
-    if len(kinds) > 1:
-        mend = one_level([top for *_, top in everyone])
+    where: dict[str, dict[str, None]] = {}
+    for host, kind in zip(hosts, kinds, strict=True):
+        where.setdefault(kind, {})[host] = None
+    told = ", ".join(f"{listed([*found])} with {kind}" for kind, found in where.items())
+    if len(where) > 1:
+        mend = one_level(tops)
         warn(f"not all ranks compute alike: {told}; bits depend on which has which shard; {mend}")
-    elif len({used.libm for _, used, _ in everyone}) > 1:
+    elif len({used.libm for used in every}) > 1:
         warn("not all ranks have the same libm: bits depend on which has which shard")
 
 
 def fingerprint(rows: Rows, world: World) -> str:
-    """Return a hash over the raw rows of a table, in blocks that the ranks share.
+    """Return shapes and a hash of the raw rows of a table, in blocks that the ranks share.
 
     Of all its rows: which of them are trained on follows from the seed. Collective: every rank
     must call this.
     """
-    if rows.table.facts is not None:
-        return rows.table.facts.sha256
     table = rows.table
+    if table.facts is not None:
+        return f"{table.shapes()}: {table.facts.sha256}"
     own = [leaf(table, b.start, table.content(b)) for b in blocks(len(table), world)]
     digests = np.frombuffer(b"".join(own), np.uint8).reshape(-1, 32)
-    return root(np.concatenate(world.allgather(digests)))
+    return f"{table.shapes()}: {root(np.concatenate(world.allgather(digests)))}"
 
 
 def leaf(table: Table, start: int, content: bytes) -> bytes:
@@ -134,12 +144,11 @@ def identity(run: Training) -> Identity:
     products are of a level only if told so. Collective: every rank must call this.
     """
     tables = {"train": run.data.train} | ({} if run.data.test is None else {"test": run.data.test})
-    ask: Callable[[], list[str]] | None = getattr(run.model, "software", None)
     used = in_use()
-    own = linear_algebra(), ask() if ask else [], [used.text], [used.libm], [cpu()]
+    own = linear_algebra(), libraries_of(run.model), [used.text], [used.libm], [cpu()]
     kinds = zip(*run.world.allgather(own), strict=True)
     blas, libraries, levels, libm, cpus = (sorted({*itertools.chain(*kind)}) for kind in kinds)
-    kept = ask is None or run.world.first(lambda: os.environ.get("MKL_CBWR") == MKL)
+    kept = not libraries or run.world.first(lambda: os.environ.get("MKL_CBWR") == MKL)
     level = levels[0] if kept and len(levels) == 1 and levels[0] in LEVELS else NATIVE
     return Identity(
         dptrain=__version__,
@@ -148,10 +157,7 @@ def identity(run: Training) -> Identity:
         cpu_level=levels,
         libm=libm,
         cpu=cpus,
-        data={
-            name: f"{rows.table.shapes()}: {fingerprint(rows, run.world)}"
-            for name, rows in tables.items()
-        },
+        data={name: fingerprint(rows, run.world) for name, rows in tables.items()},
         shards=run.order.num_shards,
         threads=run.config.threads,
         model=described(run.model),
