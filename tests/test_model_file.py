@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Start
+from conftest import Start, check_mistake
 
 import dptrain
 from dptrain import InputError
@@ -396,3 +396,41 @@ def test_code_that_fails_on_one_rank_is_named_with_its_line(dptrain: Start, tmp_
     number = text[: text.index("raise KeyError")].count("\n") + 1
     assert f'fails.py", line {number}, in outputs' in done.stderr
     assert "KeyError: 'no such letter'" in done.stderr
+
+
+ODD = SOFTMAX.replace(
+    "import types", "import os, sys, types\nODD = os.environ.get('PMI_RANK') == '1'"
+)
+WAYS = {
+    "what transform returns": ODD.replace(
+        "    def outputs(",
+        "    def transform(self, x, rng):\n        return x + ODD\n\n    def outputs(",
+    ),
+    "the gradient of weight": ODD.replace(
+        " self.outputs(params, x)", " self.outputs(params + ODD, x)"
+    ),
+    "its loss": ODD.replace("losses.sum())", "losses.sum()) + 1e-9 * ODD"),
+}
+"""Of what ranks make by the first examples, what is another on one of them."""
+
+
+@pytest.mark.parametrize("what", WAYS)
+def test_a_model_that_depends_on_its_rank_is_refused(
+    what: str, quick: Start, tmp_path: Path
+) -> None:
+    """It is tried on one rank, and nothing else would tell: it had trained, to bits of its own."""
+    (tmp_path / "softmax.py").write_text(WAYS[what])
+    given = ("--model", "softmax.py:build", "--out", "run", "--quiet")
+    found = r"\w{64} on rank 1 and \w{64} on ranks 0, 2; let it follow from what the model is given"
+    check_mistake(quick("train", *given, "--steps", "2", ranks=3), f"SHA-256 of {what} is {found}")
+    assert not (tmp_path / "run").exists()
+    assert quick("train", *given, "--steps", "2").status == 0
+
+
+def test_ranks_on_other_cpus_may_make_other_bits(dptrain: Start, tmp_path: Path) -> None:
+    says = "sys.modules['dptrain.run.fit'].cpu = lambda: str(ODD)\n"
+    (tmp_path / "softmax.py").write_text(WAYS["its loss"] + says)
+    done = dptrain("train", "--model", "softmax.py:build", "--steps", "2", "--json", ranks=2)
+    assert done.json["steps"] == 2
+    assert "warning: the SHA-256 of its loss is" in done.stderr
+    assert "of CPUs of several kinds --cpu-level may make the bytes one" in done.stderr

@@ -1,18 +1,17 @@
 """From data, model and settings to a trained model, for Python and the command line alike."""
 
-import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import replace
+from hashlib import sha256
 
 import numpy as np
 
-from dptrain.arrays import num_params
+from dptrain.arrays import Array, num_params
 from dptrain.config import TrainConfig
 from dptrain.data.prepare import Data
 from dptrain.guard import GUARD
-from dptrain.keys import Purpose, generator
-from dptrain.level import check
+from dptrain.level import check, in_use
 from dptrain.model import Model, described, is_own
 from dptrain.optim import named
 from dptrain.record.progress import progress
@@ -25,13 +24,14 @@ from dptrain.run.ready import check_fits, check_given, crowding, goes_on, idle, 
 from dptrain.run.sinks import sinks
 from dptrain.run.trained import Trained, end_of
 from dptrain.run.weights import Weights, with_weights
-from dptrain.streams import tell
+from dptrain.streams import tell, warn
 from dptrain.threads import blas_threads
 from dptrain.train.evaluate import Interrupted, check_measured, evaluate
 from dptrain.train.loop import begin, given_back, train
 from dptrain.train.needs import bytes_here, check_memory
 from dptrain.train.state import Metrics, Training
-from dptrain.train.trial import try_model
+from dptrain.train.trial import Trial, try_model
+from dptrain.version import cpu
 from dptrain.words import InputError, shown
 from dptrain.world import World, collective, connect
 
@@ -167,21 +167,39 @@ def _ended(control: RunControl) -> Trained:
     return trained
 
 
+@np.errstate(all="ignore")
 def _try(model: Model, data: Data, config: TrainConfig, world: World) -> None:
-    """Try a model of one's own, and whether it starts alike on every rank. Collective."""
+    """Try a model of one's own, and whether all ranks make the same of a shard. Collective.
+
+    On CPUs of several kinds what differs is only said.
+    """
     with world.together():
         check_memory(bytes_here(model, data, config, world))
-        shard = config.batch_size // config.num_shards
+        trial = Trial(model, data.train, config.batch_size // config.num_shards, config.seed)
         try:
-            if world.rank == 0:
-                try_model(model, data.train, shard, config.seed, thoroughly=False)
+            made = (
+                trial.shard(*trial.halves[0], trial.params)
+                if world.rank
+                else try_model(trial, thoroughly=False)
+            )
         except InputError as error:
-            error.local = False  # it is tried for all
+            error.local = world.rank > 0  # on rank 0 it is tried for all
             raise
-        first = model.initial_params(generator(config.seed, Purpose.PARAMS))
-    found = hashlib.sha256(np.ascontiguousarray(first).tobytes()).hexdigest()
-    told, seeded = "the SHA-256 of the model's initial parameters", "torch.manual_seed(0)"
-    check_equal(world, {told: found}, f"seed on every rank what draws them, as by {seeded}")
+        found = {"what transform returns": trial.transformed(), **trial.named(made)}
+    seeded = "seed on every rank what draws them, as by torch.manual_seed(0)"
+    check_equal(world, _hashes({"the model's initial parameters": trial.params}), seeded)
+    needed = "let it follow from what the model is given, not from a rank, process or host"
+    try:
+        check_equal(world, _hashes(found), needed)
+    except InputError as error:
+        if len({*world.allgather((cpu(), in_use()))}) == 1:
+            raise
+        if world.rank == 0:
+            warn(f"{error}; of CPUs of several kinds --cpu-level may make the bytes one")
+
+
+def _hashes(arrays: Mapping[str, Array]) -> dict[str, str]:
+    return {f"the SHA-256 of {k}": sha256(v.tobytes()).hexdigest() for k, v in arrays.items()}
 
 
 def _say(lines: Iterable[str | None], world: World) -> None:

@@ -25,7 +25,7 @@ from dptrain.run.cache import read_large
 from dptrain.run.identity import check_equal, check_programs, content
 from dptrain.threads import blas_threads
 from dptrain.train.state import Training
-from dptrain.train.trial import try_model
+from dptrain.train.trial import Trial, try_model
 from dptrain.words import InputError, counted, listed
 from dptrain.world import World, collective, connect
 
@@ -134,27 +134,16 @@ def check_model(model: Model, data: Data, *, seed: int = 0) -> None:
     each entry of the gradient, and nothing to the parameters; and that along each array's gradient
     the loss changes as fast as that says, to a tenth; where that is 0, a change gets a warning. Not
     asked, of a model with statistics or with random numbers, is the sum of the gradients. `fit`
-    begins with less: it takes the four arrays with the largest gradients, and a third for a tenth.
-    Local: any rank may call it.
+    begins with less: it takes the four arrays with the largest gradients, and a third for a tenth;
+    but it asks that all ranks make the same of a shard. Local: any rank may call it.
 
-    Parameters
-    ----------
-    model
-        Anything that keeps the `Model` protocol.
-    data
-        From `load`.
-    seed
-        Of the initial parameters and of the random numbers.
-
-    Raises
-    ------
-    InputError
-        It does not; says which array.
+    Raises InputError, which says which array, where it does not. `seed`: of the initial parameters
+    and of the random numbers.
     """
     check_given(model, data)
     check_fits(model, data)
     with blas_threads(1):
-        try_model(model, data.train, SHARD, seed, thoroughly=True)
+        try_model(Trial(model, data.train, SHARD, seed), thoroughly=True)
 
 
 def check_given(

@@ -153,11 +153,7 @@ def _replay(
 
 
 def _made(
-    before: Identity,
-    path: Path,
-    rows: Any,
-    given: tuple[Model | None, str | None],
-    world: World,
+    before: Identity, path: Path, rows: Any, given: tuple[Model | None, str | None], world: World
 ) -> tuple[Model, Data, TrainConfig]:
     """Return a run's model, data and settings, made once more. Collective."""
     model, file = given

@@ -17,10 +17,7 @@ from dptrain.train.loop import stacked
 from dptrain.words import InputError
 
 STEPS = 1e-2, 1e-3, 1e-1, 1e-4, 1e-5
-"""Of finite differences, as parts of an array's own size: a model need agree with one of them.
-
-Those that most agree with come first.
-"""
+"""Of finite differences, as parts of an array's own size; a model need agree with one of them."""
 
 MOST_EXAMPLES = 64
 
@@ -103,24 +100,26 @@ class Trial:
         if unwritten.any():
             where = name_of(self.model.layout, int(np.argmax(unwritten)))
             raise InputError(f"the model does not write the gradient of {where}")
-        bits = [part.view(np.uint8).reshape(len(part), -1) for part in (first[1], second[1])]
-        differs = (bits[0] != bits[1]).any(axis=1)
-        told = [np.array(sums[:2]).tobytes() for sums, _ in (first, second)]  # NaN is NaN there
-        if differs.any() or told[0] != told[1]:
-            name = name_of(self.model.layout, int(np.argmax(differs)))
-            where = f"the gradient of {name}" if differs.any() else "its loss"
-            raise InputError(
-                f"the model, called twice with the same arguments, differs from itself in {where}: "
-                "a random number that is not from the generator it is given, what an earlier call "
-                "left, or a gradient that is added to and not written"
-            )
+        again = self.named(second)
+        for name, part in self.named(first).items():
+            if part.tobytes() != again[name].tobytes():  # NaN is NaN there
+                raise InputError(
+                    "the model, called twice with the same arguments, differs from itself in "
+                    f"{name}: a random number that is not from the generator it is given, what an "
+                    "earlier call left, or a gradient that is added to and not written"
+                )
         return first
 
-    def transforms_alike(self) -> None:
-        """Transform some examples twice, each with the same random numbers, and take them."""
+    def named(self, made: Made) -> dict[str, Array]:
+        """Return by name what is made of a shard, in which each call and each rank must agree."""
+        arrays = views(self.model.layout, made[1]).items()
+        return {f"the gradient of {k}": v for k, v in arrays} | {"its loss": np.array(made[0][:2])}
+
+    def transformed(self) -> Array:
+        """Return some examples as a transform changes them, twice with the same random numbers."""
         transform: Callable[..., Any] | None = getattr(self.model, "transform", None)
         if transform is None:
-            return
+            return self.whole[0][:0]
         keyed, rows = generators(self.seed, Purpose.TRANSFORM, 0), []
         for number, row in enumerate(self.whole[0][:16]):
             found = [np.asarray(transform(row.copy(), keyed(number))) for _ in range(2)]
@@ -130,7 +129,7 @@ class Trial:
                     "itself: let it draw from the generator that it is given, and keep nothing"
                 )
             rows.append(found[0])
-        self.shard(stacked(rows), self.whole[1][: len(rows)], self.params)
+        return stacked(rows)
 
     def adds_up(self, made: Made) -> None:
         """Compare the sums over two shards with those over all of their examples.
@@ -275,17 +274,17 @@ def _generators() -> str:
     return repr((random.getstate(), np.random.get_state()))  # noqa: NPY002 (only looked at)
 
 
-def try_model(model: Model, rows: Rows, num: int, seed: int, *, thoroughly: bool) -> None:
-    """Raise InputError where a model does not keep what training needs, on shards of `num`.
+def try_model(trial: Trial, *, thoroughly: bool) -> Made:
+    """Return what is made of a shard; InputError where the model does not keep what it must.
 
     Thoroughly: for every array, and to a tenth; else for the four with the largest gradients, where
     it is off by a third. Local.
     """
-    trial = Trial(model, rows, num, seed)
     with np.errstate(all="ignore"):  # what is not finite ends the first step by name
         for _ in range(3):  # once, but that another thread may draw meanwhile
-            before = _generators()
-            trial.transforms_alike()
+            before, changed = _generators(), trial.transformed()
+            if len(changed):
+                trial.shard(changed, trial.whole[1][: len(changed)], trial.params)
             made = trial.twice()
             if _generators() == before:
                 break
@@ -297,4 +296,5 @@ def try_model(model: Model, rows: Rows, num: int, seed: int, *, thoroughly: bool
             )
         trial.adds_up(made)
         trial.warn_of_probabilities()
-        trial.slopes(made, *((len(model.layout), 0.1) if thoroughly else (4, 1 / 3)))
+        trial.slopes(made, *((len(trial.model.layout), 0.1) if thoroughly else (4, 1 / 3)))
+    return made
