@@ -243,8 +243,10 @@ def connect() -> World:
 def joined() -> World:
     """Return the world of all ranks, made at the first call: see `connect`."""
     open_streams()
-    launch = announced()
-    if launch and launch.rank == 0 and launch.size > 1 and (scarce := room_to_start()):
+    launch, scarce = announced(), room_to_start()
+    if scarce and launch is None and "mpi4py.MPI" not in sys.modules:
+        return World()  # which needs no MPI
+    if scarce and launch and launch.rank == 0:
         warn(scarce)
     with starting(launch):
         mpi = load_mpi(launch)

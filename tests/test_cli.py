@@ -289,6 +289,7 @@ def test_a_run_is_whole_wherever_its_output_goes(
         ("dptrain explain | true; exit ${PIPESTATUS[0]}", 0, ""),
         ("ulimit -n 20; dptrain --steps 3", 2, "may open 20 files here, and 64 are needed"),
         ("ulimit -f 100; dptrain --steps 3", 2, "102,400 bytes here, and 16,777,216 are needed"),
+        ("ulimit -v 300000; dptrain --steps 3", 2, "307,200,000 bytes of memory here, and"),
         ("mkfifo f; dptrain explain --html f --force", 2, "f, which is no plain file"),
         ("MPLBACKEND=x dptrain plot r --out r.svg", 2, "matplotlib does not start: Key backend"),
         ("mkdir a; cd a; rmdir ../a; dptrain train x.npz", 2, "the working directory can't be"),

@@ -206,6 +206,7 @@ FACTS = {
     "shared memory": 10**9,
     "left behind": [],
     "memory": 10**9,
+    "addresses": 10**9,
 }
 PLACE = Place("/runs", "nfs4", shared=True, free=10**9, fault=None, locks=True)
 
@@ -262,6 +263,7 @@ def test_nothing_is_wrong_where_nothing_is() -> None:
             *("shared memory", "warning", "free in .*; ranks that .* have left 2 files on b$"),
         ),
         (case(SPREAD, {}, {}, {}, {"memory": 10}), "memory", "error", "0.0 MB free on a"),
+        (case(TWO, {}, {"addresses": 10}), "memory", "error", "0.0 MB left to it by ulimit -v on"),
         (case(ONE, directory=Unknown("OSError: no")), "directory", "error", "OSError: no"),
         (case(ONE, directory=Unknown("OSError: no")), "disk", "warning", "not looked at"),
         (case(ONE, directory=replace(PLACE, fault="can't")), "directory", "error", "nfs4. can't"),

@@ -373,10 +373,21 @@ def test_who_has_ended_mpi_before_there_was_a_world_is_told(
 
 def test_too_little_shared_memory_to_start_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=500, f_frsize=4096))
-    monkeypatch.setenv("MPI_LOCALNRANKS", "1")
+    monkeypatch.delenv("MPI_LOCALNRANKS", raising=False)
     assert machine.room_to_start() is None
     monkeypatch.setenv("MPI_LOCALNRANKS", "2")
     assert "has 2.0 MB free in /dev/shm: MPI may die of a signal" in str(machine.room_to_start())
+    monkeypatch.setenv("MPI_LOCALNRANKS", "1")
+    monkeypatch.setattr(os, "access", lambda *_: False)  # as where it is not there
+    assert "has 0.0 MB free" in str(machine.room_to_start())
+
+
+def test_a_process_alone_starts_no_mpi_that_would_die(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world, "room_to_start", lambda: "there is none")
+    monkeypatch.setattr(world, "load_mpi", lambda _: pytest.fail("MPI is started"))
+    monkeypatch.delitem(sys.modules, "mpi4py.MPI", raising=False)
+    world.joined.cache_clear()
+    assert dptrain.connect().size == 1
 
 
 class OfTheWeb(Exception):  # noqa: N818 (as others call theirs)

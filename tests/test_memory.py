@@ -8,6 +8,7 @@ and the 8192 entries that NumPy adds a row of biases through.
 """
 
 import copy
+import errno
 import gc
 import json
 import pickle
@@ -35,6 +36,7 @@ from dptrain.data.feed import Rows
 from dptrain.data.field import Field
 from dptrain.data.given import pair
 from dptrain.data.roles import Roles
+from dptrain.machine import free_bytes
 from dptrain.model import mlp, products
 from dptrain.model.products import NEAR
 from dptrain.optim.named import Part
@@ -42,7 +44,7 @@ from dptrain.optim.optimizer import Optimizer
 from dptrain.optim.rules import transforms
 from dptrain.optim.schedule import learning_rate
 from dptrain.order import Batch
-from dptrain.reduce.memory import free_bytes
+from dptrain.reduce.memory import _take
 from dptrain.train.control import Control
 from dptrain.train.evaluate import evaluate
 from dptrain.train.loop import begin, train, train_epoch
@@ -293,8 +295,20 @@ def test_ranks_divide_the_optimizer_s_state_among_them(tmp_path: Path) -> None:
 
 def test_memory_to_share_is_what_is_left_for_this_user(monkeypatch: pytest.MonkeyPatch) -> None:
     found = SimpleNamespace(f_bavail=3, f_bfree=5, f_blocks=9, f_frsize=4096, f_bsize=1024)
-    monkeypatch.setattr("dptrain.reduce.memory.os.statvfs", lambda _: found)
+    monkeypatch.setattr("dptrain.machine.os.statvfs", lambda _: found)
     assert free_bytes() == 3 * 4096
+
+
+def test_a_rank_maps_nothing_where_the_first_one_has_found_no_room(tmp_path: Path) -> None:
+    """What that one has made has no bytes yet, or some: those that another rank has taken."""
+    (tmp_path / "made").touch()
+    full = OSError(errno.ENOSPC, "full")
+    comm: Any = SimpleNamespace(
+        rank=1, size=3, bcast=lambda _: tmp_path / "made", allgather=lambda own: [full, own, None]
+    )
+    with pytest.raises(OSError, match="full"):
+        _take(comm, 4096)
+    assert (tmp_path / "made").stat().st_size == 0
 
 
 # Calls at once

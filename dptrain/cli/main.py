@@ -22,6 +22,7 @@ from dptrain.words import InputError, likely, shown
 LIMITS = (
     (resource.RLIMIT_NOFILE, 64, "open {} files", "ulimit -n 64"),
     (resource.RLIMIT_FSIZE, 2**24, "write files of {} bytes", "ulimit -f 16384"),
+    (resource.RLIMIT_AS, 400_000 * 2**10, "take {} bytes of memory", "ulimit -v 400000"),
 )
 """What MPI needs to start, with up to 15 ranks on a node: below it, ranks could not even agree that
 it is too little."""
@@ -115,7 +116,7 @@ def _run() -> int:
     except (click.Abort, KeyboardInterrupt):
         status = CTRL_C
     except MemoryError as error:  # what has been foreseen is refused before
-        status = _leave(InputError(f"there is too little memory: {error or 'out of it'}"), True)
+        status = _leave(InputError(f"too little memory: {str(error) or 'out of it'}"), True)
     world = connected()  # where the others would wait for this rank
     if world is not None:
         world.abort(status)

@@ -195,9 +195,14 @@ def _enough_shared(case: Case) -> Finding:
 def _memory(case: Case) -> Finding:
     needed = {ranks: case.needs.shared[ranks] + case.needs.own[ranks] for ranks in case.nodes}
     found, enough = _tightest(case, "memory", needed, "needed beside the data, {} free on")
-    if enough:
+    each = {r: case.needs.shared[r] + case.needs.own[r] // len(r) for r in case.nodes}
+    words = "needed by each rank, {} left to it by ulimit -v on"
+    limited, allowed = _tightest(case, "addresses", each, words)
+    if enough and allowed:
         return Finding("ok", found)
-    return Finding("error", found, "take more nodes, fewer --shards, a smaller model or batch")
+    advice = "take more nodes, fewer --shards, a smaller model or batch"
+    limit = "raise that limit, " * enough
+    return Finding("error", limited if enough else found, limit + advice)
 
 
 def _directory(case: Case) -> Finding:
@@ -257,7 +262,7 @@ CHECKS: dict[str, tuple[Sequence[str], Callable[[Case], Finding]]] = {
     "blas": (("blas",), _blas),
     "nodes": (("cpu", "level", "highest level", "software"), _alike),
     "shared memory": (("shared memory", "left behind"), _shared),
-    "memory": (("memory",), _memory),
+    "memory": (("memory", "addresses"), _memory),
     "directory": ((), _directory),
     "disk": ((), _room),
     "reduction": ((), _reduction),

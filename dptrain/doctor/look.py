@@ -1,6 +1,7 @@
 """What one rank sees of its machine: no verdict, no communication, and no failure but a word."""
 
 import re
+import resource
 import shutil
 import socket
 import subprocess
@@ -12,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy  # noqa: F401 (loads the BLAS that is looked at)
+import psutil
 import threadpoolctl
 
 from dptrain.launch import announced, library
 from dptrain.level import highest, in_use
-from dptrain.machine import CPUS, free_memory, quota, usable_cores
-from dptrain.reduce.memory import free_bytes, left_behind
+from dptrain.machine import CPUS, free_bytes, free_memory, quota, usable_cores
+from dptrain.reduce.memory import left_behind
 from dptrain.version import cpu, software
 
 Facts = dict[str, Any]
@@ -60,9 +62,7 @@ def mpirun() -> tuple[str, str] | None:
     path = shutil.which("mpirun")
     if path is None or announced():  # launched already: by whom, the environment says
         return None
-    done = subprocess.run(
-        [path, "--version"], capture_output=True, text=True, timeout=5, check=False
-    )
+    done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=5)
     return path, done.stdout
 
 
@@ -76,6 +76,14 @@ def blas() -> list[tuple[str, int]]:
     """Return each BLAS that is loaded, and its threads as the environment sets them."""
     pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
     return [(f"{p['internal_api']} {p['version']}", p["num_threads"]) for p in pools]
+
+
+def addresses() -> int:
+    """Return the bytes that this process may still map, by `ulimit -v`, as schedulers set it."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if allowed == resource.RLIM_INFINITY:
+        return sys.maxsize
+    return allowed - psutil.Process().memory_info().vms
 
 
 LOOKS: dict[str, Callable[[], Any]] = {
@@ -96,4 +104,5 @@ LOOKS: dict[str, Callable[[], Any]] = {
     "shared memory": free_bytes,
     "left behind": lambda: [str(path) for path in left_behind()],
     "memory": free_memory,
+    "addresses": addresses,
 }

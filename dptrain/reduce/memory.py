@@ -6,7 +6,6 @@ import math
 import mmap
 import os
 import re
-import sys
 import tempfile
 import time
 import uuid
@@ -16,13 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.machine import SHM, free_bytes
 from dptrain.world import cut
 
 if TYPE_CHECKING:
     from mpi4py import MPI
-
-SHM = Path("/dev/shm")  # noqa: S108 (shared by all, so files there have names that nobody guesses)
-"""Where Linux keeps what processes share; MPI libraries put theirs there too."""
 
 SHARED = re.compile(r"(mpich_shm_|dptrain-)\w+")
 """Names of what MPICH and dptrain make there; MPICH leaves it behind where ranks are killed."""
@@ -144,8 +141,9 @@ def _take(comm: "MPI.Intracomm", num_bytes: int, folder: Path | None = None) -> 
     path = comm.bcast(folder / f"dptrain-{uuid.uuid4().hex}")
     found: mmap.mmap | None = None
     fault: OSError | None = None
+    faults: list[OSError] = []
     for makes in (True, False):
-        if makes == (comm.rank == 0):
+        if makes == (comm.rank == 0) and not faults:  # else the file may be shorter than its map
             try:
                 found = _map(path, num_bytes, cut(num_bytes, comm.size, comm.rank), makes)
             except OSError as error:
@@ -174,14 +172,6 @@ def _map(path: Path, num_bytes: int, part: range, new: bool) -> mmap.mmap:
         return mmap.mmap(file, num_bytes)
     finally:
         os.close(file)
-
-
-def free_bytes() -> int:
-    """Return how much memory this machine can share between processes."""
-    if not SHM.exists():  # only Linux has it, and a limit with it
-        return sys.maxsize
-    found = os.statvfs(SHM)
-    return found.f_bavail * found.f_frsize
 
 
 def left_behind() -> list[Path]:

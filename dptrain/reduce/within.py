@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from dptrain.arrays import CACHED, Floats, Sums
-from dptrain.machine import MORE_SHARED
+from dptrain.machine import MORE_SHARED, SHM, free_bytes
 from dptrain.reduce.layout import areas, holding, shared_bytes
-from dptrain.reduce.memory import SHM, NodeMemory, free_bytes
+from dptrain.reduce.memory import NodeMemory
 from dptrain.reduce.sums import NUM_SUMS, Columns, columns
 from dptrain.reduce.tree import plan
 from dptrain.streams import tell

@@ -10,12 +10,11 @@ from dptrain.arrays import CACHED, num_params
 from dptrain.config import TrainConfig
 from dptrain.data.feed import BLOCK
 from dptrain.data.prepare import Data
-from dptrain.machine import too_little_memory
+from dptrain.machine import free_bytes, too_little_memory
 from dptrain.model import Model, described, is_own
 from dptrain.optim.rules import Trust, transforms
 from dptrain.reduce import REDUCERS
 from dptrain.reduce.layout import stacks_of
-from dptrain.reduce.memory import free_bytes
 from dptrain.words import InputError
 from dptrain.world import World, cut
 
