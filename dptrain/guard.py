@@ -6,12 +6,14 @@ tick: whether the launcher is there, and whether this rank waits for one that ne
 finds ends the process, and so the job, with the reason once.
 """
 
+import _thread
 import atexit
 import contextlib
 import math
 import os
 import selectors
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -130,6 +132,8 @@ class Guard:
     def __init__(self) -> None:
         self.asked = Ask(0)
         """What this rank has been asked to do since its run began."""
+        self.pressed = False
+        """Whether Ctrl-C was pressed once more at Python's prompt, whose session must not end."""
         self._stall_timeout = STALL
         self._watched: list[Watched] = []
         self._num_runs = 0
@@ -194,7 +198,8 @@ class Guard:
         note = self._start()
         with self._lock:
             if self._num_runs == 0:
-                self.asked, self._first_urgent, self._stall_timeout = Ask(0), None, stall_timeout
+                self.asked, self.pressed, self._first_urgent = Ask(0), False, None
+                self._stall_timeout = stall_timeout
             self._num_runs += 1
         before = {}
         if threading.current_thread() is threading.main_thread():
@@ -247,8 +252,11 @@ class Guard:
         if number in URGENT:
             now = time.monotonic()
             self._first_urgent = self._first_urgent or now
-            if now - self._first_urgent >= 1:
-                end(128 + number)
+            if now - self._first_urgent >= 1 and not self.pressed:
+                self.pressed = number == signal.SIGINT and hasattr(sys, "ps1")
+                if not self.pressed:
+                    end(128 + number)
+                _thread.interrupt_main()
         self.asked |= SIGNALS[number]
 
     def _look_for_launcher(self) -> None:
@@ -277,7 +285,9 @@ os.register_at_fork(after_in_child=GUARD.begin_anew)
 
 
 def _heard(*_: object) -> None:
-    """Do nothing: that there is a handler makes Python note the signal for the thread."""
+    """Do nothing, at first: that there is a handler has Python note the signal for the thread."""
+    if GUARD.pressed:
+        raise KeyboardInterrupt
 
 
 def end(status: int, message: str | None = None) -> NoReturn:

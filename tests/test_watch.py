@@ -1,16 +1,21 @@
 """Shows which epoch a run keeps by a metric, one's own too, and how a function may end it."""
 
 import json
+import os
+import signal
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Start
+from conftest import Start, wait_until
 from tiny import ALONE, load_once, metrics_of, train, write_data
 
 import dptrain
 from dptrain import InputError, TrainConfig
+from dptrain.guard import GUARD
 from dptrain.model.mlp import MLP
 from dptrain.run.fit import fit
 from dptrain.train.state import Metrics
@@ -83,6 +88,25 @@ def test_the_command_takes_it(data: Path, quick: Start) -> None:
     assert "there is no --patience" in quick(*line, "--out", "run").stderr
     done = quick(*line, "--patience", "1", "--out", "run", "--quiet", "--json")
     assert done.json["validation_accuracy"] > 0.3
+
+
+def test_ctrl_c_once_more_at_pythons_prompt_ends_the_call_and_not_the_session(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
+
+    def pressed(_: Metrics) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        wait_until(lambda: bool(GUARD.asked))
+        GUARD._first_urgent = (GUARD._first_urgent or 0) - 1  # a second ago
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+
+    loaded, config = load_once(data), TrainConfig(epochs=2, batch_size=100)
+    with pytest.raises(KeyboardInterrupt):
+        fit(MLP([5, 4, 3]), loaded, config, on_epoch=pressed, world=ALONE)
+    assert fit(MLP([5, 4, 3]), loaded, config, world=ALONE).summary.stopped is None
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_function_is_told_of_every_epoch_and_may_end_the_run(data: Path, tmp_path: Path) -> None:
