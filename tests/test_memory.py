@@ -376,6 +376,11 @@ def test_a_copy_of_a_model_carries_no_memory_that_it_computes_in(
     expected = trained.outputs(x).tobytes()
     assert len(pickle.dumps(trained)) < trained.params.nbytes + 10_000
     assert again(trained).outputs(x).tobytes() == expected
+    assert trained in [again(trained), trained]  # arrays are no single yes or no to be asked
+    assert len({trained, again(trained)}) == 2
+    data = dptrain.load(files / "classification.npz")
+    assert data != copy.deepcopy(data)
+    assert data.train != copy.deepcopy(data.train)
 
 
 def blas_threads() -> list[int]:

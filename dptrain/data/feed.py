@@ -34,7 +34,7 @@ def blocks(num_rows: int, world: World) -> Iterator[slice]:
         yield slice(block * BLOCK, min((block + 1) * BLOCK, num_rows))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rows:
     """Examples of a table, encoded when they are asked for: only the rows asked for are read."""
 

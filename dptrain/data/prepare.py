@@ -27,7 +27,7 @@ Total = Callable[[Array, int], Array]
 """Adds blocks: takes a rank's own [held, ...] of so many, returns the sum [...] on every rank."""
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Data:
     """Everything a run learns from: training rows, and perhaps held-out and test rows."""
 

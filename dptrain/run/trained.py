@@ -31,7 +31,7 @@ from dptrain.words import InputError, counted, is_text
 from dptrain.world import World
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Trained:
     """A model, its parameters [n], how its inputs are encoded, and what its run came to."""
 
