@@ -291,6 +291,8 @@ COMMANDS = {
     r"width is 1\.0; it must be at least 3": "plot a --width 1",
     r"RUN\.\.\.": "plot",
     r"no command 'trian'; .*did you mean 'train'": "trian d.npz",
+    r"resume is ''; name one, or leave it out": "train --resume=",
+    r"init-from is ''": "train d.npz --init-from=",
     r"no command 'd\.npz'; .*to train on a file: dptrain train d\.npz": "d.npz",
 }
 """Mistakes of every command, by what is answered."""

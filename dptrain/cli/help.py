@@ -77,6 +77,11 @@ DEVICES = {"--gpu", "--gpus", "--device", "--devices", "--cuda", "--accelerator"
 """What other programs call the processor that computes."""
 
 
+PLACES = {"config", "directory", "html", "init_from", "inputs", "out", "resume", "run", "runs",
+          "statement"}  # fmt: skip
+"""What names a file or a directory: an empty name would mean the one that this process is in."""
+
+
 class Told(Brief):
     """A command whose help says its options by group, and ends with a Markdown file of its own.
 
@@ -96,6 +101,11 @@ class Told(Brief):
         """Read the line; say of an option that is none which one is meant."""
         ctx.ensure_object(dict)["alone"] = self.alone
         try:
+            for name, value in self.make_parser(ctx).parse_args([*args])[0].items():
+                several = value if isinstance(value, list | tuple) else [value]
+                if name in PLACES and "" in several:
+                    option = name.replace("_", "-")
+                    raise click.UsageError(f"{option} is ''; name one, or leave it out")
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
             raise click.UsageError(self._misspelt(error.option_name, ctx), ctx) from None
