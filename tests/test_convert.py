@@ -157,6 +157,24 @@ def test_it_goes_on_where_it_was_ended(
         convert(source, tmp_path / "ended", DataConfig(), ALONE, silent)
 
 
+def test_what_another_process_has_just_converted_stays_as_it_is(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends between this one's first look at the directory and its lock."""
+    source = [str(made / "t.csv")]
+
+    def later(path: Path) -> int | None:
+        monkeypatch.setattr(converting, "lock", lock)
+        convert(source, tmp_path / "out", TARGET, ALONE, silent)
+        return lock(path)
+
+    monkeypatch.setattr(converting, "lock", later)
+    with pytest.raises(InputError, match="is converted already"):
+        convert(source, tmp_path / "out", TARGET, ALONE, silent)
+    assert not (tmp_path / "out" / "unfinished.jsonl").exists()
+    assert len(dptrain.load(str(tmp_path / "out"), world=ALONE).train) > 0
+
+
 def test_a_table_is_read_on_where_that_was_ended(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -117,7 +117,7 @@ def convert(
             journal = _begin(out, plan, start) if world.rank == 0 else None
         _write_parts(out, plan, journal, world, progress)
     if world.rank == 0:
-        (out / UNFINISHED).unlink()
+        (out / UNFINISHED).unlink(missing_ok=True)
 
 
 def _plan(inputs: Sequence[str], config: DataConfig, spool: Spool, world: World) -> Plan:
@@ -173,6 +173,10 @@ def _taken(out: Path, key: str) -> int:
         held = lock(out / UNFINISHED)
         if held is None:
             raise InputError(f"another process converts to {out}; wait for it, or name another")
+        if (out / MANIFEST).exists():  # it was quicker
+            os.close(held)
+            (out / UNFINISHED).unlink()
+            raise InputError(f"{out} is converted already; give another name, or remove it")
         for path in {*out.glob("rows-*")} - {*out.glob(f"rows-*-{key}")}:  # read of other files
             shutil.rmtree(path)
         return held
