@@ -312,6 +312,14 @@ def test_names_of_classes_may_be_any_texts(tmp_path: Path) -> None:
         assert dptrain.load(data, world=ALONE).encoding.classes.tolist() == ["p", "q"]
 
 
+def test_what_has_no_rows_is_no_target() -> None:
+    for y in (map(int, "01"), None.__class__, 1):
+        with pytest.raises(InputError, match=r"y has dtype \w+ and shape \(\); give rows of .*s$"):
+            dptrain.load((np.eye(2), y), world=ALONE)
+    with pytest.raises(InputError, match=r"y\.astype\(float\) makes numbers, astype\(str\) names"):
+        dptrain.load((np.eye(2), np.array([1, 2], object)), world=ALONE)
+
+
 def test_what_a_frame_has_for_none_is_a_gap() -> None:
     class Frame:
         def __arrow_c_stream__(self, requested_schema: object = None) -> object:

@@ -95,7 +95,8 @@ def pair(x: Rowwise, y: Rowwise | None, roles: Roles, source: str) -> Table:
 def _column(name: str, values: Any, *, label: bool) -> Column:
     """Return an array as a column; the names of classes become words."""
     kind = np.dtype(values.dtype).kind
-    if not label or kind not in "SOU" or np.prod(values.shape[1:], dtype=int) != 1:
+    one = values.shape and np.prod(values.shape[1:], dtype=int) == 1
+    if not label or kind not in "SOU" or not one:
         return Column(name, "numbers", values)
     values = values[:]
     if kind == "S":

@@ -213,8 +213,9 @@ class Table:
             shape, kind = column.values.shape, np.dtype(column.values.dtype)
             if kind.kind not in "biuf" or len(shape) == 0:
                 label = any(column is one for one in self.targets)
-                way = "astype(str) makes names" if label else "astype(float) makes numbers"
-                hint = f"; {column.name}.{way}" * (kind.kind == "O")
+                names = ", astype(str) names" * label
+                hint = f"; {column.name}.astype(float) makes numbers{names}"
+                hint *= kind.kind == "O" and len(shape) > 0
                 raise InputError(
                     f"{self.source}: {column.name} has dtype {kind} and shape {shape}; give "
                     f"rows of numbers{' or names' * label}{hint}"
