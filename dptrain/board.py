@@ -71,11 +71,9 @@ class Board:
     """
 
     def __init__(self, memory: memoryview, ranks: range, rank: int) -> None:
-        self.ranks = ranks
-        self.rank = rank
-        self._lines = [
-            memory[start : start + LENGTH] for start in range(0, LENGTH * len(ranks), LENGTH)
-        ]
+        self.ranks, self.rank = ranks, rank
+        starts = range(0, LENGTH * len(ranks), LENGTH)
+        self._lines = [memory[start : start + LENGTH] for start in starts]
         self._text = self._lines[rank - ranks.start][TEXT]
         self._mine = self._lines[rank - ranks.start].cast("q")
         self._mine[PROCESS] = os.getpid()

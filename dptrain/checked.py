@@ -62,9 +62,7 @@ def _plain(value: Any, kind: Any) -> Any:
     if hasattr(type(value), "tolist"):
         value = value.tolist()
     if isinstance(value, (list, tuple)):  # of which none is within another
-        return tuple(
-            part if isinstance(part, (list, tuple)) else _plain(part, kind) for part in value
-        )
+        return tuple(one if isinstance(one, list | tuple) else _plain(one, kind) for one in value)
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return value
     if float in (kind, *get_args(kind)):

@@ -151,9 +151,7 @@ def supervise(what: Supervision) -> int:
     """
     for program in (what.launcher[0], "dptrain"):
         if shutil.which(program) is None:
-            raise InputError(
-                f"{program} is not in PATH: load its module, or activate its environment"
-            )
+            raise InputError(f"{program} is not in PATH: load its module or its environment")
     job, first = Job(), what.saved
     deaths = tries = 0
     while True:

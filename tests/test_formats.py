@@ -160,7 +160,7 @@ def test_files_need_the_same_columns_only_where_these_are_read(tmp_path: Path, k
     ):
         write(pa.table(rows | more), tmp_path / f"{number}.{kind}")
     for drop, words in [
-        ((), f"0.{kind} has no column 'extra', as other files have.* --drop extra"),
+        ((), f"0.{kind} has no column 'extra', as others have.* --drop extra"),
         (("extra",), f"0.{kind} has no column 'note'.* --drop note"),
         (("z",), "has no column 'z'; valid: a, b, y, extra, note"),
     ]:

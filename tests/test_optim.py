@@ -535,7 +535,7 @@ def test_cosine_falls_from_the_full_rate_to_almost_nothing(steps: int, data: st.
     ("options", "words"),
     [
         ({"min_learning_rate": 0.6}, "min-learning-rate is 0.6, above the learning-rate, 0.5"),
-        ({"schedule": "one-cycle", "warmup": 3}, "warmup is 3, and one-cycle rises by itself"),
+        ({"schedule": "one-cycle", "warmup": 3}, "warmup is 3; one-cycle rises by itself"),
     ],
 )
 def test_schedules_that_make_no_sense_are_refused(options: dict[str, Any], words: str) -> None:

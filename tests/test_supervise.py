@@ -301,9 +301,7 @@ def test_a_missing_dptrain_is_said(supervise: Supervise, launcher: Launcher) -> 
     line = [sys.executable, "-c", "from dptrain.cli.main import main; main()"]
     done = supervise(launcher("exit 0"), program=line, env={**ENV, "PATH": os.defpath})
     assert done.status == 2
-    assert done.stderr == (
-        "dptrain: dptrain is not in PATH: load its module, or activate its environment\n"
-    )
+    assert done.stderr == ("dptrain: dptrain is not in PATH: load its module or its environment\n")
 
 
 def test_nothing_is_left_behind(tmp_path: Path, supervise: Supervise, launcher: Launcher) -> None:

@@ -35,6 +35,8 @@ from dptrain.train.state import Training
 from dptrain.words import InputError
 from dptrain.world import World
 
+Say = Callable[[str], None]
+
 ROUND = 0.1
 """Seconds that the steps of one kind take in a round, if an epoch is not longer."""
 
@@ -100,12 +102,10 @@ class Bench:
 
     def __init__(self, model: MLP, data: Data, config: TrainConfig, world: World) -> None:
         self.world, self.shards, self.model = world, config.num_shards, model
-        self.runs = {
-            (reduce, shards): begin(
-                model, data, replace(config, reduce=reduce, shards=shards, epochs=10**9), world
-            )
-            for reduce, shards in keys(self.shards, world.size)
-        }
+        self.runs: dict[Key, Training] = {}
+        for reduce, number in keys(self.shards, world.size):
+            own = replace(config, reduce=reduce, shards=number, epochs=10**9)
+            self.runs[reduce, number] = begin(model, data, own, world)
         self.run = self.runs["tree", self.shards]
         n, dtype = num_params(model.layout), np.dtype(model.dtype)
         entries = max(n, STREAM // dtype.itemsize)
@@ -219,12 +219,7 @@ class Bench:
 
 
 def bench(
-    model: MLP,
-    settings: BenchConfig,
-    config: TrainConfig,
-    *,
-    world: World,
-    say: Callable[[str], None],
+    model: MLP, settings: BenchConfig, config: TrainConfig, *, world: World, say: Say
 ) -> Plain:
     """Measure a model's step, and return what `bench --json` prints.
 

@@ -152,12 +152,10 @@ def text(found: Plain) -> str:
 
 def _part_lines(found: Plain) -> list[str]:
     """Return the table of a step's parts."""
-    network = (
-        f"\n{'':<47} and {found['reducing_network_mb']:.3g} MB a rank between nodes at "
-        f"{found['network_gb_per_s']:.3g} GB/s"
-        if found["network_gb_per_s"]
-        else ""
-    )
+    network, speed = "", found["network_gb_per_s"]
+    if speed:
+        network = f"\n{'':<47} and {found['reducing_network_mb']:.3g} MB a rank between nodes at "
+        network += f"{speed:.3g} GB/s"
     floors = {
         "data": "rows read and written once",
         "model": f"its products at {found['products_gflop_per_s']:.3g} GFLOP/s a rank",

@@ -190,9 +190,7 @@ class TrainConfig(Checked):
             raise InputError("epochs and steps are both given; give one of them")
         _ = self.rates  # which checks them
         if self.warmup and self.schedule == "one-cycle":
-            raise InputError(
-                f"warmup is {self.warmup}, and one-cycle rises by itself: leave warmup out"
-            )
+            raise InputError(f"warmup is {self.warmup}; one-cycle rises by itself: leave it out")
         if self.min_learning_rate > self.learning_rate:
             raise InputError(
                 f"min-learning-rate is {self.min_learning_rate}, above the learning-rate, "

@@ -210,9 +210,7 @@ def _picked(found: Mapping[str, Sequence[str]], roles: Roles, source: str) -> Pi
     for path, own in found.items():
         for name in sorted({*names.every} - {*own}):
             out = f", or leave it out with --drop {quoted(name)}" * (name in names.features)
-            raise InputError(
-                f"{path} has no column {name!r}, as other files have; give the same{out}"
-            )
+            raise InputError(f"{path} has no column {name!r}, as others have; give the same{out}")
     return names
 
 

@@ -41,9 +41,7 @@ def _check_weights(rows: Rows, block: slice, column: Column) -> None:
     """Raise InputError for the first row whose weight is none."""
     values = column.read(rows.rows(block))
     if column.kind != "numbers" or values.size != len(values):
-        raise InputError(
-            f"{rows.table.source}: weights in {column.name!r} must be one number a row"
-        )
+        raise InputError(f"{rows.table.source}: weights {column.name!r} must be one number a row")
     wrong = ~((values >= 0) & (values <= LARGEST)).reshape(-1)
     if wrong.any():
         row = int(np.argmax(wrong))

@@ -170,9 +170,7 @@ class Encoding:
     def _adapted(self, table: Table) -> Table:
         if not self.named and table.named:
             if any(column.kind in ("words", "date") for column in table.columns):
-                raise InputError(
-                    f"{table.source} has texts; the model was trained on numbers alone"
-                )
+                raise InputError(f"{table.source} has texts; the model was trained on numbers")
             x = np.stack([_numbers(column) for column in table.columns], axis=1)
             return replace(table, columns=(Column("x", "numbers", x),), named=False)
         if self.named and not table.named:

@@ -139,9 +139,7 @@ def _start(path: str) -> bytes:
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116 (beside the other questions about it)
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opened, it might wait for ever
-            raise InputError(
-                f"{path} is a pipe or a device; give a file, which is read more than once"
-            )
+            raise InputError(f"{path} is a pipe or a device; give a file, which is read twice")
         with Path(path).open("rb") as file:
             return file.read(64)
     except OSError as error:

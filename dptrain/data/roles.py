@@ -97,9 +97,7 @@ class Roles:
         weight = self._match((self.weight,) if self.weight else (), names, source)
         if len(weight) > 1 or {*weight} & {*targets}:
             why = "is the target" if len(weight) == 1 else f"is {len(weight)} columns"
-            raise InputError(
-                f"weight {self.weight!r} {why}; name one that says how much rows count"
-            )
+            raise InputError(f"weight {self.weight!r} {why}; name what says how much rows count")
         there = [p for p in self.ids if fnmatch.filter(names, p) or p in names]
         ids = self._match(there if self.ids_if_there else self.ids, names, source)
         if self.kinds:

@@ -64,15 +64,14 @@ def seen(column: Column, values: Array) -> Seen:
 
 def added(parts: Sequence[Seen]) -> Seen:
     """Return what was seen in all parts; the sum is exact, so in any order."""
-    lows = [part.low for part in parts if part.low is not None]
-    highs = [part.high for part in parts if part.high is not None]
     whole = math.nan
     with contextlib.suppress(OverflowError, ValueError):
         whole = math.fsum(part.sum for part in parts)
     return Seen(
         sum(part.entries for part in parts), sum(part.gaps for part in parts),
         sum(part.infinite for part in parts), whole,
-        min(lows, default=None), max(highs, default=None),
+        min((part.low for part in parts if part.low is not None), default=None),
+        max((part.high for part in parts if part.high is not None), default=None),
     )  # fmt: skip
 
 
@@ -131,10 +130,8 @@ def _counted(labels: Counter[Any] | None, values: Any) -> Counter[Any] | None:
 
 def _balance(table: Table, parts: list[Counter[Any] | None]) -> dict[str, int]:
     """Return how often each target is there, the most frequent first; nothing for values."""
-    whole: Counter[Any] | None = Counter()
-    for part in parts:
-        whole = None if whole is None or part is None else whole + part
-    if not whole or len(whole) > MOST_LABELS or not table.targets:
+    whole = sum((part for part in parts if part is not None), Counter[Any]())
+    if not table.targets or None in parts or len(whole) > MOST_LABELS:
         return {}
     target = table.targets[0]
     return {as_cell(target, value): count for value, count in whole.most_common()}

@@ -146,9 +146,7 @@ def _of_several(rows: Rows, config: DataConfig, world: World) -> Answer:
     with world.together():
         if config.task == "classification" and not one_hot:
             shape = table.targets[0].values.shape if len(names) == 1 else (len(table), width)
-            raise InputError(
-                f"{table.source}: y has shape {shape}; classification needs one label a row"
-            )
+            raise InputError(f"{table.source}: y has shape {shape}; classes need one label a row")
         if one_hot and config.task in ("auto", "classification"):
             classes = np.array(names) if len(names) == width else np.arange(width)
             return Answer(

@@ -182,11 +182,8 @@ def _check_doubt(asked: Asked, array: Any, gaps: Any, words: list[str], label: b
             f"(and make them one unit), or the column out with --drop {asked.name!r}"
         )  # fmt: skip
     like = [word for word in words if unit or re.match(LIKE_A_NUMBER, " ".join(word.split()))]
-    if (
-        not like
-        or 2 * len(like) < len(words)
-        or (label and all(re.match(WHOLE, word) for word in like))
-    ):
+    codes = label and all(re.match(WHOLE, word) for word in like)
+    if codes or not like or 2 * len(like) < len(words):
         return
     plain = [word for word in like if re.match(_number(asked), word)]
     wrong, way = pc.is_in(array, pa.array(like, array.type)), "store it as one"

@@ -24,9 +24,7 @@ from dptrain.words import InputError, nearest
 NAMES = list(CHAPTERS)
 
 TITLE = "What a minibatch averages, and what workers add"
-LEAD = (
-    "Numbers to check by hand, from one example to many workers; made by `dptrain explain --html`."
-)
+LEAD = "Numbers to check by hand, from one example to many workers; by `dptrain explain --html`."
 
 
 @cache

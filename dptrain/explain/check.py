@@ -117,10 +117,8 @@ def _bits(name: str, given: Given, batch: Minibatch, world: World, say: Say) -> 
     """Compare a minibatch's gradient sum over all ranks with one process's. Collective."""
     alone = tree_sum(trainer.shard_sums(*given, batch))
     together = trainer.reduced(*given, batch, world)
-    wrong = world.allgather(
-        np.flatnonzero(alone.view(np.uint64) != together.view(np.uint64)).tolist()
-    )
-    for rank, entries in enumerate(wrong):
+    differ = np.flatnonzero(alone.view(np.uint64) != together.view(np.uint64))
+    for rank, entries in enumerate(world.allgather(differ.tolist())):
         if entries:
             return (
                 f"the gradient of {name}: its entry {entries[0]} on rank {rank} of {world.size} "

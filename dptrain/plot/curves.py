@@ -112,9 +112,8 @@ def plot_runs(
         if not own:
             others = " or ".join(f"--x {other}" for other in AXES if other != x)
             raise InputError(f"{run.name}: its metrics have nothing to draw over {x}; try {others}")
-    panels = [
-        panel for panel in PANELS if any(own.keys() & panel.columns for own in curves.values())
-    ]
+    there = {column for own in curves.values() for column in own}
+    panels = [panel for panel in PANELS if there.intersection(panel.columns)]
     with drawing(Path(out), width, PANEL_HEIGHT) as figure:
         draw(figure, panels, curves, config)
     return [panel.title for panel in panels]
@@ -198,10 +197,10 @@ def _draw_legend(figure: "Figure", curves: dict[str, Curves], width: float) -> f
 
     alone = len(curves) == 1
     names = [_wrapped(figure, name, width - 0.7) for name in curves]
+    title, several = (names[0], []) if alone else (None, names)
     handles = [
         Line2D([], [], label=name, **_look("", number, alone=False))
-        for number, name in enumerate(names)
-        if not alone
+        for number, name in enumerate(several)
     ]
     for column, label in LOSSES.items():
         if any(column in own for own in curves.values()):
@@ -210,11 +209,7 @@ def _draw_legend(figure: "Figure", curves: dict[str, Curves], width: float) -> f
             handles.append(Line2D([], [], label=label, **shown))
     for columns in range(max(1, len(handles)), 0, -1):
         legend = figure.legend(
-            handles=handles,
-            loc="outside upper left",
-            ncols=columns,
-            title=names[0] if alone else None,
-            alignment="left",
+            handles=handles, loc="outside upper left", ncols=columns, title=title, alignment="left"
         )
         extent = legend.get_window_extent()
         if columns == 1 or extent.width < (width - 0.1) * figure.dpi:

@@ -188,8 +188,6 @@ def tree(leaves: Sequence[str], messages: Sequence[tuple[int, int]], root: Seque
         parts.append(line([(ends[into], top), (at, top), (at, bottom), (ends[what], bottom)]))
         rows[into], ends[into] = (top + bottom) / 2, at
         parts.append(f'<circle cx="{at:.1f}" cy="{rows[into]:.1f}" r="4"/>')
-    parts += [
-        text(ends[0] + 9, rows[0] + 4 + 13 * (row - (len(root) - 1) / 2), words)
-        for row, words in enumerate(root)
-    ]
+    first = rows[0] + 4 - 13 * (len(root) - 1) / 2
+    parts += [text(ends[0] + 9, first + 13 * row, words) for row, words in enumerate(root)]
     return svg(step * len(leaves) + 6, "Who adds whose sum", parts)

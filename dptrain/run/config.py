@@ -47,9 +47,7 @@ class RunConfig(NamedTuple):
         they are gone.
         """
         if self.files == (FROM_PYTHON,):
-            raise InputError(
-                "the run was trained on what Python gave it, not on files: name the DATA"
-            )
+            raise InputError("the run was trained on what Python gave it: name the DATA")
         check_there(self.files)
         return self.files
 

@@ -159,9 +159,7 @@ def _made(
     model, file = given
     with world.together():
         if model is None and "file" not in before.model and is_own(before.model):
-            raise InputError(
-                f"{path} has a model of one's own: give it to dptrain.verify, in Python"
-            )
+            raise InputError(f"{path} has one's own model: give it to dptrain.verify, in Python")
         own = model is None and "file" in before.model
         origin = of_run(file, before.model, str(path)) if own else ModelFile()
         was = RunConfig.read(before.settings)

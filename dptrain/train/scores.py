@@ -100,9 +100,7 @@ class Scores:
         if np.isfinite(loss):
             found["log_loss"] = float(loss)
         triples = counts.T.tolist()
-        each = [
-            2 * both / (real + taken) if real + taken else None for real, taken, both in triples
-        ]
+        each = [2 * both / (real + said) if real + said else None for real, said, both in triples]
         found |= {"f1_macro": mean(each), "f1_each": each}
         if self._keeps:
             areas = self._areas(world)

@@ -37,9 +37,7 @@ def given_dtype(ctx: click.Context, values: Plain) -> str | None:
     given = {n for n in names if ctx.get_parameter_source(n) is not ParameterSource.DEFAULT}
     other = sorted(given - {"dtype", "label_smoothing"})
     if other and (values["model"] or values["model_sha256"]):
-        raise InputError(
-            f"{other[0]} is the perceptron's; a model of one's own is told by --model-arg"
-        )
+        raise InputError(f"{other[0]} is the perceptron's; one's own model takes --model-arg")
     return values["dtype"] if "dtype" in given else None
 
 
