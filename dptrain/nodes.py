@@ -1,8 +1,11 @@
 """Which ranks share a node, and what they share for life: made once for a communicator."""
 
 import functools
+import io
 import os
+import pickle
 import time
+from array import array
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dptrain.board import LENGTH, Board
@@ -25,7 +28,7 @@ class Nodes(NamedTuple):
     board: Board
     """What those of this node are doing."""
     window: Any
-    """The board's memory."""
+    """The board's memory; its fences order what ranks write in any memory that they share."""
 
     @staticmethod
     def of(comm: "MPI.Comm", ranks_per_node: int | None) -> "Nodes":
@@ -58,6 +61,7 @@ def _make(comm: "MPI.Comm", ranks_per_node: int | None) -> Nodes:
     own = starts.index(ordered.rank - node_comm.rank)
     num_bytes = LENGTH * node_comm.size if node_comm.rank == 0 else 0
     window = MPI.Win.Allocate_shared(num_bytes, 1, comm=node_comm)
+    window.Lock_all()  # without which there are no fences
     memory = memoryview(window.Shared_query(0)[0]).cast("B")  # type: ignore[arg-type]
     if node_comm.rank == 0:
         memory[:] = bytes(num_bytes)
@@ -84,6 +88,7 @@ def _made() -> int:
     def free(_: MPI.Comm, __: int, made: dict[int | None, Nodes]) -> None:
         for nodes in made.values():
             GUARD.forget(nodes.board)
+            nodes.window.Unlock_all()
             for shared in (nodes.window, nodes.node_comm, nodes.comm):
                 shared.Free()
 
@@ -91,10 +96,26 @@ def _made() -> int:
 
 
 def sleep_until(arrival: Any) -> None:
-    """Wait, asleep, until all ranks have come where they wait for each other.
+    """Wait, soon asleep, until all ranks have come where they wait for each other.
 
-    MPI would take a core to wait, which those that are waited for may need.
+    MPI would take a core to wait, which those that are waited for may need. At first the core is
+    but offered to them: several messages follow each other, and who sleeps is late for each.
     """
-    start = time.perf_counter()
+    start, looks = time.perf_counter(), 0
     while not arrival.Test():
-        time.sleep(min((time.perf_counter() - start) / 8, 0.01))
+        looks += 1
+        if looks < 200:
+            os.sched_yield()
+        else:
+            time.sleep(min((time.perf_counter() - start) / 32, 0.01))
+
+
+def allgathered(comm: Any, value: Any) -> list[Any]:
+    """Return every rank's value, in rank order; soon asleep until all have come. Collective."""
+    own = pickle.dumps(value)
+    lengths = array("q", [0]) * comm.size
+    sleep_until(comm.Iallgather(array("q", [len(own)]), lengths))
+    whole = bytearray(sum(lengths))
+    sleep_until(comm.Iallgatherv(own, (whole, lengths.tolist())))
+    stream = io.BytesIO(whole)
+    return [pickle.load(stream) for _ in lengths]  # noqa: S301 (what the ranks made themselves)

@@ -18,7 +18,7 @@ from dptrain.board import State, apart
 from dptrain.guard import GUARD
 from dptrain.launch import announced, finalized, load_mpi, starting
 from dptrain.machine import room_to_start
-from dptrain.nodes import ALONE, Nodes, sleep_until
+from dptrain.nodes import ALONE, Nodes, allgathered, sleep_until
 from dptrain.streams import last_words, open_streams, warn
 from dptrain.words import InputError, shown
 
@@ -51,7 +51,7 @@ class World:
 
     def __init__(self, comm: "MPI.Comm | None" = None, ranks_per_node: int | None = None) -> None:
         nodes = ALONE if comm is None or comm.size == 1 else Nodes.of(comm, ranks_per_node)
-        self.comm, self.node_comm, self.nodes, self._board, _ = nodes
+        self.comm, self.node_comm, self.nodes, self._board, self.window = nodes
         self.rank: int = self.comm.rank if self.comm else 0
         self.size: int = self.comm.size if self.comm else 1
 
@@ -121,10 +121,10 @@ class World:
         """Return every rank's value, once it is clear that all are at the same place."""
         place = "/".join([*self._calls, _site()])
         number = self._board.arrive(zlib.crc32(place.encode()))
-        sleep_until(self.comm.Ibarrier())
-        found = self.comm.allgather((number, place, value))
+        sleep_until(self.comm.Ibarrier())  # who leaves comes to one too, and then sends nothing
+        found = allgathered(self.comm, (number, place, value))
         if len({(number, place) for number, place, _ in found}) > 1:
-            found = self.comm.allgather((self.title or self._calls[0], self.status))
+            found = allgathered(self.comm, (self.title or self._calls[0], self.status))
             calls, statuses = zip(*found, strict=True)
             self._end(shown(apart(calls)), max(statuses))
         return [value for *_, value in found]

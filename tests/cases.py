@@ -180,7 +180,7 @@ def sums(names: list[str]) -> None:
 
 def meetings(world: World) -> None:
     """Meet many times, as those do who have nothing to do between: each rank hears all bits."""
-    memory = NodeMemory(world.node_comm if len(world.ranks_here) > 1 else None, 0)
+    memory = NodeMemory(world if len(world.ranks_here) > 1 else None, 0)
     for turn in range(300):
         bits = {rank: (turn % (rank + 2) == 0) << rank % 32 for rank in world.ranks_here}
         heard = memory.barrier(bits[world.rank])
@@ -258,6 +258,7 @@ def leaks(names: list[str]) -> None:
     """Train again and again, and say what memory is shared before and after."""
     for name, world in worlds(names):
         data = dptrain.load(world=world)
+        without = shared_memory()
         tree = TreeReduce(world, 100_000, 1, np.float32)
         found, inside = [], shared_memory()
         tree.close()
@@ -266,7 +267,7 @@ def leaks(names: list[str]) -> None:
             dptrain.fit(model, data, TrainConfig(steps=1, shards=4, batch_size=20), world=world)
             if number in (2, 32):
                 found.append(shared_memory())
-        say(world, world=name, before=found[0], after=found[1], inside=inside)
+        say(world, world=name, before=found[0], after=found[1], seen=(without, inside))
 
 
 def refuse(*_: object) -> None:

@@ -44,7 +44,7 @@ from dptrain.optim.optimizer import Optimizer
 from dptrain.optim.rules import transforms
 from dptrain.optim.schedule import learning_rate
 from dptrain.order import Batch
-from dptrain.reduce.memory import _take
+from dptrain.reduce import memory
 from dptrain.train.control import Control
 from dptrain.train.evaluate import evaluate
 from dptrain.train.loop import begin, train, train_epoch
@@ -299,15 +299,15 @@ def test_memory_to_share_is_what_is_left_for_this_user(monkeypatch: pytest.Monke
     assert free_bytes() == 3 * 4096
 
 
-def test_a_rank_maps_nothing_where_the_first_one_has_found_no_room(tmp_path: Path) -> None:
+def test_a_rank_maps_nothing_where_the_first_one_has_found_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What that one has made has no bytes yet, or some: those that another rank has taken."""
     (tmp_path / "made").touch()
-    full = OSError(errno.ENOSPC, "full")
-    comm: Any = SimpleNamespace(
-        rank=1, size=3, bcast=lambda _: tmp_path / "made", allgather=lambda own: [full, own, None]
-    )
+    first = (tmp_path / "made", OSError(errno.ENOSPC, "full"))
+    monkeypatch.setattr(memory, "allgathered", lambda _, own: [first, own, own])
     with pytest.raises(OSError, match="full"):
-        _take(comm, 4096)
+        memory._take(SimpleNamespace(rank=1, size=3), 4096)  # type: ignore[arg-type]
     assert (tmp_path / "made").stat().st_size == 0
 
 

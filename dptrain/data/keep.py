@@ -20,7 +20,7 @@ from dptrain.arrays import Array
 from dptrain.data.numpy_files import read_npz
 from dptrain.data.table import Kind, Rowwise, Stacked, in_memory
 from dptrain.machine import too_little_memory
-from dptrain.nodes import sleep_until
+from dptrain.nodes import allgathered, sleep_until
 from dptrain.words import InputError
 
 ROOM = 2**23
@@ -188,7 +188,7 @@ def share(found: T | None, comm: Any = None, take: Take = own) -> T:
         stream = io.BytesIO()
         _Pickler(stream, arrays).dump(found)
         told = stream.getvalue(), [(one.shape, np.dtype(one.dtype)) for one in arrays]
-    pickled, shapes = told if comm is None else comm.bcast(told)
+    pickled, shapes = told if comm is None else allgathered(comm, told)[0]
     sizes = [math.prod(shape) * dtype.itemsize for shape, dtype in shapes]
     ends = list(accumulate((size + -size % ALIGNMENT for size in sizes), initial=0))
     memory, in_one = take(ends[-1])

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.machine import SHM, free_bytes
-from dptrain.world import cut
+from dptrain.nodes import allgathered, sleep_until
+from dptrain.world import World, cut
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -37,27 +38,22 @@ class NodeMemory:
     Collective over the node: every rank of it must make one, and free it. Raises OSError where
     there is not as much, or some of the ranks can't share it; on every rank of the node.
 
-    `comm`: the ranks of the node; None for a process alone, whose memory is its own. `num_bytes`:
-    how much.
+    `world`: whose ranks of this node; None for a process alone, whose memory is its own.
+    `num_bytes`: how much.
     """
 
     ALIGNMENT = 64
     """Bytes in a cache line: where arrays begin, and what a rank's counter takes to itself."""
 
-    def __init__(self, comm: "MPI.Intracomm | None", num_bytes: int) -> None:
-        self._rank, self._size = (comm.rank, comm.size) if comm else (0, 1)
+    def __init__(self, world: World | None, num_bytes: int) -> None:
+        self._comm: Any = world and world.node_comm
+        self._window: Any = world and world.window
+        self._rank: int = self._comm.rank if self._comm else 0
+        self._size: int = self._comm.size if self._comm else 1
         flags = self.ALIGNMENT * self._size
-        self._window: Any = None
-        self._shared: mmap.mmap | None = None
-        if comm is None:
-            self._buffer = np.empty(flags + num_bytes, np.uint8).data
-        else:
-            from mpi4py import MPI
-
-            self._shared = _take(comm, flags + num_bytes)
-            self._buffer = memoryview(self._shared)
-            self._window = MPI.Win.Allocate_shared(0, 1, comm=comm)  # for its fences alone
-            self._window.Lock_all()
+        self._shared = _take(self._comm, flags + num_bytes) if self._comm else None
+        own = np.empty(flags + num_bytes, np.uint8).data if self._shared is None else self._shared
+        self._buffer = memoryview(own)
         self._flags = self._buffer[:flags].cast("q")  # of each rank a line: arrivals and bits
         self._mine = self._rank * self.ALIGNMENT // 8
         others = (rank for rank in range(self._size) if rank != self._rank)
@@ -96,7 +92,7 @@ class NodeMemory:
                 if looks > 100:
                     time.sleep(2e-5)
         self._window.Sync()
-        found = self._flags[self._mine + place]
+        found: int = self._flags[self._mine + place]
         for other in self._others:
             found |= self._flags[other + place]
         return found
@@ -109,8 +105,7 @@ class NodeMemory:
     def free(self) -> None:
         """Give the memory back; its arrays must not be used any more. Collective."""
         if self._shared is not None:
-            self._window.Unlock_all()
-            self._window.Free()  # waits for all
+            sleep_until(self._comm.Ibarrier())
             if self._rank == 0 and hasattr(mmap, "MADV_REMOVE"):  # whoever still has arrays in it
                 self._shared.madvise(mmap.MADV_REMOVE)
 
@@ -138,7 +133,7 @@ def _take(comm: "MPI.Intracomm", num_bytes: int, folder: Path | None = None) -> 
     """
     if folder is None:
         folder = SHM if SHM.is_dir() else Path(tempfile.gettempdir())
-    path = comm.bcast(folder / f"dptrain-{uuid.uuid4().hex}")
+    path = folder / f"dptrain-{uuid.uuid4().hex}"  # rank 0's is everybody's
     found: mmap.mmap | None = None
     fault: OSError | None = None
     faults: list[OSError] = []
@@ -148,7 +143,8 @@ def _take(comm: "MPI.Intracomm", num_bytes: int, folder: Path | None = None) -> 
                 found = _map(path, num_bytes, cut(num_bytes, comm.size, comm.rank), makes)
             except OSError as error:
                 fault = error
-        faults = [fault for fault in comm.allgather(fault) if fault]
+        told = allgathered(comm, (path, fault))
+        path, faults = told[0][0], [fault for _, fault in told if fault]
     if comm.rank == 0:
         with contextlib.suppress(OSError):
             path.unlink()

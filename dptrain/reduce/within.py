@@ -154,7 +154,7 @@ def take_memory(
     taken: list[NodeMemory] = []
     try:
         for num_bytes in needed:
-            memory = NodeMemory(world.node_comm if len(here) > 1 else None, num_bytes)
+            memory = NodeMemory(world if len(here) > 1 else None, num_bytes)
             taken.append(memory)
     except OSError as error:
         why = "" if free < sum(needed) else f" but refuses ({error.strerror})"
