@@ -68,8 +68,7 @@ LONG = "2026-11-22-momentum-0.9-learning-rate-0.001-batch-size-512-hidden-512-51
 NAMES = ("plain", f"{LONG}x", "_under", "costs $5 and $6", "validation")
 
 
-@pytest.mark.parametrize("num_runs", [1, 2, 5])
-@pytest.mark.parametrize("width", [3.0, 12.0])
+@pytest.mark.parametrize(("width", "num_runs"), [(3.0, 1), (3.0, 5), (12.0, 2), (12.0, 5)])
 def test_no_text_overlaps_or_is_cut(
     width: float, num_runs: int, tmp_path: Path, drawn: Draw
 ) -> None:
