@@ -167,9 +167,7 @@ def no_text(path: str) -> InputError:
 
 def no_utf8(path: str) -> InputError:
     """Return what to say of a text in another encoding."""
-    return InputError(
-        f"{path} is no UTF-8, Latin-1 perhaps: iconv -f LATIN1 -t UTF-8 makes it UTF-8"
-    )
+    return InputError(f"{path} is no UTF-8, Latin-1 perhaps: try iconv -f LATIN1 -t UTF-8")
 
 
 def _delimiter(text: str, whole: bool) -> str:

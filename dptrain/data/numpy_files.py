@@ -180,9 +180,7 @@ def read_idx(path: str) -> Array:
         if not packed:
             size = os.fstat(plain.fileno()).st_size
             if size - offset != needed:
-                raise ValueError(
-                    f"it should hold {needed:,} bytes after its head, not {size - offset:,}"
-                )
+                raise ValueError(f"it needs {needed:,} bytes after its head, not {size - offset:,}")
             return _mapped(path, offset, shape, False, dtype)
         if needed > 1100 * os.fstat(plain.fileno()).st_size:  # no more can be packed
             raise ValueError(f"it says that it holds {needed:,} bytes: it is damaged")

@@ -227,9 +227,7 @@ def _directory(case: Case) -> Finding:
             "take care not to start a run twice",
         )
     if found.type in ("tmpfs", "ramfs"):
-        return Finding(
-            "warning", f"{text} is memory, lost with the machine", "give an --out on a disk"
-        )
+        return Finding("warning", f"{text} is memory, lost with the machine", "--out on a disk")
     seen = "seen on all nodes" if len(case.nodes) > 1 else "usually shared between machines"
     shared = f", {seen}" if found.shared or len(case.nodes) > 1 else ", of this machine"
     return Finding("ok", f"{text}{shared}: can be written, flushed, renamed and locked in")

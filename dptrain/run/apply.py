@@ -165,9 +165,7 @@ def _roles(run: str, encoding: Encoding, ids: Sequence[str], out: str | None) ->
     with contextlib.suppress(InputError):  # the run's settings are lost
         stored = RunConfig.read(rundir.read_config(Path(run), local=True)).data
     if alone and ids:
-        raise InputError(
-            "a .npy file has predictions only: leave --id out, or write .csv or .parquet"
-        )
+        raise InputError("a .npy has predictions only: leave --id out, or write .csv or .parquet")
     called = () if alone else tuple(ids) or stored.id
     return replace(roles_of(encoding, stored, ()), ids=called, ids_if_there=not ids)
 

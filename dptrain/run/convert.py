@@ -193,9 +193,8 @@ def _begin(out: Path, plan: Plan, start: Plain) -> Journal:
         journal = Journal(out / UNFINISHED, len(whole))
         if not whole:
             for name, dtype, shape in plan.arrays():
-                make_sized(
-                    out / name, npy_header(dtype, shape), int(np.prod(shape)) * dtype.itemsize
-                )
+                size = int(np.prod(shape)) * dtype.itemsize
+                make_sized(out / name, npy_header(dtype, shape), size)
             journal.append(json.dumps(start).encode())
         journal.flush()
         return journal

@@ -58,9 +58,7 @@ def lock(run: Path) -> int:
     deadline = time.monotonic() + LOCK_WAIT
     while (held := taken(run / rundir.RECEIPT)) is None:
         if time.monotonic() > deadline:
-            raise InputError(
-                f"{run} is being written by another process; let it finish, or end it, first"
-            )
+            raise InputError(f"{run} is being written by another process; let it end, or end it")
         time.sleep(0.2)
     return held
 
