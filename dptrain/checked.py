@@ -73,6 +73,12 @@ def _plain(value: Any, kind: Any) -> Any:
     return int(value) if isinstance(value, numbers.Integral) else value
 
 
+def check_type(name: str, value: object, kind: Any, needed: str) -> None:
+    """Raise InputError where a caller in Python has given something of another type."""
+    if not isinstance(value, kind):
+        raise InputError(f"{name} is of type {type(value).__name__}; give {needed}")
+
+
 def fits(value: Any, kind: Any) -> bool:
     """Return whether a value is of the type that a field says."""
     plain = isinstance(kind, type)  # most are, and typing takes its time to look at one

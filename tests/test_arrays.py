@@ -312,6 +312,31 @@ def test_names_of_classes_may_be_any_texts(tmp_path: Path) -> None:
         assert dptrain.load(data, world=ALONE).encoding.classes.tolist() == ["p", "q"]
 
 
+class Own(dptrain.MLP):
+    pass
+
+
+def test_what_is_given_in_python_is_looked_at_where_it_is_given(tmp_path: Path) -> None:
+    """A class in the place of its object, a mapping of settings, one run, arrays unread."""
+    x, y = np.arange(12.0)[:, None], np.arange(12) % 2
+    data, run = dptrain.load((x, y), world=ALONE), tmp_path / "run"
+    dptrain.fit(Own([1, 2]), data, dptrain.TrainConfig(steps=2), out=run, world=ALONE)
+    given: Any = dptrain
+    calls: dict[str, Callable[[], object]] = {
+        "config is of type dict; give a dptrain.DataConfig": lambda: given.load((x, y), {}),
+        "config is of type dict; give a dptrain.ModelConfig": lambda: given.mlp_for(data, {}),
+        "data is of type tuple; give what dptrain.load": lambda: given.mlp_for((x, y)),
+        "the model is <class '.*Own'>; give": lambda: given.load_trained(run, Own),
+        "the model is 3; give": lambda: given.verify(run, "all", (x, y), model=3, world=ALONE),
+        "replay is (1, 2); give two steps": lambda: given.verify(run, (1, 2), world=ALONE),
+        "there is no run to be drawn": lambda: given.plot_runs([]),
+    }
+    for words, call in calls.items():
+        with pytest.raises(InputError, match=words.replace("(1, 2)", r"\(1, 2\)")):
+            call()
+    assert dptrain.plot_runs(str(run), tmp_path / "curves.svg") != []
+
+
 def test_what_has_no_rows_is_no_target() -> None:
     for y in (map(int, "01"), None.__class__, 1):
         with pytest.raises(InputError, match=r"y has dtype \w+ and shape \(\); give rows of .*s$"):

@@ -179,6 +179,15 @@ def described(model: Model) -> Plain:
     return found
 
 
+def check_is_one(model: object) -> None:
+    """Raise InputError where a caller in Python has given what is no model."""
+    if isinstance(model, type) or not hasattr(model, "loss_and_grad_sum"):
+        raise InputError(
+            f"the model is {model!r:.200}; give an MLP, a TorchModel(module), a JaxModel(init, "
+            "apply), or an object that keeps dptrain.Model"
+        )
+
+
 def is_own(described: Any) -> bool:
     """Return whether that is a model of one's own, which no settings can make again."""
     return isinstance(described, dict) and "source" in described

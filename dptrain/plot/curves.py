@@ -77,7 +77,7 @@ PANEL_WIDTH, PANEL_HEIGHT = 3.5, 2.3
 
 
 def plot_runs(
-    runs: Sequence[str | Path],
+    runs: str | Path | Sequence[str | Path],
     out: str | Path = "curves.png",
     *,
     x: Over = "steps",
@@ -88,7 +88,7 @@ def plot_runs(
     Parameters
     ----------
     runs
-        Their directories; they may still be training.
+        Their directories, or one; they may still be training.
     out
         A .png, .svg or .pdf file; one that exists is replaced. The same runs give the same bytes.
     x

@@ -54,11 +54,14 @@ class Run:
         return found
 
 
-def read_runs(paths: Sequence[str | Path]) -> list[Run]:
+def read_runs(paths: str | Path | Sequence[str | Path]) -> list[Run]:
     """Return the runs in some directories, each once: the shortest names that differ, and labels.
 
     Raises InputError for what is no run's directory, and metrics that are damaged or have no line.
     """
+    paths = [paths] if isinstance(paths, str | Path) else paths
+    if not paths:
+        raise InputError("there is no run to be drawn: name its directory")
     whole = (os.path.abspath(path) for path in paths)  # noqa: PTH100 (links keep their names)
     found = dict.fromkeys(map(Path, whole))
     lines = [read_lines(path / rundir.METRICS) for path in found]

@@ -4,17 +4,19 @@ And what people are told of a run before it trains, and by doctor before there i
 """
 
 import socket
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from dptrain.checked import check_type
 from dptrain.config import FROM_PYTHON, SHARD, DataConfig, ModelConfig, ModelFile, TrainConfig
 from dptrain.data.prepare import Data, prepare
 from dptrain.data.read import read
 from dptrain.data.roles import Roles
 from dptrain.machine import crowded, usable_cores
-from dptrain.model import Model, check_data, check_layout
+from dptrain.model import Model, check_data, check_is_one, check_layout
 from dptrain.model.load import forms
 from dptrain.model.mlp import MLP, mlp
 from dptrain.order import Order
@@ -28,6 +30,8 @@ from dptrain.train.state import Training
 from dptrain.train.trial import Trial, try_model
 from dptrain.words import InputError, counted, listed
 from dptrain.world import World, collective, connect
+
+LOADED = "what dptrain.load returns"
 
 
 @collective
@@ -66,6 +70,7 @@ def load(
     InputError
         What was given is not what is needed, on any rank; every rank raises the same.
     """
+    check_type("config", config, DataConfig | None, "a dptrain.DataConfig")
     config, seed, world = config or DataConfig(), TrainConfig(seed=seed).seed, world or connect()
     check_programs(world)
     take, roles = partial(shared_rows, world.node_comm), Roles.of(config)
@@ -104,6 +109,8 @@ def mlp_for(data: Data, config: ModelConfig | None = None) -> MLP:
     InputError
         The loss that is asked for does not fit the task.
     """
+    check_type("data", data, Data, LOADED)
+    check_type("config", config, ModelConfig | None, "a dptrain.ModelConfig")
     config, found = config or ModelConfig(), data.encoding
     sizes = found.shift.size, found.outputs, len(found.classes)
     return mlp(config, found.task, *sizes, found.categories)
@@ -150,21 +157,15 @@ def check_given(
     model: object, data: object, config: object = None, on_epoch: object = None
 ) -> None:
     """Raise InputError where a caller in Python has given something else."""
-    if not isinstance(data, Data):
-        raise InputError(f"data is of type {type(data).__name__}; give what dptrain.load returns")
-    if not isinstance(config, TrainConfig | None):
-        raise InputError(f"config is of type {type(config).__name__}; give a dptrain.TrainConfig")
-    if on_epoch is not None and not callable(on_epoch):
-        raise InputError(f"on_epoch is of type {type(on_epoch).__name__}; give a function")
-    if isinstance(model, type) or not hasattr(model, "loss_and_grad_sum"):
-        raise InputError(
-            f"the model is {model!r:.200}; give an MLP, a TorchModel(module), a JaxModel(init, "
-            "apply), or an object that keeps dptrain.Model"
-        )
+    check_type("data", data, Data, LOADED)
+    check_type("config", config, TrainConfig | None, "a dptrain.TrainConfig")
+    check_type("on_epoch", on_epoch, Callable | None, "a function")
+    check_is_one(model)
 
 
 def check_fits(model: Model, data: Data) -> None:
     """Raise InputError where a model does not fit some data."""
+    check_is_one(model)
     check_layout(model)
     for name, (kind, _) in forms(model).items():
         if kind not in NAMES:

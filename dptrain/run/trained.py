@@ -15,7 +15,7 @@ from dptrain.config import TrainConfig
 from dptrain.data.check import check_block
 from dptrain.data.encode import Encoding
 from dptrain.data.feed import Rows
-from dptrain.model import Model, check_data, described
+from dptrain.model import Model, check_data, check_is_one, described
 from dptrain.model import load as models
 from dptrain.record import checkpoint, rundir
 from dptrain.record.files import write_whole
@@ -256,6 +256,7 @@ def _same(model: Model | None, forms: Forms, stored: Plain, path: Path) -> Model
     what = f"{path} holds a model of one's own class, {stored['class']}"
     if model is None:
         raise InputError(f"{what}: give it to dptrain.load_trained(run, model), in Python")
+    check_is_one(model)
     given = described(model) | {"arrays": models.forms(model)}
     held = {**stored, "arrays": forms}
     for name in ("class", "arrays", "spec", "attributes", "fingerprint"):

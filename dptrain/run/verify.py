@@ -105,7 +105,7 @@ def verify(
 
 def _range(text: str, last: int) -> tuple[int, int]:
     """Return the first and last step of "A:B", each of which may be left out, or of "all"."""
-    parts = ["", ""] if text == "all" else text.split(":")
+    parts = ["", ""] if text == "all" else str(text).split(":")
     if len(parts) != 2 or not all(p == "" or (p.isdecimal() and len(p) < 17) for p in parts):
         raise InputError(f"replay is {text!r}; give two steps, such as 1:{last}, or all")
     ends = int(parts[0] or 1), int(parts[1] or last)
