@@ -232,10 +232,7 @@ def use_cpu_level(level: str) -> None:
 
     To be called before NumPy is imported; else it only checks what is in use.
 
-    Raises
-    ------
-    InputError
-        The CPU has it not, or what is loaded already does not keep to it.
+    Raises InputError where the CPU has it not, or what is loaded already does not keep to it.
     """
     if level == NATIVE:
         return

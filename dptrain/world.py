@@ -230,10 +230,7 @@ def connect() -> World:
     that has ended while others wait for it: see `dptrain/guard.py`. Collective: every rank must
     call this.
 
-    Raises
-    ------
-    InputError
-        The launcher announces more ranks than MPI has.
+    Raises InputError where the launcher announces more ranks than MPI has.
     """
     with _CONNECTING:  # the world of two threads that ask at once is the first one's
         return joined()

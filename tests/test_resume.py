@@ -280,9 +280,12 @@ def test_every_setting_that_changes_bytes_is_fixed() -> None:
 
 
 def test_another_number_of_parameters_is_refused_whatever_is_forced() -> None:
-    stored, now = was(num_params=5), was(num_params=6)
+    """With what is the reason, as other data."""
+    stored = was(num_params=5, data={"train": "x (9, 2): a"})
+    now = was(num_params=6, data={"train": "x (9, 3): b"})
+    told = r"data.train is x \(9, 3\): b, was x \(9, 2\): a; num_params is 6, was 5: give the run's"
     for force in (False, True):
-        with pytest.raises(InputError, match="has 6 parameters; that of the run 5"):
+        with pytest.raises(InputError, match=told):
             identity.changes(stored, now, force=force)
 
 

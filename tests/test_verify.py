@@ -1,6 +1,7 @@
 """Shows that verify says identical on any number of ranks, and finds any bit that is not."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -286,10 +287,9 @@ def test_the_data(run: Path, made: Path, tmp_path: Path) -> None:
         array = content[name].copy()
         array.view(np.uint64).reshape(-1)[place] ^= 1
         np.savez(moved, **{**content, name: array})
-        found = check(run, ":", moved)
-        assert found.verdict == "damaged"
-        assert found.wrong[0].startswith("data.train: ")
-        assert found.replayed is None
+        with pytest.raises(InputError, match=r"moved\.npz: data.train is .*, was "):
+            check(run, ":", moved)
+        assert check(run).verdict == "whole"
 
 
 def test_before_an_epoch_has_ended_no_parameters_are_the_best(made: Path, tmp_path: Path) -> None:
@@ -313,18 +313,19 @@ def test_line_ends_that_were_changed_on_the_way_are_said(run: Path) -> None:
 def test_other_rows_say_what_a_replay_needs(run: Path, made: Path, tmp_path: Path) -> None:
     content = dict(np.load(made / "data.npz"))
     np.savez(tmp_path / "order.npz", x=content["x"][::-1], y=content["y"][::-1])
-    found = check(run, ":", tmp_path / "order.npz")
-    assert found.wrong[0].endswith("; a replay needs the run's rows and columns, in their order")
+    with pytest.raises(InputError, match="needs the run's rows and columns, in their order: give"):
+        check(run, ":", tmp_path / "order.npz")
 
 
 def test_data_of_another_width_is_said_before_there_is_memory_for_it(
     run: Path, made: Path, tmp_path: Path
 ) -> None:
+    """And by its width, not by how many parameters a model of it would have."""
     content = dict(np.load(made / "data.npz"))
     np.savez(tmp_path / "wide.npz", x=np.tile(content["x"], 2), y=content["y"])
-    found = check(run, ":", tmp_path / "wide.npz")
-    assert found.wrong == ["the model has 59 parameters; the run had 39"]
-    assert (found.verdict, found.replayed) == ("damaged", None)
+    shapes = [re.escape(f"x ({len(content['x'])}, {width})") for width in (10, 5)]
+    with pytest.raises(InputError, match="wide.npz: data.train is {}.*, was {}".format(*shapes)):
+        check(run, ":", tmp_path / "wide.npz")
 
 
 def test_the_settings(run: Path) -> None:

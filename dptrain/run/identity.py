@@ -11,6 +11,7 @@ import numpy as np
 
 from dptrain.checked import Plain
 from dptrain.data.feed import Rows, blocks
+from dptrain.data.prepare import Data
 from dptrain.data.table import Table
 from dptrain.level import LEVELS, MKL, NATIVE, highest, in_use, one_level
 from dptrain.model import Model, described, is_own
@@ -132,6 +133,12 @@ def fingerprint(rows: Rows, world: World) -> str:
     return f"{table.shapes()}: {root(np.concatenate(world.allgather(digests)))}"
 
 
+def contents(data: Data, world: World) -> dict[str, str]:
+    """Return `fingerprint` of each table of some data. Collective."""
+    tables = {"train": data.train} | ({} if data.test is None else {"test": data.test})
+    return {name: fingerprint(rows, world) for name, rows in tables.items()}
+
+
 def leaf(table: Table, start: int, content: bytes) -> bytes:
     """Return the hash of a block's rows, of which the first is number `start`."""
     return hashlib.sha256((b"" if start else table.texts()) + content).digest()
@@ -143,7 +150,6 @@ def identity(run: Training) -> Identity:
     Free of the number of ranks, but for `--reduce allreduce`. Where a library computes, MKL's
     products are of a level only if told so. Collective: every rank must call this.
     """
-    tables = {"train": run.data.train} | ({} if run.data.test is None else {"test": run.data.test})
     used = in_use()
     own = linear_algebra(), libraries_of(run.model), [used.text], [used.libm], [cpu()]
     kinds = zip(*run.world.allgather(own), strict=True)
@@ -157,7 +163,7 @@ def identity(run: Training) -> Identity:
         cpu_level=levels,
         libm=libm,
         cpu=cpus,
-        data={name: fingerprint(rows, run.world) for name, rows in tables.items()},
+        data=contents(run.data, run.world),
         shards=run.order.num_shards,
         threads=run.config.threads,
         model=described(run.model),
@@ -187,13 +193,10 @@ def changes(stored: Identity, now: Identity, *, force: bool) -> Plain:
                 f"{name} is {value}; the run has {stored.settings.get(name)} and goes on with "
                 "its own settings: leave it out, or start a new run"
             )
-    if "num_params" in found and alike:
-        raise InputError(
-            f"the model has {now.num_params} parameters; that of the run {stored.num_params}: "
-            "another DATA, or another model?"
-        )
     told_of = (each for name in found for each in places(old.get(name), new.get(name), name))
     others = "; ".join(f"{place} is {here}, was {there}" for place, there, here in told_of)
+    if "num_params" in found and alike:
+        raise InputError(f"{others}: give the run's own DATA and model")
     if another:
         raise InputError(f"{others}: go on with the run's own model, or start a new run")
     if found and not force:

@@ -104,10 +104,7 @@ def _named(data: Any) -> tuple[Any, tuple[str, ...]]:
 def mlp_for(data: Data, config: ModelConfig | None = None) -> MLP:
     """Return the multilayer perceptron for some data: as wide as its inputs, a loss for its task.
 
-    Raises
-    ------
-    InputError
-        The loss that is asked for does not fit the task.
+    Raises InputError where the loss that is asked for does not fit the task.
     """
     check_type("data", data, Data, LOADED)
     check_type("config", config, ModelConfig | None, "a dptrain.ModelConfig")

@@ -64,20 +64,15 @@ class Trained:
         they mean is known to a loss of one's own alone.
         Local: any rank may call it, and any threads at once.
 
-        Raises
-        ------
-        InputError
-            These are no rows as the model was trained on, or one holds what is not finite.
+        Raises InputError where these are no rows as the model was trained on, or one holds what is
+        not finite.
         """
         return np.concatenate(self.in_blocks(as_rows(x, self.encoding), World(), self.predictions))
 
     def probabilities(self, x: Any) -> Array:
         """Return probabilities [m, classes] or [m, labels] for raw rows x; see `predict`.
 
-        Raises
-        ------
-        InputError
-            The task is regression, or the model does not say what its outputs mean.
+        Raises InputError for regression, or where the model does not say what its outputs mean.
         """
         return np.concatenate(self.in_blocks(as_rows(x, self.encoding), World(), self.chances))
 
@@ -199,10 +194,7 @@ def load_trained(
     `model` is for a run with a model of one's own: one of its class, with its settings. `file`,
     FILE.py:FUNCTION, is for one that was trained with --model: it must be the same file.
 
-    Raises
-    ------
-    InputError
-        There is no stored model, it is damaged, or it is another than is given.
+    Raises InputError where no model is stored, it is damaged, or it is another than is given.
     """
     path, found = Path(directory) / rundir.MODEL, list[Model]()
 

@@ -17,7 +17,7 @@ from dptrain.record.receipt import Receipt, differences, places
 from dptrain.record.rundir import FREE
 from dptrain.run.check import Found, Verdict, check_files
 from dptrain.run.config import Identity, RunConfig, told
-from dptrain.run.identity import NOTED, identity
+from dptrain.run.identity import NOTED, contents, identity
 from dptrain.run.ready import check_fits, load, model_for
 from dptrain.run.replay import Replay, check_unchanged, go_to
 from dptrain.run.statement import compare
@@ -29,8 +29,6 @@ from dptrain.world import World, collective, connect
 
 MACHINE = ("dptrain", "numpy", "blas", "libraries", "cpu_level", "libm", "ranks")
 """What of a run's identity says where it was computed: elsewhere bits may differ, or not."""
-
-OWN_ROWS = "; a replay needs the run's rows and columns, in their order"
 
 
 @collective
@@ -130,12 +128,9 @@ def _replay(
     with world.together():
         before = told(found.receipt, first)
     model, data, config = _made(before, path, rows, given[:2], world)
-    own = num_params(model.layout)
-    if own != before.num_params:  # before there is memory for them
-        verdict.wrong.append(f"the model has {own} parameters; the run had {before.num_params}")
-        verdict.replayed = None
-        return
     with world.together():
+        if (own := num_params(model.layout)) != before.num_params:  # which there may be no room for
+            raise InputError(f"the model has {own} parameters; the run's had {before.num_params}")
         moved = replace(config, init_from=given[2] or config.init_from)
         config, weights = with_weights(moved, model)
     with blas_threads(config.threads), np.errstate(all="ignore"):
@@ -165,7 +160,13 @@ def _made(
         was = RunConfig.read(before.settings)
         files = was.named_files() if rows is None else rows
     data = load(files, was.data, seed=was.train.seed, world=world)
+    found = contents(data, world)
     with world.together():
+        for place, there, here in places(before.data, found, "data"):
+            raise InputError(
+                f"{data.train.table.source}: {place} is {here}, was {there}; a replay needs the "
+                "run's rows and columns, in their order: give the DATA that it had"
+            )
         kind = before.settings.get("dtype")
         model = model or model_for(data, origin, was.model, was.train.seed, kind)
         check_fits(model, data)  # by which it learns what its usual loss is
@@ -185,7 +186,7 @@ def _comparable(before: Identity, now: Identity, verdict: Verdict) -> bool:
             if name in machine:
                 verdict.notes.append(f"{text}: bits may differ by it")
             else:
-                verdict.wrong.append(text + OWN_ROWS * (name == "data"))
+                verdict.wrong.append(text)
     if settings:
         verdict.wrong.append(f"settings that no run has: {', '.join(settings)}")
     if settings or found.keys() - {*machine, *NOTED}:

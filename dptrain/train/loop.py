@@ -93,11 +93,8 @@ def train(run: Training, control: Control, sinks: Sequence[Sink] = ()) -> None:
     With `patience` the parameters end as the best epoch's, with `ema` as their average. Collective:
     every rank must call this.
 
-    Raises
-    ------
-    InputError
-        A loss, a gradient or an update is not finite. Nothing of that step has been recorded, and
-        the parameters are of no use any more.
+    Raises InputError where a loss, a gradient or an update is not finite. Nothing of that step has
+    been recorded, and the parameters are of no use any more.
     """
     with np.errstate(all="ignore"):  # what is not finite ends the run by name
         while (run.step < run.num_steps or run.seen) and not run.stopped:
