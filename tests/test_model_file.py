@@ -343,7 +343,10 @@ def test_arguments_are_what_they_look_like(text: str, value: Any, tmp_path: Path
             "gives start twice",
         ),
         (("--model", "softmax.py:build", "--hidden", "3"), "hidden is the perceptron's"),
-        (("--model", "softmax.py:build", "--dtype", "float32"), "makes a model of float64"),
+        (
+            ("--model", "softmax.py:build", "--dtype", "float32"),
+            "makes a model of float64: leave --dtype out, or have it make one of float32",
+        ),
         (
             ("--model", "softmax.py:build", "--label-smoothing", "0.1"),
             "build makes has its own loss",

@@ -245,5 +245,6 @@ def _adapted(made: Any, beside: Mapping[str, Any], dtype: str | None, where: str
             "(init, apply), or what keeps dptrain.Model"
         )
     if dtype not in (None, str(model.dtype)):
-        raise InputError(f"dtype is {dtype}; {where} makes a model of {model.dtype}")
+        needed = f"leave --dtype out, or have it make one of {dtype}"
+        raise InputError(f"dtype is {dtype}; {where} makes a model of {model.dtype}: {needed}")
     return model
