@@ -222,6 +222,15 @@ def test_what_jax_is_set_to_belongs_to_the_model(tmp_path: Path) -> None:
     assert dptrain.verify(run, "1:2", model=made()).verdict == "identical"
 
 
+def test_what_xla_is_told_belongs_to_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for what dptrain tells it: some flags decide bits, and none was noted."""
+    plain = JaxModel(perceptron, apply).software()
+    flags = "--xla_cpu_enable_fast_math=true --xla_backend_optimization_level=0"
+    monkeypatch.setenv("XLA_FLAGS", f"{flags} --xla_cpu_multi_thread_eigen=false")
+    told = " ".join(sorted(flags.split()))
+    assert JaxModel(perceptron, apply).software() == [plain[0], f"{plain[1]} ({told})"]
+
+
 def test_whole_numbers_that_jax_would_cut_are_refused() -> None:
     x, y = np.arange(80).reshape(40, 2) + 2**32, np.arange(40) % 2
     data = dptrain.load((x, y), DataConfig(scale="none"))

@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import itertools
+import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, ClassVar, Unpack
@@ -113,8 +114,12 @@ class JaxModel(Adapted):
         self._gradient.clear_cache()
 
     def software(self) -> list[str]:
-        """Return JAX's version and that of its compiler."""
-        return [f"jax {jax.__version__}", f"jaxlib {jax.lib.__version__}"]
+        """Return JAX's version and that of its compiler, and what else that is told to do."""
+        flags = [
+            one for one in os.environ.get("XLA_FLAGS", "").split() if "multi_thread" not in one
+        ]
+        told = f" ({' '.join(sorted(flags))})" * bool(flags)
+        return [f"jax {jax.__version__}", f"jaxlib {jax.lib.__version__}{told}"]
 
     @contextlib.contextmanager
     def _calling(self) -> Iterator[None]:
