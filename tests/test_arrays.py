@@ -3,6 +3,7 @@
 import gzip
 import io
 import os
+import traceback
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -146,6 +147,25 @@ def test_a_sparse_array_is_refused_with_what_makes_numbers_of_it() -> None:
             dptrain.load(given, world=ALONE)
     with pytest.raises(InputError, match="x is sparse"):
         trained.predict(Sparse())
+
+
+@pytest.mark.parametrize("fault", [IndexError, KeyError, OSError])
+def test_items_that_fail_are_named_with_the_traceback_of_their_code(fault: type[Exception]) -> None:
+    class Items(list[Any]):
+        def __getitem__(self, row: Any) -> Any:
+            if row == 20:
+                raise fault("no such image")
+            return [row, 1.0], row % 2
+
+    with pytest.raises(InputError, match=rf"data\[20\] fails: {fault.__name__}\('no such") as told:
+        dptrain.load(Items(range(40)), world=ALONE)
+    cause = told.value.__cause__
+    while cause and cause.__cause__:
+        cause = cause.__cause__
+    assert isinstance(cause, fault)
+    assert [Path(f.filename).name for f in traceback.extract_tb(cause.__traceback__)] == [
+        Path(__file__).name
+    ]
 
 
 def test_two_arrays_in_one_are_not_read_as_one(tmp_path: Path) -> None:

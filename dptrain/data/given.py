@@ -151,7 +151,11 @@ class Items:
                 )
 
     def _one(self, row: int) -> Array:
-        pair = self._data[row]
+        try:
+            pair = self._data[row]
+        except Exception as error:
+            own = error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
+            raise InputError(f"data[{row}] fails: {error!r}", local=True) from own
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise InputError(f"data[{row}] is no pair of x and y, but {type(pair).__name__}")
         return np.asarray(as_array(pair[self._part], f"{'xy'[self._part]} of data[{row}]"))
