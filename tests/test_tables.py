@@ -431,6 +431,7 @@ def test_a_table_is_read_as_a_person_reads_it(tmp_path: Path, case: str) -> None
     ("text", "words"),
     [
         (",a,y\n0,5,p\n1,6,p\n2,5,q\n", "left out: it counts the rows"),
+        ("d,y\n2013-01-05T03:00:00Z,p\n2013-01-05T15:30:00Z,q\n", "hour, in UTC where there is"),
         ("theId,a,y\n7,5,p\n8,6,p\n9,5,q\n", "theId is left out: it counts the rows .taken"),
         ("n,a,y\nAnn,1,p\nBob,2,q\n", "n is left out: its 2 texts are all different"),
         ("c,a,y\n7,1,p\n7,2,q\n", "c is left out: it is the same in every row"),

@@ -222,7 +222,8 @@ def _of_field(field: Field) -> str:
     if field.kind == "words":
         learned = " learned" * field.coded
         return f"{field.name} ({len(field.words):,}{learned})"
-    return f"{field.name} ({', '.join(field.parts)})" if field.kind == "date" else field.name
+    parts = ", ".join(field.parts).replace("hour", "hour, in UTC where there is a zone")
+    return f"{field.name} ({parts})" if field.kind == "date" else field.name
 
 
 def _named(names: list[str]) -> str:
