@@ -177,11 +177,7 @@ def _try(model: Model, data: Data, config: TrainConfig, world: World) -> None:
         check_memory(bytes_here(model, data, config, world))
         trial = Trial(model, data.train, config.batch_size // config.num_shards, config.seed)
         try:
-            made = (
-                trial.shard(*trial.halves[0], trial.params)
-                if world.rank
-                else try_model(trial, thoroughly=False)
-            )
+            made = trial.shard(*trial.halves[0], trial.params) if world.rank else try_model(trial)
         except InputError as error:
             error.local = world.rank > 0  # on rank 0 it is tried for all
             raise

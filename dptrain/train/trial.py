@@ -274,7 +274,7 @@ def _generators() -> str:
     return repr((random.getstate(), np.random.get_state()))  # noqa: NPY002 (only looked at)
 
 
-def try_model(trial: Trial, *, thoroughly: bool) -> Made:
+def try_model(trial: Trial, *, thoroughly: bool = False) -> Made:
     """Return what is made of a shard; InputError where the model does not keep what it must.
 
     Thoroughly: for every array, and to a tenth; else for the four with the largest gradients, where
