@@ -578,7 +578,7 @@ def test_a_subclass_is_stored_as_what_it_is(tmp_path: Path) -> None:
     assert dptrain.verify(out, "all", model=own(data, Own), world=World()).verdict == "identical"
     different = dptrain.verify(out, "all", model=own(data, Other), world=World())
     assert different.verdict == "different"
-    with pytest.raises(InputError, match=r"a model of one's own: give it to dptrain\.verify"):
+    with pytest.raises(InputError, match=r"has one's own model: give it to dptrain\.verify"):
         dptrain.verify(out, "all", world=World())
     with pytest.raises(InputError, match="holds a model of one's own class, Own: give it"):
         dptrain.load_trained(out)
