@@ -102,11 +102,12 @@ def test_ctrl_c_once_more_at_pythons_prompt_ends_the_call_and_not_the_session(
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(60)
 
+    before = signal.getsignal(signal.SIGINT)
     loaded, config = load_once(data), TrainConfig(epochs=2, batch_size=100)
     with pytest.raises(KeyboardInterrupt):
         fit(MLP([5, 4, 3]), loaded, config, on_epoch=pressed, world=ALONE)
     assert fit(MLP([5, 4, 3]), loaded, config, world=ALONE).summary.stopped is None
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_function_is_told_of_every_epoch_and_may_end_the_run(data: Path, tmp_path: Path) -> None:
