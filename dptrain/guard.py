@@ -6,7 +6,6 @@ tick: whether the launcher is there, and whether this rank waits for one that ne
 finds ends the process, and so the job, with the reason once.
 """
 
-import _thread
 import atexit
 import contextlib
 import math
@@ -256,7 +255,7 @@ class Guard:
                 self.pressed = number == signal.SIGINT and hasattr(sys, "ps1")
                 if not self.pressed:
                     end(128 + number)
-                _thread.interrupt_main()
+                signal.pthread_kill(threading.main_thread().ident or 0, number)
         self.asked |= SIGNALS[number]
 
     def _look_for_launcher(self) -> None:

@@ -90,6 +90,7 @@ def test_the_command_takes_it(data: Path, quick: Start) -> None:
     assert done.json["validation_accuracy"] > 0.3
 
 
+@pytest.mark.timeout(30)
 def test_ctrl_c_once_more_at_pythons_prompt_ends_the_call_and_not_the_session(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
