@@ -721,6 +721,7 @@ for name in sys.argv[1:]:
             lambda: dptrain.load(path, config),
             lambda: dptrain.fit(dptrain.mlp_for(data), data, dptrain.TrainConfig(epochs=1)),
             lambda: predict_run(run, [path], "p.csv", probabilities=False, world=world),
+            lambda: dptrain.verify(run, "1:1"),
         ):
             try:
                 call()
@@ -744,8 +745,8 @@ def test_a_rank_with_other_data_or_versions_is_named(tmp_path: Path) -> None:
         *[("data", "the data's SHA-256")] * 2,  # to train on, and to predict for
         *[("many", "the data's SHA-256")] * 2,
         ("test", "the test data's SHA-256"),
-        *((name, name) for name in ("dptrain", "NumPy", "BLAS") for _ in range(3)),
-        *[("torch", "torch")] * 2,  # to read data they need none
+        *((name, name) for name in ("dptrain", "NumPy", "BLAS") for _ in range(4)),
+        *[("torch", "torch")] * 3,  # to read data they need none
     ]
     expected[:0] = ("own", "model array 0"), ("own", "out"), ("own", "out")
     assert len(said) == len(expected), said

@@ -17,7 +17,7 @@ from dptrain.record.receipt import Receipt, differences, places
 from dptrain.record.rundir import FREE
 from dptrain.run.check import Found, Verdict, check_files
 from dptrain.run.config import Identity, RunConfig, told
-from dptrain.run.identity import NOTED, contents, identity
+from dptrain.run.identity import NOTED, check_programs, contents, identity
 from dptrain.run.ready import check_fits, load, model_for
 from dptrain.run.replay import Replay, check_unchanged, go_to
 from dptrain.run.statement import compare
@@ -128,6 +128,7 @@ def _replay(
     with world.together():
         before = told(found.receipt, first)
     model, data, config = _made(before, path, rows, given[:2], world)
+    check_programs(world, model)
     with world.together():
         if (own := num_params(model.layout)) != before.num_params:  # which there may be no room for
             raise InputError(f"the model has {own} parameters; the run's had {before.num_params}")
