@@ -6,8 +6,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import threadpoolctl
-
+from dptrain.version import libraries
 from dptrain.words import InputError
 
 
@@ -39,9 +38,8 @@ class Holders:
                         "at a time. Give both the same, or make one call after the other"
                     )
                 self.left.wait()
-            if not self.calls and not (self.libraries and call[1]):  # a long one looks anew
-                controller = threadpoolctl.ThreadpoolController().select(user_api="blas")
-                self.libraries = controller.lib_controllers
+            if not self.calls:
+                self.libraries = libraries()
             found = [library.get_num_threads() for library in self.libraries]
             if not self.calls:
                 self.number, self.before = number, found

@@ -1,8 +1,10 @@
 """Which program this is, and what it computes with: part of what decides the bytes."""
 
+import functools
 import os
 import platform
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +32,28 @@ def linear_algebra() -> list[str]:
     return [f"{blas.get('name', 'a BLAS')} {blas.get('version', '')} of {platform.platform()}"]
 
 
+def libraries() -> list[Any]:
+    """Return each BLAS that is loaded and that threadpoolctl knows."""
+    import numpy  # noqa: F401 (loads one)
+
+    return _libraries(len(sys.modules))
+
+
+@functools.lru_cache(1)
+def _libraries(_: int) -> list[Any]:
+    """Look for them, which takes 1 to 3 ms, where a module more may have brought another one."""
+    import threadpoolctl
+
+    found: Any = threadpoolctl.ThreadpoolController().select(user_api="blas")
+    return list(found.lib_controllers)
+
+
 def known_blas() -> list[tuple[str, str]]:
     """Return of each BLAS that threadpoolctl knows its name with the version, and its kernel.
 
     MKL does not tell whose; what it is told to keep to stands for it.
     """
-    import numpy  # noqa: F401 (loads it)
-    import threadpoolctl
-
-    pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+    pools = [library.info() for library in libraries()]
     told = os.environ.get("MKL_CBWR", "?")
     kernels = [pool.get("architecture", told) for pool in pools]
     return [

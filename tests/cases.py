@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-import threadpoolctl
 from mpi4py import MPI
 from numpy.typing import NDArray
 from tiny import CONFIG, RunningMean
@@ -568,8 +567,6 @@ WAYS: dict[str, Callable[[list[str]], None]] = {
 }
 
 if __name__ == "__main__":
-    # every run looks for the BLAS four times, and each takes 2 ms
-    vars(threadpoolctl)["threadpool_info"] = functools.cache(threadpoolctl.threadpool_info)
     dptrain.connect()  # from here on one rank's failed assertion ends them all
     for part in " ".join(sys.argv[1:]).split(" and "):
         ways, *worlds_asked = part.split()

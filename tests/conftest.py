@@ -1,7 +1,6 @@
 """What the tests share: the command line as people start it."""
 
 import contextlib
-import functools
 import json
 import os
 import re
@@ -233,15 +232,6 @@ def mistake(quick: Start, tmp_path: Path) -> Mistake:
         assert contents(tmp_path) == before
 
     return check
-
-
-looked_up = functools.cache(threadpoolctl.threadpool_info)
-
-
-@pytest.fixture
-def libraries_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look for this process's BLAS once: every run does so four times, and each takes 2 ms."""
-    monkeypatch.setattr(threadpoolctl, "threadpool_info", looked_up)
 
 
 @contextlib.contextmanager

@@ -35,8 +35,6 @@ from dptrain.run.ready import mlp_for
 from dptrain.run.verify import verify
 from dptrain.train.state import snapshot
 
-pytestmark = pytest.mark.usefixtures("libraries_once")
-
 Operation = tuple[str, str, int]
 """What is done to which file of the run, and its number among its like, from 1."""
 

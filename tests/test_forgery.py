@@ -29,8 +29,6 @@ from tiny import ALONE
 from dptrain.record import checkpoint
 from dptrain.run.verify import verify
 
-pytestmark = pytest.mark.usefixtures("libraries_once")
-
 KINDS: dict[str, dict[str, Any]] = {
     "the best epoch": {},
     "the last epoch": {"patience": None, "log_every": None, "optimizer": "sgd"},

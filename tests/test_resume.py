@@ -25,8 +25,6 @@ from dptrain.run import identity
 from dptrain.run.config import Identity
 from dptrain.run.resume import settings_of
 
-pytestmark = pytest.mark.usefixtures("libraries_once")
-
 OTHER_LIBM = in_use()._replace(libm="another")
 SHORT = TrainConfig(
     batch_size=64, shards=3, epochs=3, checkpoint_every="17 steps", keep_checkpoints=100

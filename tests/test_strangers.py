@@ -32,8 +32,6 @@ from dptrain.cli import main as cli
 from dptrain.record import checkpoint
 from dptrain.record.receipt import encode, head_of
 
-pytestmark = pytest.mark.usefixtures("libraries_once")
-
 NAN, INFINITY = float("nan"), float("inf")
 WRONG: tuple[Any, ...] = (-1, 2**70, 1.5, "x", None, [], {}, NAN, INFINITY)
 """Values that are nothing like a number of steps, a text or settings; some are one of these."""

@@ -14,13 +14,12 @@ from typing import Any
 
 import numpy  # noqa: F401 (loads the BLAS that is looked at)
 import psutil
-import threadpoolctl
 
 from dptrain.launch import announced, library
 from dptrain.level import highest, in_use
 from dptrain.machine import CPUS, free_bytes, free_memory, quota, usable_cores
 from dptrain.reduce.memory import left_behind
-from dptrain.version import cpu, software
+from dptrain.version import cpu, libraries, software
 
 Facts = dict[str, Any]
 
@@ -74,8 +73,7 @@ def beside() -> str | None:
 
 def blas() -> list[tuple[str, int]]:
     """Return each BLAS that is loaded, and its threads as the environment sets them."""
-    pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
-    return [(f"{p['internal_api']} {p['version']}", p["num_threads"]) for p in pools]
+    return [(f"{one.internal_api} {one.version}", one.num_threads) for one in libraries()]
 
 
 def addresses() -> int:
