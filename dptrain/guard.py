@@ -131,8 +131,6 @@ class Guard:
     def __init__(self) -> None:
         self.asked = Ask(0)
         """What this rank has been asked to do since its run began."""
-        self.pressed = False
-        """Whether Ctrl-C was pressed once more at Python's prompt, whose session must not end."""
         self._stall_timeout = STALL
         self._watched: list[Watched] = []
         self._num_runs = 0
@@ -197,8 +195,7 @@ class Guard:
         note = self._start()
         with self._lock:
             if self._num_runs == 0:
-                self.asked, self.pressed, self._first_urgent = Ask(0), False, None
-                self._stall_timeout = stall_timeout
+                self.asked, self._first_urgent, self._stall_timeout = Ask(0), None, stall_timeout
             self._num_runs += 1
         before = {}
         if threading.current_thread() is threading.main_thread():
@@ -249,14 +246,14 @@ class Guard:
         if number not in SIGNALS:
             return
         if number in URGENT:
-            now = time.monotonic()
-            self._first_urgent = self._first_urgent or now
-            if now - self._first_urgent >= 1 and not self.pressed:
-                self.pressed = number == signal.SIGINT and hasattr(sys, "ps1")
-                if not self.pressed:
-                    end(128 + number)
-                signal.pthread_kill(threading.main_thread().ident or 0, number)
+            if self.once_more() and not (number == signal.SIGINT and hasattr(sys, "ps1")):
+                end(128 + number)
+            self._first_urgent = self._first_urgent or time.monotonic()
         self.asked |= SIGNALS[number]
+
+    def once_more(self) -> bool:
+        """Return whether an urgent signal came to this run at least a second ago."""
+        return self._first_urgent is not None and time.monotonic() - self._first_urgent >= 1
 
     def _look_for_launcher(self) -> None:
         """End the process where the launcher has been killed: nobody else would.
@@ -283,9 +280,12 @@ GUARD = Guard()
 os.register_at_fork(after_in_child=GUARD.begin_anew)
 
 
-def _heard(*_: object) -> None:
-    """Do nothing, at first: that there is a handler has Python note the signal for the thread."""
-    if GUARD.pressed:
+def _heard(number: int, _: object) -> None:
+    """Do nothing: that there is a handler makes Python note the signal for the thread.
+
+    But at Python's prompt, whose session must not end, Ctrl-C once more interrupts what runs.
+    """
+    if number == signal.SIGINT and hasattr(sys, "ps1") and GUARD.once_more():
         raise KeyboardInterrupt
 
 
