@@ -181,6 +181,8 @@ def _try(model: Model, data: Data, config: TrainConfig, world: World) -> None:
         except InputError as error:
             error.local = world.rank > 0  # on rank 0 it is tried for all
             raise
+        if world.size == 1:
+            return
         found = {"what transform returns": trial.transformed(), **trial.named(made)}
     seeded = "seed on every rank what draws them, as by torch.manual_seed(0)"
     check_equal(world, _hashes({"the model's initial parameters": trial.params}), seeded)

@@ -144,11 +144,12 @@ def leaf(table: Table, start: int, content: bytes) -> bytes:
     return hashlib.sha256((b"" if start else table.texts()) + content).digest()
 
 
-def identity(run: Training) -> Identity:
+def identity(run: Training, data: dict[str, str] | None = None) -> Identity:
     """Return what decides the bytes of a run, the same on every rank.
 
     Free of the number of ranks, but for `--reduce allreduce`. Where a library computes, MKL's
-    products are of a level only if told so. Collective: every rank must call this.
+    products are of a level only if told so. `data`: its `contents`, where they are known.
+    Collective: every rank must call this.
     """
     used = in_use()
     own = linear_algebra(), libraries_of(run.model), [used.text], [used.libm], [cpu()]
@@ -163,7 +164,7 @@ def identity(run: Training) -> Identity:
         cpu_level=levels,
         libm=libm,
         cpu=cpus,
-        data=contents(run.data, run.world),
+        data=data or contents(run.data, run.world),
         shards=run.order.num_shards,
         threads=run.config.threads,
         model=described(run.model),

@@ -137,7 +137,7 @@ def _replay(
     with blas_threads(config.threads), np.errstate(all="ignore"):
         run = begin(model, data, config, world, weights.initial if weights else None)
         with given_back(run):
-            if _comparable(before, identity(run), verdict):
+            if _comparable(before, identity(run, before.data), verdict):  # as `_made` saw
                 go_to(run, path, first, world)
                 verdict.replayed_from = run.step
                 check_unchanged(found.receipt, run.step, last)
